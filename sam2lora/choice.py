@@ -1,0 +1,67 @@
+"""Choices: frozen, strict values with one canonical JSON text and one digest.
+
+A family is a folder, a choice is a file, and the union of the choices is the registry. Every choice of a family
+carries a literal ``kind`` that names it in JSON::
+
+    @choice
+    class SoftDice:
+        kind: Literal["soft_dice"] = "soft_dice"
+        smooth: Annotated[float, Gt(0)] = 1.0
+
+A value is checked where it is written: a wrong type, an unknown field, a NaN or a number out of range raises
+``pydantic.ValidationError`` from the constructor and from ``dataclasses.replace`` alike.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any, TypeVar, dataclass_transform
+
+from pydantic import ConfigDict, TypeAdapter
+from pydantic.dataclasses import dataclass
+
+T = TypeVar("T")
+
+_STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, validate_default=True)
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True)
+def choice(cls: type[T]) -> type[T]:
+    """Make ``cls`` a choice: frozen, keyword-only, strictly typed, without unknown fields and without NaN."""
+    return dataclass(cls, frozen=True, kw_only=True, config=_STRICT)
+
+
+def to_json(value: object) -> str:
+    """The canonical JSON text of a choice: sorted keys, no spaces, every field written, defaults included."""
+    plain = TypeAdapter(type(value)).dump_python(value, mode="json")
+    return json.dumps(plain, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def from_json(kind: type[T], text: str) -> T:
+    """The value of type ``kind`` that ``to_json`` wrote. Raises ``pydantic.ValidationError`` on any other text."""
+    return TypeAdapter(kind).validate_json(text)
+
+
+def digest(*parts: object) -> str:
+    """Sixteen hexadecimal digits that name ``parts``: choices by their canonical JSON, plain values by theirs."""
+    texts = [_plain(part) for part in parts]
+    return hashlib.sha256("\x00".join(texts).encode()).hexdigest()[:16]
+
+
+def _plain(part: object) -> str:
+    if hasattr(type(part), "__pydantic_validator__"):
+        return to_json(part)
+    return json.dumps(part, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def kinds(union: Any) -> dict[str, type[Any]]:
+    """The choices of a family by ``kind``: ``{"bce": BCE, ...}``, in the order in which the union names them."""
+    from typing import get_args
+
+    members = get_args(union)
+    if members and hasattr(members[0], "__args__"):  # Annotated[Union[...], Field(discriminator=...)]
+        members = get_args(members[0])
+    elif members and not hasattr(members[1] if len(members) > 1 else members[0], "__pydantic_validator__"):
+        members = members[:1]  # Annotated[OnlyChoice, ...]
+    return {member.__dataclass_fields__["kind"].default: member for member in members}

@@ -1,0 +1,50 @@
+"""Every error that a person can cause or mend. A message states the rule, the value that broke it, and the remedy.
+
+    Sam2LoraError
+    ├── DataError          a data root, an image, a mask or a split that cannot be used
+    ├── CheckpointError    weights that do not belong to the backbone that was asked for
+    ├── OverlapError       a source that shares patients with a target
+    ├── OutOfMemory        a batch that cannot fit
+    ├── DiskError          a cache or a result that cannot be written
+    └── Diverged           a loss or a gradient that is no longer a number
+"""
+
+from __future__ import annotations
+
+
+class Sam2LoraError(Exception):
+    """Base of every error of this package. Commands print it as one message, without a traceback."""
+
+
+class DataError(Sam2LoraError):
+    """A data root, an image, a mask or a split that cannot be used."""
+
+
+class CheckpointError(Sam2LoraError):
+    """Weights that do not belong to the backbone that was asked for."""
+
+
+class OverlapError(Sam2LoraError):
+    """A source data set that shares patients with a target."""
+
+
+class OutOfMemory(Sam2LoraError):
+    """A batch that does not fit into the memory of its device."""
+
+
+class DiskError(Sam2LoraError):
+    """A cache or a result that cannot be written."""
+
+
+class Diverged(Sam2LoraError):
+    """A loss or a gradient is no longer a finite number: the trial ends, its settings are at fault.
+
+    ``epoch`` and ``step`` count from 1; ``step`` is the optimizer step within the epoch.
+    """
+
+    def __init__(self, what: str, epoch: int, step: int) -> None:
+        super().__init__(
+            f"Training must stay finite, but {what} in epoch {epoch}, step {step}: "
+            f"lower the learning rate or clip the gradient."
+        )
+        self.what, self.epoch, self.step = what, epoch, step

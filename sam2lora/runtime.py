@@ -1,0 +1,29 @@
+"""Runtime: settings that cannot change a result. Whatever can is in ``TrialConfig``."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+def default_cache() -> Path:
+    """Where decoded images lie: ``$SAM2LORA_CACHE``, else ``~/.cache/sam2lora``. One copy serves every study."""
+    return Path(os.environ.get("SAM2LORA_CACHE", "~/.cache/sam2lora")).expanduser()
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """Where a trial runs and where its files lie.
+
+    ``data``: the folder that holds the data sets (None: only procedural ones can be opened).
+    ``cache``: decoded and resized images, memory-mapped by every process of the machine.
+    ``checkpoint``: the file whose digest the backbone names (None: no file is needed).
+    ``device``: a torch device, ``"cpu"`` or ``"cuda"``. ``threads``: CPU threads of one trial.
+    """
+
+    data: Path | None = None
+    cache: Path = field(default_factory=default_cache)
+    checkpoint: Path | None = None
+    device: str = "cpu"
+    threads: int = 1
