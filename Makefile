@@ -1,0 +1,55 @@
+# make search   install, then the main job on the embedded default
+# make test     install, then the test suite
+# make check    install, then format, lint, types, tests
+
+VENV   ?= .venv
+PYTHON ?= python3
+UV     := $(VENV)/bin/uv
+RUN    := $(VENV)/bin/python
+
+.PHONY: install search report ui test check format lint types pins clean
+.DEFAULT_GOAL := help
+
+help:
+	@sed -n 's/^# //p' Makefile
+
+$(UV):
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check uv
+
+# The stamp, not the folder, says that the installation finished.
+$(VENV)/installed: pyproject.toml constraints.txt | $(UV)
+	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(UV) pip install --quiet --constraints constraints.txt --editable '.[dev]'
+	touch $@
+
+install: $(VENV)/installed
+
+search: install
+	$(RUN) -m harness.search loss_weights
+
+report: install
+	$(RUN) -m harness.report loss_weights
+
+ui: install
+	$(VENV)/bin/mlflow ui --backend-store-uri sqlite:///runs/mlflow.db
+
+test: install
+	$(RUN) -m pytest
+
+check: install format lint types test
+
+format: install
+	$(RUN) -m ruff format --check .
+
+lint: install
+	$(RUN) -m ruff check .
+
+types: install
+	$(RUN) -m mypy
+
+pins: $(UV)
+	$(UV) pip compile --quiet --universal --python-version 3.11 --no-header --no-annotate --extra dev \
+		--output-file constraints.txt pyproject.toml
+
+clean:
+	rm -rf $(VENV) runs

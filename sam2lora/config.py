@@ -1,0 +1,72 @@
+"""TrialConfig: every setting that can change a result, and nothing else."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import field
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Gt
+
+from sam2lora.adapters import Adapter, LoRA
+from sam2lora.augments import Augment, Fundus
+from sam2lora.backbones import Backbone, Nano
+from sam2lora.choice import choice, digest
+from sam2lora.losses import BCE, FocalTversky, SoftDice, WeightedLoss, equal
+from sam2lora.optimizers import AdamW, Optimizer
+from sam2lora.prompts import NoPrompt, Prompt
+from sam2lora.protocols import Protocol
+from sam2lora.schedules import Cosine, Schedule
+
+
+@choice
+class Replicate:
+    """What varies when the same settings are run again.
+
+    ``seed`` draws data order, augmentations, prompts, dropout and the adapter's initial values; ``fold`` says which
+    fifth of the sources' development images validates. Trials of equal replicate see the same draws, whatever
+    their settings, so their differences are paired.
+    """
+
+    seed: Annotated[int, Ge(0)] = 0
+    fold: Literal[0, 1, 2, 3, 4] = 0
+
+
+@choice
+class TrialConfig:
+    """The settings of one trial.
+
+    ``image_size``: side of the square model frame in pixels. ``batch_size``: images per optimizer step.
+    ``epochs``: passes over the training images. ``clip_norm``: largest norm of the gradient of all adapter
+    parameters together, in the gradient's own unscaled units (None: not clipped). ``precision``: of the forward
+    pass; ``"bfloat16"`` is autocast and needs no loss scaling.
+    """
+
+    protocol: Protocol
+    backbone: Backbone = field(default_factory=Nano)
+    adapter: Adapter = field(default_factory=LoRA)
+    loss: WeightedLoss = field(default_factory=lambda: equal(BCE(), SoftDice(), FocalTversky()))
+    optimizer: Optimizer = field(default_factory=AdamW)
+    schedule: Schedule = field(default_factory=Cosine)
+    augment: Augment = field(default_factory=Fundus)
+    prompt: Prompt = field(default_factory=NoPrompt)
+    image_size: Annotated[int, Ge(32)] = 256
+    batch_size: Annotated[int, Ge(1)] = 2
+    epochs: Annotated[int, Ge(1)] = 8
+    clip_norm: Annotated[float, Gt(0)] | None = 1.0
+    precision: Literal["float32", "bfloat16"] = "float32"
+
+
+def trial_key(config: TrialConfig, replicate: Replicate, materials: Mapping[str, str]) -> str:
+    """The identity of a trial: sixteen hexadecimal digits over settings, replicate and materials.
+
+    ``materials`` names what the settings only point at, by digest: the images and masks of every data set and the
+    backbone's weights. Equal keys are the same experiment, which is never trained twice.
+    """
+    return digest(config, replicate, dict(materials))
+
+
+def steps_per_epoch(images: int, batch_size: int) -> int:
+    """Optimizer steps in one pass over ``images``; the last batch may be smaller."""
+    return math.ceil(images / batch_size)
