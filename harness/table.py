@@ -1,0 +1,323 @@
+"""The record of a study as flat tables: one row per trial, one per trial and epoch, one per trial and test image.
+
+Reads an Optuna storage and the per-image Parquet files that trials leave behind; writes nothing. Nothing here loads
+torch or Ray, so a report opens at once.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import optuna
+import pandas as pd
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.storages import RDBStorage
+from optuna.trial import FrozenTrial, TrialState
+
+Direction = Literal["maximize", "minimize"]
+
+SIMPLEX = "simplex/"
+"""Prefix of the Optuna parameters that stand for a point on the simplex of loss weights. They have no meaning one by
+one, so the table carries the weights they became instead."""
+
+TRIAL_COLUMNS = (
+    "number",
+    "key",
+    "outcome",
+    "epoch",
+    "value",
+    "last_score",
+    "why",
+    "reused_from",
+    "seed",
+    "fold",
+    "started",
+    "finished",
+    "seconds",
+    "prompt",
+    "config",
+)
+IMAGE_COLUMNS = ("dataset", "role", "image", "patient", "dice")
+CURVE_COLUMNS = ("number", "key", "outcome", "epoch", "score", "lr", "seconds")
+
+# What Optuna's state must be for an outcome to be believed: `tell` is the commit point, the attributes come before it.
+_STATE_OF = {
+    "completed": TrialState.COMPLETE,
+    "diverged": TrialState.COMPLETE,
+    "stopped": TrialState.PRUNED,
+    "out_of_memory": TrialState.PRUNED,
+    "crashed": TrialState.FAIL,
+}
+
+
+class UnknownStudy(LookupError):
+    """The record has no such study, or there is no record. The message names what is there and the nearest name."""
+
+
+@dataclass(frozen=True)
+class StudyTable:
+    """A study as its report sees it.
+
+    ``trials``: one row per trial in order of ``number``. Columns:
+
+    - ``key``: digest of the settings and the replicate; ``config``: the settings as canonical JSON;
+    - ``outcome``: completed, stopped, diverged, out_of_memory, crashed; running or waiting for a trial that the record
+      holds open; unreadable where outcome and state contradict each other (``why`` says how);
+    - ``epoch``: the last epoch that was reached; ``value``: the final objective, NaN unless completed (the worst value
+      that a diverged trial is told with is no measurement); ``last_score``: the last validation score, of any trial;
+    - ``why``: the reason of an outcome in words; ``reused_from``: the trial whose result this one repeats, untrained;
+    - ``seed``, ``fold``: the replicate; ``started``, ``finished``: local time; ``seconds``: between the two;
+    - ``prompt``: kind of the prompt; ``param/NAME``: as sampled, missing where a condition left it out;
+    - ``weight/KIND``: weight of a loss component in [0, 1], 0 where absent (terms of one kind are added up);
+    - ``score/DATASET/METRIC``: mean over test images; ``n_images/DATASET``; ``validation/DATASET/METRIC``;
+    - ``cost/NAME``: seconds, MiB and parameter counts.
+
+    ``curves``: one row per trial and epoch: ``score`` (validation), ``lr``, ``loss/KIND`` and ``seconds``.
+    ``images``: one row per completed trial and image with ``number`` in front; a reused trial has none of its own.
+    ``distributions``: of every ``param/`` and, if the loss weights were searched, ``weight/`` column.
+    ``roles``: ``source`` or ``target`` by data set. ``left_out``: files that could not be read (number, key, path, why).
+    """
+
+    name: str
+    storage: str
+    direction: Direction
+    question: dict[str, Any]
+    provenance: dict[str, Any]
+    trials: pd.DataFrame
+    curves: pd.DataFrame
+    images: pd.DataFrame
+    distributions: dict[str, BaseDistribution]
+    roles: dict[str, str]
+    left_out: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class StudyName:
+    """A study of a record: its name, the search it answers (its own name if it does not say) and its number there."""
+
+    name: str
+    search: str
+    position: int
+
+
+def studies(storage_url: str) -> list[StudyName]:
+    """The studies of a record, oldest first. Raises ``UnknownStudy`` if there is no record at ``storage_url``."""
+    found = _open(storage_url).get_all_studies()
+    return [
+        StudyName(study.study_name, str(study.user_attrs.get("question", {}).get("search", study.study_name)), position)
+        for position, study in enumerate(sorted(found, key=lambda study: study._study_id))
+    ]
+
+
+def read(storage_url: str, study_name: str, folder: Path) -> StudyTable:
+    """The tables of ``study_name`` in the record at ``storage_url``; per-image files lie in ``folder/study_name``.
+
+    Raises ``UnknownStudy`` with the names that are there. A per-image file that is missing or cannot be read is listed
+    in ``left_out``, never passed over in silence. A study without trials gives tables without rows.
+    """
+    storage = _open(storage_url)
+    names = [study.study_name for study in storage.get_all_studies()]
+    if study_name not in names:
+        raise UnknownStudy(f"No study {study_name!r} in {storage_url}.{_hint(study_name, names)}")
+    study_id = storage.get_study_id_from_name(study_name)
+    attributes = storage.get_study_user_attrs(study_id)
+    recorded = sorted(storage.get_all_trials(study_id, deepcopy=False), key=lambda trial: trial.number)
+    trials = _trials(recorded)
+    images, left_out = _images(trials, folder / study_name)
+    maximize = storage.get_study_directions(study_id)[0] == optuna.study.StudyDirection.MAXIMIZE
+    return StudyTable(
+        name=study_name,
+        storage=storage_url,
+        direction="maximize" if maximize else "minimize",
+        question=dict(attributes.get("question", {})),
+        provenance=dict(attributes.get("provenance", {})),
+        trials=trials,
+        curves=_curves(recorded, trials),
+        images=images,
+        distributions=_distributions(recorded, trials),
+        roles=_roles(recorded),
+        left_out=left_out,
+    )
+
+
+def measured(trials: pd.DataFrame) -> pd.DataFrame:
+    """The rows that are one finished, separate measurement each: completed, with a finite value, each key once.
+
+    A stopped trial's score belongs to another epoch, a diverged trial's value was set and not measured, and a reused
+    trial repeats a measurement that is already there: none of them may enter a statistic as a trial of its own.
+    """
+    finished = trials[(trials["outcome"] == "completed") & trials["value"].notna()]
+    return finished.drop_duplicates("key")
+
+
+def _open(storage_url: str) -> RDBStorage:
+    """The storage at a URL. Optuna would create a missing SQLite file; reading must not leave an empty one behind."""
+    path = storage_url.removeprefix("sqlite:///")
+    if path != storage_url and not Path(path).is_file():
+        raise UnknownStudy(f"There is no record at {storage_url}: nothing has been searched from this folder yet.")
+    return RDBStorage(storage_url)
+
+
+def _hint(name: str, names: Iterable[str]) -> str:
+    known = sorted(names)
+    if not known:
+        return " It holds no study at all."
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return (f" Did you mean {near[0]!r}?" if near else "") + f" It holds: {', '.join(known)}."
+
+
+def _trials(recorded: list[FrozenTrial]) -> pd.DataFrame:
+    frame = pd.DataFrame([_row(trial) for trial in recorded])
+    frame = frame.reindex(columns=[*TRIAL_COLUMNS, *_grouped(set(frame.columns) - set(TRIAL_COLUMNS))])
+    weights = [column for column in frame.columns if column.startswith("weight/")]
+    described = frame["config"].notna()
+    frame.loc[described, weights] = frame.loc[described, weights].fillna(0.0)
+    kinds = {"number": "int64", "value": "float64", "last_score": "float64", "seconds": "float64"}
+    whole = {"epoch": "Int64", "reused_from": "Int64", "seed": "Int64", "fold": "Int64"}
+    return frame.astype({**kinds, **whole})
+
+
+def _grouped(columns: set[str]) -> list[str]:
+    order = ("param/", "weight/", "validation/", "score/", "n_images/", "cost/")
+    return sorted(columns, key=lambda column: ([column.startswith(prefix) for prefix in order].index(True), column))
+
+
+def _row(trial: FrozenTrial) -> dict[str, Any]:
+    attributes = trial.user_attrs
+    config = json.loads(attributes["config"]) if "config" in attributes else {}
+    outcome, why = _outcome(trial)
+    curve = attributes.get("curve") or []
+    replicate = attributes.get("replicate") or {}
+    duration = trial.duration
+    return {
+        "number": trial.number,
+        "key": attributes.get("key"),
+        "outcome": outcome,
+        "epoch": (attributes.get("outcome") or {}).get("epoch"),
+        "value": trial.value if outcome == "completed" else None,
+        "last_score": curve[-1].get("score") if curve else None,
+        "why": why,
+        "reused_from": attributes.get("reused_from"),
+        "seed": replicate.get("seed"),
+        "fold": replicate.get("fold"),
+        "started": trial.datetime_start,
+        "finished": trial.datetime_complete,
+        "seconds": duration.total_seconds() if duration is not None else None,
+        "prompt": (config.get("prompt") or {}).get("kind"),
+        "config": attributes.get("config"),
+        **{f"param/{name}": _plain(v) for name, v in trial.params.items() if not name.startswith(SIMPLEX)},
+        **_weights(config),
+        **_prefixed("validation/", attributes.get("validation")),
+        **_prefixed("score/", attributes.get("scores")),
+        **_prefixed("n_images/", attributes.get("n_images")),
+        **_prefixed("cost/", attributes.get("cost")),
+    }
+
+
+def _outcome(trial: FrozenTrial) -> tuple[str, str]:
+    recorded = trial.user_attrs.get("outcome") or {}
+    kind, why = str(recorded.get("kind", "")), str(recorded.get("why", "") or "")
+    if not trial.state.is_finished():
+        return ("waiting", "") if trial.state == TrialState.WAITING else ("running", "not closed in the record")
+    if kind not in _STATE_OF:
+        return "unreadable", f"closed as {trial.state.name} with outcome {kind or 'missing'!r}"
+    if trial.state != _STATE_OF[kind]:
+        return "unreadable", f"closed as {trial.state.name}, which does not fit outcome {kind!r}"
+    return kind, why
+
+
+def _weights(config: Mapping[str, Any]) -> dict[str, float]:
+    weights: dict[str, float] = {}
+    for term in (config.get("loss") or {}).get("terms", ()):
+        column = f"weight/{term['loss']['kind']}"
+        weights[column] = weights.get(column, 0.0) + float(term["weight"])
+    return weights
+
+
+def _prefixed(prefix: str, values: Mapping[str, Any] | None) -> dict[str, Any]:
+    return {prefix + name: value for name, value in (values or {}).items()}
+
+
+def _plain(value: Any) -> Any:
+    # A choice of None would look like a parameter that was never asked for.
+    return "None" if value is None else value
+
+
+def _curves(recorded: list[FrozenTrial], trials: pd.DataFrame) -> pd.DataFrame:
+    outcomes = dict(zip(trials["number"], trials["outcome"], strict=True))
+    rows = [
+        {"number": trial.number, "key": trial.user_attrs.get("key"), "outcome": outcomes[trial.number], **point}
+        for trial in recorded
+        for point in trial.user_attrs.get("curve") or ()
+    ]
+    frame = pd.DataFrame(rows)
+    return frame.reindex(columns=[*CURVE_COLUMNS, *sorted(set(frame.columns) - set(CURVE_COLUMNS))])
+
+
+def _images(trials: pd.DataFrame, folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    frames, left_out = [], []
+    own = trials[(trials["outcome"] == "completed") & trials["reused_from"].isna()]
+    for number, key in zip(own["number"], own["key"], strict=True):
+        path = folder / "trials" / str(key) / "images.parquet"
+        try:
+            frame = _image_rows(path)
+        except (OSError, ValueError) as error:  # ArrowInvalid, of a torn file, is a ValueError
+            left_out.append({"number": number, "key": key, "path": str(path), "why": _first_line(error)})
+            continue
+        frames.append(frame.assign(number=number, key=key))
+    images = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=["key", *IMAGE_COLUMNS])
+    columns = ["number", *[column for column in images.columns if column != "number"]]
+    return images.reindex(columns=columns), pd.DataFrame(left_out, columns=["number", "key", "path", "why"])
+
+
+def _image_rows(path: Path) -> pd.DataFrame:
+    if not path.is_file():
+        raise FileNotFoundError("the file is missing")
+    frame = pd.read_parquet(path)
+    missing = [column for column in IMAGE_COLUMNS if column not in frame.columns]
+    if missing:
+        raise ValueError(f"the file has no column {', '.join(missing)}")
+    return frame
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
+def _distributions(recorded: list[FrozenTrial], trials: pd.DataFrame) -> dict[str, BaseDistribution]:
+    found: dict[str, BaseDistribution] = {}
+    simplex = False
+    for trial in recorded:
+        for name, distribution in trial.distributions.items():
+            simplex |= name.startswith(SIMPLEX)
+            if not name.startswith(SIMPLEX):
+                column = f"param/{name}"
+                found[column] = _widest(found.get(column), distribution)
+    if simplex:
+        found |= {column: FloatDistribution(0.0, 1.0) for column in trials.columns if column.startswith("weight/")}
+    return dict(sorted(found.items()))
+
+
+def _widest(known: BaseDistribution | None, new: BaseDistribution) -> BaseDistribution:
+    """The range that holds both. Optuna lets only the bounds of a number change between the trials of a study."""
+    if isinstance(new, CategoricalDistribution):
+        return CategoricalDistribution([_plain(choice) for choice in new.choices])
+    if known is None or known == new:
+        return new
+    a, b = cast(FloatDistribution | IntDistribution, known), cast(FloatDistribution | IntDistribution, new)
+    low, high = min(a.low, b.low), max(a.high, b.high)
+    if isinstance(new, IntDistribution):
+        return IntDistribution(int(low), int(high), log=new.log)
+    return FloatDistribution(low, high, log=cast(FloatDistribution, new).log)
+
+
+def _roles(recorded: list[FrozenTrial]) -> dict[str, str]:
+    roles: dict[str, str] = {}
+    for trial in recorded:
+        roles |= trial.user_attrs.get("roles") or {}
+    return dict(sorted(roles.items(), key=lambda item: (item[1] != "source", item[0])))
