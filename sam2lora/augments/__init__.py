@@ -1,0 +1,13 @@
+"""Augments: what happens to a training image and its mask. One choice per file."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from sam2lora.augments.flips import Flips
+from sam2lora.augments.fundus import Fundus
+from sam2lora.augments.none import NoAugment
+
+Augment = Annotated[NoAugment | Flips | Fundus, Field(discriminator="kind")]
+
+__all__ = ["Augment", "Flips", "Fundus", "NoAugment"]

@@ -1,0 +1,188 @@
+"""Decoded, cropped and resized images on disk: written once, memory-mapped by every process of a machine."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from sam2lora.choice import to_json
+from sam2lora.datasets.geometry import Native, letterbox
+from sam2lora.datasets.pairs import Bits, Entry, Pixels, Problem, Source, report
+from sam2lora.errors import DataError, DiskError
+
+_FORMAT = 1  # raise it when the files of a cache change their meaning
+_MIB = 2**20
+
+
+@dataclass(frozen=True)
+class CachedSet:
+    """A data set in the frame of a model: N images of S x S pixels.
+
+    ``ids``, ``patients``, ``splits``: one text per image, sorted by id. ``images``: (N, S, S, 3) uint8 and ``masks``:
+    (N, S, S) uint8 in {0, 1}, both memory-mapped and read-only. ``digest``: sixteen hexadecimal digits over the
+    contents of all files and the options of the set; the size is not part of it.
+    """
+
+    dataset: Source
+    size: int
+    ids: tuple[str, ...]
+    patients: tuple[str, ...]
+    splits: tuple[str, ...]
+    images: Pixels
+    masks: Pixels
+    digest: str
+    folder: Path
+    _ways: tuple[tuple[tuple[int, int, int, int], tuple[int, int]], ...]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def native(self, index: int) -> Native:
+        """The mask and field of view of one image at native size, and the way back from the frame."""
+        box, content = self._ways[index]
+        mask, fov = (_load_bits(self.folder / f"{index:05d}_{what}.png") for what in ("mask", "fov"))
+        return Native(mask, fov, box, content)
+
+
+def cached(dataset: Source, root: Path | None, size: int, cache_dir: Path) -> CachedSet:
+    """Open ``dataset`` at ``size`` pixels; build its cache first where there is none.
+
+    A second call opens no file under ``root``: the list of files with their sizes and times of change names a known
+    content digest, and the digest names the cache. Builders work in folders of their own and rename them at the end,
+    so several processes may build the same set at once and a killed one leaves no half cache. ``root`` may be None
+    for procedural sets. Raises ``DataError`` with every problem of the set, ``DiskError`` when the disk is full.
+    """
+    found = dataset.find(root if root is not None else Path())
+    if found.problems:
+        raise report(dataset.title, found.problems)
+    splits = _splits(dataset, found.entries)
+    cache_dir.mkdir(parents=True, exist_ok=True)
+    digest = _digest(dataset, found.entries, cache_dir)
+    home = cache_dir / f"{dataset.name}_{size}_{digest}"
+    if not home.is_dir():
+        _build(dataset, found.entries, size, home)
+    return _open(dataset, found.entries, splits, size, digest, home)
+
+
+def _splits(dataset: Source, entries: Sequence[Entry]) -> tuple[str, ...]:
+    table = dataset.assignment()
+    unknown = [entry for entry in entries if entry.id not in table]
+    if unknown:
+        rule, remedy = "every image must be in the split of its set", "remove the file, or add it to the CSV"
+        raise report(dataset.title, [Problem(e.image, rule, f"{e.id} is not", remedy) for e in unknown])
+    return tuple(table[entry.id] for entry in entries)
+
+
+def _digest(dataset: Source, entries: Sequence[Entry], cache_dir: Path) -> str:
+    """The content digest, looked up by what the file system says of the files and computed where that is new."""
+    files = sorted({file for entry in entries for file in entry.files})
+    stats = [(str(file.absolute()), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    known = hashlib.sha256(json.dumps([_FORMAT, to_json(dataset), stats]).encode()).hexdigest()
+    note = cache_dir / "known" / known[:32]
+    if note.is_file():
+        return note.read_text()
+    content = {file: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+    listing = [[entry.id, entry.patient, [content[file] for file in entry.files]] for entry in entries]
+    digest = hashlib.sha256(json.dumps([_FORMAT, to_json(dataset), listing]).encode()).hexdigest()[:16]
+    with _disk(note.parent, len(digest)):
+        note.parent.mkdir(exist_ok=True)
+        draft = note.with_name(f"{note.name}.{os.getpid()}")
+        draft.write_text(digest)
+        draft.replace(note)
+    return digest
+
+
+def _build(dataset: Source, entries: Sequence[Entry], size: int, home: Path) -> None:
+    needed = len(entries) * size * size * 4
+    with _disk(home.parent, needed):
+        if shutil.disk_usage(home.parent).free < needed:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        draft = Path(tempfile.mkdtemp(prefix=f".{home.name}.", dir=home.parent))
+        try:
+            _fill(dataset, entries, size, draft)
+            _publish(draft, home)
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+
+
+def _publish(draft: Path, home: Path) -> None:
+    try:
+        draft.rename(home)
+    except OSError:
+        if not home.is_dir():  # otherwise another process was faster with the same contents
+            raise
+
+
+def _fill(dataset: Source, entries: Sequence[Entry], size: int, draft: Path) -> None:
+    """Write every file of a cache. Rows are written, not mapped: a full disk is an error, not a bus signal."""
+    count, ways, problems = len(entries), [], []
+    with (draft / "images.npy").open("wb") as images, (draft / "masks.npy").open("wb") as masks:
+        _header(images, (count, size, size, 3))
+        _header(masks, (count, size, size))
+        for index, entry in enumerate(entries):
+            try:
+                image, mask, native = letterbox(dataset.read(entry), size)
+            except DataError as error:
+                problems.append(error)
+                continue
+            images.write(image.tobytes())
+            masks.write(mask.tobytes())
+            for what, bits in (("mask", native.mask), ("fov", native.fov)):
+                Image.fromarray(bits).save(draft / f"{index:05d}_{what}.png", compress_level=1)
+            ways.append([native.box, native.content])
+    if problems:
+        raise report(dataset.title, problems)
+    (draft / "ways.json").write_text(json.dumps(ways))
+
+
+def _header(file: object, shape: tuple[int, ...]) -> None:
+    np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+
+
+def _open(
+    dataset: Source, entries: Sequence[Entry], splits: tuple[str, ...], size: int, digest: str, home: Path
+) -> CachedSet:
+    ways = json.loads((home / "ways.json").read_text())
+    return CachedSet(
+        dataset=dataset,
+        size=size,
+        ids=tuple(entry.id for entry in entries),
+        patients=tuple(entry.patient for entry in entries),
+        splits=splits,
+        images=np.load(home / "images.npy", mmap_mode="r"),
+        masks=np.load(home / "masks.npy", mmap_mode="r"),
+        digest=digest,
+        folder=home,
+        _ways=tuple((tuple(box), tuple(content)) for box, content in ways),
+    )
+
+
+def _load_bits(path: Path) -> Bits:
+    with Image.open(path) as image:
+        return np.asarray(image, np.bool_)
+
+
+@contextmanager
+def _disk(place: Path, needed: int) -> Iterator[None]:
+    """Turn a full disk into a message that says what is needed, what is free and what to do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        free = shutil.disk_usage(place).free
+        raise DiskError(
+            f"{place}: a cache of about {needed / _MIB:.0f} MiB must fit, but {free / _MIB:.0f} MiB are free: "
+            f"free some space, or set SAM2LORA_CACHE to a folder on another disk."
+        ) from error

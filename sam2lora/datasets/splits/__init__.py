@@ -1,0 +1,65 @@
+"""Splits by patient, committed as one CSV per data set, so that every study means the same images.
+
+Columns ``image,patient,split``; ``split`` is ``test`` or the fold ``0`` to ``4`` of the development part.
+``python -m sam2lora.datasets.splits`` writes them anew; the result is the same file.
+"""
+
+from __future__ import annotations
+
+import csv
+from functools import cache
+from pathlib import Path
+
+from sam2lora.errors import DataError
+
+FOLDS = ("0", "1", "2", "3", "4")
+SPLITS = (*FOLDS, "test")
+
+
+def read_split(path: Path) -> dict[str, tuple[str, str]]:
+    """``{image: (patient, split)}`` of one CSV.
+
+    Raises ``DataError`` when the file is missing, a column or value is unknown, an image is named twice, or one
+    patient lies in two splits (a score on it would be a score on a known patient).
+    """
+    if not path.is_file():
+        raise DataError(f"{path}: a data set needs a split, but there is no such file: write it (image,patient,split).")
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = csv.DictReader(file)
+        if rows.fieldnames != ["image", "patient", "split"]:
+            raise DataError(
+                f"{path}: the columns must be image,patient,split, but they are {','.join(rows.fieldnames or [])}: "
+                f"correct the first line."
+            )
+        return _checked(path, list(rows))
+
+
+def committed(name: str) -> dict[str, str]:
+    """The split of every image id of the committed CSV ``name``."""
+    return dict(_committed(name))
+
+
+@cache
+def _committed(name: str) -> tuple[tuple[str, str], ...]:
+    table = read_split(Path(__file__).parent / f"{name}.csv")
+    return tuple((image, split) for image, (_, split) in table.items())
+
+
+def _checked(path: Path, rows: list[dict[str, str]]) -> dict[str, tuple[str, str]]:
+    table: dict[str, tuple[str, str]] = {}
+    home: dict[str, str] = {}
+    wrong: list[str] = []
+    for number, row in enumerate(rows, start=2):
+        image, patient, split = row["image"], row["patient"], row["split"]
+        if split not in SPLITS:
+            wrong.append(f"line {number}: a split must be one of {', '.join(SPLITS)}, but it is {split!r}")
+        if image in table:
+            wrong.append(f"line {number}: an image must be named once, but {image} is named again")
+        if home.setdefault(patient, split) != split:
+            wrong.append(
+                f"line {number}: a patient must lie in one split, but {patient} is in {home[patient]} and {split}"
+            )
+        table[image] = (patient, split)
+    if wrong:
+        raise DataError(f"{path}: " + "; ".join(wrong) + ": correct these lines.")
+    return table

@@ -1,0 +1,83 @@
+"""Procedural hospitals: fundus photographs whose vessels are known exactly, for tests, demos and pretraining."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Le, MultipleOf
+
+from sam2lora.choice import choice
+from sam2lora.datasets import hospitals, painter
+from sam2lora.datasets.hospitals import Hospital
+from sam2lora.datasets.pairs import Entry, Found, Pair, Target
+from sam2lora.datasets.splits import FOLDS
+
+
+@choice
+class Synthetic:
+    """``images`` photographs of ``size`` x ``size`` pixels of one hospital, drawn from ``seed`` alone.
+
+    Every patient has two eyes. Every fourth patient is in the test part, the others fill the five folds in turn.
+    ``structure``: which of the two known masks is the target.
+    """
+
+    kind: Literal["synthetic"] = "synthetic"
+    hospital: Hospital
+    images: Annotated[int, Ge(4), Le(10_000), MultipleOf(2)] = 24
+    size: Annotated[int, Ge(64), Le(2048)] = 384
+    seed: Annotated[int, Ge(0)] = 0
+    structure: Literal["vessel", "disc"] = "vessel"
+
+    @property
+    def name(self) -> str:
+        """The hospital, with ``_disc`` when the disc is the target."""
+        return self.hospital if self.structure == "vessel" else f"{self.hospital}_disc"
+
+    @property
+    def title(self) -> str:
+        """The hospital with a capital."""
+        return self.hospital.capitalize()
+
+    @property
+    def target(self) -> Target:
+        """The structure."""
+        return self.structure
+
+    @property
+    def overlaps(self) -> frozenset[str]:
+        """The hospital: both structures are outlined on the same patients."""
+        return frozenset({self.hospital})
+
+    def find(self, root: Path) -> Found:
+        """List the images; ``root`` is not used. The files of an entry are the program that paints it."""
+        program, settings = Path(painter.__file__), Path(hospitals.__file__)
+        return Found(tuple(
+            Entry(_identity(index), _patient(index), program, (settings,)) for index in range(self.images)
+        ))
+
+    def read(self, entry: Entry) -> Pair:
+        """Paint one image."""
+        painted = painter.paint(hospitals.HOSPITALS[self.hospital], self.size, self.seed, _index(entry.id))
+        return Pair(painted.image, painted.vessels if self.structure == "vessel" else painted.disc, painted.fov)
+
+    def assignment(self) -> dict[str, str]:
+        """The split of every image id, by rule."""
+        return {_identity(index): _split(index // 2) for index in range(self.images)}
+
+
+def _identity(index: int) -> str:
+    return f"{index // 2:04d}{'LR'[index % 2]}"
+
+
+def _index(identity: str) -> int:
+    return 2 * int(identity[:-1]) + "LR".index(identity[-1])
+
+
+def _patient(index: int) -> str:
+    return f"{index // 2:04d}"
+
+
+def _split(patient: int) -> str:
+    rounds, place = divmod(patient, 4)
+    return "test" if place == 3 else FOLDS[(3 * rounds + place) % len(FOLDS)]
