@@ -1,0 +1,25 @@
+"""No prompt."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sam2lora.choice import choice
+
+
+@choice
+class NoPrompt:
+    """No prompt at all: the model finds the structure by itself, as it must in a clinic."""
+
+    kind: Literal["no_prompt"] = "no_prompt"
+
+    @property
+    def oracle(self) -> bool:
+        """Whether the prompt is drawn from the ground truth: no."""
+        return False
+
+    def sample(self, masks: NDArray[np.bool_], rng: np.random.Generator) -> None:
+        """Nothing, for masks (N, S, S); draws nothing from ``rng``."""
