@@ -1,0 +1,31 @@
+"""Adapters: what is trained on top of the frozen segmenter.
+
+Every choice can ``attach(segmenter, generator)``, ``count(backbone)`` its trainable parameters without weights, and
+give (``state``) and take (``load``) the tensors that it trained.
+"""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from sam2lora.adapters.blocks import AllBlocks, Blocks, GlobalBlocks, LastBlocks, Stages
+from sam2lora.adapters.frozen import Frozen
+from sam2lora.adapters.lora import LoRA
+from sam2lora.adapters.low_rank import LoRALinear, LowRank, merge, unmerge
+
+Adapter = Annotated[LoRA | Frozen, Field(discriminator="kind")]
+
+__all__ = [
+    "Adapter",
+    "AllBlocks",
+    "Blocks",
+    "Frozen",
+    "GlobalBlocks",
+    "LastBlocks",
+    "LoRA",
+    "LoRALinear",
+    "LowRank",
+    "Stages",
+    "merge",
+    "unmerge",
+]

@@ -1,0 +1,126 @@
+"""Low-rank updates of frozen Linear layers: the modules behind the choices."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from sam2lora.errors import CheckpointError
+
+
+class LowRank(nn.Module):
+    """``x (..., inputs) -> scale * B A x (..., outputs)``, zero at first because ``B`` is (Hu et al. 2021, eq. 3).
+
+    ``A`` (rank, inputs) and ``B`` (outputs, rank) are the parameters. Dropout acts in training mode alone, on the
+    update (``site="output"``, SAM2LoRA) or on ``x`` (``"input"``, Hu et al. and peft).
+    """
+
+    def __init__(
+        self, first: Tensor, outputs: int, scale: float, dropout: float, site: Literal["output", "input"]
+    ) -> None:
+        """``first`` (rank, inputs): the initial ``A``."""
+        super().__init__()
+        self.A = nn.Parameter(first)
+        self.B = nn.Parameter(first.new_zeros(outputs, first.shape[0]))
+        self.scale = scale
+        self.before = nn.Dropout(dropout if site == "input" else 0.0)
+        self.after = nn.Dropout(dropout if site == "output" else 0.0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The update (..., outputs) for ``x`` (..., inputs)."""
+        inner = functional.linear(self.before(x), self.A)
+        return self.after(functional.linear(inner, self.B) * self.scale)
+
+    def weight(self) -> Tensor:
+        """``scale * B A`` (outputs, inputs): what a merge adds to the frozen weight."""
+        return self.scale * self.B @ self.A
+
+
+class LoRALinear(nn.Linear):
+    """A frozen Linear layer plus low-rank updates of its output, whole or by parts.
+
+    Shares weight and bias with ``linear`` and keeps their names, so the state dict of the backbone stays readable.
+    ``lora`` maps the name of a part to its update; ``rows`` says which output channels a part covers.
+    """
+
+    def __init__(self, linear: nn.Linear, lora: Mapping[str, LowRank], rows: Mapping[str, slice]) -> None:
+        super().__init__(linear.in_features, linear.out_features, bias=linear.bias is not None, device="meta")
+        self.weight, self.bias = linear.weight, linear.bias
+        self.lora = nn.ModuleDict(lora)
+        self.rows = dict(rows)
+        self.merged = False
+        self.train(linear.training)
+
+    def updates(self) -> list[tuple[slice, LowRank]]:
+        """The parts: output channels and their update."""
+        return [(self.rows[name], part) for name, part in self.lora.items() if isinstance(part, LowRank)]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``W x + b`` and the updates, (..., out_features)."""
+        y = super().forward(x)
+        if self.merged:
+            return y
+        for rows, update in self.updates():
+            y = _add(y, rows, update(x))
+        return y
+
+    @torch.no_grad()
+    def merge(self) -> None:
+        """Add the updates to the weight itself: the same output at the cost of the plain layer."""
+        self._shift(1.0, merged=True)
+
+    @torch.no_grad()
+    def unmerge(self) -> None:
+        """Take the updates back out of the weight."""
+        self._shift(-1.0, merged=False)
+
+    def _shift(self, sign: float, merged: bool) -> None:
+        if self.merged is merged:
+            word = "merged" if merged else "separate"
+            raise ValueError(f"merge and unmerge must alternate, but this layer is {word} already: leave one out.")
+        for rows, update in self.updates():
+            self.weight[rows] += sign * update.weight()
+        self.merged = merged
+
+
+def _add(y: Tensor, rows: slice, update: Tensor) -> Tensor:
+    if update.shape[-1] == y.shape[-1]:
+        return y + update
+    before, after = rows.start, y.shape[-1] - rows.stop
+    return y + functional.pad(update, (before, after))
+
+
+def merge(segmenter: nn.Module) -> None:
+    """Merge every low-rank update of ``segmenter`` into its frozen weight, for inference.
+
+    In float32 the output agrees to 1e-5. A merged update trains no more: ``unmerge`` first.
+    """
+    for layer in lora_layers(segmenter).values():
+        layer.merge()
+
+
+def unmerge(segmenter: nn.Module) -> None:
+    """Undo ``merge``, to rounding: the frozen weights agree to 1e-6."""
+    for layer in lora_layers(segmenter).values():
+        layer.unmerge()
+
+
+def lora_layers(segmenter: nn.Module) -> dict[str, LoRALinear]:
+    """The adapted layers by name, in the order of the modules."""
+    return {name: module for name, module in segmenter.named_modules() if isinstance(module, LoRALinear)}
+
+
+def check_names(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
+    """Raise ``CheckpointError`` unless ``tensors`` has exactly the names and shapes of ``own``."""
+    missing, unexpected = sorted(own.keys() - tensors.keys()), sorted(tensors.keys() - own.keys())
+    shapes = sorted(name for name in own.keys() & tensors.keys() if own[name].shape != tensors[name].shape)
+    if missing or unexpected or shapes:
+        raise CheckpointError(
+            f"Adapter tensors must have the names and shapes of the adapter that is attached, but "
+            f"{len(missing)} are missing {missing[:3]}, {len(unexpected)} unexpected {unexpected[:3]} and "
+            f"{len(shapes)} of another shape {shapes[:3]}: attach the adapter that they were saved from."
+        )

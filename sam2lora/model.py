@@ -1,0 +1,361 @@
+"""The segmenter: SAM 2's image path from pixels to one mask, and the weights it starts from.
+
+Built from the constructors of the official package, so weights, names and arithmetic are its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+from collections.abc import Callable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple, get_args
+
+import torch
+from safetensors.torch import load_file
+from sam2.modeling.backbones.hieradet import Hiera
+from sam2.modeling.backbones.image_encoder import FpnNeck, ImageEncoder
+from sam2.modeling.backbones.utils import PatchEmbed
+from sam2.modeling.memory_attention import MemoryAttention, MemoryAttentionLayer
+from sam2.modeling.memory_encoder import CXBlock, Fuser, MaskDownSampler, MemoryEncoder
+from sam2.modeling.position_encoding import PositionEmbeddingSine
+from sam2.modeling.sam2_base import SAM2Base
+from sam2.modeling.sam.transformer import RoPEAttention
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from sam2lora.backbones import Architecture, Backbone, Nano, Sam2, Size, Version, architecture
+from sam2lora.errors import CheckpointError
+from sam2lora.runtime import Runtime
+
+Points = tuple[Tensor, Tensor]
+"""Point prompts: coordinates (N, P, 2), x then y in pixels of the model frame, and labels (N, P): 1 on the object,
+0 beside it, -1 padding."""
+
+SHIPPED = Path(__file__).parent / "weights" / "nano.safetensors"
+_IMAGENET_MEAN = (0.485, 0.456, 0.406)
+_IMAGENET_STD = (0.229, 0.224, 0.225)
+_RANDOM_WEIGHTS_SEED = 0
+
+
+class Features(NamedTuple):
+    """What the decoder reads: ``image`` (N, D, h, h) and two finer maps (N, D/8, 4h, 4h) and (N, D/4, 2h, 2h)."""
+
+    image: Tensor
+    fine: Tensor
+    middle: Tensor
+
+
+class Segmenter(nn.Module):
+    """SAM 2's image path with one mask: what ``SAM2ImagePredictor`` computes, batched and differentiable.
+
+    The mask is channel 0 of the three of ``multimask_output=True``, as in SAM2LoRA (Mandal et al. 2025,
+    arXiv 2510.10288). ``sam`` is the official ``SAM2Base``; its modules for video are kept and never run.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, sam: SAM2Base, backbone: Backbone) -> None:
+        super().__init__()
+        self.sam = sam
+        self.backbone = backbone
+        self.register_buffer("mean", torch.tensor(_IMAGENET_MEAN).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(_IMAGENET_STD).view(3, 1, 1), persistent=False)
+
+    @property
+    def image_size(self) -> int:
+        """Side S of the images in pixels."""
+        return int(self.sam.image_size)
+
+    @property
+    def mask_stride(self) -> int:
+        """Pixels per step of the logits: 4, or 2 for nano."""
+        return architecture(self.backbone).patch_stride
+
+    def forward(self, images: Tensor, points: Points | None = None) -> Tensor:
+        """Logits (N, 1, S / mask_stride, S / mask_stride) for RGB ``images`` (N, 3, S, S) in [0, 1]."""
+        return self.decode(self.encode(images), points)
+
+    def encode(self, images: Tensor) -> Features:
+        """The features of RGB ``images`` (N, 3, S, S) in [0, 1]; the prompt plays no part in them."""
+        side = self.image_size
+        if images.ndim != 4 or images.shape[1:] != (3, side, side):
+            raise ValueError(
+                f"Images must be (N, 3, {side}, {side}), but got {tuple(images.shape)}: "
+                f"resize them, or build the segmenter for their size."
+            )
+        fine, middle, image = self.sam.forward_image((images - self.mean) / self.std)["backbone_fpn"]
+        # The predictor tells the decoder that there is no memory; without this the masks are not SAM 2's.
+        return Features(image + self.sam.no_mem_embed.view(1, -1, 1, 1), fine, middle)
+
+    def decode(self, features: Features, points: Points | None = None) -> Tensor:
+        """Logits (N, 1, S / mask_stride, S / mask_stride) for the features of N images, with or without points."""
+        count = features.image.shape[0]
+        prompts = self.sam.sam_prompt_encoder
+        sparse, dense = prompts(points=points, boxes=None, masks=None)
+        masks, *_ = self.sam.sam_mask_decoder(
+            image_embeddings=features.image,
+            image_pe=prompts.get_dense_pe(),
+            sparse_prompt_embeddings=sparse.expand(count, -1, -1),  # no points: one empty prompt for all
+            dense_prompt_embeddings=dense.expand(count, -1, -1, -1),
+            multimask_output=True,
+            repeat_image=False,
+            high_res_features=[features.fine, features.middle],
+        )
+        return masks[:, :1]  # type: ignore[no-any-return]
+
+
+def build(backbone: Backbone, image_size: int, runtime: Runtime) -> Segmenter:
+    """The segmenter of ``backbone`` for square images of ``image_size`` pixels, on the CPU.
+
+    In eval mode, all parameters frozen, weights loaded; the global random state is left as it was. Raises
+    ``ValueError`` for a size that does not fit the strides and ``CheckpointError`` for weights that do not belong.
+    """
+    _check_image_size(backbone, image_size)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(_RANDOM_WEIGHTS_SEED)
+        sam = _sam2(architecture(backbone), image_size)
+    state = _weights(backbone, runtime)
+    if state is not None:
+        _load(sam, state, backbone)
+    return Segmenter(sam, backbone).requires_grad_(False).eval()
+
+
+@cache
+def parameters(backbone: Backbone) -> int:
+    """How many parameters the whole model has, video modules included. Needs neither weights nor memory."""
+    return sum(parameter.numel() for parameter in _weightless(backbone).parameters())
+
+
+def _check_image_size(backbone: Backbone, image_size: int) -> None:
+    multiple = architecture(backbone).multiple
+    if image_size < multiple or image_size % multiple:
+        below, above = image_size // multiple * multiple, -(-image_size // multiple) * multiple
+        nearest = " or ".join(str(size) for size in (below, above) if size > 0)
+        raise ValueError(
+            f"image_size must be a positive multiple of {multiple} for this backbone, but got {image_size}: "
+            f"use {nearest or multiple}."
+        )
+
+
+class _NoPositions(nn.Module):
+    """Stands in for the neck's sine positions: only attention to memory reads them, and images have none.
+
+    The official module fills a map of the size of each feature level in every step.
+    """
+
+    def forward(self, features: Tensor) -> Tensor:
+        return features.new_zeros(()).expand_as(features)
+
+
+def _sam2(shape: Architecture, image_size: int) -> SAM2Base:
+    """SAM 2 as the official YAML files configure it, for any ``shape``."""
+    later = shape.version == "2.1"
+    return SAM2Base(
+        image_encoder=_image_encoder(shape),
+        memory_attention=_memory_attention(shape),
+        memory_encoder=_memory_encoder(shape),
+        num_maskmem=7,
+        image_size=image_size,
+        backbone_stride=shape.backbone_stride,
+        sigmoid_scale_for_mem_enc=20.0,
+        sigmoid_bias_for_mem_enc=-10.0,
+        use_mask_input_as_output_without_sam=True,
+        directly_add_no_mem_embed=True,
+        no_obj_embed_spatial=later,
+        use_high_res_features_in_sam=True,
+        multimask_output_in_sam=True,
+        iou_prediction_use_sigmoid=True,
+        use_obj_ptrs_in_encoder=True,
+        add_tpos_enc_to_obj_ptrs=later,
+        proj_tpos_enc_in_obj_ptrs=later,
+        use_signed_tpos_enc_to_obj_ptrs=later,
+        only_obj_ptrs_in_the_past_for_eval=True,
+        pred_obj_scores=True,
+        pred_obj_scores_mlp=True,
+        fixed_no_obj_ptr=True,
+        multimask_output_for_tracking=True,
+        use_multimask_token_for_obj_ptr=True,
+        multimask_min_pt_num=0,
+        multimask_max_pt_num=1,
+        use_mlp_for_obj_ptr_proj=True,
+    )
+
+
+def _image_encoder(shape: Architecture) -> ImageEncoder:
+    trunk = Hiera(
+        embed_dim=shape.embed_dim,
+        num_heads=shape.heads,
+        stages=shape.stages,
+        global_att_blocks=shape.global_blocks,
+        window_pos_embed_bkg_spatial_size=(shape.background, shape.background),
+        window_spec=shape.windows,
+    )
+    stride = (shape.patch_stride, shape.patch_stride)
+    trunk.patch_embed = PatchEmbed(stride=stride, embed_dim=shape.embed_dim)
+    neck = FpnNeck(
+        position_encoding=_NoPositions(),
+        d_model=shape.width,
+        backbone_channel_list=list(reversed(shape.dims)),
+        fpn_top_down_levels=[2, 3],
+        fpn_interp_model="nearest",
+    )
+    return ImageEncoder(trunk=trunk, neck=neck, scalp=1)
+
+
+def _memory_attention(shape: Architecture) -> MemoryAttention:
+    layer = MemoryAttentionLayer(
+        activation="relu",
+        d_model=shape.width,
+        dim_feedforward=shape.memory_mlp,
+        dropout=0.1,
+        pos_enc_at_attn=False,
+        self_attention=_rotary(shape),
+        pos_enc_at_cross_attn_keys=True,
+        pos_enc_at_cross_attn_queries=False,
+        cross_attention=_rotary(shape, rope_k_repeat=True, kv_in_dim=shape.memory_width),
+    )
+    return MemoryAttention(d_model=shape.width, pos_enc_at_input=True, layer=layer, num_layers=shape.memory_layers)
+
+
+def _rotary(shape: Architecture, **options: Any) -> RoPEAttention:
+    return RoPEAttention(
+        embedding_dim=shape.width, num_heads=1, downsample_rate=1, dropout=0.1, feat_sizes=(64, 64), **options
+    )
+
+
+def _memory_encoder(shape: Architecture) -> MemoryEncoder:
+    downsampler = MaskDownSampler(
+        embed_dim=shape.width, kernel_size=3, stride=2, padding=1, total_stride=shape.backbone_stride
+    )
+    return MemoryEncoder(
+        in_dim=shape.width,
+        out_dim=shape.memory_width,
+        mask_downsampler=downsampler,
+        fuser=Fuser(CXBlock(dim=shape.width), num_layers=2),
+        position_encoding=PositionEmbeddingSine(shape.memory_width, warmup_cache=False),
+    )
+
+
+def _weights(backbone: Backbone, runtime: Runtime) -> Mapping[str, Tensor] | None:
+    if isinstance(backbone, Sam2):
+        return _sam2_weights(backbone, runtime.checkpoint)
+    if backbone.weights == "random":
+        return None
+    return {name: tensor.float() for name, tensor in load_file(SHIPPED).items()}
+
+
+def _sam2_weights(backbone: Sam2, path: Path | None) -> Mapping[str, Tensor] | None:
+    if path is None and backbone.checkpoint is None:
+        return None
+    if path is None:
+        raise CheckpointError(
+            f"A backbone with checkpoint={backbone.checkpoint} needs the file of that sha256, but no file was given: "
+            f"set Runtime.checkpoint to it, or checkpoint=None for random weights."
+        )
+    found = sha256(path)
+    if found != backbone.checkpoint:
+        raise CheckpointError(
+            f"The weights must be those that the backbone names, checkpoint={backbone.checkpoint}, "
+            f"but {path} has sha256 {found}: give the right file, or name this one in the backbone."
+        )
+    return read_checkpoint(path)
+
+
+def sha256(path: Path) -> str:
+    """The sha256 of a weights file in hexadecimal digits, as ``Sam2.checkpoint`` wants it."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise CheckpointError(f"A checkpoint must be a readable file, but {path} is not ({error}).") from error
+
+
+def read_checkpoint(path: Path) -> Mapping[str, Tensor]:
+    """The state dict of a checkpoint in the official format ``{"model": state dict}``. Runs no code of the file."""
+    unreadable = (OSError, EOFError, RuntimeError, ValueError, TypeError, LookupError, AttributeError)
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (*unreadable, pickle.UnpicklingError) as error:
+        raise CheckpointError(
+            f"A checkpoint must be a file of tensors written by torch.save, but {path} is not "
+            f"({str(error).splitlines()[0] if str(error) else type(error).__name__}): download it again."
+        ) from error
+    state = content.get("model") if isinstance(content, dict) else None
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        what = f"a dict with the keys {list(content)[:5]}" if isinstance(content, dict) else type(content).__name__
+        raise CheckpointError(
+            f"A checkpoint must hold {{'model': state dict}}, as the official SAM 2 files do, but {path} holds {what}: "
+            f"wrap the state dict, or give the official file."
+        )
+    return state
+
+
+def recognise(state: Mapping[str, Tensor]) -> Sam2 | None:
+    """The published backbone whose names and shapes are those of ``state``; None if it is none of them."""
+    shapes = {name: tensor.shape for name, tensor in state.items()}
+    candidates = (Sam2(size=size, version=version) for size in get_args(Size) for version in get_args(Version))
+    return next((candidate for candidate in candidates if _shapes(candidate) == shapes), None)
+
+
+@cache
+def _shapes(backbone: Backbone) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in _weightless(backbone).state_dict().items()}
+
+
+def _weightless(backbone: Backbone) -> SAM2Base:
+    """The modules with their shapes alone. No shape depends on the image size."""
+    shape = architecture(backbone)
+    with torch.device("meta"), _RealLinspace():
+        return _sam2(shape, shape.backbone_stride)
+
+
+class _RealLinspace(TorchFunctionMode):
+    """Keeps ``linspace`` off the meta device: Hiera reads its drop rates as numbers while it is built."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        options = kwargs or {}
+        return func(*args, **({**options, "device": "cpu"} if func is torch.linspace else options))
+
+
+def _load(sam: SAM2Base, state: Mapping[str, Tensor], backbone: Backbone) -> None:
+    """Copy ``state`` into ``sam``. Raises ``CheckpointError`` unless names and shapes agree exactly."""
+    own = sam.state_dict()
+    problems = [
+        _first_few("missing", sorted(own.keys() - state.keys())),
+        _first_few("unexpected", sorted(state.keys() - own.keys())),
+        _first_few("of another shape", sorted(_mismatches(own, state))),
+    ]
+    if any(problems):
+        looks_like = recognise(state)
+        remedy = "give the weights of this backbone" if looks_like is None else f"use {_label(looks_like)}"
+        raise CheckpointError(
+            f"Weights must have the names and shapes of the backbone ({_label(backbone)}), but "
+            f"{'; '.join(filter(None, problems))}. "
+            f"{f'They are those of {_label(looks_like)}: ' if looks_like else 'Remedy: '}{remedy}."
+        )
+    sam.load_state_dict(dict(state))
+
+
+def _mismatches(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> list[str]:
+    both = own.keys() & state.keys()
+    return [
+        f"{name} {tuple(state[name].shape)} instead of {tuple(own[name].shape)}"
+        for name in both
+        if own[name].shape != state[name].shape
+    ]
+
+
+def _first_few(what: str, names: list[str]) -> str:
+    if not names:
+        return ""
+    more = ", ..." if len(names) > 3 else ""
+    return f"{len(names)} {what} ({', '.join(names[:3])}{more})"
+
+
+def _label(backbone: Backbone) -> str:
+    return f"SAM {backbone.version} {backbone.size}" if isinstance(backbone, Sam2) else Nano.kind
