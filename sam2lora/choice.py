@@ -16,7 +16,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any, TypeVar, dataclass_transform
+from types import UnionType
+from typing import Annotated, Any, TypeVar, Union, dataclass_transform, get_args, get_origin
 
 from pydantic import ConfigDict, TypeAdapter
 from pydantic.dataclasses import dataclass
@@ -55,13 +56,11 @@ def _plain(part: object) -> str:
     return json.dumps(part, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
-def kinds(union: Any) -> dict[str, type[Any]]:
-    """The choices of a family by ``kind``: ``{"bce": BCE, ...}``, in the order in which the union names them."""
-    from typing import get_args
+def kinds(family: Any) -> dict[str, type[Any]]:
+    """The choices of a family by ``kind``: ``{"bce": BCE, ...}``, in the order in which its union names them.
 
-    members = get_args(union)
-    if members and hasattr(members[0], "__args__"):  # Annotated[Union[...], Field(discriminator=...)]
-        members = get_args(members[0])
-    elif members and not hasattr(members[1] if len(members) > 1 else members[0], "__pydantic_validator__"):
-        members = members[:1]  # Annotated[OnlyChoice, ...]
+    ``family`` is ``A | B`` or, for a family of one, ``A``, each with or without ``Annotated[..., Field(...)]``.
+    """
+    union = get_args(family)[0] if get_origin(family) is Annotated else family
+    members = get_args(union) if get_origin(union) in (Union, UnionType) else (union,)
     return {member.__dataclass_fields__["kind"].default: member for member in members}

@@ -17,6 +17,7 @@ NaN says "undefined for this image": a mean leaves it out and counts it, and nev
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import nan
 from typing import Final, Literal
@@ -104,17 +105,15 @@ def auc(logits: Scores, mask: Mask, fov: Mask | None = None) -> float:
     return _auc(positives, everything - positives)
 
 
-def measure(logits: Scores, mask: Mask, fov: Mask | None = None) -> dict[Metric, float]:
-    """Every metric of one image by name. Arguments and errors are those of ``confusion`` and ``auc``."""
+def measure(
+    logits: Scores, mask: Mask, fov: Mask | None = None, metrics: Sequence[Metric] = METRICS
+) -> dict[Metric, float]:
+    """The named metrics of one image, from one confusion. Arguments and errors are those of ``confusion`` and ``auc``.
+
+    Without ``"auc"``, which takes nine tenths of the time, this is the fast path of validation.
+    """
     counts = confusion(logits, mask, fov)
-    return {
-        "dice": counts.dice,
-        "iou": counts.iou,
-        "auc": auc(logits, mask, fov),
-        "sensitivity": counts.sensitivity,
-        "specificity": counts.specificity,
-        "accuracy": counts.accuracy,
-    }
+    return {name: auc(logits, mask, fov) if name == "auc" else float(getattr(counts, name)) for name in metrics}
 
 
 _LARGEST = float(np.finfo(np.float16).max)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
+import torch
 from annotated_types import Ge, Gt
 from torch import Tensor
 from torch.nn.functional import max_pool2d
@@ -47,21 +48,17 @@ def soft_skeleton(image: Tensor, iterations: int) -> Tensor:
 
     A line one pixel wide is its own skeleton. Where several maxima tie, the gradient goes to one of them.
     """
-    skeleton = (image - _open(image)).relu()
-    for _ in range(iterations):
-        image = _erode(image)
-        ridge = (image - _open(image)).relu()
-        skeleton = skeleton + (ridge - skeleton * ridge).relu()
+    skeleton = torch.zeros_like(image)
+    for _ in range(iterations + 1):
+        peeled = _eroded(image)
+        ridge = (image - max_pool2d(peeled, 3, 1, 1)).relu()  # what an opening cannot give back
+        skeleton = skeleton + (1 - skeleton) * ridge
+        image = peeled
     return skeleton
 
 
-def _erode(image: Tensor) -> Tensor:
-    """Minimum over the cross of five pixels."""
+def _eroded(image: Tensor) -> Tensor:
+    """The minimum over the cross of five pixels around each pixel, as far as the image goes."""
     rows = -max_pool2d(-image, (3, 1), 1, (1, 0))
     columns = -max_pool2d(-image, (1, 3), 1, (0, 1))
     return rows.minimum(columns)
-
-
-def _open(image: Tensor) -> Tensor:
-    """Erosion by the cross, dilation by the square of 3 x 3."""
-    return max_pool2d(_erode(image), 3, 1, 1)

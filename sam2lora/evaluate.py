@@ -1,0 +1,122 @@
+"""Scores of a model on images: one row per image, at native resolution, inside the field of view."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.nn.functional import interpolate
+
+from sam2lora.datasets import CachedSet, to_native
+from sam2lora.metrics import METRICS, Metric, measure
+from sam2lora.model import Segmenter
+from sam2lora.prompts import Prompt
+from sam2lora.runtime import Runtime
+
+Role = Literal["val", "source", "target"]
+
+
+def evaluate(
+    segmenter: Segmenter,
+    cached_set: CachedSet,
+    indices: Sequence[int],
+    prompt: Prompt,
+    runtime: Runtime,
+    *,
+    role: Role,
+    seed: int,
+    batch_size: int = 4,
+    metrics: Literal["all", "dice"] = "all",
+) -> pd.DataFrame:
+    """One row per image of ``indices``, in that order; no indices, no rows.
+
+    Columns: ``dataset``, ``role``, ``image``, ``patient``, the metrics (all of ``METRICS``, or Dice alone, which is
+    much cheaper) and ``pixels``, how many were compared. An undefined metric is NaN (see ``sam2lora.metrics``).
+
+    The logits are resized to native resolution and thresholded there, against the mask as it was drawn: a mask
+    that is first resized loses its thin vessels. Only one image is held at native size at a time.
+
+    The prompt of an image depends on ``seed`` and its index, not on its batch, so the rows do not depend on
+    ``batch_size`` (up to the rounding of the backbone's sums). No gradient is kept, every module's training mode is
+    restored, and no global random state is touched.
+    """
+    names: tuple[Metric, ...] = METRICS if metrics == "all" else ("dice",)
+    rows: list[dict[str, object]] = []
+    with _evaluating(segmenter):
+        for begin in range(0, len(indices), batch_size):
+            batch = indices[begin : begin + batch_size]
+            frames = _logits(segmenter, cached_set, batch, prompt, runtime.device, seed)
+            rows += [_row(cached_set, index, frame, role, metrics) for index, frame in zip(batch, frames, strict=True)]
+    names = METRICS if metrics == "all" else ("dice",)
+    return pd.DataFrame(rows, columns=["dataset", "role", "image", "patient", *names, "pixels"])
+
+
+def summary(rows: pd.DataFrame) -> dict[str, float]:
+    """The mean over images of every metric, by ``"<dataset>/<metric>"``, of rows that share one role.
+
+    Images for which a metric is undefined are left out of its mean, and counted by ``n_undefined``. A
+    metric that no image defines has no entry.
+    """
+    return {name: float(values.mean()) for name, values in _by_dataset(rows) if values.notna().any()}
+
+
+def n_undefined(rows: pd.DataFrame) -> dict[str, int]:
+    """How many images a mean of ``summary`` leaves out, by ``"<dataset>/<metric>"``, zeros included."""
+    return {name: int(values.isna().sum()) for name, values in _by_dataset(rows)}
+
+
+def _by_dataset(rows: pd.DataFrame) -> Iterator[tuple[str, pd.Series[float]]]:
+    metrics = [metric for metric in METRICS if metric in rows]
+    for dataset, group in rows.groupby("dataset", sort=False):
+        for metric in metrics:
+            yield f"{dataset}/{metric}", group[metric]
+
+
+@contextmanager
+def _evaluating(module: nn.Module) -> Iterator[None]:
+    """Without gradients and in evaluation mode; afterwards every submodule is back in the mode it was in."""
+    training = [part for part in module.modules() if part.training]
+    module.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for part in training:
+            part.training = True
+
+
+def _logits(
+    segmenter: Segmenter, cached_set: CachedSet, batch: Sequence[int], prompt: Prompt, device: str, seed: int
+) -> NDArray[np.float32]:
+    """The logits (n, S, S) of n images in the model frame, on the host."""
+    pixels = np.stack([cached_set.images[index] for index in batch])
+    images = torch.from_numpy(pixels).to(device).permute(0, 3, 1, 2).float() / 255
+    samples = [prompt.sample(cached_set.masks[[i]].astype(bool), np.random.default_rng([seed, i])) for i in batch]
+    drawn = [sample for sample in samples if sample is not None]
+    points = None
+    if drawn:
+        coords, labels = (torch.from_numpy(np.concatenate(parts)).to(device) for parts in zip(*drawn, strict=True))
+        points = coords, labels
+    logits = segmenter(images, points).float()
+    frames = interpolate(logits, size=pixels.shape[1:3], mode="bilinear", align_corners=False)
+    return np.asarray(frames[:, 0].cpu())
+
+
+def _row(
+    cached_set: CachedSet, index: int, frame: NDArray[np.float32], role: Role, metrics: Sequence[Metric]
+) -> dict[str, object]:
+    native = cached_set.native(index)
+    return {
+        "dataset": cached_set.dataset.name,
+        "role": role,
+        "image": cached_set.ids[index],
+        "patient": cached_set.patients[index],
+        **measure(to_native(frame, native), native.mask, native.fov, metrics),
+        "pixels": int(np.count_nonzero(native.fov)),
+    }
