@@ -52,8 +52,7 @@ def evaluate(
         for begin in range(0, len(indices), batch_size):
             batch = indices[begin : begin + batch_size]
             frames = _logits(segmenter, cached_set, batch, prompt, runtime.device, seed)
-            rows += [_row(cached_set, index, frame, role, metrics) for index, frame in zip(batch, frames, strict=True)]
-    names = METRICS if metrics == "all" else ("dice",)
+            rows += [_row(cached_set, index, frame, role, names) for index, frame in zip(batch, frames, strict=True)]
     return pd.DataFrame(rows, columns=["dataset", "role", "image", "patient", *names, "pixels"])
 
 

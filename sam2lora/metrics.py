@@ -107,7 +107,7 @@ def auc(logits: Scores, mask: Mask, fov: Mask | None = None) -> float:
 
 def measure(
     logits: Scores, mask: Mask, fov: Mask | None = None, metrics: Sequence[Metric] = METRICS
-) -> dict[Metric, float]:
+) -> dict[str, float]:
     """The named metrics of one image, from one confusion. Arguments and errors are those of ``confusion`` and ``auc``.
 
     Without ``"auc"``, which takes nine tenths of the time, this is the fast path of validation.
