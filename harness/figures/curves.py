@@ -1,0 +1,36 @@
+"""Learning curves: validation score by epoch."""
+
+from __future__ import annotations
+
+from matplotlib.figure import Figure
+
+from harness.figures import style
+from harness.table import StudyTable, measured
+
+
+def draw(table: StudyTable) -> Figure:
+    """One line per trial: the best in bold, other completed ones thin, stopped and diverged ones with their end marked."""
+    figure = style.figure(7.2, 4.2)
+    axes = figure.add_subplot()
+    done = measured(table.trials).sort_values("value", ascending=table.direction == "minimize")
+    best = int(done["number"].iloc[0]) if len(done) else None
+    counted = {"completed": set(done["number"])} | {
+        kind: set(table.trials.loc[table.trials["outcome"] == kind, "number"]) for kind in ("stopped", "diverged")
+    }
+    for kind, numbers in counted.items():
+        look = style.LOOKS[kind]
+        curves = [curve for number, curve in table.curves.groupby("number") if number in numbers and number != best]
+        for curve in curves:
+            axes.plot(curve["epoch"], curve["score"], color=look.colour, lw=0.9, alpha=0.55, zorder=2)
+        ends = [curve.iloc[-1] for curve in curves]
+        if ends:
+            style.points(axes, [end["epoch"] for end in ends], [end["score"] for end in ends], look, size=22)
+    if best is not None:
+        curve = table.curves[table.curves["number"] == best]
+        axes.plot(curve["epoch"], curve["score"], color=style.GREEN, lw=2.6, label=f"best (trial {best})", zorder=4)
+    axes.set_xlabel("epoch")
+    axes.set_ylabel(style.objective(table))
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    style.tidy(axes)
+    figure.legend(loc="outside right upper", frameon=False, fontsize=9)
+    return figure

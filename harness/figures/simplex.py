@@ -1,0 +1,86 @@
+"""Loss weights against the validation score: where on the simplex were the good trials?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import mpltern  # noqa: F401  (registers the ternary projection)
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from harness.figures import style
+from harness.table import StudyTable, measured
+
+
+def searched(table: StudyTable) -> list[str]:
+    """The loss-weight columns that the search varied, by name; empty if the loss was given."""
+    return [column for column in table.distributions if column.startswith("weight/")]
+
+
+def draw(table: StudyTable) -> Figure:
+    """A ternary plot for three components, else one panel per component with its weight on the x axis.
+
+    Completed trials are filled and coloured by their score; stopped ones are hollow (their score belongs to an earlier
+    epoch), diverged ones crosses. Raises ``ValueError`` for fewer than two components: there is no simplex then.
+    """
+    columns = searched(table)
+    if len(columns) < 2:
+        raise ValueError(f"A simplex needs two searched loss weights or more, this study has {len(columns)}.")
+    return _ternary(table, columns) if len(columns) == 3 else _panels(table, columns)
+
+
+def _ternary(table: StudyTable, columns: list[str]) -> Figure:
+    figure = style.figure(7.2, 5.6)
+    axes: Any = figure.add_subplot(projection="ternary")
+    for kind in ("stopped", "diverged"):
+        rows, look = _rows(table, kind), style.LOOKS[kind]
+        face = {"color": look.colour} if look.marker == "x" else {"facecolor": "white", "edgecolor": look.colour}
+        label = f"{look.words} ({len(rows)})"
+        axes.scatter(*(rows[name] for name in columns), s=32, marker=look.marker, label=label, zorder=2.5, **face)
+    done = measured(table.trials).sort_values("value", ascending=table.direction == "maximize")
+    dots = axes.scatter(
+        *(done[name] for name in columns), c=done["value"], cmap="cividis", s=62, edgecolor="black", lw=0.5, zorder=3,
+        label=f"completed ({len(done)})",
+    )  # fmt: skip
+    if len(done):
+        best = done.tail(1)
+        axes.scatter(
+            *(best[name] for name in columns), s=230, facecolor="none", edgecolor=style.VERMILLION, lw=2, zorder=4,
+            label=f"best (trial {int(best['number'].iloc[0])})",
+        )  # fmt: skip
+        figure.colorbar(dots, ax=axes, shrink=0.72, pad=0.12, label=style.objective(table))
+    for set_label, name in zip((axes.set_tlabel, axes.set_llabel, axes.set_rlabel), columns, strict=True):
+        set_label(style.words(name))
+    axes.grid(True, color="#DDDDDD", linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.legend(loc="upper left", bbox_to_anchor=(-0.22, 1.08), frameon=False, fontsize=9)
+    return figure
+
+
+def _panels(table: StudyTable, columns: list[str]) -> Figure:
+    shown = columns[:1] if len(columns) == 2 else columns
+    across = min(len(shown), 3)
+    down = -(-len(shown) // across)
+    figure = style.figure(max(3.4 * across, 5.6), 2.9 * down + 0.6)
+    first: Axes | None = None
+    for index, column in enumerate(shown):
+        axes = figure.add_subplot(down, across, index + 1, sharey=first)
+        first = first or axes
+        for kind in ("stopped", "completed"):
+            rows = _rows(table, kind)
+            height = rows["value" if kind == "completed" else "last_score"]
+            style.points(axes, rows[column].tolist(), height.tolist(), style.LOOKS[kind])
+        other = f" ({style.words(columns[1])} is 1 minus this)" if len(columns) == 2 else ""
+        axes.set_xlabel(style.words(column) + other)
+        axes.set_xlim(-0.03, 1.03)
+        style.tidy(axes)
+        if index % across == 0:
+            axes.set_ylabel(style.objective(table))
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=2, frameon=False, fontsize=9)
+    return figure
+
+
+def _rows(table: StudyTable, kind: str) -> pd.DataFrame:
+    return measured(table.trials) if kind == "completed" else table.trials[table.trials["outcome"] == kind]

@@ -1,0 +1,83 @@
+"""What all figures share: colours that the colour-blind can tell apart, one look per outcome, words for columns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from harness.table import StudyTable
+
+# Okabe and Ito (2008), "Color universal design".
+BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY = "#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9"
+GREY = "#8A8A8A"
+SOURCE, TARGET = BLUE, VERMILLION
+
+
+class Look(NamedTuple):
+    """How an outcome is drawn: its words, its marker, its colour, and whether the marker is filled."""
+
+    words: str
+    marker: str
+    colour: str
+    filled: bool
+
+
+LOOKS = {
+    "completed": Look("completed", "o", BLUE, True),
+    "stopped": Look("stopped early", "o", GREY, False),
+    "diverged": Look("diverged", "x", VERMILLION, True),
+    "out_of_memory": Look("out of memory", "s", PURPLE, False),
+    "crashed": Look("crashed", "^", ORANGE, False),
+}
+
+
+def figure(width: float, height: float) -> Figure:
+    """An empty figure of ``width`` by ``height`` inches that lays itself out."""
+    empty = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(empty)
+    return empty
+
+
+def tidy(axes: Axes) -> None:
+    """Take away what carries no information: the upper and right frame; a faint grid stays for reading off."""
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(True, color="#E4E4E4", linewidth=0.7)
+    axes.set_axisbelow(True)
+
+
+def points(axes: Axes, x: Sequence[float], y: Sequence[float], look: Look, size: float = 30) -> None:
+    """A scatter in the look of an outcome, labelled with its words and how many there are."""
+    if look.marker == "x":
+        axes.scatter(x, y, s=size, marker="x", color=look.colour, label=f"{look.words} ({len(x)})", zorder=3)
+        return
+    face = look.colour if look.filled else "white"
+    label = f"{look.words} ({len(x)})"
+    axes.scatter(x, y, s=size, marker=look.marker, facecolor=face, edgecolor=look.colour, label=label, zorder=3)
+
+
+def words(column: str) -> str:
+    """A column's name for an axis: ``param/lr`` is "lr", ``weight/bce`` is "bce weight"."""
+    if column.startswith("weight/"):
+        return f"{column.removeprefix('weight/')} weight"
+    return column.removeprefix("param/")
+
+
+def objective(table: StudyTable) -> str:
+    """The objective as an axis label: "validation dice" for ``val/dice``."""
+    named = str(table.question.get("objective", "score"))
+    return f"validation {named.removeprefix('val/')}" if not named.startswith("validation") else named
+
+
+def save(drawn: Figure, stem: Path) -> list[Path]:
+    """Write ``drawn`` as ``stem.png`` and ``stem.svg``; equal figures give equal bytes (no date, no random ids)."""
+    png, svg = stem.with_suffix(".png"), stem.with_suffix(".svg")
+    with mpl.rc_context({"svg.hashsalt": stem.name}):
+        drawn.savefig(png, dpi=160, metadata={"Software": None})
+        drawn.savefig(svg, metadata={"Date": None})
+    return [png, svg]

@@ -1,0 +1,73 @@
+"""How the best settings do on every data set: seen hospitals apart from unseen ones."""
+
+from __future__ import annotations
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from harness.figures import style
+
+MARKERS = ("o", "s", "D", "^", "v", "P", "X", "<", ">", "*")
+
+
+def draw(scores: pd.DataFrame, metric: str) -> Figure:
+    """One dot per trial and data set with its 95 % interval over patients, sources above unseen targets.
+
+    ``scores``: columns place (1 is the best by validation), number, dataset, role, mean, low, high, n, clusters.
+    A mean without an interval (per-image scores left out) is a dot alone.
+    """
+    datasets = list(scores[["dataset", "role"]].drop_duplicates().itertuples(index=False, name=None))
+    datasets.sort(key=lambda pair: (pair[1] != "source", pair[0]))
+    places = sorted(scores["place"].unique())
+    figure = style.figure(7.8, 1.6 + (0.42 + 0.13 * len(places)) * len(datasets))
+    axes = figure.add_subplot()
+    for row, (dataset, role) in enumerate(datasets):
+        _dataset(axes, scores[scores["dataset"] == dataset], row, role, len(places))
+    labels = [f"{dataset}\n{_size(scores, dataset)}" for dataset, _ in datasets]
+    axes.set_yticks(range(len(datasets)), labels)
+    axes.set_ylim(len(datasets) - 0.5, -0.5)
+    for row, (_, role) in enumerate(datasets):
+        if row > 0 and role != datasets[row - 1][1]:
+            axes.axhline(row - 0.5, color="black", lw=0.8)
+    style.tidy(axes)
+    axes.grid(False, axis="y")
+    axes.set_xlabel(f"test {metric}: mean over images, 95 % interval over patients")
+    _legend(figure, axes, scores)
+    return figure
+
+
+def _dataset(axes: Axes, rows: pd.DataFrame, row: int, role: str, places: int) -> None:
+    colour = style.SOURCE if role == "source" else style.TARGET
+    for index, trial in enumerate(rows.sort_values("place").itertuples()):
+        place = int(trial.place)  # type: ignore[arg-type]
+        height = row + (0.7 * (index - (places - 1) / 2) / max(places, 2))
+        span = [[trial.mean - trial.low], [trial.high - trial.mean]]  # type: ignore[operator]
+        axes.errorbar(
+            [trial.mean], [height], xerr=span, fmt=MARKERS[(place - 1) % len(MARKERS)], color=colour, capsize=2.5,
+            ms=8 if place == 1 else 5, lw=1.8 if place == 1 else 1.0, mfc=colour if place == 1 else "white",
+        )  # fmt: skip
+
+
+def _size(scores: pd.DataFrame, dataset: str) -> str:
+    known = scores[(scores["dataset"] == dataset) & scores["low"].notna()]
+    if known.empty:
+        return "no interval"
+    return f"{int(known['n'].max())} images, {int(known['clusters'].max())} patients"
+
+
+def _legend(figure: Figure, axes: Axes, scores: pd.DataFrame) -> None:
+    for role, colour, text in (
+        ("source", style.SOURCE, "source (test split)"),
+        ("target", style.TARGET, "unseen target"),
+    ):
+        if (scores["role"] == role).any():
+            axes.plot([], [], color=colour, lw=3, label=text)
+    trials = scores[["place", "number"]].drop_duplicates().sort_values("place")
+    for place, number in trials.itertuples(index=False, name=None):
+        face = "black" if place == 1 else "white"
+        marker = MARKERS[(place - 1) % len(MARKERS)]
+        text = f"place {place}: trial {number}"
+        axes.plot([], [], marker, color="black", mfc=face, ms=6, label=text)
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right upper", frameon=False, fontsize=9)
