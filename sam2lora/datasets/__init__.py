@@ -8,16 +8,24 @@ from typing import Annotated
 from pydantic import Field
 
 from sam2lora.datasets.cache import CachedSet, cached
+from sam2lora.datasets.chase_db1 import ChaseDB1
+from sam2lora.datasets.drishti_gs1 import DrishtiGS1
 from sam2lora.datasets.drive import Drive
+from sam2lora.datasets.fives import Fives
 from sam2lora.datasets.geometry import OUTSIDE, Native, to_native
 from sam2lora.datasets.hospitals import DEMO_HOSPITALS, PRETRAINING_HOSPITALS, Hospital
+from sam2lora.datasets.hrf import HRF
+from sam2lora.datasets.idrid import Idrid
 from sam2lora.datasets.pairs import Entry, Found, Pair, Problem, Source, Target
+from sam2lora.datasets.stare import Stare
 from sam2lora.datasets.synthetic import Synthetic
 from sam2lora.errors import DataError
 
-Dataset = Annotated[Drive | Synthetic, Field(discriminator="kind")]
+Dataset = Annotated[
+    Drive | Stare | ChaseDB1 | HRF | Fives | DrishtiGS1 | Idrid | Synthetic, Field(discriminator="kind")
+]
 
-DATASETS: tuple[Dataset, ...] = (Drive(),)
+DATASETS: tuple[Dataset, ...] = (Drive(), Stare(), ChaseDB1(), HRF(), Fives(), DrishtiGS1(), Idrid())
 
 
 def named(name: str) -> Dataset:
@@ -25,7 +33,7 @@ def named(name: str) -> Dataset:
 
     Upper and lower case are alike, and so are ``-`` and ``_``. Raises ``DataError`` with the nearest name.
     """
-    known: dict[str, Dataset] = {dataset.name: dataset for dataset in DATASETS}
+    known: dict[str, Dataset] = {dataset.name: dataset for dataset in (*DATASETS, DrishtiGS1(copy="1024"))}
     known |= {hospital: Synthetic(hospital=hospital) for hospital in (*DEMO_HOSPITALS, *PRETRAINING_HOSPITALS)}
     wanted = name.strip().lower().replace("-", "_")
     if wanted in known:
@@ -43,18 +51,24 @@ def split_of(dataset: Source) -> dict[str, str]:
 __all__ = [
     "DATASETS",
     "DEMO_HOSPITALS",
+    "HRF",
     "OUTSIDE",
     "PRETRAINING_HOSPITALS",
     "CachedSet",
+    "ChaseDB1",
     "Dataset",
+    "DrishtiGS1",
     "Drive",
     "Entry",
+    "Fives",
     "Found",
     "Hospital",
+    "Idrid",
     "Native",
     "Pair",
     "Problem",
     "Source",
+    "Stare",
     "Synthetic",
     "Target",
     "cached",

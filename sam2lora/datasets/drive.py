@@ -3,100 +3,66 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from sam2lora.choice import choice
-from sam2lora.datasets.pairs import (
-    Entry,
-    Found,
-    Pair,
-    Problem,
-    Target,
-    by_stem,
-    combine,
-    folder,
-    pair_up,
-    plausible,
-    read_image,
-    read_mask,
-)
+from sam2lora.datasets.layout import by_stem, folder, gather, pair_up
+from sam2lora.datasets.pairs import Entry, Found, Pair, Problem, Target
+from sam2lora.datasets.reading import read_pair
 from sam2lora.datasets.splits import committed
-
-FOLDERS = ("DRIVE",)
-LICENCE = "research use, registration with the Image Sciences Institute, Utrecht"
 
 
 @choice
 class Drive:
-    """``DRIVE/{training,test}/{images,1st_manual,2nd_manual,mask}`` with the owners' 20/20 split.
+    """``DRIVE/{training,test}/{images,1st_manual,2nd_manual,mask}``, the owners' split into 20 and 20 images.
 
-    ``annotator``: the training images have one grader, so every value but ``"first"`` is a problem there. Its
-    photographs are of different patients as far as its owners say: one patient per image.
+    ``annotator``: the test images have two graders, the training images one, so every value but ``"first"`` is a
+    problem there. The owners name no patients: one image is one patient. Fields of view ship with the set.
     """
 
     kind: Literal["drive"] = "drive"
     annotator: Literal["first", "second", "union", "intersection"] = "first"
 
-    @property
-    def name(self) -> str:
-        """``"drive"``."""
-        return "drive"
-
-    @property
-    def title(self) -> str:
-        """The owners' spelling."""
-        return "DRIVE"
-
-    @property
-    def target(self) -> Target:
-        """Blood vessels."""
-        return "vessel"
-
-    @property
-    def overlaps(self) -> frozenset[str]:
-        """Its own patients (RITE re-grades the same photographs)."""
-        return frozenset({"drive"})
+    name: ClassVar[str] = "drive"
+    title: ClassVar[str] = "DRIVE"
+    target: ClassVar[Target] = "vessel"
+    licence: ClassVar[str] = "research use, on registration with the Image Sciences Institute, Utrecht"
+    overlaps: ClassVar[frozenset[str]] = frozenset({"drive"})
 
     def find(self, root: Path) -> Found:
-        """List ``root/DRIVE``. Raises ``DataError`` when the folder is missing."""
-        base = folder(root, FOLDERS, self.title, "download it from its owners")
-        parts = [_part(base / part, part, self.annotator) for part in ("test", "training")]
-        entries = tuple(entry for part in parts for entry in part.entries)
-        return Found(entries, tuple(problem for part in parts for problem in part.problems))
+        """List the set under ``root``. Raises ``DataError`` when its folder is missing."""
+        base = folder(root, ("DRIVE",), self.title)
+        parts = [_part(base / part, part, self.annotator) for part in ("training", "test")]
+        return gather(base, self.title, parts)
 
     def read(self, entry: Entry) -> Pair:
         """Decode one entry. Raises ``DataError`` naming the file."""
-        image = read_image(entry.image)
-        shape = image.shape[:2]
-        masks = [read_mask(path, shape=shape) for path in entry.masks]
-        assert entry.fov is not None
-        fov = read_mask(entry.fov, shape=shape)
-        mask = combine(masks, self.annotator)
-        plausible(entry.masks[0], mask, fov)
-        return Pair(image, mask, fov)
+        return read_pair(entry, self.annotator)
 
     def assignment(self) -> dict[str, str]:
         """The split of every image id."""
-        return committed(self.name)
+        return committed("drive")
 
 
 def _part(base: Path, part: str, annotator: str) -> Found:
-    images = {name.removesuffix(f"_{part}"): path for name, path in by_stem(base / "images").items()}
-    fovs = {name.removesuffix(f"_{part}_mask"): path for name, path in by_stem(base / "mask").items()}
-    wanted = {"first": ("1st",), "second": ("2nd",)}.get(annotator, ("1st", "2nd"))
-    graders = []
-    for grader in wanted:
-        files = by_stem(base / f"{grader}_manual")
-        if not files:
-            return Found((), (_ungraded(base, part, grader),))
-        graders.append((f"{base / f'{grader}_manual'}", {name.split("_")[0]: path for name, path in files.items()}))
-    return pair_up(images, graders, str, (f"{base / 'mask'}", fovs))
+    images = by_stem(base / "images", suffix=f"_{part}")
+    if not images:
+        return Found(())
+    if part == "training" and annotator != "first":
+        rule, remedy = "the training images have one grader", 'ask for the annotator "first"'
+        return Found((), (Problem(base, rule, f"the annotator {annotator!r} was asked for", remedy),))
+    graders = {"first": (1,), "second": (2,)}.get(annotator, (1, 2))
+    places = {grader: base / ("1st_manual" if grader == 1 else "2nd_manual") for grader in graders}
+    masks = {place: by_stem(place, suffix=f"_manual{grader}") for grader, place in places.items()}
+    empty = [place for place, files in masks.items() if not files]
+    if empty:
+        return Found((), tuple(_ungraded(place) for place in empty))
+    return pair_up(images, masks, {}, by_stem(base / "mask", suffix=f"_{part}_mask"))
 
 
-def _ungraded(base: Path, part: str, grader: str) -> Problem:
-    if part == "training" and grader == "2nd":
-        return Problem(base, "the training images have one grader", "the second was asked for", 'ask for "first"')
-    return Problem(
-        base / f"{grader}_manual", "every image needs its mask", "there is none",
-        "the archive of the challenge holds no test masks: take the owners' complete archive",
+def _ungraded(place: Path) -> Problem:
+    remedy = (
+        "the archive of the challenge holds no test masks; take the complete archive of the owners, "
+        f"or remove the folder {place.parent.name} and use the other part alone"
     )
+    return Problem(place, "every image needs its mask", "this folder holds none", remedy)

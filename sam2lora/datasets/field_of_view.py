@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 from scipy import ndimage
 
 from sam2lora.datasets.pairs import Bits, Pixels
 
 _WORKING_SIDE = 800  # larger images are measured at this size: the border is smooth, the pixel noise is not
+_CORNER = 0.07  # side of a corner square, as a share of the image's side
+_RISE = 0.06  # share of the way from the border's level to the retina's at which the field of view begins
 
 
 def field_of_view(image: Pixels) -> Bits:
     """The lit disc of a fundus photograph ``image`` (H, W, 3) RGB, as (H, W) bool.
 
-    The brightest channel (red, nearly always) is smoothed and thresholded between the level of the black border and
-    that of the retina; the largest component is kept and its holes are filled. An image without a dark border is
-    its own field of view.
+    The brightest channel (red, nearly always) is smoothed and thresholded a little above the level of the black
+    border, which the corners show (STARE's border is as light as DRIVE's darkest retina, so no fixed level serves);
+    the largest component is kept and its holes are filled. An image without a dark border is its own field of view.
     """
     height, width = image.shape[:2]
     scale = min(1.0, _WORKING_SIDE / max(height, width))
@@ -24,12 +27,20 @@ def field_of_view(image: Pixels) -> Bits:
     light = cv2.GaussianBlur(small.max(axis=2).astype(np.float32), (0, 0), 1.5)
     lit = _largest(light > _threshold(light))
     if scale < 1:
-        lit = cv2.resize(lit.astype(np.uint8), (width, height), interpolation=cv2.INTER_LINEAR) > 0
+        lit = cv2.resize(lit.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR) > 0.5
     return np.asarray(lit, np.bool_)
 
 
-def _threshold(light: np.ndarray[tuple[int, int], np.dtype[np.float32]]) -> float:
-    return 0.15 * float(np.median(light[light > 40]) if (light > 40).any() else light.max())
+def _threshold(light: NDArray[np.float32]) -> float:
+    """Between border and retina. The lightest corner is left out: some cameras print a mark there."""
+    height, width = light.shape
+    down, across = max(2, int(_CORNER * height)), max(2, int(_CORNER * width))
+    rows, columns = (slice(down), slice(-down, None)), (slice(across), slice(-across, None))
+    levels = sorted(float(np.percentile(light[row, column], 95)) for row in rows for column in columns)
+    border = levels[2]
+    middle = light[height // 4 : height - height // 4, width // 4 : width - width // 4]
+    retina = float(np.median(middle))
+    return border + _RISE * (retina - border) if border < 0.7 * retina else -1.0
 
 
 def _largest(lit: Bits) -> Bits:

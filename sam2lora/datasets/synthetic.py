@@ -45,6 +45,11 @@ class Synthetic:
         return self.structure
 
     @property
+    def licence(self) -> str:
+        """Free: the images are drawn by this program."""
+        return "none needed: drawn by this program"
+
+    @property
     def overlaps(self) -> frozenset[str]:
         """The hospital: both structures are outlined on the same patients."""
         return frozenset({self.hospital})

@@ -1,0 +1,98 @@
+"""DRISHTI-GS1 (Sivaswamy et al., 2014): 101 photographs of an Indian glaucoma clinic, about 2047 x 1759, optic disc."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import numpy as np
+
+from sam2lora.choice import choice
+from sam2lora.datasets.field_of_view import field_of_view
+from sam2lora.datasets.layout import by_stem, folder, gather, pair_up
+from sam2lora.datasets.pairs import Bits, Entry, Found, Pair, Target, failure
+from sam2lora.datasets.reading import check_share, open_image, read_image
+from sam2lora.datasets.splits import committed
+
+_FOLDERS = {"owners": ("DRISHTI-GS1", "DRISHTI-GS", "Drishti-GS1_files"), "1024": ("DRISHTI-GS1_1024",)}
+_LEAST = {"union": 32, "majority": 128, "intersection": 224}  # a value counts as the nearest of 0/64/128/191/255
+_MISSING_PIXELS = 8  # soft maps of the owners may lack so many rows and columns at the bottom and the right
+
+
+@choice
+class DrishtiGS1:
+    """``DRISHTI-GS1/Drishti-GS1_files/{Training/{Images,GT},Test/{Images,Test_GT}}``, the owners' 50 and 51 images.
+
+    The masks are soft maps, 0/64/128/191/255 for none to four of four experts. ``annotator``: ``"majority"`` is two
+    or more of them (128 and above), ``"union"`` one or more, ``"intersection"`` all four. ``copy``: ``"1024"`` reads
+    the folder ``DRISHTI-GS1_1024``, derived from the owners' files by shrinking; the two show the same patients and
+    only the copy that is asked for is read. Ids are the numbers of the files, one image is one patient, the field of
+    view is computed.
+    """
+
+    kind: Literal["drishti_gs1"] = "drishti_gs1"
+    annotator: Literal["majority", "union", "intersection"] = "majority"
+    copy: Literal["owners", "1024"] = "owners"
+
+    title: ClassVar[str] = "DRISHTI-GS1"
+    target: ClassVar[Target] = "disc"
+    licence: ClassVar[str] = "research use; owned by IIIT Hyderabad"
+    overlaps: ClassVar[frozenset[str]] = frozenset({"drishti_gs1"})
+
+    @property
+    def name(self) -> str:
+        """``"drishti_gs1"``, with ``_1024`` for the copy."""
+        return "drishti_gs1" if self.copy == "owners" else "drishti_gs1_1024"
+
+    def find(self, root: Path) -> Found:
+        """List the set under ``root``. Raises ``DataError`` when its folder is missing."""
+        base = folder(root, _FOLDERS[self.copy], self.title, _hint(root, self.copy))
+        inner = base / "Drishti-GS1_files"
+        files = inner if inner.is_dir() else base
+        parts = [_part(files / "Training", "GT"), _part(files / "Test", "Test_GT")]
+        return gather(base, self.title, parts)
+
+    def read(self, entry: Entry) -> Pair:
+        """Decode one entry. Raises ``DataError`` naming the file."""
+        image = read_image(entry.image)
+        (path,) = entry.masks
+        mask = _read_soft_map(path, (image.shape[0], image.shape[1]), _LEAST[self.annotator])
+        fov = field_of_view(image)
+        check_share(path, mask, fov)
+        return Pair(image, mask, fov)
+
+    def assignment(self) -> dict[str, str]:
+        """The split of every image id; the same for both copies."""
+        return committed("drishti_gs1")
+
+
+def _hint(root: Path, copy: str) -> str:
+    """The remedy when the copy that was asked for is absent and the other one is there."""
+    other = "1024" if copy == "owners" else "owners"
+    wanted = {name.lower() for name in _FOLDERS[other]}
+    there = root.is_dir() and any(path.name.lower() in wanted for path in root.iterdir())
+    return f'ask for DrishtiGS1(copy="{other}"), whose folder is there' if there else ""
+
+
+def _part(base: Path, truth: str) -> Found:
+    images = by_stem(base / "Images", prefix="drishtiGS_")
+    places = sorted((base / truth).glob("drishtiGS_*"))
+    maps = {place.name.removeprefix("drishtiGS_"): _soft_map(place) for place in places}
+    return pair_up(images, {base / truth: {key: path for key, path in maps.items() if path is not None}}, {})
+
+
+def _soft_map(place: Path) -> Path | None:
+    return by_stem(place / "SoftMap", prefix=place.name, suffix="_ODsegSoftmap").get("")
+
+
+def _read_soft_map(path: Path, shape: tuple[int, int], least: int) -> Bits:
+    image = open_image(path)
+    if image.mode != "L":
+        raise failure(path, "a soft map must be 8-bit grey", f"its mode is {image.mode}", "take the owners' file")
+    soft = np.asarray(image)
+    lacking = (shape[0] - soft.shape[0], shape[1] - soft.shape[1])
+    if not all(0 <= lack <= _MISSING_PIXELS for lack in lacking):
+        rule = f"a soft map must have the size of its image, {shape[1]}x{shape[0]}, or up to {_MISSING_PIXELS} pixels less"
+        value = f"it has {soft.shape[1]}x{soft.shape[0]}"
+        raise failure(path, rule, value, "take both from the same copy of the set")
+    return np.pad(soft >= least, ((0, lacking[0]), (0, lacking[1])))

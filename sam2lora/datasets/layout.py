@@ -1,0 +1,98 @@
+"""Where the files of a set lie: folders by the names used in the wild, files by stem, images joined with masks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from sam2lora.datasets.pairs import Entry, Found, Problem, failure
+
+IMAGE_SUFFIXES = (".ppm.gz", ".pgm.gz", ".jpeg", ".tiff", ".png", ".jpg", ".tif", ".ppm", ".pgm", ".bmp", ".gif")
+
+Files = Mapping[str, Path]  # by image id
+
+
+def folder(root: Path, names: Sequence[str], title: str, hint: str = "") -> Path:
+    """The folder of a set: the one subfolder of ``root`` that bears one of ``names``, in either case.
+
+    Raises ``DataError`` when ``root`` is no folder, holds none of ``names`` (``hint`` is added to the remedy), or
+    holds several of them: which of the copies is meant would be a guess.
+    """
+    if not root.is_dir():
+        raise failure(root, "the data root must be a folder", "it is none", "pass the folder of the data sets")
+    there = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    wanted = {name.lower() for name in names}
+    here = [path for path in there if path.name.lower() in wanted]
+    if len(here) == 1:
+        return here[0]
+    if here:
+        several = " and ".join(path.name for path in here)
+        raise failure(root, f"{title} must lie in one folder", f"there are {several}", "keep one of them")
+    listing = ", ".join(path.name for path in there[:20]) or "nothing"
+    remedy = hint or f"download {title} from its owners and unpack it there"
+    raise failure(root, f"{title} must lie in a folder {' or '.join(names)}", f"there is {listing}", remedy)
+
+
+def by_stem(where: Path, prefix: str = "", suffix: str = "") -> dict[str, Path]:
+    """The image files of a folder by stem, less ``prefix`` and ``suffix``; files without these are passed over.
+
+    Suffixes of image files may be in either case. Empty when there is no folder. Raises ``DataError`` when two files
+    have the same stem, for then it is not known which is meant.
+    """
+    stems: dict[str, Path] = {}
+    for path in sorted(where.iterdir()) if where.is_dir() else []:
+        stem = _stem(path.name)
+        if stem is None or not (stem.startswith(prefix) and stem.endswith(suffix)):
+            continue
+        identity = stem[len(prefix) : len(stem) - len(suffix)]
+        if identity in stems:
+            other = stems[identity].name
+            raise failure(path, "an image must be one file", f"there is {other} as well", "keep one of them")
+        stems[identity] = path
+    return stems
+
+
+def _stem(name: str) -> str | None:
+    ending = next((suffix for suffix in IMAGE_SUFFIXES if name.lower().endswith(suffix)), None)
+    return None if ending is None or name.startswith(".") else name[: -len(ending)]
+
+
+def pair_up(images: Files, masks: Mapping[Path, Files], patients: Mapping[str, str], fovs: Files | None = None) -> Found:
+    """Join images with the masks of every grader by id.
+
+    ``masks``: the files of each grader by the folder in which they were looked for. ``patients``: by id; an image
+    that is not named there is its own patient. An image without one of its masks is a problem, and so is a mask
+    without an image; a field of view that does not ship (None) is computed later.
+    """
+    entries: list[Entry] = []
+    problems: list[Problem] = []
+    for identity, image in images.items():
+        absent = [_without(image, place, identity) for place, files in masks.items() if identity not in files]
+        if fovs is not None and identity not in fovs:
+            absent.append(Problem(image, "every image needs its field of view", "there is none", "copy the set again"))
+        problems += absent
+        if not absent:
+            graded = tuple(files[identity] for files in masks.values())
+            fov = fovs[identity] if fovs is not None else None
+            entries.append(Entry(identity, patients.get(identity, identity), image, graded, fov))
+    for files in masks.values():
+        problems += [_orphan(files[identity], identity) for identity in files if identity not in images]
+    return Found(tuple(entries), tuple(problems))
+
+
+def gather(base: Path, title: str, parts: Sequence[Found]) -> Found:
+    """The parts of a set as one, sorted by id. A part that is absent is no problem, a set without images is."""
+    entries = sorted((entry for part in parts for entry in part.entries), key=lambda entry: entry.id)
+    problems = [problem for part in parts for problem in part.problems]
+    if not entries and not problems:
+        rule, remedy = f"the folder of {title} must hold its images", "unpack it as its owners distribute it"
+        problems = [Problem(base, rule, "none was found", remedy)]
+    return Found(tuple(entries), tuple(problems))
+
+
+def _without(image: Path, place: Path, identity: str) -> Problem:
+    return Problem(image, "every image needs its mask", f"{place} holds none for {identity}", "add it")
+
+
+def _orphan(mask: Path, identity: str) -> Problem:
+    return Problem(mask, "every mask needs its image", f"there is no image {identity}", "add it or remove the mask")

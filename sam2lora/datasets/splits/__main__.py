@@ -1,0 +1,93 @@
+"""``python -m sam2lora.datasets.splits``: write the CSVs of the complete sets anew, from the rules that are stated here.
+
+The folds of a development part: patients are sorted by the SHA-256 of their name within their class and dealt in
+turn, class after class. So folds are balanced in patients and classes, and no generator's version matters.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from sam2lora.datasets.splits import FOLDS
+
+
+class Row(NamedTuple):
+    """One image: its id, its patient, whether it is in the test part, and the class by which folds are balanced."""
+
+    image: str
+    patient: str
+    test: bool
+    stratum: str = ""
+
+
+_STARE = "0001 0002 0003 0004 0005 0044 0077 0081 0082 0139 0162 0163 0235 0236 0239 0240 0255 0291 0319 0324"
+_DRISHTI_TRAINING = (
+    "002 004 008 010 012 015 016 017 018 022 024 026 031 032 033 035 036 037 038 040 041 042 044 045 046 "
+    "047 049 051 057 058 060 061 062 063 064 066 068 069 075 076 080 081 084 088 089 090 092 094 098 101"
+)
+
+
+def rows() -> dict[str, list[Row]]:
+    """Every image of every complete set, by the name of its CSV."""
+    return {
+        "chase_db1_first_20": _chase(test=range(11, 15)),
+        "chase_db1_last_8": _chase(test=range(1, 11)),
+        "drishti_gs1": _drishti(),
+        "drive": [_alone(f"{number:02d}", number <= 20) for number in range(1, 41)],
+        "fives": _fives(),
+        "hrf": [_alone(f"{n:02d}_{c}", n > 5, c) for n in range(1, 16) for c in ("dr", "g", "h")],
+        "idrid": [_alone(f"IDRiD_{number:02d}", number > 54) for number in range(1, 82)],
+        "stare": [_alone(f"im{number}", place >= 10) for place, number in enumerate(_STARE.split())],
+    }
+
+
+def _alone(image: str, test: bool, stratum: str = "") -> Row:
+    """An image that is its own patient."""
+    return Row(image, image, test, stratum)
+
+
+def _chase(test: Iterable[int]) -> list[Row]:
+    tested = set(test)
+    return [Row(f"{child:02d}{eye}", f"{child:02d}", child in tested) for child in range(1, 15) for eye in "LR"]
+
+
+def _drishti() -> list[Row]:
+    training = set(_DRISHTI_TRAINING.split())
+    numbers = [f"{number:03d}" for number in range(1, 102)]
+    return [_alone(number, number not in training) for number in numbers]
+
+
+def _fives() -> list[Row]:
+    """Classes are numbered in blocks: 150 images each in the training part, 50 each in the test part."""
+    numbered = [("train", block, 150) for block in range(4)] + [("test", block, 50) for block in range(4)]
+    return [
+        _alone(f"{part}/{number}_{'ADGN'[block]}", part == "test", "ADGN"[block])
+        for part, block, length in numbered
+        for number in range(1 + block * length, 1 + (block + 1) * length)
+    ]
+
+
+def table(name: str, images: list[Row]) -> str:
+    """The text of one CSV: ``image,patient,split``, sorted by image."""
+    development = {(row.stratum, row.patient) for row in images if not row.test}
+    order = sorted(development, key=lambda pair: (pair[0], hashlib.sha256(f"{name}/{pair[1]}".encode()).hexdigest()))
+    fold = {patient: FOLDS[place % len(FOLDS)] for place, (_, patient) in enumerate(order)}
+    lines = [f"{row.image},{row.patient},{'test' if row.test else fold[row.patient]}" for row in sorted(images)]
+    return "\n".join(["image,patient,split", *lines]) + "\n"
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Write every CSV into a folder, by default that of this package."""
+    parser = argparse.ArgumentParser(prog="python -m sam2lora.datasets.splits", description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="folder of the CSVs (default: this one)")
+    out = parser.parse_args(arguments).out
+    for name, images in rows().items():
+        (out / f"{name}.csv").write_text(table(name, images), encoding="utf-8", newline="")
+
+
+if __name__ == "__main__":
+    main()
