@@ -20,8 +20,8 @@ from sam2.modeling.backbones.utils import PatchEmbed
 from sam2.modeling.memory_attention import MemoryAttention, MemoryAttentionLayer
 from sam2.modeling.memory_encoder import CXBlock, Fuser, MaskDownSampler, MemoryEncoder
 from sam2.modeling.position_encoding import PositionEmbeddingSine
-from sam2.modeling.sam2_base import SAM2Base
 from sam2.modeling.sam.transformer import RoPEAttention
+from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
@@ -37,6 +37,7 @@ SHIPPED = Path(__file__).parent / "weights" / "nano.safetensors"
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_STD = (0.229, 0.224, 0.225)
 _RANDOM_WEIGHTS_SEED = 0
+_TRUNK = "image_encoder.trunk."
 
 
 class Features(NamedTuple):
@@ -294,15 +295,20 @@ def read_checkpoint(path: Path) -> Mapping[str, Tensor]:
 
 
 def recognise(state: Mapping[str, Tensor]) -> Sam2 | None:
-    """The published backbone whose names and shapes are those of ``state``; None if it is none of them."""
-    shapes = {name: tensor.shape for name, tensor in state.items()}
-    candidates = (Sam2(size=size, version=version) for size in get_args(Size) for version in get_args(Version))
-    return next((candidate for candidate in candidates if _shapes(candidate) == shapes), None)
+    """The published backbone whose trunk and version ``state`` has; None if it is none of them.
+
+    The trunk tells the size, and an embedding that only 2.1 has tells the version.
+    """
+    version: Version = "2.1" if "no_obj_embed_spatial" in state else "2.0"
+    trunk = {name: tensor.shape for name, tensor in state.items() if name.startswith(_TRUNK)}
+    candidates = (Sam2(size=size, version=version) for size in get_args(Size))
+    return next((candidate for candidate in candidates if _trunk_shapes(candidate) == trunk), None)
 
 
 @cache
-def _shapes(backbone: Backbone) -> dict[str, torch.Size]:
-    return {name: tensor.shape for name, tensor in _weightless(backbone).state_dict().items()}
+def _trunk_shapes(backbone: Backbone) -> dict[str, torch.Size]:
+    state = _weightless(backbone).state_dict()
+    return {name: tensor.shape for name, tensor in state.items() if name.startswith(_TRUNK)}
 
 
 def _weightless(backbone: Backbone) -> SAM2Base:
@@ -331,14 +337,20 @@ def _load(sam: SAM2Base, state: Mapping[str, Tensor], backbone: Backbone) -> Non
         _first_few("of another shape", sorted(_mismatches(own, state))),
     ]
     if any(problems):
-        looks_like = recognise(state)
-        remedy = "give the weights of this backbone" if looks_like is None else f"use {_label(looks_like)}"
         raise CheckpointError(
-            f"Weights must have the names and shapes of the backbone ({_label(backbone)}), but "
-            f"{'; '.join(filter(None, problems))}. "
-            f"{f'They are those of {_label(looks_like)}: ' if looks_like else 'Remedy: '}{remedy}."
+            f"Weights must have the names and shapes of the backbone, {_label(backbone)}, but "
+            f"{'; '.join(filter(None, problems))}. {_remedy(state, backbone)}"
         )
     sam.load_state_dict(dict(state))
+
+
+def _remedy(state: Mapping[str, Tensor], backbone: Backbone) -> str:
+    similar = recognise(state)
+    if similar is None:
+        return "They look like no published SAM 2: give the official file."
+    if isinstance(backbone, Sam2) and (similar.size, similar.version) == (backbone.size, backbone.version):
+        return "They look like a changed file of this backbone: give the official one."
+    return f"They look like {_label(similar)}: name it in the backbone, or give another file."
 
 
 def _mismatches(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> list[str]:

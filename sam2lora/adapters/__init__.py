@@ -11,7 +11,7 @@ from pydantic import Field
 from sam2lora.adapters.blocks import AllBlocks, Blocks, GlobalBlocks, LastBlocks, Stages
 from sam2lora.adapters.frozen import Frozen
 from sam2lora.adapters.lora import LoRA
-from sam2lora.adapters.low_rank import LoRALinear, LowRank, merge, unmerge
+from sam2lora.adapters.low_rank import LoRALinear, LowRank, detach, merge, unmerge
 
 Adapter = Annotated[LoRA | Frozen, Field(discriminator="kind")]
 
@@ -26,6 +26,7 @@ __all__ = [
     "LoRALinear",
     "LowRank",
     "Stages",
+    "detach",
     "merge",
     "unmerge",
 ]

@@ -53,7 +53,7 @@ class Stages:
 
 @choice
 class LastBlocks:
-    """The last ``count`` blocks; the forward pass in front of them is not recorded. ``ValueError`` if there are fewer."""
+    """The last ``count`` blocks; the forward pass in front of them is not recorded. Fewer blocks: ``ValueError``."""
 
     kind: Literal["last"] = "last"
     count: Annotated[int, Gt(0)]

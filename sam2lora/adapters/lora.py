@@ -83,7 +83,7 @@ class LoRA:
 
     def count(self, backbone: Backbone) -> int:
         """Trainable parameters: rank times the sum of inputs and outputs over the targets. Needs no weights."""
-        widths = sum(
+        widths: int = sum(
             linear.inputs + rows.stop - rows.start
             for linear in self.targets(backbone)
             for rows in self._rows(linear).values()

@@ -1,0 +1,1 @@
+"""``python -m sam2lora.pretrain``: makes the weights of nano, on procedural scenes alone."""
