@@ -22,8 +22,8 @@ class ClDice:
     A lost bridge of one pixel costs more than a ragged border: what is measured is connectivity, not area.
 
     ``iterations`` peels: at least half the width in pixels of the widest structure, or that structure's
-    skeleton stays empty. Every iteration costs three poolings over the image, forward and backward.
-    Empty mask and empty prediction: 0.
+    skeleton stays empty and cannot be missed. Every iteration costs three poolings over the image.
+    Empty mask and empty prediction: 0. A mask that fills the image has no skeleton: 0 for any flat prediction.
     """
 
     kind: Literal["cldice"] = "cldice"
