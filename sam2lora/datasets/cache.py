@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image
@@ -146,7 +147,7 @@ def _fill(dataset: Source, entries: Sequence[Entry], size: int, draft: Path) -> 
     (draft / "ways.json").write_text(json.dumps(ways))
 
 
-def _header(file: object, shape: tuple[int, ...]) -> None:
+def _header(file: BinaryIO, shape: tuple[int, ...]) -> None:
     np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
 
 

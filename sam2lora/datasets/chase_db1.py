@@ -16,7 +16,7 @@ _GRADERS = {"first": ("1st",), "second": ("2nd",)}
 
 @choice
 class ChaseDB1:
-    """``CHASEDB1`` or ``CHASE_DB1``, a flat folder: ``Image_01L.jpg``, ``Image_01L_1stHO.png``, ``Image_01L_2ndHO.png``.
+    """``CHASEDB1`` or ``CHASE_DB1``: ``Image_01L.jpg``, ``Image_01L_1stHO.png``, ``Image_01L_2ndHO.png`` in one folder.
 
     Ids are ``01L`` to ``14R``; a patient is a child. No official split, and two are in use that run in opposite
     directions: ``split="first_20"`` develops on the first 20 images and tests on the last 8 (the usual one with deep

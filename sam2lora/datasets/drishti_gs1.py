@@ -92,7 +92,7 @@ def _read_soft_map(path: Path, shape: tuple[int, int], least: int) -> Bits:
     soft = np.asarray(image)
     lacking = (shape[0] - soft.shape[0], shape[1] - soft.shape[1])
     if not all(0 <= lack <= _MISSING_PIXELS for lack in lacking):
-        rule = f"a soft map must have the size of its image, {shape[1]}x{shape[0]}, or up to {_MISSING_PIXELS} pixels less"
-        value = f"it has {soft.shape[1]}x{soft.shape[0]}"
+        size, value = f"{shape[1]}x{shape[0]}", f"it has {soft.shape[1]}x{soft.shape[0]}"
+        rule = f"a soft map must have the size of its image, {size}, or up to {_MISSING_PIXELS} pixels less"
         raise failure(path, rule, value, "take both from the same copy of the set")
     return np.pad(soft >= least, ((0, lacking[0]), (0, lacking[1])))

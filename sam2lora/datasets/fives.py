@@ -1,4 +1,4 @@
-"""FIVES (Jin et al., 2022): 200 photographs each of AMD, diabetic, glaucomatous and normal eyes, 2048 x 2048, vessels."""
+"""FIVES (Jin et al., 2022): 200 photographs each of AMD, diabetes, glaucoma and normal eyes, 2048 x 2048, vessels."""
 
 from __future__ import annotations
 

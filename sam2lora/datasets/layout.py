@@ -57,7 +57,9 @@ def _stem(name: str) -> str | None:
     return None if ending is None or name.startswith(".") else name[: -len(ending)]
 
 
-def pair_up(images: Files, masks: Mapping[Path, Files], patients: Mapping[str, str], fovs: Files | None = None) -> Found:
+def pair_up(
+    images: Files, masks: Mapping[Path, Files], patients: Mapping[str, str], fovs: Files | None = None
+) -> Found:
     """Join images with the masks of every grader by id.
 
     ``masks``: the files of each grader by the folder in which they were looked for. ``patients``: by id; an image

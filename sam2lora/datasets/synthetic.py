@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from annotated_types import Ge, Le, MultipleOf
 
 from sam2lora.choice import choice
-from sam2lora.datasets import hospitals, painter
+from sam2lora.datasets import hospitals, painter, vasculature
 from sam2lora.datasets.hospitals import Hospital
 from sam2lora.datasets.pairs import Entry, Found, Pair, Target
 from sam2lora.datasets.splits import FOLDS
@@ -56,14 +56,14 @@ class Synthetic:
 
     def find(self, root: Path) -> Found:
         """List the images; ``root`` is not used. The files of an entry are the program that paints it."""
-        program, settings = Path(painter.__file__), Path(hospitals.__file__)
-        return Found(tuple(
-            Entry(_identity(index), _patient(index), program, (settings,)) for index in range(self.images)
-        ))
+        program, *parts = (Path(str(module.__file__)) for module in (painter, vasculature, hospitals))
+        return Found(
+            tuple(Entry(_identity(index), _patient(index), program, tuple(parts)) for index in range(self.images))
+        )
 
     def read(self, entry: Entry) -> Pair:
         """Paint one image."""
-        painted = painter.paint(hospitals.HOSPITALS[self.hospital], self.size, self.seed, _index(entry.id))
+        painted = painter.paint(self.hospital, self.size, self.seed, _index(entry.id))
         return Pair(painted.image, painted.vessels if self.structure == "vessel" else painted.disc, painted.fov)
 
     def assignment(self) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""``python -m sam2lora.datasets.splits``: write the CSVs of the complete sets anew, from the rules that are stated here.
+"""``python -m sam2lora.datasets.splits``: write the CSVs of the complete sets anew, from the rules stated here.
 
 The folds of a development part: patients are sorted by the SHA-256 of their name within their class and dealt in
 turn, class after class. So folds are balanced in patients and classes, and no generator's version matters.
@@ -83,7 +83,8 @@ def table(name: str, images: list[Row]) -> str:
 def main(arguments: list[str] | None = None) -> None:
     """Write every CSV into a folder, by default that of this package."""
     parser = argparse.ArgumentParser(prog="python -m sam2lora.datasets.splits", description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="folder of the CSVs (default: this one)")
+    here = Path(__file__).parent
+    parser.add_argument("--out", type=Path, default=here, help="folder of the CSVs (default: this package)")
     out = parser.parse_args(arguments).out
     for name, images in rows().items():
         (out / f"{name}.csv").write_text(table(name, images), encoding="utf-8", newline="")
