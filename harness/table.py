@@ -19,6 +19,8 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
+from harness.errors import HarnessError
+
 Direction = Literal["maximize", "minimize"]
 
 SIMPLEX = "simplex/"
@@ -55,7 +57,7 @@ _STATE_OF = {
 }
 
 
-class UnknownStudy(LookupError):
+class UnknownStudy(HarnessError):
     """The record has no such study, or there is no record. The message names what is there and the nearest name."""
 
 
@@ -80,7 +82,7 @@ class StudyTable:
     ``curves``: one row per trial and epoch: ``score`` (validation), ``lr``, ``loss/KIND`` and ``seconds``.
     ``images``: one row per completed trial and image with ``number`` in front; a reused trial has none of its own.
     ``distributions``: of every ``param/`` and, if the loss weights were searched, ``weight/`` column.
-    ``roles``: ``source`` or ``target`` by data set. ``left_out``: files that could not be read (number, key, path, why).
+    ``roles``: ``source`` or ``target`` by data set. ``left_out``: unreadable files (number, key, path, why).
     """
 
     name: str
@@ -153,6 +155,23 @@ def measured(trials: pd.DataFrame) -> pd.DataFrame:
     """
     finished = trials[(trials["outcome"] == "completed") & trials["value"].notna()]
     return finished.drop_duplicates("key")
+
+
+def label(column: str) -> str:
+    """A column's name for a reader: ``param/lr`` is "lr", ``weight/bce`` is "bce weight"."""
+    if column.startswith("weight/"):
+        return f"{column.removeprefix('weight/')} weight"
+    return column.removeprefix("param/")
+
+
+def metric_of(table: StudyTable) -> str:
+    """The metric of the objective, a column of ``images``: ``dice`` for ``val/dice``."""
+    return str(table.question.get("objective", "val/dice")).rpartition("/")[2]
+
+
+def metric_name(metric: str) -> str:
+    """A metric as the literature writes it."""
+    return {"dice": "Dice", "iou": "IoU", "auc": "AUC"}.get(metric, metric)
 
 
 def _open(storage_url: str) -> RDBStorage:
@@ -267,7 +286,7 @@ def _images(trials: pd.DataFrame, folder: Path) -> tuple[pd.DataFrame, pd.DataFr
         try:
             frame = _image_rows(path)
         except (OSError, ValueError) as error:  # ArrowInvalid, of a torn file, is a ValueError
-            left_out.append({"number": number, "key": key, "path": str(path), "why": _first_line(error)})
+            left_out.append({"number": number, "key": key, "path": str(path), "why": _reason(error, path)})
             continue
         frames.append(frame.assign(number=number, key=key))
     images = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=["key", *IMAGE_COLUMNS])
@@ -285,8 +304,9 @@ def _image_rows(path: Path) -> pd.DataFrame:
     return frame
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+def _reason(error: Exception, path: Path) -> str:
+    first = str(error).partition("\n")[0].replace(f"'{path}'", "the file")
+    return first or type(error).__name__
 
 
 def _distributions(recorded: list[FrozenTrial], trials: pd.DataFrame) -> dict[str, BaseDistribution]:

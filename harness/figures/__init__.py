@@ -1,1 +1,1 @@
-"""One file per figure; each has ``draw``, from tables to a matplotlib ``Figure``, without pyplot and its global state."""
+"""One file per figure; each has ``draw``, tables to a matplotlib ``Figure``, without pyplot's global state."""

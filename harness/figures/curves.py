@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from harness.figures import style
 from harness.table import StudyTable, measured
 
 
 def draw(table: StudyTable) -> Figure:
-    """One line per trial: the best in bold, other completed ones thin, stopped and diverged ones with their end marked."""
+    """One line per trial: the best in bold, other completed ones thin, stopped and diverged ones up to their end."""
     figure = style.figure(7.2, 4.2)
     axes = figure.add_subplot()
     done = measured(table.trials).sort_values("value", ascending=table.direction == "minimize")
@@ -30,7 +31,7 @@ def draw(table: StudyTable) -> Figure:
         axes.plot(curve["epoch"], curve["score"], color=style.GREEN, lw=2.6, label=f"best (trial {best})", zorder=4)
     axes.set_xlabel("epoch")
     axes.set_ylabel(style.objective(table))
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     style.tidy(axes)
     figure.legend(loc="outside right upper", frameon=False, fontsize=9)
     return figure

@@ -32,6 +32,9 @@ def draw(table: StudyTable) -> Figure:
         axes.set_xlabel(name)
         if index > 0:
             axes.tick_params(labelleft=False)
+    if height.isna().any():
+        last = figure.axes[-1]
+        last.annotate("no score", (1.01, floor), xycoords=("axes fraction", "data"), va="center", fontsize=9)
     figure.axes[0].set_ylabel(style.objective(table))
     handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=6, frameon=False, fontsize=9)
@@ -43,9 +46,7 @@ def _floor(height: pd.Series) -> float:
     return low - 0.08 * max(high - low, 0.01)
 
 
-def _panel(
-    axes: Axes, table: StudyTable, trials: pd.DataFrame, x: pd.Series, height: pd.Series, floor: float
-) -> None:
+def _panel(axes: Axes, table: StudyTable, trials: pd.DataFrame, x: pd.Series, height: pd.Series, floor: float) -> None:
     for kind, look in style.LOOKS.items():
         chosen = trials["outcome"] == kind
         if chosen.any():
@@ -57,5 +58,4 @@ def _panel(
         axes.step(x[done], best, where="post", color=style.GREEN, lw=1.6, label="best so far", zorder=2)
     if height.isna().any():
         axes.axhspan(floor - 0.0001, floor + 0.0001, color="#D0D0D0", lw=5, alpha=0.5, zorder=1)
-        axes.annotate("no score", (1.0, floor), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=8)
     style.tidy(axes)

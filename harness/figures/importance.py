@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from harness.figures import style
+from harness.table import label
 
 
 @dataclass(frozen=True)
@@ -41,12 +42,12 @@ def draw(panels: Sequence[Panel]) -> Figure:
 
 
 def _bars(axes: Axes, panel: Panel, order: Sequence[str]) -> None:
-    rows = panel.table.set_index("parameter").reindex(order)
+    rows = panel.table.set_index("parameter").reindex(list(order))
     place = np.arange(len(order))
     shown = rows["importance"].notna().to_numpy()
     n = int(rows["n"].max()) if len(rows) else 0
     axes.set_title(f"{panel.title}, {n} completed trials\n{_wrapped(panel.question)}", fontsize=10, loc="left")
-    axes.set_yticks(place, [style.words(name) for name in order])
+    axes.set_yticks(place, [label(name) for name in order])
     axes.set_ylim(-0.6, len(order) - 0.4)
     style.tidy(axes)
     axes.grid(False, axis="y")
@@ -62,7 +63,9 @@ def _bars(axes: Axes, panel: Panel, order: Sequence[str]) -> None:
     span = [value - low, high - value]
     axes.errorbar(value, place[shown], xerr=span, fmt="none", ecolor="black", capsize=3, lw=1.1, label="95 % interval")
     chance = rows["chance"].to_numpy(dtype=float)[shown]
-    axes.scatter(chance, place[shown], marker="|", s=260, color=style.VERMILLION, lw=2, label="reach of chance", zorder=4)
+    axes.scatter(
+        chance, place[shown], s=260, marker="|", color=style.VERMILLION, lw=2, zorder=4, label="reach of chance"
+    )
     for spot in place[~shown]:
         axes.text(0.01, spot, "not in every trial", va="center", fontsize=8, color=style.GREY)
     axes.set_xlim(0, 1)

@@ -10,7 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from harness.figures import style
-from harness.table import StudyTable, measured
+from harness.table import StudyTable, label, measured
+
+# Ternary coordinates of the labels: above the top corner, below the tick labels of the lower ones.
+_BESIDE_CORNERS = ((1.15, -0.075, -0.075), (-0.14, 1.07, 0.07), (-0.14, 0.07, 1.07))
 
 
 def searched(table: StudyTable) -> list[str]:
@@ -36,25 +39,26 @@ def _ternary(table: StudyTable, columns: list[str]) -> Figure:
     for kind in ("stopped", "diverged"):
         rows, look = _rows(table, kind), style.LOOKS[kind]
         face = {"color": look.colour} if look.marker == "x" else {"facecolor": "white", "edgecolor": look.colour}
-        label = f"{look.words} ({len(rows)})"
-        axes.scatter(*(rows[name] for name in columns), s=32, marker=look.marker, label=label, zorder=2.5, **face)
+        text = f"{look.words} ({len(rows)})"
+        spots = [rows[name] for name in columns]
+        axes.scatter(*spots, s=32, marker=look.marker, label=text, zorder=2.5, clip_on=False, **face)
     done = measured(table.trials).sort_values("value", ascending=table.direction == "maximize")
     dots = axes.scatter(
         *(done[name] for name in columns), c=done["value"], cmap="cividis", s=62, edgecolor="black", lw=0.5, zorder=3,
-        label=f"completed ({len(done)})",
+        clip_on=False, label=f"completed ({len(done)})",
     )  # fmt: skip
     if len(done):
         best = done.tail(1)
         axes.scatter(
             *(best[name] for name in columns), s=230, facecolor="none", edgecolor=style.VERMILLION, lw=2, zorder=4,
-            label=f"best (trial {int(best['number'].iloc[0])})",
+            clip_on=False, label=f"best (trial {int(best['number'].iloc[0])})",
         )  # fmt: skip
         figure.colorbar(dots, ax=axes, shrink=0.72, pad=0.12, label=style.objective(table))
-    for set_label, name in zip((axes.set_tlabel, axes.set_llabel, axes.set_rlabel), columns, strict=True):
-        set_label(style.words(name))
+    for name, corner in zip(columns, _BESIDE_CORNERS, strict=True):
+        axes.text(*corner, label(name), ha="center", va="center")
     axes.grid(True, color="#DDDDDD", linewidth=0.6)
     axes.set_axisbelow(True)
-    axes.legend(loc="upper left", bbox_to_anchor=(-0.22, 1.08), frameon=False, fontsize=9)
+    axes.legend(loc="upper left", bbox_to_anchor=(-0.2, 1.1), frameon=False, fontsize=9)
     return figure
 
 
@@ -71,8 +75,8 @@ def _panels(table: StudyTable, columns: list[str]) -> Figure:
             rows = _rows(table, kind)
             height = rows["value" if kind == "completed" else "last_score"]
             style.points(axes, rows[column].tolist(), height.tolist(), style.LOOKS[kind])
-        other = f" ({style.words(columns[1])} is 1 minus this)" if len(columns) == 2 else ""
-        axes.set_xlabel(style.words(column) + other)
+        other = f" ({label(columns[1])} is 1 minus this)" if len(columns) == 2 else ""
+        axes.set_xlabel(label(column) + other)
         axes.set_xlim(-0.03, 1.03)
         style.tidy(axes)
         if index % across == 0:

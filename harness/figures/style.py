@@ -1,4 +1,4 @@
-"""What all figures share: colours that the colour-blind can tell apart, one look per outcome, words for columns."""
+"""What all figures share: colours that the colour-blind can tell apart, and one look per outcome."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from harness.table import StudyTable
+from harness.table import StudyTable, metric_name, metric_of
 
 # Okabe and Ito (2008), "Color universal design".
 BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY = "#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9"
@@ -61,17 +61,9 @@ def points(axes: Axes, x: Sequence[float], y: Sequence[float], look: Look, size:
     axes.scatter(x, y, s=size, marker=look.marker, facecolor=face, edgecolor=look.colour, label=label, zorder=3)
 
 
-def words(column: str) -> str:
-    """A column's name for an axis: ``param/lr`` is "lr", ``weight/bce`` is "bce weight"."""
-    if column.startswith("weight/"):
-        return f"{column.removeprefix('weight/')} weight"
-    return column.removeprefix("param/")
-
-
 def objective(table: StudyTable) -> str:
-    """The objective as an axis label: "validation dice" for ``val/dice``."""
-    named = str(table.question.get("objective", "score"))
-    return f"validation {named.removeprefix('val/')}" if not named.startswith("validation") else named
+    """The objective as an axis label: "validation Dice" for ``val/dice``."""
+    return f"validation {metric_name(metric_of(table))}"
 
 
 def save(drawn: Figure, stem: Path) -> list[Path]:

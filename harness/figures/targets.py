@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from harness.figures import style
+from harness.table import metric_name
 
 MARKERS = ("o", "s", "D", "^", "v", "P", "X", "<", ">", "*")
 
@@ -32,20 +33,20 @@ def draw(scores: pd.DataFrame, metric: str) -> Figure:
             axes.axhline(row - 0.5, color="black", lw=0.8)
     style.tidy(axes)
     axes.grid(False, axis="y")
-    axes.set_xlabel(f"test {metric}: mean over images, 95 % interval over patients")
+    axes.set_xlabel(f"test {metric_name(metric)}: mean over images, 95 % interval over patients")
     _legend(figure, axes, scores)
     return figure
 
 
 def _dataset(axes: Axes, rows: pd.DataFrame, row: int, role: str, places: int) -> None:
     colour = style.SOURCE if role == "source" else style.TARGET
-    for index, trial in enumerate(rows.sort_values("place").itertuples()):
-        place = int(trial.place)  # type: ignore[arg-type]
+    ordered = rows.sort_values("place")
+    for index, (place, mean, low, high) in enumerate(ordered[["place", "mean", "low", "high"]].to_numpy(dtype=float)):
+        first, marker = place == 1, MARKERS[(int(place) - 1) % len(MARKERS)]
         height = row + (0.7 * (index - (places - 1) / 2) / max(places, 2))
-        span = [[trial.mean - trial.low], [trial.high - trial.mean]]  # type: ignore[operator]
         axes.errorbar(
-            [trial.mean], [height], xerr=span, fmt=MARKERS[(place - 1) % len(MARKERS)], color=colour, capsize=2.5,
-            ms=8 if place == 1 else 5, lw=1.8 if place == 1 else 1.0, mfc=colour if place == 1 else "white",
+            [mean], [height], xerr=[[mean - low], [high - mean]], fmt=marker, color=colour, capsize=2.5,
+            ms=8 if first else 5, lw=1.8 if first else 1.0, mfc=colour if first else "white",
         )  # fmt: skip
 
 

@@ -27,7 +27,7 @@ class Fanova:
     """fANOVA through Optuna's evaluator.
 
     ``trees`` grow the forest of the estimate, ``resample_trees`` those of each bootstrap and shuffle (the share is an
-    average over trees, so fewer of them cost precision, not level). 60 trials of 6 parameters take some 6 s on one core.
+    average over trees, so fewer of them cost precision, not level). 60 trials of 6 parameters take 6 s on one core.
     """
 
     kind: Literal["fanova"] = "fanova"
@@ -37,7 +37,7 @@ class Fanova:
     shuffles: int = 30
 
     title = "fANOVA"
-    question = "global: over the searched space as sampled, what share of the score's variance does it explain alone?"
+    question = "global, over the searched space as sampled: what share of the score's variance does it explain alone?"
 
     def importance(
         self,

@@ -38,7 +38,7 @@ class PedAnova:
     @property
     def question(self) -> str:
         """What its table answers."""
-        return f"local: what separates the best {self.quantile:.0%} of the trials from all of them?"
+        return f"local: what separates the best {100 * self.quantile:.0f} % of the trials from all of them?"
 
     @property
     def needed(self) -> int:

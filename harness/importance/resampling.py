@@ -1,4 +1,4 @@
-"""What every importance shares: an Optuna study rebuilt from the table, a bootstrap over its trials, a null by shuffling.
+"""What every importance shares: a study rebuilt from the table, a bootstrap over its trials, a null by shuffling.
 
 The columns of an importance table (`COLUMNS`):
 
@@ -8,8 +8,8 @@ The columns of an importance table (`COLUMNS`):
   repeats trials, which biases both evaluators, so the plain interval may miss it);
 - ``n``: trials used; ``present``: those that had the parameter;
 - ``chance``: 95th percentile after the scores were shuffled over the trials: an importance below it is no evidence;
-- ``rank``: 1 is the largest; ``keeps_rank``: share of bootstraps in which it has that rank; ``is_first``: share in which
-  it is the largest; both NaN where all importances are zero, since then there is no order;
+- ``rank``: 1 is the largest; ``keeps_rank``: share of bootstraps with that rank; ``is_first``: share in which it is the
+  largest; both NaN where all importances are zero, since then there is no order;
 - ``trusted``: whether there were enough trials; ``note``: what a reader must know, empty if nothing.
 """
 
@@ -130,7 +130,8 @@ def _summary(parameters: Sequence[str], estimate: Array, boots: Array, shuffled:
 
 def _ranks(importances: Array) -> npt.NDArray[np.int64]:
     """Ranks ``(B, P)`` from 1, the largest first; equal importances share the better rank."""
-    return 1 + (importances[:, None, :] > importances[:, :, None]).sum(axis=2)
+    larger: npt.NDArray[np.int64] = np.sum(importances[:, None, :] > importances[:, :, None], axis=2)
+    return 1 + larger
 
 
 def refused(parameters: Sequence[str], n: int, present: Sequence[int], note: str) -> pd.DataFrame:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ DISTRIBUTIONS: dict[str, BaseDistribution] = {
     "simplex/1": FloatDistribution(0.0, 1.0),
     "simplex/2": FloatDistribution(0.0, 1.0),
 }
+START = datetime(2026, 3, 1, 9, 0, 0)
 LOSSES = ("bce", "soft_dice", "focal_tversky")
 ROLES = {"drive": "source", "stare": "source", "chase_db1": "target", "hrf": "target"}
 QUESTION = {
@@ -35,7 +37,9 @@ QUESTION = {
     "seed": 7,
     "objective": "val/dice",
     "direction": "maximize",
-    "data": {name: f"{index:016x}" for index, name in enumerate(ROLES)},
+    "image_size": 64,
+    "fold": 0,
+    "materials": {name: f"{index:016x}" for index, name in enumerate(ROLES)},
 }
 
 
@@ -115,7 +119,7 @@ def add(
     settings: tuple[float, int, np.ndarray] | None = None,
     attributes: dict[str, Any] | None = None,
 ) -> str:
-    """Add one closed trial and return its key. ``images``: written, missing or torn; ``undefined``: NaN image scores."""
+    """Add one closed trial and return its key. ``images``: written, missing or torn; ``undefined``: NaN images."""
     lr, rank, weights = settings or draw(rng)
     value = response(lr, weights) + float(rng.normal(0, noise)) if noise else response(lr, weights)
     number = len(study.trials)
@@ -156,22 +160,23 @@ def add(
             path.write_bytes(path.read_bytes()[:100])
         means = frame.groupby("dataset")["dice"].mean()
         attrs["scores"] = {f"{name}/dice": float(means[name]) for name in ROLES}
-        attrs["n_images"] = {name: 14 for name in ROLES}
+        attrs["n_images"] = dict.fromkeys(ROLES, 14)
         attrs["validation"] = {"drive/dice": value + 0.005, "stare/dice": value - 0.005}
     attrs |= attributes or {}
     state = {"completed": TrialState.COMPLETE, "diverged": TrialState.COMPLETE, "crashed": TrialState.FAIL}
     told = {"completed": value, "diverged": 0.0}.get(outcome)
     intermediate = dict(enumerate(scores, start=1)) if outcome == "stopped" else {}
-    study.add_trial(
-        create_trial(
-            state=state.get(outcome, TrialState.PRUNED),
-            value=told,
-            params={"lr": lr, "rank": rank, "simplex/1": 0.5, "simplex/2": 0.5},
-            distributions=DISTRIBUTIONS,
-            user_attrs=attrs,
-            intermediate_values=intermediate,
-        )
+    trial = create_trial(
+        state=state.get(outcome, TrialState.PRUNED),
+        value=told,
+        params={"lr": lr, "rank": rank, "simplex/1": 0.5, "simplex/2": 0.5},
+        distributions=DISTRIBUTIONS,
+        user_attrs=attrs,
+        intermediate_values=intermediate,
     )
+    trial.datetime_start = START + timedelta(seconds=40 * number)
+    trial.datetime_complete = trial.datetime_start + timedelta(seconds=2 * epochs + 4)
+    study.add_trial(trial)
     return key
 
 
@@ -202,7 +207,7 @@ def everything(study: optuna.Study, runs: Path) -> None:
         add(study, runs, rng, "completed", noise=0.005)
     best = (8e-3, 16, np.array([0.05, 0.9, 0.05]))
     key = add(study, runs, rng, "completed", settings=best, undefined=3)
-    add(study, runs, rng, "completed", settings=best, attributes={"key": key, "reused_from": 16})
+    add(study, runs, rng, "completed", settings=best, attributes={"key": key, "reused_from": 16, "cost": {}})
     add(study, runs, rng, "completed", settings=(7e-3, 8, np.array([0.1, 0.85, 0.05])), images="missing")
     add(study, runs, rng, "completed", settings=settings, images="torn")
     for outcome, count in (("stopped", 9), ("diverged", 3), ("out_of_memory", 2), ("crashed", 2)):

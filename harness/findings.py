@@ -1,0 +1,190 @@
+"""What a study found, as numbers: pure functions of its table. `harness.report` puts them into words."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from harness.importance import Fanova, Importance, PedAnova, is_probe
+from harness.inference.intervals import mean_interval
+from harness.table import StudyTable, measured, metric_of
+
+OUTCOMES = (
+    "completed",
+    "stopped",
+    "diverged",
+    "out_of_memory",
+    "crashed",
+    "reused",
+    "running",
+    "waiting",
+    "unreadable",
+)
+SCORE_COLUMNS = (
+    "place",
+    "number",
+    "key",
+    "dataset",
+    "role",
+    "metric",
+    "mean",
+    "low",
+    "high",
+    "n",
+    "clusters",
+    "undefined",
+)
+_UNPROMPTED = frozenset({"no_prompt"})
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What the study spent. Seconds are sums over trials that ran, ``wall`` from the first start to the last end.
+
+    ``peak_mib`` and the parameter counts are (lowest, highest) over trials; NaN where no trial says.
+    """
+
+    wall: float
+    setup: float
+    train: float
+    evaluate: float
+    counted: int
+    peak_mib: tuple[float, float]
+    trainable: tuple[float, float]
+    share: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Findings:
+    """Everything a report says.
+
+    ``best``: rows of the trials with ``place`` in front, by validation score, each key once. ``scores``: their test
+    scores per data set and metric (`SCORE_COLUMNS`). ``importance``: evaluator and table, in order. ``metric``: the one
+    of the objective. ``probe``: whether the sampler covered the space without looking at scores. ``oracle``: whether a
+    trial was prompted from ground truth, which looks at labels of the images that it is tested on.
+    """
+
+    table: StudyTable
+    metric: str
+    outcomes: Mapping[str, int]
+    best: pd.DataFrame
+    scores: pd.DataFrame
+    importance: tuple[tuple[Importance, pd.DataFrame], ...]
+    cost: Cost
+    probe: bool
+    oracle: bool
+
+
+def summarize(table: StudyTable, top: int, seed: int) -> Findings:
+    """Everything but importance, which takes seconds: see `with_importance`. ``top``: how many best trials."""
+    ranked = best(table, top)
+    return Findings(
+        table=table,
+        metric=metric_of(table),
+        outcomes=outcomes(table),
+        best=ranked,
+        scores=scores(table, ranked, np.random.default_rng([seed, 1])),
+        importance=(),
+        cost=cost(table),
+        probe=is_probe(kind_of(table.question.get("sampler"))),
+        oracle=bool((table.trials["prompt"].notna() & ~table.trials["prompt"].isin(list(_UNPROMPTED))).any()),
+    )
+
+
+def importances(
+    table: StudyTable, seed: int, evaluators: tuple[Importance, ...] = (Fanova(), PedAnova())
+) -> tuple[tuple[Importance, pd.DataFrame], ...]:
+    """The table of every evaluator. Equal seeds give equal tables, whichever other evaluators are asked."""
+    return tuple(
+        (how, how.importance(table.trials, np.random.default_rng([seed, 2]), table.distributions, table.direction))
+        for how in evaluators
+    )
+
+
+def kind_of(setting: Any) -> str:
+    """The kind of a sampler, scheduler or backbone as the question records it: a choice's JSON or a bare name."""
+    return str(setting.get("kind", setting)) if isinstance(setting, Mapping) else str(setting)
+
+
+def outcomes(table: StudyTable) -> dict[str, int]:
+    """How many trials ended how, in the order of `OUTCOMES`; a reused trial counts as reused only."""
+    own = table.trials["reused_from"].isna()
+    counts = table.trials.loc[own, "outcome"].value_counts().to_dict() | {"reused": int((~own).sum())}
+    return {name: int(counts[name]) for name in OUTCOMES if counts.get(name)}
+
+
+def best(table: StudyTable, top: int) -> pd.DataFrame:
+    """The ``top`` completed trials by validation score, the earlier first among equals, ``place`` from 1 in front."""
+    ranked = measured(table.trials).sort_values(
+        ["value", "number"], ascending=[table.direction == "minimize", True], ignore_index=True
+    )
+    ranked.insert(0, "place", range(1, len(ranked) + 1))
+    return ranked.head(top)
+
+
+def scores(table: StudyTable, ranked: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
+    """Test scores of the ``ranked`` trials on every data set, each mean with an interval over patients.
+
+    Where a trial's per-image file was left out, the recorded mean stands without an interval and without clusters, and
+    ``undefined`` is unknown (NaN).
+    """
+    rows: list[dict[str, Any]] = []
+    for trial in ranked.to_dict("records"):
+        images = table.images[table.images["key"] == trial["key"]]
+        known = _from_images(images, rng) if len(images) else _from_record(trial, table.roles)
+        rows += [{"place": trial["place"], "number": trial["number"], "key": trial["key"], **row} for row in known]
+    return pd.DataFrame(rows, columns=SCORE_COLUMNS)
+
+
+def _from_images(images: pd.DataFrame, rng: np.random.Generator) -> list[dict[str, Any]]:
+    named = {"number", "key", "dataset", "role", "image", "patient", "pixels"}
+    metrics = [name for name in images.columns if name not in named and pd.api.types.is_numeric_dtype(images[name])]
+    rows = []
+    # A trial's validation images chose the settings: only test images are evidence about them.
+    for (dataset, role), part in images[images["role"] != "val"].groupby(["dataset", "role"], sort=True):
+        for metric in metrics:
+            interval = mean_interval(part[metric], part["patient"], rng)
+            rows.append({"dataset": dataset, "role": role, "metric": metric, **asdict(interval)})
+    return rows
+
+
+def _from_record(trial: Mapping[Any, Any], roles: Mapping[str, str]) -> list[dict[str, Any]]:
+    rows = []
+    for column, mean in trial.items():
+        if str(column).startswith("score/") and not pd.isna(mean):
+            _, dataset, metric = str(column).split("/", 2)
+            unknown = dict.fromkeys(("low", "high", "clusters", "undefined"), math.nan)
+            n = trial.get(f"n_images/{dataset}", math.nan)
+            role = roles.get(dataset, "target")
+            rows.append({"dataset": dataset, "role": role, "metric": metric, "mean": mean, "n": n, **unknown})
+    return rows
+
+
+def cost(table: StudyTable) -> Cost:
+    """Sums over the trials that ran; a reused trial cost nothing."""
+    ran = table.trials[table.trials["reused_from"].isna()]
+
+    def column(name: str) -> pd.Series:
+        return ran[f"cost/{name}"] if f"cost/{name}" in ran else pd.Series(math.nan, index=ran.index)
+
+    share = column("trainable_parameters") / column("total_parameters")
+    wall = (ran["finished"].max() - ran["started"].min()) if ran["finished"].notna().any() else None
+    return Cost(
+        wall=wall.total_seconds() if wall is not None else math.nan,
+        setup=float(column("setup_seconds").sum()),
+        train=float(column("train_seconds").sum()),
+        evaluate=float(column("evaluate_seconds").sum()),
+        counted=int(column("train_seconds").notna().sum()),
+        peak_mib=_range(column("peak_mib")),
+        trainable=_range(column("trainable_parameters")),
+        share=_range(share),
+    )
+
+
+def _range(values: pd.Series) -> tuple[float, float]:
+    return float(values.min()), float(values.max())

@@ -1,0 +1,1 @@
+"""Statistics as pure functions: arrays and tables in, numbers out."""

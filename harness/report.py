@@ -1,0 +1,250 @@
+"""``python -m harness.report NAME``: tables and figures of a study, from its record, without training.
+
+Prints the result, and writes ``report.md``, CSV files and figures. Loads neither torch nor Ray.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pandas as pd
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from harness import wording
+from harness.errors import HarnessError
+from harness.findings import Findings, importances, summarize
+from harness.table import StudyTable, UnknownStudy, label, measured, metric_name, read, studies
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was written: the folder, its files (``report.md`` first), the text, and the findings behind it."""
+
+    folder: Path
+    files: tuple[Path, ...]
+    text: str
+    findings: Findings
+
+
+def write(table: StudyTable, folder: Path, mlflow_uri: str, top: int = 5) -> Report:
+    """Write the report of ``table`` into ``folder``, which is made. Equal tables give equal files.
+
+    ``mlflow_uri``: the tracking address that the report names. ``top``: how many best trials it shows. Bootstraps are
+    seeded by the study's seed. A study without a completed trial gives a report that says so, and fewer figures.
+    """
+    seed = seed_of(table)
+    found = replace(summarize(table, top, seed), importance=importances(table, seed))
+    return _write(found, folder, mlflow_uri)
+
+
+def seed_of(table: StudyTable) -> int:
+    """The seed of the study, 0 if it has none: bootstraps use it, so that a report can be made again."""
+    seed = table.question.get("seed")
+    return int(seed) if isinstance(seed, int) and seed >= 0 else 0
+
+
+def _write(found: Findings, folder: Path, mlflow_uri: str) -> Report:
+    folder.mkdir(parents=True, exist_ok=True)
+    drawn = _draw(found, folder)
+    links = {path.stem: path.name for path in drawn if path.suffix == ".png"}
+    text = wording.markdown(found, wording.Places(mlflow=mlflow_uri, figures=links))
+    markdown = folder / "report.md"
+    markdown.write_text(text, encoding="utf-8")
+    frames = {
+        "trials": found.table.trials,
+        "best": _best(found),
+        "scores": found.scores,
+        "importance": _importance(found),
+    }
+    tables = [folder / f"{name}.csv" for name in frames]
+    for path, frame in zip(tables, frames.values(), strict=True):
+        frame.to_csv(path, index=False)
+    return Report(folder, (markdown, *tables, *drawn), text, found)
+
+
+def _importance(found: Findings) -> pd.DataFrame:
+    return pd.concat([table.assign(evaluator=how.kind) for how, table in found.importance], ignore_index=True)
+
+
+def _best(found: Findings) -> pd.DataFrame:
+    """The best trials, each with ``test/DATASET/METRIC`` and its ``_low``, ``_high`` and ``_n`` beside it."""
+    rows = found.scores[found.scores["metric"] == found.metric]
+    wide = pd.DataFrame(index=found.best.index)
+    for name in ("mean", "low", "high", "n"):
+        suffix = "" if name == "mean" else f"_{name}"
+        for dataset, part in rows.groupby("dataset"):
+            by_place = part.set_index("place")[name]
+            wide[f"test/{dataset}/{found.metric}{suffix}"] = found.best["place"].map(by_place)
+    return pd.concat([found.best, wide[sorted(wide.columns)]], axis=1)
+
+
+def _draw(found: Findings, folder: Path) -> list[Path]:
+    # Imported here: matplotlib takes a second to load, and the terminal shows its tables before that.
+    from harness.figures import curves, history, importance, simplex, style, targets
+
+    table = found.table
+    drawn = {}
+    if len(table.trials):
+        drawn["history"] = history.draw(table)
+    if len(table.curves):
+        drawn["curves"] = curves.draw(table)
+    if len(simplex.searched(table)) >= 2 and len(measured(table.trials)):
+        drawn["simplex"] = simplex.draw(table)
+    if any(len(rows) for _, rows in found.importance):
+        drawn["importance"] = importance.draw(
+            [importance.Panel(how.title, how.question, rows) for how, rows in found.importance]
+        )
+    scores = found.scores[found.scores["metric"] == found.metric]
+    if len(scores):
+        drawn["targets"] = targets.draw(scores, found.metric)
+    return [path for name, figure in drawn.items() for path in style.save(figure, folder / name)]
+
+
+def show(found: Findings, console: Console) -> None:
+    """Print outcome counts and the best settings with their test scores."""
+    counts = _table(f"Study {found.table.name}: what became of the trials")
+    for kind in found.outcomes:
+        counts.add_column(kind.replace("_", " "), justify="right")
+    counts.add_row(*map(str, found.outcomes.values()))
+    console.print(counts if found.outcomes else f"Study {found.table.name} has no trial yet.")
+    if found.best.empty:
+        console.print("No trial has completed, so there are no best settings.")
+        return
+    console.print(_settings(found))
+    console.print(_scores(found))
+
+
+def _table(title: str) -> Table:
+    return Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+
+
+def _settings(found: Findings) -> Table:
+    chosen = [name for name in found.table.distributions if name in found.best]
+    shown = _table("Best settings, by validation on the sources alone")
+    for name in ("place", "trial", "validation", *map(label, chosen)):
+        shown.add_column(name.replace(" ", "\n"), justify="right")
+    for row in found.best.to_dict("records"):
+        values = (wording.setting(row[name]) for name in chosen)
+        shown.add_row(str(row["place"]), str(row["number"]), wording.score(row["value"]), *values)
+    return shown
+
+
+def _scores(found: Findings) -> Table:
+    rows = found.scores[found.scores["metric"] == found.metric]
+    datasets = rows[["dataset", "role"]].drop_duplicates().sort_values(["role", "dataset"], ascending=[False, True])
+    title = f"Their test {metric_name(found.metric)} with 95 % intervals over patients"
+    shown = _table(title)
+    for name in ("place", "trial"):
+        shown.add_column(name, justify="right")
+    for dataset, role in datasets.itertuples(index=False, name=None):
+        shown.add_column(f"{dataset}\n{'unseen' if role == 'target' else 'in domain'}")
+    for (place, number), part in rows.groupby(["place", "number"]):
+        own = {
+            row["dataset"]: wording.interval(row).replace(" [", "\n[").replace(" (", "\n(")
+            for row in part.to_dict("records")
+        }
+        cells = [own.get(name, "not tested") for name in datasets["dataset"]]
+        shown.add_row(str(place), str(number), *map(escape, cells))
+    return shown
+
+
+def show_importance(found: Findings, console: Console) -> None:
+    """Print every importance table under the question that it answers."""
+    for how, table in found.importance:
+        shown = _table(f"{how.title}, {how.question}")
+        for name in ("setting", "importance [95 % interval]", "chance", "remark"):
+            shown.add_column(escape(name))
+        for row in table.to_dict("records"):
+            known = not pd.isna(row["importance"])
+            figure = escape(wording.interval(row, "importance")) if known else "not shown"
+            shown.add_row(
+                label(row["parameter"]), figure, wording.score(row["chance"]) if known else "", str(row["note"])
+            )
+        console.print(shown)
+    if not found.probe:
+        console.print("A trace is not a probe: an optimiser chose these trials, so take importance as a hint.")
+
+
+def resolve(name: str, storage_url: str) -> str:
+    """The study that answers the search ``name``: the latest one, or the study of that very name.
+
+    Raises ``UnknownStudy``: with the nearest name if nothing is called so, with the command that makes a study if the
+    name is declared but has not been run.
+    """
+    declared = sorted({*wording.declared("search_spaces"), *wording.declared("ablations")})
+    try:
+        found = studies(storage_url)
+    except UnknownStudy:
+        found = []
+    fitting = [study for study in found if name in (study.search, study.name)]
+    if fitting:
+        exact = [study for study in fitting if study.name == name]
+        return (exact or fitting)[-1].name
+    if name in declared:
+        raise UnknownStudy(
+            f"There is no study of {name!r} in {storage_url} yet. Make one:\n  {wording.search_command(name)}"
+        )
+    known = sorted({*declared, *(study.search for study in found), *(study.name for study in found)})
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    listed = f" There are: {', '.join(known)}." if known else " Nothing is declared and nothing is recorded."
+    raise UnknownStudy(f"Nothing is called {name!r}, neither a search nor a study in {storage_url}.{hint}{listed}")
+
+
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m harness.report", description="Report a study from its record.")
+    parser.add_argument("name", metavar="NAME", help="the search, as in search_spaces/NAME.py, or a study")
+    parser.add_argument("--study", help="the study, if the search has several (default: its latest)")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the runs (default: %(default)s)")
+    parser.add_argument("--out", type=Path, help="folder of the report (default: RUNS/STUDY/report)")
+    parser.add_argument("--storage", help="URL of the record (default: sqlite:///RUNS/optuna.db)")
+    parser.add_argument("--mlflow", help="address of MLflow (default: sqlite:///RUNS/mlflow.db)")
+    parser.add_argument("--top", type=_positive, default=5, help="how many best settings (default: %(default)s)")
+    return parser.parse_args(argv)
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be 1 or more, but is {value}")
+    return value
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command. Prints the result as soon as it is read, then measures importance, draws and writes.
+
+    Returns 0, or 2 with one message on standard error.
+    """
+    given = _arguments(argv)
+    storage = given.storage or f"sqlite:///{given.runs / 'optuna.db'}"
+    mlflow = given.mlflow or f"sqlite:///{given.runs / 'mlflow.db'}"
+    console = Console()
+    try:
+        study = given.study or resolve(given.name, storage)
+        table = read(storage, study, given.runs)
+    except HarnessError as error:
+        print(error, file=sys.stderr)
+        return 2
+    seed = seed_of(table)
+    found = summarize(table, given.top, seed)
+    show(found, console)
+    with console.status("Measuring importance and drawing ..."):
+        found = replace(found, importance=importances(table, seed))
+        out = given.out or given.runs / study / "report"
+        report = _write(found, out, mlflow)
+    show_importance(found, console)
+    console.print(f"Report: {report.files[0]}", soft_wrap=True)
+    console.print(f"MLflow: {wording.mlflow_command(mlflow)}", soft_wrap=True)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

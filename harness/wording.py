@@ -1,0 +1,505 @@
+"""Findings in words: the Markdown text of a report, made of tables that can be pasted and sentences that hold."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from harness.findings import Findings, kind_of
+from harness.importance import Importance
+from harness.table import label, measured, metric_name
+
+OUTCOME_WORDS = {
+    "completed": "trained all its epochs and was tested",
+    "stopped": "stopped early by the scheduler; its score belongs to an earlier epoch and is used nowhere as a result",
+    "diverged": "the loss or a gradient was no longer a number; told to the sampler as the worst score",
+    "out_of_memory": "did not fit into memory; told to the sampler as infeasible",
+    "crashed": "ended with an error that is not its settings' fault; not used",
+    "reused": "asked for settings that had been run before; repeats that result, untrained, and is not counted twice",
+    "running": "not closed in the record: in progress, or left behind by a run that was killed",
+    "waiting": "queued, not started",
+    "unreadable": "outcome and state in the record contradict each other; not used",
+}
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where things lie: MLflow's address, and the figures that were drawn, by name."""
+
+    mlflow: str
+    figures: Mapping[str, str]
+
+
+def markdown(found: Findings, places: Places) -> str:
+    """The whole report. Equal findings give equal text."""
+    sections = (
+        _title(found),
+        _plainly(found),
+        _question(found),
+        _outcomes(found),
+        _best(found, places),
+        _losses(found, places),
+        _importance(found, places),
+        _course(found, places),
+        _cost(found),
+        _left_out(found),
+        _limits(found),
+        _where(found, places),
+        _provenance(found),
+    )
+    return "\n\n".join("\n".join(lines).rstrip() for lines in sections if lines) + "\n"
+
+
+def grid(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """A Markdown table. A bar inside a cell is written as an entity, since it would end the cell."""
+    lines = [header, ["---"] * len(header), *rows]
+    return ["| " + " | ".join(cell.replace("|", "&#124;").replace("\n", " ") for cell in line) + " |" for line in lines]
+
+
+def score(value: float) -> str:
+    """A score with three decimals, or "undefined"."""
+    return "undefined" if pd.isna(value) else f"{value:.3f}"
+
+
+def interval(row: Mapping[Any, Any] | pd.Series, name: str = "mean") -> str:
+    """A figure with its 95 % interval in brackets: ``0.712 [0.690, 0.731]``."""
+    if pd.isna(row[name]):
+        return "undefined"
+    if pd.isna(row["low"]):
+        return f"{score(row[name])} (no interval)"
+    return f"{score(row[name])} [{score(row['low'])}, {score(row['high'])}]"
+
+
+def setting(value: Any) -> str:
+    """A setting with as many digits as a reader can use."""
+    if value is None or (not isinstance(value, str) and pd.isna(value)):
+        return "none"
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person would say them."""
+    if math.isnan(seconds):
+        return "unknown"
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def command(found: Findings) -> str:
+    """The command that goes on with the study, but for the data folder, which is no part of the record."""
+    question = found.table.question
+    parts = [search_command(str(question.get("search", found.table.name)))]
+    named = [option for option in ("sources", "targets") if question.get(option)]
+    parts += [f"--{option} {','.join(map(str, question[option]))}" for option in named]
+    if found.table.name != question.get("search", found.table.name):
+        parts.append(f"--study {found.table.name}")
+    return " ".join(parts)
+
+
+def search_command(name: str) -> str:
+    """The command that runs the declaration ``name``: an ablation if only ``ablations/`` has it, else a search."""
+    module = "ablate" if name in declared("ablations") and name not in declared("search_spaces") else "search"
+    return f"python -m harness.{module} {name}"
+
+
+def declared(package: str) -> list[str]:
+    """The declarations in ``search_spaces`` or ``ablations``, by file name; nothing of them is imported or run."""
+    spec = importlib.util.find_spec(package)
+    folders = list(spec.submodule_search_locations or ()) if spec else []
+    files = [file.stem for folder in folders for file in Path(folder).glob("*.py")]
+    return sorted(name for name in files if not name.startswith("_"))
+
+
+def mlflow_command(uri: str) -> str:
+    """What opens MLflow: its command for a local store, the address itself for a server."""
+    return f"open {uri}" if uri.startswith("http") else f"mlflow ui --backend-store-uri {uri}"
+
+
+def needed(found: Findings) -> str:
+    """A sentence on completed trials that are still missing for importance; empty if there are enough."""
+    n, wanted = len(measured(found.table.trials)), 10
+    if n < wanted:
+        return f"With {n} completed trials nothing can be said about what mattered: that needs at least {wanted}."
+    return ""
+
+
+def _title(found: Findings) -> list[str]:
+    search = found.table.question.get("search", found.table.name)
+    name = found.table.name
+    return [f"# What the search `{search}` found" + ("" if name == search else f" (study `{name}`)")]
+
+
+def _plainly(found: Findings) -> list[str]:
+    question, counts = found.table.question, found.outcomes
+    sources, targets = _names(question.get("sources")), _names(question.get("targets"))
+    total = sum(counts.values())
+    metric = metric_name(found.metric)
+    asked = f"This search looked for the settings with the best validation {metric} on images of {sources}."
+    unseen = f" Images of {targets} were never used to choose anything." if question.get("targets") else ""
+    done = len(measured(found.table.trials))
+    if done == 0:
+        rest = f" Of {_count(total, 'trial')} none has completed yet, so there is no result: {_ended(counts)}."
+        return [asked + unseen + (rest if total else " No trial has been run yet."), "", "Run it again to go on."]
+    others = {kind: number for kind, number in counts.items() if kind != "completed"}
+    text = asked + unseen + f" Of {_count(total, 'trial')}, {done} completed"
+    text += f"; the others: {_ended(others)}." if others else "."
+    top = found.best.iloc[0]
+    text += f" The best settings, trial {top['number']}, reach {score(top['value'])} in validation."
+    return [text, "", _on_targets(found), "", _what_mattered(found)]
+
+
+def _ended(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{number} {kind.replace('_', ' ')}" for kind, number in counts.items()) or "no trial"
+
+
+def _on_targets(found: Findings) -> str:
+    rows = found.scores[(found.scores["place"] == 1) & (found.scores["metric"] == found.metric)]
+    targets = rows[rows["role"] == "target"].to_dict("records")
+    if not targets:
+        return "No unseen hospital was tested, so this report says nothing about how the settings carry over."
+    told = [f"{interval(row)} on {row['dataset']} ({_sizes(row)})" for row in targets]
+    prompted = " The prompts were taken from the ground truth, which a real patient does not have." * found.oracle
+    return (
+        f"On unseen hospitals these settings score a mean test {metric_name(found.metric)} (with 95 % interval) of "
+        + "; ".join(told)
+        + "."
+        + prompted
+    )
+
+
+def _what_mattered(found: Findings) -> str:
+    if missing := needed(found):
+        return missing
+    tables = [(how, table) for how, table in found.importance if how.kind == "fanova"]
+    if not tables:
+        return "Importance was not measured."
+    table = tables[0][1]
+    above = table[table["importance"] > table["chance"]]
+    if above.empty:
+        told = "No setting's importance stands out from chance with this many trials."
+    else:
+        told = "What stands out from chance: " + "; ".join(
+            f"{label(row['parameter'])}, which alone explains {interval(row, 'importance')} of the score's variance"
+            for row in above.to_dict("records")
+        )
+        told += f" (fANOVA, {int(table['n'].max())} trials)."
+    hint = "" if found.probe else " Take it as a hint: the trials were chosen by an optimiser, not spread evenly."
+    return told + hint
+
+
+def _question(found: Findings) -> list[str]:
+    question = found.table.question
+    data = question.get("materials") or question.get("data") or {}
+    rows = [
+        ("search", f"`{question.get('search', found.table.name)}`"),
+        ("sources (training and validation)", _names(question.get("sources"))),
+        ("unseen targets (test only)", _names(question.get("targets"))),
+        ("objective", f"{question.get('objective', 'unknown')}, {found.table.direction}d"),
+        *((name, _described(question.get(name))) for name in ("backbone", "image_size", "epochs")),
+        *((name, _described(question.get(name))) for name in ("sampler", "scheduler", "seed", "fold")),
+        ("data digests", ", ".join(f"{name} `{digest}`" for name, digest in data.items()) or "not recorded"),
+    ]
+    return ["## The question", "", *grid(("what", "value"), [(name.replace("_", " "), text) for name, text in rows])]
+
+
+def _described(value: Any) -> str:
+    if value is None:
+        return "not recorded"
+    if not isinstance(value, Mapping):
+        return str(value)
+    rest = ", ".join(f"{name} {json.dumps(inner)}" for name, inner in value.items() if name != "kind")
+    return f"{kind_of(value)}" + (f" ({rest})" if rest else "")
+
+
+def _names(values: Any) -> str:
+    names = [str(value) for value in values or ()]
+    if not names:
+        return "none"
+    return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1]
+
+
+def _outcomes(found: Findings) -> list[str]:
+    rows = [(kind.replace("_", " "), str(count), OUTCOME_WORDS[kind]) for kind, count in found.outcomes.items()]
+    header = ("outcome", "trials", "which means")
+    return ["## What became of the trials", "", *grid(header, rows or [("none", "0", "")])]
+
+
+def _best(found: Findings, places: Places) -> list[str]:
+    if found.best.empty:
+        return ["## Best settings", "", "No trial has completed, so there are none."]
+    chosen = [name for name in found.table.distributions if name in found.best]
+    header = ["place", "trial", f"validation {metric_name(found.metric)}", *map(label, chosen)]
+    rows = [
+        [str(row["place"]), str(row["number"]), score(row["value"]), *(setting(row[name]) for name in chosen)]
+        for row in found.best.to_dict("records")
+    ]
+    metric = metric_name(found.metric)
+    return [
+        "## Best settings",
+        "",
+        f"The {len(found.best)} best of {_count(len(measured(found.table.trials)), 'completed trial')}, **chosen by "
+        "validation on the sources alone**. A best-of-many validation score is too high by selection; test scores took "
+        "no part in the choice.",
+        "",
+        *grid(header, rows),
+        "",
+        *_scores(found, "target", f"### Test {metric} on unseen hospitals"),
+        *_scores(found, "source", f"### Test {metric} in domain (test split of the sources: same hospitals)"),
+        *_figure(places, "targets", "Test scores of the best settings with 95 % intervals over patients"),
+        "Settings of the best trial, complete:",
+        "",
+        "```json",
+        json.dumps(json.loads(str(found.best.iloc[0]["config"])), indent=1, sort_keys=True),
+        "```",
+    ]
+
+
+def _scores(found: Findings, role: str, title: str) -> list[str]:
+    rows = found.scores[(found.scores["metric"] == found.metric) & (found.scores["role"] == role)]
+    if rows.empty:
+        return [title, "", f"None: the record has no {role} scores of these trials.", ""]
+    datasets = sorted(rows["dataset"].unique())
+    header = ["place", "trial", *(f"{name} ({_size(rows[rows['dataset'] == name])})" for name in datasets)]
+    lines = []
+    for (place, number), part in rows.groupby(["place", "number"]):
+        cells = {row["dataset"]: _cell(row) for row in part.to_dict("records")}
+        lines.append([str(place), str(number), *(cells.get(name, "not tested") for name in datasets)])
+    prompted = ["", "Prompted from ground truth: these are upper bounds, not what an unlabelled image would get."]
+    said = (
+        "Mean over images [95 % bootstrap interval, resampling patients]. The interval holds for other patients of the "
+        "same hospital; it does not contain the spread between training runs."
+    )
+    return [title, "", said, *(prompted if found.oracle else []), "", *grid(header, lines), ""]
+
+
+def _cell(row: Mapping[Any, Any]) -> str:
+    undefined = 0 if pd.isna(row["undefined"]) else int(row["undefined"])
+    return interval(row) + (f", {undefined} of {int(row['n']) + undefined} images undefined" if undefined else "")
+
+
+def _size(rows: pd.DataFrame) -> str:
+    known = rows[rows["clusters"].notna()]
+    return _sizes((known if len(known) else rows).sort_values("n").iloc[-1].to_dict())
+
+
+def _sizes(row: Mapping[Any, Any]) -> str:
+    undefined = 0 if pd.isna(row["undefined"]) else int(row["undefined"])
+    images = "images unknown" if pd.isna(row["n"]) else _count(int(row["n"]), "image")
+    images += f" and {undefined} undefined" if undefined else ""
+    return images if pd.isna(row["clusters"]) else f"{images}, {_count(int(row['clusters']), 'patient')}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" + ("" if number == 1 else "s")
+
+
+def _figure(places: Places, name: str, caption: str) -> list[str]:
+    return [f"![{caption}]({places.figures[name]})", ""] if name in places.figures else []
+
+
+def _losses(found: Findings, places: Places) -> list[str]:
+    weights = [name for name in found.table.distributions if name.startswith("weight/")]
+    if not weights or found.best.empty:
+        return []
+    tables = [(how, table.set_index("parameter")) for how, table in found.importance]
+    top = found.best.iloc[0]
+    done = measured(found.table.trials)
+    header = ["component", "weight in the best", f"mean in the best {len(found.best)}", f"mean in all {len(done)}"]
+    header += [f"{how.title} importance" for how, _ in tables]
+    rows = [
+        [name.removeprefix("weight/"), *map(setting, (float(top[name]), found.best[name].mean(), done[name].mean()))]
+        + [_told(table.loc[name].to_dict()) for _, table in tables]
+        for name in weights
+    ]
+    n = len(done)
+    return [
+        "## Which parts of the loss mattered",
+        "",
+        f"From {n} completed trials. The weights add up to one, so a weight can only rise if another falls: the "
+        "importance of one holds what was given up for it. Importance has no sign; the figure shows the direction.",
+        "",
+        *grid(header, rows),
+        "",
+        *_figure(places, "simplex", f"Loss weights and score: {n} completed trials filled, stopped ones hollow"),
+    ]
+
+
+def _told(row: Mapping[Any, Any]) -> str:
+    if pd.isna(row["importance"]):
+        return f"not shown: {row['note']}"
+    beyond = "above chance" if row["importance"] > row["chance"] else "within the reach of chance"
+    return interval(row, "importance") + f", {beyond}" + ("" if row["trusted"] else ", not to be trusted")
+
+
+def _importance(found: Findings, places: Places) -> list[str]:
+    lines = ["## Which settings mattered", ""]
+    if not found.probe:
+        sampler = kind_of(found.table.question.get("sampler", "unknown"))
+        lines += [
+            f"**A trace is not a probe.** The sampler `{sampler}` looked at scores while it chose, so settings that it "
+            "left early are hardly covered, and importance read off such trials often has the wrong order. For an "
+            "answer that holds, search with the random or quasi-random sampler, or run a designed ablation.",
+            "",
+        ]
+    lines += [
+        "*Importance* is a share from 0 to 1 with a 95 % interval from a bootstrap over trials. *Chance* is what 95 % "
+        "of studies with shuffled scores stay below: less than that is no evidence. *Rank kept*: share of bootstraps "
+        "with the same rank; *comes first*: share in which it is the largest.",
+        "",
+    ]
+    for how, table in found.importance:
+        lines += _evaluator(how, table)
+    return lines + _figure(places, "importance", "Importance of every searched setting with 95 % intervals")
+
+
+def _evaluator(how: Importance, table: pd.DataFrame) -> list[str]:
+    n = int(table["n"].max()) if len(table) else 0
+    lines = [f"### {how.title}, {how.question}", ""]
+    if table.empty:
+        return [*lines, "No setting was searched.", ""]
+    if table["importance"].isna().all():
+        return [*lines, f"Not shown: {table['note'].iloc[0]}.", ""]
+    header = ("setting", "importance", "chance", "rank", "rank kept", "comes first", "remark")
+    rows = [
+        (
+            label(row["parameter"]),
+            interval(row, "importance") if not pd.isna(row["importance"]) else "not shown",
+            "" if pd.isna(row["chance"]) else score(row["chance"]),
+            "" if pd.isna(row["rank"]) or pd.isna(row["keeps_rank"]) else str(int(row["rank"])),
+            "" if pd.isna(row["keeps_rank"]) else f"{100 * row['keeps_rank']:.0f} %",
+            "" if pd.isna(row["is_first"]) else f"{100 * row['is_first']:.0f} %",
+            row["note"],
+        )
+        for row in table.to_dict("records")
+    ]
+    bootstraps = f"{n} completed trials, {how.bootstraps} bootstraps, {how.shuffles} shuffles."
+    return [*lines, bootstraps, "", *grid(header, rows), ""]
+
+
+def _course(found: Findings, places: Places) -> list[str]:
+    drawn = _figure(places, "history", "Score of every trial by number and by time") + _figure(
+        places, "curves", "Validation score by epoch"
+    )
+    return ["## The course of the search", "", *drawn] if drawn else []
+
+
+def _cost(found: Findings) -> list[str]:
+    cost = found.cost
+    spent = cost.setup + cost.train + cost.evaluate
+    rows = [
+        ("from the first start to the last end, pauses included", duration(cost.wall)),
+        (f"trial time ({_count(cost.counted, 'trial')})", duration(spent)),
+        ("- setting up", duration(cost.setup)),
+        ("- training", duration(cost.train)),
+        ("- evaluating", duration(cost.evaluate)),
+        ("peak memory of a trial", _span(cost.peak_mib, "{:,.0f}", " MiB")),
+        ("trained parameters", _span(cost.trainable, "{:,.0f}")),
+        ("share of all parameters that is trained", _span(cost.share, "{:.3%}").replace("%", " %")),
+    ]
+    return ["## What it cost", "", *grid(("what", "how much"), rows)]
+
+
+def _span(span: tuple[float, float], form: str, unit: str = "") -> str:
+    low, high = span
+    if math.isnan(low):
+        return "not recorded"
+    first, last = form.format(low), form.format(high)
+    return first + unit if first == last else f"{first} to {last}{unit}"
+
+
+def _left_out(found: Findings) -> list[str]:
+    gone = found.table.left_out
+    undefined = undefined_counts(found)
+    lines = ["## What was left out", ""]
+    if gone.empty and not undefined:
+        return [*lines, "Nothing: every per-image file was read, and every score was defined."]
+    if undefined:
+        lines += ["Images whose score is not a number are left out of the means and counted here:", ""]
+        lines += [*grid(("data set", "metric", "undefined", "of"), undefined), ""]
+    if not gone.empty:
+        lines += ["Per-image files that could not be read; their trials keep their recorded means, without intervals:"]
+        lines += [""]
+        rows = [(str(row["number"]), f"`{row['path']}`", row["why"]) for row in gone.to_dict("records")]
+        lines += grid(("trial", "file", "why"), rows)
+    return lines
+
+
+def undefined_counts(found: Findings) -> list[tuple[str, str, str, str]]:
+    """Data set, metric, number of undefined scores and number of scores, over all completed trials that were read."""
+    images = found.table.images
+    metrics = [name for name in images.columns if pd.api.types.is_float_dtype(images[name])]
+    counts = [
+        (str(dataset), metric, int(part[metric].isna().sum()), len(part))
+        for dataset, part in images.groupby("dataset")
+        for metric in metrics
+    ]
+    return [(dataset, metric, str(missing), str(n)) for dataset, metric, missing, n in counts if missing]
+
+
+def _limits(found: Findings) -> list[str]:
+    table = found.table
+    seeds = table.trials["seed"].dropna().nunique()
+    targets = len(table.question.get("targets") or ())
+    n = len(measured(table.trials))
+    lines = [needed(found)] if needed(found) else []
+    for how, _ in found.importance:
+        if how.kind == "ped_anova" and 10 <= n < how.needed:
+            lines.append(f"{how.title} looks at the best tenth of the trials: {n} are too few, it needs {how.needed}.")
+    few = found.scores[(found.scores["metric"] == found.metric) & (found.scores["clusters"] < 10)]["dataset"].unique()
+    if len(few):
+        lines.append(
+            f"Fewer than 10 patients in {_names(sorted(few))}: intervals from so few are a little too narrow (95 % ones "
+            "cover some 90 % at five patients)."
+        )
+    if seeds <= 1:
+        lines.append(
+            "Every setting was trained with one seed: a difference between places that is smaller than the spread "
+            "between seeds means nothing. Train the best again with other seeds, or run an ablation, before claiming it."
+        )
+    if 0 < targets < 6:
+        lines.append(
+            f"{_count(targets, 'unseen hospital')}: a signed-rank test over {targets} data sets cannot go below "
+            f"p = {min(2 / 2**targets, 1.0):.3g}, so no claim about hospitals in general can be significant (6 are needed)."
+        )
+    lines.append("A search shows which settings did well, not why. Cause and effect of a component need an ablation.")
+    return ["## What this report cannot tell", "", *(f"- {line}" for line in lines)]
+
+
+def _where(found: Findings, places: Places) -> list[str]:
+    table = found.table
+    return [
+        "## Where it lies and how to go on",
+        "",
+        "- In MLflow, the study is a parent run and its trials are the child runs, found by the trial's key:",
+        "",
+        *_code(mlflow_command(places.mlflow)),
+        "- The record itself, an Optuna study:",
+        "",
+        *_code(f"optuna-dashboard {table.storage}"),
+        "- Go on: run the same search command again, with the same `--data`. What is finished is not run again.",
+        "",
+        *_code(command(found)),
+        "- As files beside this report: `trials.csv` (every trial), `best.csv` (the best and their test scores), "
+        "`scores.csv` (every metric with its interval), `importance.csv`.",
+    ]
+
+
+def _code(line: str) -> list[str]:
+    return ["  ```sh", f"  {line}", "  ```", ""]
+
+
+def _provenance(found: Findings) -> list[str]:
+    known = found.table.provenance
+    if not known:
+        return ["## Provenance", "", "Not recorded."]
+    rows = [(str(name), _described(value)) for name, value in sorted(known.items())]
+    return ["## Provenance", "", *grid(("what", "version"), rows)]
