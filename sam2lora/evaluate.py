@@ -48,12 +48,29 @@ def evaluate(
     """
     names: tuple[Metric, ...] = METRICS if metrics == "all" else ("dice",)
     rows: list[dict[str, object]] = []
-    with _evaluating(segmenter):
-        for begin in range(0, len(indices), batch_size):
-            batch = indices[begin : begin + batch_size]
-            frames = _logits(segmenter, cached_set, batch, prompt, runtime.device, seed)
-            rows += [_row(cached_set, index, frame, role, names) for index, frame in zip(batch, frames, strict=True)]
+    for begin in range(0, len(indices), batch_size):
+        batch = indices[begin : begin + batch_size]
+        frames = predict(segmenter, cached_set, batch, prompt, runtime, seed=seed)
+        rows += [_row(cached_set, index, frame, role, names) for index, frame in zip(batch, frames, strict=True)]
     return pd.DataFrame(rows, columns=["dataset", "role", "image", "patient", *names, "pixels"])
+
+
+def predict(
+    segmenter: Segmenter, cached_set: CachedSet, batch: Sequence[int], prompt: Prompt, runtime: Runtime, *, seed: int
+) -> NDArray[np.float32]:
+    """The logits (n, S, S) of n images of a set in the model frame, on the host; modes and gradients as in ``evaluate``."""
+    pixels = np.stack([cached_set.images[index] for index in batch])
+    samples = [prompt.sample(cached_set.masks[[i]].astype(bool), np.random.default_rng([seed, i])) for i in batch]
+    drawn = [sample for sample in samples if sample is not None]
+    points = None
+    if drawn:
+        coords, labels = (torch.from_numpy(np.concatenate(parts)) for parts in zip(*drawn, strict=True))
+        points = coords.to(runtime.device), labels.to(runtime.device)
+    with _evaluating(segmenter):
+        images = torch.from_numpy(pixels).to(runtime.device).permute(0, 3, 1, 2).float() / 255
+        logits = segmenter(images, points).float()
+        frames = interpolate(logits, size=pixels.shape[1:3], mode="bilinear", align_corners=False)
+    return np.asarray(frames[:, 0].cpu())
 
 
 def summary(rows: pd.DataFrame) -> dict[str, float]:
@@ -88,23 +105,6 @@ def _evaluating(module: nn.Module) -> Iterator[None]:
     finally:
         for part in training:
             part.training = True
-
-
-def _logits(
-    segmenter: Segmenter, cached_set: CachedSet, batch: Sequence[int], prompt: Prompt, device: str, seed: int
-) -> NDArray[np.float32]:
-    """The logits (n, S, S) of n images in the model frame, on the host."""
-    pixels = np.stack([cached_set.images[index] for index in batch])
-    images = torch.from_numpy(pixels).to(device).permute(0, 3, 1, 2).float() / 255
-    samples = [prompt.sample(cached_set.masks[[i]].astype(bool), np.random.default_rng([seed, i])) for i in batch]
-    drawn = [sample for sample in samples if sample is not None]
-    points = None
-    if drawn:
-        coords, labels = (torch.from_numpy(np.concatenate(parts)).to(device) for parts in zip(*drawn, strict=True))
-        points = coords, labels
-    logits = segmenter(images, points).float()
-    frames = interpolate(logits, size=pixels.shape[1:3], mode="bilinear", align_corners=False)
-    return np.asarray(frames[:, 0].cpu())
 
 
 def _row(

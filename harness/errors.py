@@ -1,0 +1,31 @@
+"""Errors of the harness that a person can cause or mend: rule, value, remedy."""
+
+from __future__ import annotations
+
+
+class HarnessError(Exception):
+    """Base of every error below. Commands print it as one message, without a traceback."""
+
+
+class UnknownName(HarnessError):
+    """No search has this name."""
+
+
+class OtherQuestion(HarnessError):
+    """A study of this name asks another question."""
+
+
+class StudyBusy(HarnessError):
+    """Another process is running this study."""
+
+
+class RecordError(HarnessError):
+    """The record cannot be opened or written."""
+
+
+class TrackingError(HarnessError):
+    """MLflow cannot be reached or refuses what it is sent."""
+
+
+class Hopeless(HarnessError):
+    """Trials crash one after the other: the fault is not theirs."""

@@ -1,0 +1,155 @@
+"""Ray Tune: trials in, outcomes out."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import ray
+import torch
+from ray import tune
+
+from harness.errors import Hopeless
+from harness.suggest import Suggest, Tell, result_of
+from harness.worker import Order, work
+
+# Loggers of Ray's that write files nobody reads, and a check that would refuse an ending without a score.
+_SETTINGS = {
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+    "TUNE_RESULT_BUFFER_LENGTH": "1",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "3600",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_TRAIN_V2_ENABLED": "1",
+    "RAY_DEDUP_LOGS": "1",
+}
+_OBJECT_STORE_BYTES = 128 * 2**20  # orders and results are a few kilobytes; images are memory-mapped files
+
+
+@dataclass(frozen=True)
+class Slots:
+    """How trials share a machine: ``concurrent`` at once, each with ``cpus`` cores and ``gpus`` of a GPU."""
+
+    concurrent: int
+    cpus: float
+    gpus: float
+
+
+def slots(gpus_per_trial: float | None) -> Slots:
+    """One trial per CPU core without a GPU, else ``gpus_per_trial`` (1 by default) of a GPU for each.
+
+    Raises ``ValueError`` when more of a GPU is asked for than the machine has.
+    """
+    cores = psutil.cpu_count(logical=False) or os.cpu_count() or 1
+    cores = min(cores, len(psutil.Process().cpu_affinity()))
+    devices = torch.cuda.device_count()
+    share = (1.0 if devices else 0.0) if gpus_per_trial is None else gpus_per_trial
+    if share == 0.0:
+        return Slots(concurrent=cores, cpus=1.0, gpus=0.0)
+    if share > devices or share < 0.0 or (share > 1.0 and share != int(share)):
+        raise ValueError(
+            f"--gpus-per-trial must be a fraction of one GPU or a whole number of the {devices} GPUs of this machine, "
+            f"but is {share}: lower it, or give 0 to run on the CPU."
+        )
+    concurrent = int(devices / share)
+    return Slots(concurrent=concurrent, cpus=max(cores / concurrent, 0.01), gpus=share)
+
+
+class Trial(tune.Trainable):  # type: ignore[misc]
+    """One actor, reused from trial to trial: imports and the frozen backbone are paid once."""
+
+    def setup(self, config: dict[str, Any]) -> None:
+        """Take the first order."""
+        self.reset_config(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Take the next order."""
+        order: Order = new_config["order"]
+        self._work: Iterator[dict[str, Any]] = work(order)
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """Run one epoch."""
+        return result_of(next(self._work))
+
+    def cleanup(self) -> None:
+        """Let go of the session."""
+        self._work.close()  # type: ignore[attr-defined]
+
+
+@contextmanager
+def cluster(room: Slots) -> Iterator[None]:
+    """Ray, started here for the time of a run, or the cluster that ``RAY_ADDRESS`` names."""
+    os.environ.update({name: value for name, value in _SETTINGS.items() if name not in os.environ})
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+    if os.environ.get("RAY_ADDRESS"):
+        ray.init(log_to_driver=False, logging_level=logging.ERROR)
+    else:
+        ray.init(
+            num_cpus=max(1, round(room.concurrent * room.cpus)),
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            object_store_memory=_OBJECT_STORE_BYTES,
+            configure_logging=True,
+        )
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def run(suggest: Suggest, scheduler: Any, room: Slots, retries: int, callbacks: Sequence[tune.Callback] = ()) -> None:
+    """Run trials until ``suggest`` has no more, or until SIGINT: then every open trial can go on from its last epoch.
+
+    A trial that crashes is started again from its last epoch up to ``retries`` times. Raises ``Hopeless`` when
+    trials crash one after the other.
+    """
+    hopeless: list[Hopeless] = []
+    scratch = Path(tempfile.mkdtemp(prefix="ray-tune-"))  # disposable: the record is what counts
+    try:
+        # Not Tuner: it pickles its whole configuration for a restore that the record makes needless.
+        tune.run(
+            Trial,
+            name="study",
+            resources_per_trial={"cpu": room.cpus, "gpu": room.gpus},
+            search_alg=suggest,
+            scheduler=scheduler,
+            num_samples=-1,
+            max_concurrent_trials=room.concurrent,
+            reuse_actors=True,
+            trial_dirname_creator=lambda trial: trial.trial_id,
+            storage_path=str(scratch),
+            max_failures=retries,
+            raise_on_failed_trial=False,
+            callbacks=[Tell(suggest, hopeless.append), *callbacks],
+            stop=_StopWhen(hopeless),
+            verbose=0,
+        )
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    if hopeless:
+        raise hopeless[0]
+
+
+class _StopWhen(tune.Stopper):  # type: ignore[misc]
+    """Ends the run once there is a reason in ``reasons``."""
+
+    def __init__(self, reasons: list[Hopeless]) -> None:
+        self.reasons = reasons
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        return False
+
+    def stop_all(self) -> bool:
+        return bool(self.reasons)

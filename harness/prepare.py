@@ -1,0 +1,91 @@
+"""What can be known before the first trial: data, weights and memory. Everything that is wrong is said here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from rich.console import Console
+
+from harness.study import Overrides, Search, draws
+from harness.track import Material
+from sam2lora.backbones import Backbone, Nano, Sam2
+from sam2lora.config import TrialConfig
+from sam2lora.datasets import CachedSet, Dataset, cached
+from sam2lora.model import SHIPPED, build, sha256
+from sam2lora.runtime import Runtime
+from sam2lora.train import check_parts, training_images, validation_images
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """``digests``: what the settings only point at, by name; part of every trial's key. ``materials``: for MLflow.
+
+    ``training``, ``validation``: images of all sources together.
+    """
+
+    digests: dict[str, str]
+    materials: tuple[Material, ...]
+    training: int
+    validation: int
+
+
+def prepare(search: Search, overrides: Overrides, runtime: Runtime, concurrent: int, console: Console) -> Prepared:
+    """Open every data set that the space can ask for, check their parts, the weights and the memory.
+
+    The first use of a data set decodes and resizes it, with a line of progress. Raises ``DataError``,
+    ``CheckpointError``, ``OutOfMemory`` or ``DiskError``.
+    """
+    configs = [overrides.apply(config) for config, _ in draws(search.space)]
+    sets: dict[str, CachedSet] = {}
+    contexts: dict[str, str] = {}
+    for config in configs:
+        for dataset, context in _roles(config):
+            if (label := f"{dataset.name}@{config.image_size}") not in sets:
+                with console.status(f"opening {dataset.title} at {config.image_size} pixels"):
+                    sets[label] = cached(dataset, runtime.data, config.image_size, runtime.cache)
+                contexts[label] = context
+    typical = configs[0]
+    sources = [sets[f"{dataset.name}@{typical.image_size}"] for dataset in typical.protocol.sources]
+    fold = search.replicate.fold
+    check_parts(sources, fold)
+    backbones = _distinct(config.backbone for config in configs)
+    for backbone in backbones:
+        build(backbone, typical.image_size, runtime)
+    digests = {f"data/{opened.dataset.name}": opened.digest for opened in sets.values()}
+    digests |= {f"weights/{backbone.kind}": weights_digest(backbone) for backbone in backbones}
+    return Prepared(
+        digests=digests,
+        materials=tuple(
+            Material(
+                name=opened.dataset.name,
+                digest=opened.digest,
+                source="procedural" if opened.dataset.kind == "synthetic" else str(runtime.data),
+                context=contexts[label],
+                images=len(opened.ids),
+            )
+            for label, opened in sets.items()
+        ),
+        training=len(training_images(sources, fold)),
+        validation=sum(len(validation_images(opened, fold)) for opened in sources),
+    )
+
+
+def _roles(config: TrialConfig) -> Iterable[tuple[Dataset, str]]:
+    yield from ((dataset, "training") for dataset in config.protocol.sources)
+    yield from ((dataset, "testing") for dataset in config.protocol.targets)
+
+
+def _distinct(backbones: Iterable[Backbone]) -> list[Backbone]:
+    return list(dict.fromkeys(backbones))
+
+
+def weights_digest(backbone: Backbone) -> str:
+    """What names a backbone's weights: the digest of their file, or the word random."""
+    match backbone:
+        case Nano(weights="shipped"):
+            return sha256(SHIPPED)[:16]
+        case Sam2(checkpoint=str(digest)):
+            return digest[:16]
+        case _:
+            return "random"

@@ -1,0 +1,94 @@
+"""A live table of the running trials. On anything but a terminal it draws nothing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from optuna.trial import FrozenTrial
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+_SHOWN = 12
+
+
+@dataclass
+class _Row:
+    state: str
+    epoch: int
+    score: float | None
+
+
+class LiveTable:
+    """A ``harness.suggest.Listener`` that shows every trial's state, epoch and score, the best so far, and the ETA.
+
+    ``trials``: how many the study is to have; ``ended``: how many it has already. The ETA is the mean time between
+    endings since the start, times what is left: none before the first ending.
+    """
+
+    def __init__(self, console: Console, trials: int, epochs: int, ended: int) -> None:
+        self.console, self.trials, self.epochs, self.before = console, trials, epochs, ended
+        self.rows: dict[int, _Row] = {}
+        self.counts: dict[str, int] = {}
+        self.best: tuple[float, int] | None = None
+        self.begun = time.monotonic()
+        self.live = Live(self, console=console, auto_refresh=console.is_terminal, refresh_per_second=4, transient=True)
+
+    def __enter__(self) -> LiveTable:
+        if self.console.is_terminal:
+            self.live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.live.stop()
+
+    def began(self, trial: FrozenTrial) -> None:
+        """Show a trial as running."""
+        self.rows[trial.number] = _Row("running", 0, None)
+
+    def advanced(self, trial: FrozenTrial, entry: Mapping[str, float]) -> None:
+        """Show its epoch and score."""
+        self.rows[trial.number] = _Row("running", int(entry["epoch"]), entry["score"])
+
+    def ended(self, trial: FrozenTrial) -> None:
+        """Show how it ended; only a completed trial can be the best."""
+        outcome = trial.user_attrs["outcome"]
+        kind = "reused" if "reused_from" in trial.user_attrs else outcome["kind"]
+        score = trial.intermediate_values.get(outcome["epoch"])
+        self.rows[trial.number] = _Row(kind.replace("_", " "), outcome["epoch"], score)
+        self.counts[kind] = self.counts.get(kind, 0) + 1
+        if outcome["kind"] == "completed" and (self.best is None or trial.values[0] > self.best[0]):
+            self.best = (trial.values[0], trial.number)
+
+    @property
+    def eta(self) -> float | None:
+        """Seconds that are left, or None while nothing has ended."""
+        ended = sum(self.counts.values())
+        if not ended:
+            return None
+        return (time.monotonic() - self.begun) / ended * max(self.trials - self.before - ended, 0)
+
+    def __rich__(self) -> Group:
+        table = Table("trial", "state", "epoch", "val dice", title_justify="left", box=None, pad_edge=False)
+        running = [number for number, row in self.rows.items() if row.state == "running"]
+        others = [number for number in self.rows if number not in running]
+        for number in sorted(others[-(_SHOWN - len(running)) :] + running):
+            row = self.rows[number]
+            mark = "*" if self.best is not None and self.best[1] == number else ""
+            score = "" if row.score is None else f"{row.score:.4f}{mark}"
+            table.add_row(str(number), row.state, f"{row.epoch}/{self.epochs}", score)
+        return Group(table, self._line(), ProgressBar(self.trials, self.before + sum(self.counts.values()), width=40))
+
+    def _line(self) -> Text:
+        ended = self.before + sum(self.counts.values())
+        parts = [f"{ended} of {self.trials} trials"]
+        parts += [f"{count} {kind.replace('_', ' ')}" for kind, count in sorted(self.counts.items())]
+        if self.best is not None:
+            parts.append(f"best {self.best[0]:.4f} (trial {self.best[1]})")
+        if self.eta is not None:
+            parts.append(f"about {self.eta / 60:.0f} min left" if self.eta > 90 else f"about {self.eta:.0f} s left")
+        return Text(", ".join(parts))

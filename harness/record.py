@@ -1,0 +1,229 @@
+"""The study's record: an Optuna study, read and written in one place.
+
+``tell`` is the commit point: everything a trial leaves behind is written before it. MLflow is a view of this record and
+Ray's folder is disposable.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import platform
+import subprocess
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+import sqlalchemy.exc
+from optuna.samplers import BaseSampler
+from optuna.storages import RDBStorage
+from optuna.trial import FrozenTrial, TrialState
+
+from harness.errors import OtherQuestion, RecordError
+from harness.outcome import KINDS, WORST, Completed, Crashed, Diverged, Outcome, OutOfMemory, Stopped
+
+_PACKAGES = ("torch", "sam2", "optuna", "ray", "mlflow", "numpy", "scikit-learn")
+
+
+@dataclass(frozen=True)
+class Record:
+    """One study in its storage, with the folder that holds its trials' files: ``<folder>/trials/<key>/``."""
+
+    study: optuna.Study
+    storage_url: str
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        """The study's name."""
+        return self.study.study_name
+
+    def trials(self) -> list[FrozenTrial]:
+        """All trials, by number."""
+        return self.study.get_trials(deepcopy=False)
+
+    def trial(self, number: int) -> FrozenTrial:
+        """The trial of that number."""
+        return self.trials()[number]
+
+    def files(self, key: str) -> Path:
+        """Where the files of the trial ``key`` lie."""
+        return self.folder / "trials" / key
+
+
+def open_record(storage_url: str, name: str, folder: Path, question: Mapping[str, Any], sampler: BaseSampler) -> Record:
+    """The study ``name``, created on first use.
+
+    Raises ``OtherQuestion`` with every difference when the study exists and asks something else, ``RecordError``
+    when the storage cannot be used.
+    """
+    storage = open_storage(storage_url)
+    try:
+        study = optuna.create_study(
+            storage=storage, study_name=name, direction="maximize", sampler=sampler, load_if_exists=True
+        )
+        recorded = study.user_attrs.get("question")
+        if recorded is None:
+            study.set_user_attr("question", dict(question))
+            study.set_user_attr("provenance", provenance())
+        elif differences := compare(recorded, question):
+            raise OtherQuestion(
+                f"Going on with a study must not change its question, but study {name!r} differs:\n"
+                + "\n".join(f"  {line}" for line in differences)
+                + "\nName another study with --study, or give the recorded values."
+            )
+    except sqlalchemy.exc.SQLAlchemyError as error:
+        raise _unusable(storage_url, error) from error
+    return Record(study, storage_url, folder)
+
+
+def open_storage(url: str) -> RDBStorage:
+    """The storage at ``url``; the folder of a SQLite file is made. Raises ``RecordError``."""
+    try:
+        if url.startswith("sqlite:///"):
+            Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+        return RDBStorage(url)
+    except (OSError, ImportError, sqlalchemy.exc.SQLAlchemyError) as error:
+        raise _unusable(url, error) from error
+
+
+def _unusable(url: str, error: Exception) -> RecordError:
+    first = str(error).partition("\n")[0]
+    return RecordError(
+        f"The record must be a database that Optuna can open, but {url} cannot be used: {first}. "
+        f"Check the address, the folder's rights and the free space, or name another one with --storage."
+    )
+
+
+def compare(recorded: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
+    """One line per value in which two questions differ."""
+    before, now = _flat(recorded), _flat(asked)
+    return [
+        f"{name}: recorded {before.get(name, 'nothing')!s}, now {now.get(name, 'nothing')!s}"
+        for name in sorted(before.keys() | now.keys())
+        if before.get(name) != now.get(name)
+    ]
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    if isinstance(value, Mapping) and value:
+        return {k: v for name, inner in value.items() for k, v in _flat(inner, f"{prefix}{name}.").items()}
+    if isinstance(value, list) and value and all(isinstance(item, Mapping) for item in value):
+        return {k: v for i, inner in enumerate(value) for k, v in _flat(inner, f"{prefix}{i}.").items()}
+    return {prefix.removesuffix("."): value}
+
+
+def begin(trial: optuna.Trial, key: str, config: str, replicate: str) -> None:
+    """Write what a trial is about to run, before anything of it runs."""
+    trial.set_user_attr("key", key)
+    trial.set_user_attr("config", config)
+    trial.set_user_attr("replicate", json.loads(replicate))
+
+
+def report(trial: optuna.Trial, epoch: int, score: float) -> None:
+    """Write the validation score of an epoch. An epoch that is already there was replayed and is left as it is."""
+    if epoch not in trial.storage.get_trial(trial._trial_id).intermediate_values:
+        trial.report(score, epoch)
+
+
+def tell(
+    record: Record, trial: optuna.Trial, outcome: Outcome, curve: list[dict[str, float]], cost: Mapping[str, float]
+) -> FrozenTrial:
+    """Commit how a trial ended.
+
+    Completed is COMPLETE with its value; Stopped is PRUNED; Diverged is COMPLETE with the worst value, which teaches the
+    sampler; OutOfMemory is PRUNED and infeasible, so that samplers with constraints avoid it; Crashed is FAIL.
+    """
+    trial.set_user_attr("outcome", {"kind": KINDS[type(outcome)], "epoch": outcome.epoch, "why": _why(outcome)})
+    trial.set_user_attr("curve", curve)
+    trial.set_user_attr("cost", dict(cost))
+    study = record.study
+    match outcome:
+        case Completed():
+            for name in ("scores", "n_images", "roles", "validation"):
+                trial.set_user_attr(name, getattr(outcome, name))
+            return study.tell(trial, outcome.score)
+        case Stopped():
+            return study.tell(trial, state=TrialState.PRUNED)
+        case Diverged():
+            report(trial, outcome.epoch, WORST)
+            return study.tell(trial, WORST)
+        case OutOfMemory():
+            trial.set_constraint("memory", 1.0)
+            return study.tell(trial, state=TrialState.PRUNED)
+        case Crashed():
+            return study.tell(trial, state=TrialState.FAIL)
+
+
+def _why(outcome: Outcome) -> str:
+    match outcome:
+        case Completed():
+            return "all epochs ran"
+        case Stopped(epoch=epoch):
+            return f"stopped by the scheduler after epoch {epoch}"
+        case Diverged(why=why) | OutOfMemory(why=why) | Crashed(why=why):
+            return why
+
+
+_COPIED = ("outcome", "curve", "scores", "n_images", "roles", "validation")
+
+
+def reuse(record: Record, trial: optuna.Trial, twin: FrozenTrial) -> FrozenTrial:
+    """Give ``trial`` the ending of ``twin``, which has the same key: the same experiment is never run twice.
+
+    Its cost is zero and ``reused_from`` names the twin.
+    """
+    trial.set_user_attr("reused_from", twin.user_attrs.get("reused_from", twin.number))
+    for name in _COPIED:
+        if name in twin.user_attrs:
+            trial.set_user_attr(name, twin.user_attrs[name])
+    trial.set_user_attr("cost", {})
+    for epoch, score in sorted(twin.intermediate_values.items()):
+        trial.report(score, epoch)
+    for name, value in twin.constraints.items():
+        trial.set_constraint(name, value)
+    return record.study.tell(trial, twin.values if twin.state == TrialState.COMPLETE else None, state=twin.state)
+
+
+def finished(trials: list[FrozenTrial]) -> dict[str, FrozenTrial]:
+    """The trials that have an ending which stands, by key: all but the crashed ones and those still open."""
+    ended = (TrialState.COMPLETE, TrialState.PRUNED)
+    return {t.user_attrs["key"]: t for t in reversed(trials) if t.state in ended and "key" in t.user_attrs}
+
+
+def reopen(record: Record, frozen: FrozenTrial) -> optuna.Trial:
+    """The handle of a trial that an earlier run left open."""
+    return optuna.Trial(record.study, frozen._trial_id)
+
+
+def abandon(record: Record, frozen: FrozenTrial) -> None:
+    """Close a trial that was asked for but never began: it holds no settings and nothing can go on from it."""
+    record.study.tell(frozen.number, state=TrialState.FAIL)
+
+
+def provenance() -> dict[str, str]:
+    """Versions of what results depend on, the interpreter, and the commit of the code if it is a checkout."""
+    versions = {package: importlib.metadata.version(package) for package in _PACKAGES}
+    return {**versions, "python": platform.python_version(), "git": _commit()}
+
+
+def _commit() -> str:
+    root = Path(__file__).parent.parent
+    with suppress(OSError, subprocess.CalledProcessError):
+        text = subprocess.run(
+            ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12"],
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        return text.stdout.strip()
+    return "not a checkout"
+
+
+def count(storage_url: str, name: str) -> int:
+    """How many trials the study ``name`` has so far; 0 if there is no such study."""
+    storage = open_storage(storage_url)
+    with suppress(KeyError):
+        return storage.get_n_trials(storage.get_study_id_from_name(name))
+    return 0

@@ -1,0 +1,28 @@
+"""Scrambled Sobol points."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler
+
+from sam2lora.choice import choice
+
+
+@choice
+class QMC:
+    """Quasi-Monte Carlo: space-filling and blind to results. Categorical parameters are drawn at random."""
+
+    kind: Literal["qmc"] = "qmc"
+
+    def build(self, seed: int, space: dict[str, BaseDistribution]) -> BaseSampler:
+        """Optuna's sampler, seeded."""
+        return optuna.samplers.QMCSampler(
+            scramble=True, seed=seed, warn_asynchronous_seeding=False, warn_independent_sampling=False
+        )
+
+    def limit(self, space: dict[str, BaseDistribution]) -> int | None:
+        """None: there is always a next proposal."""
+        return None

@@ -1,0 +1,292 @@
+"""``python -m harness.search NAME``: search the settings of SAM 2 + LoRA across fundus data sets."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from harness import declared
+from harness.errors import HarnessError, StudyBusy
+from sam2lora.errors import Sam2LoraError
+
+INTERRUPTED = 130
+"""Exit status after SIGINT, by the shell's convention."""
+RETRIES = 1
+"""How often a crashed trial is started again from its last epoch."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line. Whatever changes the question is recorded in the study; devices and folders are not."""
+    from harness.samplers import Sampler
+    from harness.schedulers import Scheduler
+    from sam2lora.choice import kinds
+
+    names = ", ".join(declared.searches())
+    command = argparse.ArgumentParser(
+        prog="python -m harness.search",
+        description="Search the settings of SAM 2 + LoRA: Ray Tune runs the trials, Optuna proposes them, MLflow "
+        "shows them. Run the same command again to go on with a study.",
+        epilog=f"Searches: {names}.",
+    )
+    command.add_argument("name", metavar="NAME", help="a file of search_spaces/, without .py")
+    question = command.add_argument_group("the question (recorded; a study is not continued under another value)")
+    question.add_argument("--sources", metavar="A,B", help="data sets to train and validate on")
+    question.add_argument("--targets", metavar="C,D", help="data sets to judge on, never seen in training")
+    question.add_argument(
+        "--backbone", metavar="B", help="nano, tiny, small, base+ or large; the last four need --checkpoint"
+    )
+    question.add_argument(
+        "--checkpoint", metavar="FILE", help="SAM 2.1 weights as Meta distributes them, or the word 'random'"
+    )
+    question.add_argument("--epochs", type=int, metavar="N", help="epochs of a trial that is not stopped")
+    question.add_argument("--sampler", choices=list(kinds(Sampler)), help="who proposes trials")
+    question.add_argument("--scheduler", choices=list(kinds(Scheduler)), help="who stops trials early")
+    question.add_argument("--seed", type=int, metavar="N", help="of the sampler and of every trial")
+    run = command.add_argument_group("the run (free to change)")
+    run.add_argument("--data", type=Path, metavar="ROOT", help="folder of the data sets, in their owners' layouts")
+    run.add_argument("--trials", type=int, metavar="N", help="trials of the study in all runs together")
+    run.add_argument("--study", metavar="STUDY", help="name of the study (default: NAME)")
+    run.add_argument(
+        "--gpus-per-trial", type=float, metavar="F", help="share of a GPU for each trial (default: 1 if there is one)"
+    )
+    run.add_argument("--out", type=Path, default=Path("runs"), metavar="DIR", help="results (default: runs)")
+    run.add_argument("--storage", metavar="URL", help="database of the record (default: sqlite:///DIR/optuna.db)")
+    return command
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a search from the command line; returns the exit status."""
+    arguments = parser().parse_args(argv)
+    console = Console(stderr=True)
+    _hush()
+    try:
+        return search(arguments, console)
+    except (HarnessError, Sam2LoraError, ValueError) as error:
+        console.print(f"[bold red]error:[/] {_plain(error)}", highlight=False, soft_wrap=True)
+        return 2
+
+
+def _hush() -> None:
+    """One voice on the terminal: what libraries log about their own work is left to their log levels."""
+    import logging
+
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    logging.getLogger("mlflow").setLevel(logging.WARNING)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+
+
+def _plain(error: Exception) -> str:
+    from rich.markup import escape
+
+    return escape(str(error))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the command line and the declaration say together."""
+
+    name: str
+    study: str
+    search: Any
+    overrides: Any
+    runtime: Any
+    storage: str
+    mlflow: str
+    folder: Path
+
+
+def plan(arguments: argparse.Namespace) -> Plan:
+    """The plan of a command line. Raises before anything is opened or written."""
+    from harness.study import Overrides
+    from sam2lora.runtime import Runtime
+
+    search = declared.search(arguments.name)
+    search = _overridden(search, arguments)
+    overrides = Overrides(
+        sources=_datasets(arguments.sources),
+        targets=_datasets(arguments.targets),
+        backbone=_backbone(arguments.backbone, arguments.checkpoint),
+        epochs=arguments.epochs,
+    )
+    checkpoint = Path(arguments.checkpoint) if arguments.checkpoint not in (None, "random") else None
+    out, study = arguments.out, arguments.study or arguments.name
+    return Plan(
+        name=arguments.name,
+        study=study,
+        search=search,
+        overrides=overrides,
+        runtime=Runtime(data=arguments.data, checkpoint=checkpoint),
+        storage=arguments.storage or f"sqlite:///{out / 'optuna.db'}",
+        mlflow=os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{out / 'mlflow.db'}",
+        folder=out / study,
+    )
+
+
+def _overridden(search: Any, arguments: argparse.Namespace) -> Any:
+    from harness.samplers import Sampler
+    from harness.schedulers import Scheduler
+    from sam2lora.choice import kinds
+
+    if arguments.sampler is not None and arguments.sampler != search.sampler.kind:
+        search = replace(search, sampler=kinds(Sampler)[arguments.sampler]())
+    if arguments.scheduler is not None and arguments.scheduler != search.scheduler.kind:
+        search = replace(search, scheduler=kinds(Scheduler)[arguments.scheduler]())
+    if arguments.trials is not None:
+        search = replace(search, trials=arguments.trials)
+    if arguments.seed is not None:
+        search = replace(search, replicate=replace(search.replicate, seed=arguments.seed))
+    return search
+
+
+def _datasets(names: str | None) -> tuple[Any, ...] | None:
+    from sam2lora.datasets import named
+
+    return None if names is None else tuple(named(name) for name in names.split(",") if name.strip())
+
+
+def _backbone(size: str | None, checkpoint: str | None) -> Any:
+    from sam2lora.backbones import Nano, Sam2
+    from sam2lora.errors import CheckpointError
+    from sam2lora.model import sha256
+
+    sizes = ("tiny", "small", "base+", "large")
+    if size is None and checkpoint is None:
+        return None
+    if size in (None, "nano"):
+        if checkpoint is None:
+            return Nano()
+        if checkpoint == "random":
+            return Nano(weights="random")
+        raise CheckpointError(
+            f"nano comes with weights of its own, but --checkpoint {checkpoint} was given: leave it out, or name the "
+            f"size that the file belongs to with --backbone ({', '.join(sizes)})."
+        )
+    if size not in sizes:
+        raise CheckpointError(
+            f"--backbone must be one of nano, {', '.join(sizes)}, but is {size!r}: choose one of them."
+        )
+    if checkpoint is None:
+        raise CheckpointError(
+            f"--backbone {size} needs weights, but no --checkpoint was given: name Meta's file of SAM 2.1 {size}, or "
+            f"say --checkpoint random to train on random weights on purpose."
+        )
+    if checkpoint == "random":
+        return Sam2(size=size)  # type: ignore[arg-type]
+    if not Path(checkpoint).is_file():
+        raise CheckpointError(f"--checkpoint must be a file, but {checkpoint} is not: check the path.")
+    return Sam2(size=size, checkpoint=sha256(Path(checkpoint)))  # type: ignore[arg-type]
+
+
+def search(arguments: argparse.Namespace, console: Console) -> int:
+    """Prepare, run and report a study. Returns 0 when all its trials have ended, 130 after an interruption."""
+    todo = plan(arguments)
+    begun = time.monotonic()
+    from filelock import FileLock, Timeout
+
+    todo.folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(todo.folder / ".lock", timeout=0):
+            return _locked(todo, arguments, console, begun)
+    except Timeout:
+        raise StudyBusy(
+            f"A study is run by one process at a time, but {todo.folder} is in use by another: wait for it, or name "
+            f"another study with --study."
+        ) from None
+
+
+def _locked(todo: Plan, arguments: argparse.Namespace, console: Console, begun: float) -> int:
+    from harness import execute, record, study, suggest
+    from harness.prepare import prepare
+    from harness.progress import LiveTable
+    from harness.track import Mirror
+
+    room = execute.slots(arguments.gpus_per_trial)
+    device = "cuda" if room.gpus else "cpu"
+    runtime = replace(todo.runtime, device=device, threads=max(1, int(room.cpus)))
+    prepared = prepare(todo.search, todo.overrides, runtime, room.concurrent, console)
+    question = study.question(todo.name, todo.search, todo.overrides, prepared.digests)
+    space = study.distributions(todo.search.space)
+    book = record.open_record(todo.storage, todo.study, todo.folder, question, _sampler(todo, space))
+    total = min(todo.search.trials, todo.search.sampler.limit(space) or todo.search.trials)
+    _head(console, todo, question, prepared, room, book, total)
+    mirror = Mirror(todo.mlflow, book, question, prepared.materials)
+    live = LiveTable(console, total, question["epochs"], len(record.finished(book.trials())))
+    ask = suggest.Suggest(
+        book,
+        lambda trial: todo.overrides.apply(todo.search.space(trial)),
+        todo.search.replicate,
+        prepared.digests,
+        runtime,
+        total,
+        listeners=(mirror, live),
+    )
+    interrupted = True
+    try:
+        if ask.wanted:
+            scheduler = todo.search.scheduler.build(question["epochs"])
+            suggest.rebuild(scheduler, book.trials())
+            with execute.cluster(room):
+                mirror.wait()
+                with live:
+                    execute.run(ask, scheduler, room, RETRIES)
+        else:
+            mirror.wait()
+        interrupted = ask.wanted > 0
+    finally:
+        status = _finish(todo, book, mirror, console, begun, interrupted)
+    return status
+
+
+def _sampler(todo: Plan, space: Any) -> Any:
+    """Seeded by the study's seed and by how far the study has come: a resumed sampler must not repeat its draws."""
+    from harness.record import count
+
+    so_far = count(todo.storage, todo.study)
+    return todo.search.sampler.build(todo.search.replicate.seed + 1_000_003 * so_far, space)
+
+
+def _head(console: Console, todo: Plan, question: Any, prepared: Any, room: Any, book: Any, total: int) -> None:
+    from harness.record import finished
+
+    done = len(finished(book.trials()))
+    where = f"{room.gpus:g} GPU each" if room.gpus else "one CPU core each"
+    console.print(f"[bold]{todo.study}[/]: {declared.question_of(todo.name)}", highlight=False)
+    console.print(
+        f"sources {', '.join(question['sources'])}; targets {', '.join(question['targets']) or 'none'}; "
+        f"{prepared.training} training and {prepared.validation} validation images; {question['backbone']['kind']}; "
+        f"{total} trials of {question['epochs']} epochs, {done} done; {room.concurrent} at once, {where}",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _finish(todo: Plan, book: Any, mirror: Any, console: Console, begun: float, interrupted: bool) -> int:
+    from harness import report, table
+    from harness.errors import TrackingError
+
+    read = table.read(todo.storage, todo.study, todo.folder.parent)
+    written = report.write(read, todo.folder.parent, todo.mlflow)
+    report.show(written, Console())
+    try:
+        mirror.close(written.summary, written.note, written.folder, finished=not interrupted)
+    except TrackingError as error:
+        console.print(f"[bold yellow]warning:[/] {_plain(error)}", highlight=False, soft_wrap=True)
+    console.print(f"{time.monotonic() - begun:.0f} s. Report: {written.folder / 'report.md'}", highlight=False)
+    if interrupted:
+        console.print("Interrupted. Run the same command again to go on from where it stopped.")
+        return INTERRUPTED
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

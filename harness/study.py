@@ -1,0 +1,119 @@
+"""Search: a question, frozen. Its space is a function ``(optuna.Trial) -> TrialConfig``, define-by-run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import optuna
+from optuna.distributions import BaseDistribution, distribution_to_json
+
+from harness.samplers import TPE, Sampler
+from harness.schedulers import ASHA, Scheduler
+from sam2lora.backbones import Backbone
+from sam2lora.choice import digest, to_json
+from sam2lora.config import Replicate, TrialConfig
+from sam2lora.datasets import Dataset
+from sam2lora.protocols import Transfer
+
+Space = Callable[[optuna.Trial], TrialConfig]
+
+_DRAWS = 64
+
+
+@dataclass(frozen=True)
+class Search:
+    """A search: which settings to draw, how many, who proposes them and who stops them.
+
+    ``objective`` is what the sampler and the scheduler see: the mean Dice over the validation images of the sources,
+    averaged over sources. No target ever enters it.
+    """
+
+    space: Space
+    trials: int
+    sampler: Sampler = field(default_factory=TPE)
+    scheduler: Scheduler = field(default_factory=ASHA)
+    objective: Literal["val/dice"] = "val/dice"
+    replicate: Replicate = field(default_factory=Replicate)
+
+    def __post_init__(self) -> None:
+        if self.trials < 1:
+            raise ValueError(f"A search needs one trial or more, but trials is {self.trials}: raise it.")
+
+
+@dataclass(frozen=True)
+class Overrides:
+    """What the command line says in place of the declaration; None leaves the declared value."""
+
+    sources: tuple[Dataset, ...] | None = None
+    targets: tuple[Dataset, ...] | None = None
+    backbone: Backbone | None = None
+    epochs: int | None = None
+
+    def apply(self, config: TrialConfig) -> TrialConfig:
+        """``config`` with the overrides in place. Naming sources without targets means no targets."""
+        if self.sources is not None or self.targets is not None:
+            declared = config.protocol
+            sources = declared.sources if self.sources is None else self.sources
+            targets = (self.targets or ()) if self.sources is not None else self.targets
+            config = replace(config, protocol=Transfer(sources=sources, targets=targets or ()))
+        if self.backbone is not None:
+            config = replace(config, backbone=self.backbone)
+        if self.epochs is not None:
+            config = replace(config, epochs=self.epochs)
+        return config
+
+
+def draws(space: Space, count: int = _DRAWS) -> list[tuple[TrialConfig, optuna.trial.FrozenTrial]]:
+    """``count`` seeded random samples of a space: what it can ask for, without any of its trials being run."""
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    drawn = []
+    for _ in range(count):
+        trial = study.ask()
+        config = space(trial)
+        drawn.append((config, study.trials[trial.number]))
+    return drawn
+
+
+def distributions(space: Space) -> dict[str, BaseDistribution]:
+    """Every parameter that the draws met, by name, sorted."""
+    met: dict[str, BaseDistribution] = {}
+    for _, trial in draws(space):
+        met |= trial.distributions
+    return dict(sorted(met.items()))
+
+
+def fingerprint(space: Space) -> str:
+    """The identity of what a space asks: equal for equal parameters and settings, whatever its source text looks like."""
+    asked = [
+        (to_json(config), {name: distribution_to_json(d) for name, d in sorted(trial.distributions.items())})
+        for config, trial in draws(space)
+    ]
+    return digest(asked)
+
+
+def question(name: str, search: Search, overrides: Overrides, materials: Mapping[str, str]) -> dict[str, Any]:
+    """Whatever decides what a study's numbers mean, as JSON: two studies with equal questions may share a record.
+
+    Devices, folders, the number of workers and the number of trials are not part of it.
+    """
+    typical = overrides.apply(draws(search.space, 1)[0][0])
+    return {
+        "search": name,
+        "space": fingerprint(search.space),
+        "sources": [dataset.name for dataset in typical.protocol.sources],
+        "targets": [dataset.name for dataset in typical.protocol.targets],
+        "protocol": json.loads(to_json(typical.protocol)),
+        "backbone": json.loads(to_json(typical.backbone)),
+        "image_size": typical.image_size,
+        "epochs": typical.epochs,
+        "sampler": json.loads(to_json(search.sampler)),
+        "scheduler": json.loads(to_json(search.scheduler)),
+        "objective": search.objective,
+        "direction": "maximize",
+        "seed": search.replicate.seed,
+        "fold": search.replicate.fold,
+        "materials": dict(sorted(materials.items())),
+    }

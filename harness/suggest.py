@@ -1,0 +1,264 @@
+"""Optuna for Ray Tune, telling the truth.
+
+``Suggest`` asks the study for settings; ``Tell`` writes back how each trial ended. Ray's own bridge tells a stopped
+trial as complete with its truncated score and loses a trial that became NaN; here every ending is what it was.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+from ray.tune import Callback
+from ray.tune.search import Searcher
+
+from harness import record as recorded
+from harness.errors import Hopeless
+from harness.outcome import WORST, Completed, Crashed, Diverged, Outcome, OutOfMemory, Stopped
+from harness.record import Record
+from harness.study import Space
+from harness.worker import CHECKPOINT, RESULT, Order
+from sam2lora.choice import from_json, to_json
+from sam2lora.config import Replicate, TrialConfig, trial_key
+from sam2lora.runtime import Runtime
+
+CRASHES_IN_A_ROW = 3
+"""So many crashed trials, one after the other, end a run: the fault is not in their settings."""
+
+
+class Listener(Protocol):
+    """Someone who is told what happens to trials: MLflow, the live table."""
+
+    def began(self, trial: FrozenTrial) -> None:
+        """A trial was proposed, or goes on from an earlier run."""
+
+    def advanced(self, trial: FrozenTrial, entry: Mapping[str, float]) -> None:
+        """An epoch ended."""
+
+    def ended(self, trial: FrozenTrial) -> None:
+        """A trial was told."""
+
+
+@dataclass
+class Open:
+    """A trial that was handed to Ray and has not ended: its handle, its key, and its curve so far."""
+
+    trial: optuna.Trial
+    key: str
+    curve: list[dict[str, float]] = field(default_factory=list)
+    cost: dict[str, float] = field(default_factory=dict)
+
+
+class Suggest(Searcher):
+    """Proposes up to ``trials`` trials of a space, in all runs of the study together.
+
+    First come the trials that an earlier run left open, then new ones. Settings whose key has an ending in the record
+    take that ending; settings whose key is running wait for it. A crashed trial does not count: a later run, or this one,
+    replaces it.
+    """
+
+    def __init__(
+        self,
+        record: Record,
+        space: Space,
+        replicate: Replicate,
+        materials: Mapping[str, str],
+        runtime: Runtime,
+        trials: int,
+        listeners: Sequence[Listener] = (),
+    ) -> None:
+        super().__init__(metric="score", mode="max")
+        self.record, self.space, self.replicate = record, space, replicate
+        self.materials, self.runtime, self.trials, self.listeners = dict(materials), runtime, trials, listeners
+        self.open: dict[str, Open] = {}
+        self.waiting: list[tuple[optuna.Trial, str]] = []
+        self.endings = recorded.finished(record.trials())
+        self.ended = sum(trial.state in (TrialState.COMPLETE, TrialState.PRUNED) for trial in record.trials())
+        self.left = self._left_open()
+
+    @property
+    def wanted(self) -> int:
+        """How many trials have no ending yet."""
+        return max(self.trials - self.ended, 0)
+
+    def _left_open(self) -> list[FrozenTrial]:
+        left = [trial for trial in self.record.trials() if trial.state == TrialState.RUNNING]
+        for trial in left:
+            if "replicate" not in trial.user_attrs:
+                recorded.abandon(self.record, trial)
+        return [trial for trial in left if "replicate" in trial.user_attrs]
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """The next order for a worker, ``FINISHED`` when there is none left, None when it must wait for a twin."""
+        if self.left:
+            return self._hand_out(trial_id, recorded.reopen(self.record, frozen := self.left.pop(0)), frozen.user_attrs)
+        self._settle_waiting()
+        while self.ended + len(self.open) + len(self.waiting) < self.trials:
+            trial = self.record.study.ask()
+            config = self._draw(trial)
+            key = trial_key(config, self.replicate, self.materials)
+            recorded.begin(trial, key, to_json(config), to_json(self.replicate))
+            if key in self.endings:
+                self._reuse(trial, key)
+            elif key in {other.key for other in self.open.values()}:
+                self.waiting.append((trial, key))
+            else:
+                return self._hand_out(trial_id, trial, trial.user_attrs)
+        return None if self.waiting else Searcher.FINISHED
+
+    def _draw(self, trial: optuna.Trial) -> TrialConfig:
+        try:
+            return self.space(trial)
+        except Exception:
+            self.record.study.tell(trial, state=TrialState.FAIL)
+            raise
+
+    def _hand_out(self, trial_id: str, trial: optuna.Trial, attributes: Mapping[str, Any]) -> dict[str, Any]:
+        key = attributes["key"]
+        self.open[trial_id] = Open(trial, key)
+        for listener in self.listeners:
+            listener.began(self.record.trial(trial.number))
+        order = Order(
+            key=key,
+            config=attributes["config"],
+            replicate=to_json(from_json(Replicate, json.dumps(attributes["replicate"]))),
+            runtime=self.runtime,
+            folder=str(self.record.files(key)),
+        )
+        return {"key": key, "order": order}
+
+    def _reuse(self, trial: optuna.Trial, key: str) -> None:
+        frozen = recorded.reuse(self.record, trial, self.endings[key])
+        self.ended += 1
+        for listener in self.listeners:
+            listener.ended(frozen)
+
+    def _settle_waiting(self) -> None:
+        running = {other.key for other in self.open.values()}
+        for trial, key in [pair for pair in self.waiting if pair[1] not in running]:
+            self.waiting.remove((trial, key))
+            if key in self.endings:
+                self._reuse(trial, key)
+            else:  # its twin crashed: nothing was learned, so this one is not trained in its place
+                recorded.tell(self.record, trial, Crashed(0, "the same settings crashed in another trial"), [], {})
+
+    def close(self, trial_id: str, outcome: Outcome) -> FrozenTrial:
+        """Commit the ending of a trial that was handed out."""
+        ours = self.open.pop(trial_id)
+        frozen = recorded.tell(self.record, ours.trial, outcome, ours.curve, ours.cost)
+        if not isinstance(outcome, Crashed):
+            self.ended += 1
+            self.endings[ours.key] = frozen
+        if not isinstance(outcome, Completed):
+            (self.record.files(ours.key) / CHECKPOINT).unlink(missing_ok=True)
+        for listener in self.listeners:
+            listener.ended(frozen)
+        return frozen
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Nothing: Ray gives a searcher neither the reason of an error nor the ending, so ``Tell`` listens instead."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: the record is the state."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing: a study is resumed from its record."""
+
+
+class Tell(Callback):
+    """Writes what Ray sees of a trial into the record."""
+
+    def __init__(self, suggest: Suggest, on_hopeless: Callable[[Hopeless], None]) -> None:
+        self.suggest, self.on_hopeless = suggest, on_hopeless
+        self.crashes = 0
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        """Record an epoch. Replayed epochs of a resumed trial are passed over."""
+        ours, entry = self.suggest.open[trial.trial_id], result["entry"]
+        ours.cost = result["cost"] or ours.cost
+        if entry is None or any(known["epoch"] == entry["epoch"] for known in ours.curve):
+            return
+        ours.curve.append(entry)
+        recorded.report(ours.trial, entry["epoch"], entry["score"])
+        frozen = self.suggest.record.trial(ours.trial.number)
+        for listener in self.suggest.listeners:
+            listener.advanced(frozen, entry)
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Record an ending: the trial's own, or the scheduler's if the trial did not come to one."""
+        if trial.trial_id in self.suggest.open:
+            self.suggest.close(trial.trial_id, self._outcome(trial))
+            self.crashes = 0
+
+    def _outcome(self, trial: Any) -> Outcome:
+        result = trial.last_result
+        epoch = int(result["epoch"])
+        match result["ending"]:
+            case "completed":
+                key = self.suggest.open[trial.trial_id].key
+                sealed = json.loads((self.suggest.record.files(key) / RESULT).read_text())
+                named = {name: sealed[name] for name in ("scores", "n_images", "roles", "validation")}
+                return Completed(epoch=epoch, score=result["score"], **named)
+            case "diverged":
+                return Diverged(epoch, result["why"])
+            case "out_of_memory":
+                return OutOfMemory(epoch, result["why"])
+            case _:
+                return Stopped(epoch, result["score"])
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Record a crash that outlived its retries; after several in a row, give up with the last reason."""
+        if trial.trial_id not in self.suggest.open:
+            return
+        error = trial.get_error()
+        why = last_line(str(error)) if error is not None else "the worker process died"
+        self.suggest.close(trial.trial_id, Crashed(len(self.suggest.open[trial.trial_id].curve), why))
+        self.crashes += 1
+        if self.crashes >= CRASHES_IN_A_ROW:
+            self.on_hopeless(
+                Hopeless(
+                    f"Trials must run, but {self.crashes} crashed one after the other, the last one with: {why}\n"
+                    f"Mend the cause and run the same command again; what was finished is kept."
+                )
+            )
+
+
+def last_line(text: str) -> str:
+    """The last line of a traceback that says something: its exception."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1] if lines else "no reason was given"
+
+
+@dataclass(eq=False)
+class _Past:
+    """Enough of a Ray trial for a scheduler to remember it."""
+
+    trial_id: str
+    config: dict[str, str]
+
+
+def rebuild(scheduler: Any, trials: Sequence[FrozenTrial]) -> None:
+    """Show a fresh scheduler the curves of trials that have ended, so that its rungs are where they were.
+
+    Trials that are still open are left out: they replay their own curves when they go on.
+    """
+    for trial in trials:
+        if trial.state not in (TrialState.COMPLETE, TrialState.PRUNED) or not trial.intermediate_values:
+            continue
+        past = _Past(f"past-{trial.number}", {"key": trial.user_attrs["key"]})
+        scheduler.on_trial_add(None, past)
+        for epoch, score in sorted(trial.intermediate_values.items()):
+            scheduler.on_trial_result(None, past, {"epoch": epoch, "score": score})
+
+
+def result_of(item: Mapping[str, Any]) -> dict[str, Any]:
+    """What Ray is told of an epoch: an ending is ``done``, and a diverged trial has the worst score."""
+    done = item["ending"] is not None
+    worst = {"score": WORST} if item["ending"] == "diverged" else {}
+    return {**item, **worst, "done": done}

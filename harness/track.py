@@ -1,0 +1,301 @@
+"""MLflow: a view of the record, written from one place.
+
+Experiment = search, parent run = study, child run = trial. Runs are found again by the study's name and the trial's
+number, so writing a trial twice changes nothing, and a server that was away is brought up to date by the next run.
+Everything is sent by one background thread in batches: a slow server does not hold up the trials.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mlflow import MlflowClient
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
+from mlflow.exceptions import MlflowException
+from optuna.trial import FrozenTrial
+from sqlalchemy.exc import SQLAlchemyError
+
+from harness.errors import TrackingError
+from harness.record import Record
+from harness.worker import ADAPTER, IMAGES, PREDICTIONS
+
+# MLflow's own patience is minutes per request, in which a person sees nothing.
+_PATIENCE = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+}
+_STATUS = {
+    "completed": "FINISHED",
+    "stopped": "KILLED",
+    "diverged": "FAILED",
+    "out_of_memory": "FAILED",
+    "crashed": "FAILED",
+}
+_PARAM_LIMIT = 6000  # characters, by MLflow's limits
+_BATCH = 900  # metrics a call, by MLflow's limits
+_FAULTS = (MlflowException, SQLAlchemyError, OSError)
+
+
+@dataclass(frozen=True)
+class Material:
+    """A data set as MLflow shows it: ``context`` is training (a source) or testing (a target)."""
+
+    name: str
+    digest: str
+    source: str
+    context: str
+    images: int
+
+
+class Mirror:
+    """Writes a study into MLflow while it runs; a ``harness.suggest.Listener``.
+
+    Raises ``TrackingError`` when the server cannot be used at the start. What fails later never stops a trial: it is
+    kept in ``behind`` and sent again by ``close``.
+    """
+
+    def __init__(self, uri: str, record: Record, question: Mapping[str, Any], materials: Sequence[Material]) -> None:
+        for name, value in _PATIENCE.items():
+            os.environ.setdefault(name, value)
+        self.uri, self.record, self.question, self.materials = uri, record, dict(question), materials
+        self.behind: Exception | None = None
+        self._runs: dict[int, str] = {}
+        self._written: set[int] = set()
+        self._epochs: dict[int, int] = {}
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="mlflow")
+        self._ready: Future[None] = self._thread.submit(self._open)
+
+    def wait(self) -> None:
+        """Block until the study's run is open and all trials that had ended before are written."""
+        try:
+            self._ready.result()
+        except _FAULTS as error:
+            self._thread.shutdown(cancel_futures=True)
+            first = str(error).partition("\n")[0]
+            raise TrackingError(
+                f"MLflow must be reachable before the first trial, but {self.uri} is not: {first}. "
+                f"Start the server, mend MLFLOW_TRACKING_URI, or unset it to write into a local file."
+            ) from error
+
+    def began(self, trial: FrozenTrial) -> None:
+        """Open the trial's run."""
+        self._send(self._run_of, trial)
+
+    def advanced(self, trial: FrozenTrial, entry: Mapping[str, float]) -> None:
+        """Write an epoch's curves."""
+        self._send(self._advance, trial, [dict(entry)])
+
+    def ended(self, trial: FrozenTrial) -> None:
+        """Write the ending, scores, cost and files of a trial and close its run."""
+        self._send(self._finish, trial)
+
+    def close(self, summary: Mapping[str, float], note: str, report: Path | None, *, finished: bool) -> None:
+        """Write what is missing, the study's own numbers and its report, and end the parent run.
+
+        Raises ``TrackingError`` when the server cannot be used: the record holds everything, and says how to send it.
+        """
+        self.behind = None
+        self._thread.submit(self._sync).add_done_callback(self._note)
+        done = self._thread.submit(self._close, dict(summary), note, report, finished)
+        try:
+            done.result()
+        except _FAULTS as error:
+            self.behind = error
+        self._thread.shutdown()
+        if self.behind is not None:
+            first = str(self.behind).partition("\n")[0]
+            raise TrackingError(
+                f"MLflow at {self.uri} could not be brought up to date: {first}. Nothing is lost: the record has all "
+                f"of it. Run the same command again when the server is back."
+            )
+
+    def _send(self, write: Callable[..., Any], *arguments: Any) -> None:
+        if self.behind is None:
+            self._thread.submit(write, *arguments).add_done_callback(self._note)
+
+    def _note(self, future: Future[Any]) -> None:
+        error = None if future.cancelled() else future.exception()
+        if isinstance(error, _FAULTS):
+            self.behind = self.behind or error
+        elif error is not None:
+            raise error
+
+    # Everything below runs in the one background thread.
+
+    def _open(self) -> None:
+        self.client = MlflowClient(self.uri)
+        name = self.question["search"]
+        experiment = self.client.get_experiment_by_name(name)
+        if experiment is None:
+            local = self.uri.startswith("sqlite:///")
+            place = (Path(self.uri.removeprefix("sqlite:///")).parent / "mlartifacts").resolve().as_uri()
+            self.experiment = self.client.create_experiment(name, artifact_location=place if local else None)
+        else:
+            self.experiment = experiment.experiment_id
+        self.parent = self._parent()
+        self._sync()
+
+    def _parent(self) -> str:
+        mine = f"tags.`sam2lora.study` = '{self.record.name}'"
+        for run in self._search(f"{mine} and tags.`sam2lora.role` = 'study'"):
+            self.client.update_run(run.info.run_id, status="RUNNING")
+            return str(run.info.run_id)
+        question = self.question
+        tags = {
+            "sam2lora.study": self.record.name,
+            "sam2lora.role": "study",
+            "sources": ", ".join(question["sources"]),
+            "targets": ", ".join(question["targets"]),
+            "backbone": _backbone(question["backbone"]),
+        }
+        run_id = str(self.client.create_run(self.experiment, tags=tags, run_name=self.record.name).info.run_id)
+        self.client.log_batch(run_id, params=_params(_flat(question)))
+        self.client.log_inputs(run_id, [_input(material) for material in self.materials])
+        return run_id
+
+    def _search(self, text: str) -> Iterator[Run]:
+        token = None
+        while True:
+            page = self.client.search_runs([self.experiment], text, max_results=1000, page_token=token)
+            yield from page
+            token = page.token
+            if not token:
+                return
+
+    def _sync(self) -> None:
+        """Write every trial of the record that has ended and whose run is not sealed yet."""
+        for run in self._search(f"tags.`sam2lora.study` = '{self.record.name}' and tags.`sam2lora.role` = 'trial'"):
+            number = int(run.data.tags["trial"])
+            self._runs[number] = run.info.run_id
+            self._epochs[number] = int(run.data.metrics.get("epoch", 0))
+            if "sam2lora.sealed" in run.data.tags:
+                self._written.add(number)
+        for trial in self.record.trials():
+            if trial.state.is_finished() and "outcome" in trial.user_attrs and trial.number not in self._written:
+                self._finish(trial)
+
+    def _run_of(self, trial: FrozenTrial) -> str:
+        if trial.number in self._runs:
+            return self._runs[trial.number]
+        config = json.loads(trial.user_attrs["config"])
+        tags = {
+            "mlflow.parentRunId": self.parent,
+            "sam2lora.study": self.record.name,
+            "sam2lora.role": "trial",
+            "trial": str(trial.number),
+            "key": trial.user_attrs["key"],
+            "outcome": "running",
+            "sources": ", ".join(self.question["sources"]),
+            "targets": ", ".join(self.question["targets"]),
+            "backbone": _backbone(config["backbone"]),
+        }
+        run = self.client.create_run(
+            self.experiment,
+            start_time=_milliseconds(trial.datetime_start),
+            tags=tags,
+            run_name=f"{self.record.name} {trial.number:03d}",
+        )
+        run_id = self._runs[trial.number] = str(run.info.run_id)
+        self.client.log_batch(run_id, params=_params(settings(config) | _flat(trial.user_attrs["replicate"])))
+        self.client.log_inputs(run_id, [_input(material) for material in self.materials])
+        return run_id
+
+    def _advance(self, trial: FrozenTrial, curve: Sequence[Mapping[str, float]]) -> None:
+        run_id, known = self._run_of(trial), self._epochs.get(trial.number, 0)
+        fresh = [entry for entry in curve if entry["epoch"] > known]
+        metrics = [metric for entry in fresh for metric in _curve(entry)]
+        for begin in range(0, len(metrics), _BATCH):
+            self.client.log_batch(run_id, metrics=metrics[begin : begin + _BATCH])
+        if fresh:
+            self._epochs[trial.number] = int(fresh[-1]["epoch"])
+
+    def _finish(self, trial: FrozenTrial) -> None:
+        if trial.number in self._written:
+            return
+        run_id, attributes = self._run_of(trial), trial.user_attrs
+        self._advance(trial, attributes.get("curve", []))
+        outcome = attributes["outcome"]
+        numbers = {**attributes.get("scores", {})}
+        numbers |= {f"cost/{name}": value for name, value in attributes.get("cost", {}).items()}
+        numbers |= {f"n_images/{name}": count for name, count in attributes.get("n_images", {}).items()}
+        if outcome["kind"] == "completed":
+            numbers["score"] = trial.value
+        tags = {"outcome": outcome["kind"], "why": outcome["why"][: _PARAM_LIMIT // 2], "sam2lora.sealed": "yes"}
+        if "reused_from" in attributes:
+            tags["reused_from"] = str(attributes["reused_from"])
+        else:
+            self._files(run_id, self.record.files(attributes["key"]))
+        stamp = _milliseconds(trial.datetime_complete)
+        self.client.log_batch(
+            run_id,
+            metrics=[Metric(name, float(value), stamp, 0) for name, value in numbers.items()],
+            tags=[RunTag(name, value) for name, value in tags.items()],
+        )
+        self.client.set_terminated(run_id, status=_STATUS[outcome["kind"]], end_time=stamp)
+        self._written.add(trial.number)
+
+    def _files(self, run_id: str, folder: Path) -> None:
+        for name in (PREDICTIONS, ADAPTER, IMAGES):
+            if (folder / name).exists():
+                self.client.log_artifact(run_id, str(folder / name))
+
+    def _close(self, summary: Mapping[str, float], note: str, report: Path | None, finished: bool) -> None:
+        stamp = int(time.time() * 1000)
+        metrics = [Metric(name, float(value), stamp, 0) for name, value in summary.items()]
+        self.client.log_batch(self.parent, metrics=metrics, tags=[RunTag("mlflow.note.content", note)])
+        if report is not None:
+            self.client.log_artifacts(self.parent, str(report), "report")
+        self.client.set_terminated(self.parent, status="FINISHED" if finished else "KILLED")
+
+
+def settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A trial's settings as flat names: ``adapter.rank``, ``optimizer.lr``, and ``weight.bce`` for the loss."""
+    plain = {name: value for name, value in config.items() if name not in ("loss", "protocol")}
+    named = {f"weight.{term['loss']['kind']}": term["weight"] for term in config["loss"]["terms"]}
+    loss = {
+        f"loss.{term['loss']['kind']}.{name}": value
+        for term in config["loss"]["terms"]
+        for name, value in term["loss"].items()
+        if name != "kind"
+    }
+    return {**_flat(plain), **named, **loss, "protocol": config["protocol"]["kind"]}
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    if isinstance(value, Mapping):
+        return {k: v for name, inner in value.items() for k, v in _flat(inner, f"{prefix}{name}.").items()}
+    return {prefix.removesuffix("."): value}
+
+
+def _params(values: Mapping[str, Any]) -> list[Param]:
+    return [Param(name.replace("+", "plus"), str(value)[:_PARAM_LIMIT]) for name, value in values.items()][:100]
+
+
+def _curve(entry: Mapping[str, float]) -> Iterator[Metric]:
+    stamp, epoch = int(time.time() * 1000), int(entry["epoch"])
+    for name, value in entry.items():
+        shown = "val/dice" if name == "score" else f"val/{name}" if name.endswith("/dice") else name
+        yield Metric(shown, float(value), stamp, epoch)
+
+
+def _input(material: Material) -> DatasetInput:
+    profile = json.dumps({"images": material.images})
+    kind = "code" if material.source == "procedural" else "local"
+    dataset = Dataset(material.name, material.digest, kind, json.dumps({"uri": material.source}), profile=profile)
+    return DatasetInput(dataset, [InputTag("mlflow.data.context", material.context)])
+
+
+def _backbone(backbone: Mapping[str, Any]) -> str:
+    return str(backbone["kind"]) if backbone["kind"] == "nano" else f"sam{backbone['version']} {backbone['size']}"
+
+
+def _milliseconds(moment: Any) -> int | None:
+    return None if moment is None else int(moment.timestamp() * 1000)

@@ -1,0 +1,132 @@
+"""What a worker does for one trial, epoch by epoch. Knows nothing of Ray: a generator that yields one dict per epoch."""
+
+from __future__ import annotations
+
+import json
+import math
+import traceback
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+import safetensors.torch
+import torch
+
+from sam2lora.choice import from_json
+from sam2lora.config import Replicate, TrialConfig
+from sam2lora.errors import Diverged
+from sam2lora.evaluate import summary
+from sam2lora.predict import gallery
+from sam2lora.runtime import Runtime
+from sam2lora.train import Session, check_parts, epoch, judge, resume, save, start, write_atomically
+
+Ending = Literal["completed", "diverged", "out_of_memory"]
+
+CHECKPOINT = "checkpoint.pt"
+RESULT = "result.json"
+IMAGES = "images.parquet"
+ADAPTER = "adapter.safetensors"
+PREDICTIONS = "predictions.png"
+
+
+@dataclass(frozen=True)
+class Order:
+    """One trial to run: its key, its settings and replicate as JSON, where to run, and where its files go."""
+
+    key: str
+    config: str
+    replicate: str
+    runtime: Runtime
+    folder: str
+
+
+def work(order: Order) -> Iterator[dict[str, Any]]:
+    """Run a trial; yield ``{"epoch", "score", "entry", "cost", "ending", "why"}`` after every epoch.
+
+    ``ending`` is None until the last item. A trial that an earlier worker left goes on from its last epoch; the epochs
+    that are already done are yielded again first, so that a scheduler sees the whole curve. Test scores are not yielded:
+    they are written to the trial's folder, where neither a sampler nor a scheduler looks.
+    """
+    folder = Path(order.folder)
+    done = 0
+    try:
+        session = _open(order, folder)
+        for entry in list(session.curve):
+            done = int(entry["epoch"])
+            if done < session.config.epochs:
+                yield _progress(session, entry)
+        while not session.finished:
+            entry = epoch(session)
+            done = int(entry["epoch"])
+            save(session, folder / CHECKPOINT)
+            if not session.finished:
+                yield _progress(session, entry)
+        finish(session, order, folder)
+        yield _progress(session, session.curve[-1]) | {"ending": "completed", "why": "all epochs ran"}
+    except Diverged as error:
+        yield _ended("diverged", done + 1, str(error))
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        traceback.clear_frames(error.__traceback__)
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        yield _ended("out_of_memory", done + 1, str(error).partition("\n")[0])
+
+
+def finish(session: Session, order: Order, folder: Path) -> None:
+    """Score the test images and write everything that the trial leaves; ``result.json`` comes last and seals it."""
+    rows = judge(session)
+    rows.insert(0, "key", order.key)
+    write_atomically(folder / IMAGES, lambda path: rows.to_parquet(path, index=False))
+    tensors = session.config.adapter.state(session.segmenter)
+    settings = {"config": order.config, "replicate": order.replicate}
+    write_atomically(folder / ADAPTER, lambda path: safetensors.torch.save_file(tensors, path, metadata=settings))
+    picture = gallery(session)
+    write_atomically(folder / PREDICTIONS, lambda path: picture.save(path, format="PNG"))
+    sealed = json.dumps(_result(session, rows), allow_nan=False)
+    write_atomically(folder / RESULT, lambda path: path.write_text(sealed))
+
+
+def _result(session: Session, rows: pd.DataFrame) -> dict[str, Any]:
+    last = session.curve[-1]
+    by_set = rows.groupby("dataset", sort=False) if len(rows) else []
+    # A metric that is undefined on every image of a set has no mean.
+    scores = {name: value for name, value in summary(rows).items() if math.isfinite(value)}
+    return {
+        "scores": scores,
+        "n_images": {str(name): len(part) for name, part in by_set},
+        "roles": {str(name): str(part["role"].iloc[0]) for name, part in by_set},
+        "validation": {name: value for name, value in last.items() if name.endswith("/dice")},
+        "curve": session.curve,
+    }
+
+
+def _open(order: Order, folder: Path) -> Session:
+    session = start(from_json(TrialConfig, order.config), from_json(Replicate, order.replicate), order.runtime)
+    check_parts(session.sources, session.replicate.fold)
+    if (folder / CHECKPOINT).exists():
+        resume(session, folder / CHECKPOINT)
+    return session
+
+
+def _progress(session: Session, entry: dict[str, float]) -> dict[str, Any]:
+    return {
+        "epoch": int(entry["epoch"]),
+        "score": entry["score"],
+        "entry": entry,
+        "cost": asdict(session.cost),
+        "ending": None,
+        "why": "",
+    }
+
+
+def _ended(ending: Ending, epoch: int, why: str) -> dict[str, Any]:
+    return {"epoch": epoch, "entry": None, "cost": {}, "ending": ending, "why": why}
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """A CUDA allocator raises its own type; the CPU's raises RuntimeError and says so in words only."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "not enough memory" in str(error)

@@ -1,0 +1,352 @@
+"""The one training loop, as functions: ``start`` a session, run an ``epoch``, ``judge`` it, ``save`` and ``resume`` it.
+
+A session is one trial on one device. It knows nothing of who asked for it: a search, an ablation or a person.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.nn.utils import clip_grad_norm_
+from torch.optim.lr_scheduler import LambdaLR
+
+from sam2lora.adapters import detach
+from sam2lora.backbones import Backbone
+from sam2lora.choice import digest, to_json
+from sam2lora.config import Replicate, TrialConfig, steps_per_epoch
+from sam2lora.datasets import CachedSet, Dataset, cached
+from sam2lora.errors import DataError, DiskError, Diverged
+from sam2lora.evaluate import evaluate, summary
+from sam2lora.model import Points, Segmenter, build
+from sam2lora.runtime import Runtime
+
+
+@dataclass
+class Cost:
+    """What a trial took. Seconds of wall time, MiB of the worker's peak memory, numbers of parameters."""
+
+    setup_seconds: float = 0.0
+    train_seconds: float = 0.0
+    evaluate_seconds: float = 0.0
+    peak_mib: float = 0.0
+    trainable_parameters: int = 0
+    total_parameters: int = 0
+
+
+@dataclass
+class Session:
+    """One trial in training: its settings, its model and where it stands.
+
+    ``curve`` holds one entry per finished epoch: ``epoch`` (from 1), ``score`` (mean Dice over the validation images,
+    averaged over sources with equal weight), ``lr``, ``loss/total``, ``loss/<kind>`` (unweighted, mean over training
+    images), ``<source>/dice`` and ``seconds``.
+    """
+
+    config: TrialConfig
+    replicate: Replicate
+    runtime: Runtime
+    sources: tuple[CachedSet, ...]
+    segmenter: Segmenter
+    optimizer: torch.optim.Optimizer
+    schedule: LambdaLR
+    training: tuple[tuple[int, int], ...]
+    cost: Cost
+    curve: list[dict[str, float]] = field(default_factory=list)
+
+    @property
+    def epoch(self) -> int:
+        """Epochs finished."""
+        return len(self.curve)
+
+    @property
+    def finished(self) -> bool:
+        """Whether every epoch has run."""
+        return self.epoch >= self.config.epochs
+
+
+def open_sets(datasets: Sequence[Dataset], image_size: int, runtime: Runtime) -> tuple[CachedSet, ...]:
+    """The decoded images of every data set, built on first use. Raises ``DataError`` with everything that is wrong."""
+    return tuple(cached(dataset, runtime.data, image_size, runtime.cache) for dataset in datasets)
+
+
+def start(config: TrialConfig, replicate: Replicate, runtime: Runtime) -> Session:
+    """A session that has not trained yet: data opened, frozen backbone loaded, adapter attached."""
+    begun = time.perf_counter()
+    torch.set_num_threads(runtime.threads)
+    sources = open_sets(config.protocol.sources, config.image_size, runtime)
+    segmenter = pristine(config.backbone, config.image_size, runtime)
+    config.adapter.attach(segmenter, torch.Generator().manual_seed(derived(replicate, "adapter")))
+    trainable = [parameter for parameter in segmenter.parameters() if parameter.requires_grad]
+    optimizer = config.optimizer.build(trainable)
+    training = training_images(sources, replicate.fold)
+    total = config.epochs * steps_per_epoch(len(training), config.batch_size)
+    schedule = LambdaLR(optimizer, lambda step: config.schedule.factor(min(step, total - 1), total))
+    cost = Cost(
+        setup_seconds=time.perf_counter() - begun,
+        trainable_parameters=sum(parameter.numel() for parameter in trainable),
+        total_parameters=sum(parameter.numel() for parameter in segmenter.parameters()),
+    )
+    return Session(config, replicate, runtime, sources, segmenter, optimizer, schedule, training, cost)
+
+
+def training_images(sources: Sequence[CachedSet], fold: int) -> tuple[tuple[int, int], ...]:
+    """Pairs (source, image) of every development image outside ``fold``, in the order of the sources."""
+    return tuple(
+        (s, i)
+        for s, source in enumerate(sources)
+        for i, split in enumerate(source.splits)
+        if split not in ("test", str(fold))
+    )
+
+
+def validation_images(source: CachedSet, fold: int) -> list[int]:
+    """Indices of the images of ``fold``, the part of the development images that validates."""
+    return [i for i, split in enumerate(source.splits) if split == str(fold)]
+
+
+def check_parts(sources: Sequence[CachedSet], fold: int) -> None:
+    """Raise ``DataError`` unless every source has images to train on and images to validate on."""
+    for s, source in enumerate(sources):
+        for part, count in (
+            ("training", sum(where == s for where, _ in training_images(sources, fold))),
+            ("validation", len(validation_images(source, fold))),
+        ):
+            if count == 0:
+                raise DataError(
+                    f"Every source needs {part} images, but {source.dataset.name!r} has none in fold {fold} among its "
+                    f"{len(source.ids)} images: add images, choose another fold, or use it as a target only."
+                )
+
+
+def epoch(session: Session, on_step: Callable[[int, int], None] | None = None) -> dict[str, float]:
+    """Train one pass over the training images, validate, and append the result to ``session.curve``.
+
+    ``on_step(step, steps)`` is called after every optimizer step. Raises ``Diverged`` as soon as the loss or the
+    gradient is not finite.
+    """
+    begun = time.perf_counter()
+    number = session.epoch + 1
+    losses, seen = _train(session, number, on_step)
+    trained = time.perf_counter()
+    entry: dict[str, float] = {"epoch": number, "lr": float(session.schedule.get_last_lr()[0])}
+    entry |= {f"loss/{name}": value / seen for name, value in losses.items()}
+    entry |= validate(session)
+    done = time.perf_counter()
+    entry["seconds"] = done - begun
+    session.cost.train_seconds += trained - begun
+    session.cost.evaluate_seconds += done - trained
+    session.cost.peak_mib = max(session.cost.peak_mib, peak_mib(session.runtime))
+    session.curve.append(entry)
+    return entry
+
+
+def _train(session: Session, number: int, on_step: Callable[[int, int], None] | None) -> tuple[dict[str, float], int]:
+    config, segmenter = session.config, session.segmenter
+    trainable = [parameter for group in session.optimizer.param_groups for parameter in group["params"]]
+    sums: dict[str, Tensor] = {}
+    segmenter.train()
+    steps = steps_per_epoch(len(session.training), config.batch_size)
+    # Dropout draws from torch's global generator: one seed per epoch makes a resumed trial equal an uninterrupted one.
+    torch.manual_seed(derived(session.replicate, "dropout", number))
+    for step, (images, masks, points) in enumerate(batches(session, number), start=1):
+        with precision(config, session.runtime):
+            logits = segmenter(images, points)
+        logits = F.interpolate(logits.float(), size=masks.shape[-2:], mode="bilinear", align_corners=False)
+        total, parts = config.loss(logits, masks)
+        session.optimizer.zero_grad(set_to_none=True)
+        objective = total.mean()
+        if not torch.isfinite(objective):
+            raise Diverged("the loss is not finite", number, step)
+        if trainable:
+            objective.backward()  # type: ignore[no-untyped-call]
+            norm = clip_grad_norm_(trainable, config.clip_norm if config.clip_norm is not None else float("inf"))
+            if not torch.isfinite(norm):
+                raise Diverged("the gradient is not finite", number, step)
+            session.optimizer.step()
+        session.schedule.step()
+        for name, value in {"total": total, **parts}.items():
+            sums[name] = sums.get(name, torch.zeros((), device=value.device)) + value.detach().sum()
+        if on_step is not None:
+            on_step(step, steps)
+    return {name: float(value) for name, value in sums.items()}, len(session.training)
+
+
+def batches(session: Session, number: int) -> Iterator[tuple[Tensor, Tensor, Points | None]]:
+    """The batches of epoch ``number``: images (N, 3, S, S) in [0, 1], masks (N, 1, S, S) in {0, 1}, prompts or None.
+
+    The order depends on the replicate and the epoch; an image's augmentation and prompt on these and on the image
+    itself. Trials of equal replicate and batch size therefore see equal batches, whatever else differs.
+    """
+    config, replicate = session.config, session.replicate
+    order = np.random.default_rng(derived(replicate, "order", number)).permutation(len(session.training))
+    for begin in range(0, len(order), config.batch_size):
+        pairs = [session.training[k] for k in order[begin : begin + config.batch_size]]
+        samples = [_augmented(session, source, image, number) for source, image in pairs]
+        images = torch.stack([image for image, _ in samples]).float().div_(255.0)
+        masks = torch.stack([mask for _, mask in samples])
+        rng = np.random.default_rng(derived(replicate, "prompt", number, begin))
+        prompts = config.prompt.sample(masks.numpy().astype(bool), rng)
+        device = session.runtime.device
+        yield images.to(device), masks[:, None].float().to(device), on_device(prompts, device)
+
+
+def _augmented(session: Session, source: int, image: int, number: int) -> tuple[Tensor, Tensor]:
+    opened = session.sources[source]
+    pixels = torch.from_numpy(np.array(opened.images[image])).permute(2, 0, 1).contiguous()
+    mask = torch.from_numpy(np.array(opened.masks[image]))
+    seed = derived(session.replicate, "augment", number, opened.dataset.name, opened.ids[image])
+    return session.config.augment(pixels, mask, seed)
+
+
+def validate(session: Session) -> dict[str, float]:
+    """``score`` and ``<source>/dice`` on the validation images, at native resolution inside the field of view."""
+    fold = session.replicate.fold
+    rows = pd.concat(
+        [
+            _rows(session, opened, validation_images(opened, fold), role="val", metrics="dice")
+            for opened in session.sources
+        ],
+        ignore_index=True,
+    )
+    per_source = summary(rows)
+    return {"score": float(np.mean([per_source[name] for name in per_source])), **per_source}
+
+
+def judge(session: Session) -> pd.DataFrame:
+    """One row per test image of every source and per image of every target: the trial's final scores.
+
+    Called once, after the last epoch. Columns as in ``sam2lora.evaluate.evaluate``; ``role`` is ``"source"`` or
+    ``"target"``.
+    """
+    begun = time.perf_counter()
+    protocol = session.config.protocol
+    targets = open_sets(protocol.targets, session.config.image_size, session.runtime)
+    parts = [(opened, "source", test_images(opened, "test")) for opened in session.sources]
+    parts += [(opened, "target", test_images(opened, protocol.target_images)) for opened in targets]
+    frames = [_rows(session, opened, images, role=role, metrics="all") for opened, role, images in parts if images]
+    session.cost.evaluate_seconds += time.perf_counter() - begun
+    session.cost.peak_mib = max(session.cost.peak_mib, peak_mib(session.runtime))
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+
+
+def test_images(opened: CachedSet, part: Literal["all", "test"]) -> list[int]:
+    """Indices of the images that judge: the test part, or all of a set that took no part in training."""
+    return [i for i, split in enumerate(opened.splits) if part == "all" or split == "test"]
+
+
+def _rows(session: Session, opened: CachedSet, images: Sequence[int], *, role: str, metrics: Any) -> pd.DataFrame:
+    with precision(session.config, session.runtime):
+        return evaluate(
+            session.segmenter,
+            opened,
+            images,
+            session.config.prompt,
+            session.runtime,
+            role=role,
+            seed=derived(session.replicate, "test prompts", opened.dataset.name),
+            metrics=metrics,
+        )
+
+
+def save(session: Session, path: Path) -> None:
+    """Write where the session stands, so that ``resume`` goes on as if it had never stopped. Atomic."""
+    state = {
+        "config": to_json(session.config),
+        "replicate": to_json(session.replicate),
+        "adapter": session.config.adapter.state(session.segmenter),
+        "optimizer": session.optimizer.state_dict(),
+        "schedule": session.schedule.state_dict(),
+        "curve": session.curve,
+        "cost": asdict(session.cost),
+    }
+    write_atomically(path, lambda temporary: torch.save(state, temporary))
+
+
+def resume(session: Session, path: Path) -> None:
+    """Bring a session that has just started to where ``save`` left the same trial.
+
+    Raises ``DataError`` when the file belongs to another trial: nothing is guessed from half a match.
+    """
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    mine = (to_json(session.config), to_json(session.replicate))
+    if (state["config"], state["replicate"]) != mine:
+        raise DataError(
+            f"A checkpoint must belong to the trial that resumes from it, but {path} was written by other settings: "
+            f"remove the file to train this trial from its start."
+        )
+    session.config.adapter.load(session.segmenter, state["adapter"])
+    session.optimizer.load_state_dict(state["optimizer"])
+    session.schedule.load_state_dict(state["schedule"])
+    session.curve[:] = state["curve"]
+    setup = session.cost.setup_seconds
+    session.cost = replace(Cost(**state["cost"]), setup_seconds=state["cost"]["setup_seconds"] + setup)
+
+
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Call ``write`` on a temporary neighbour of ``path`` and move it into place: a reader sees all or nothing.
+
+    Raises ``DiskError`` when the file cannot be written; the temporary file is removed.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(temporary)
+        temporary.replace(path)
+    except (OSError, RuntimeError) as error:
+        temporary.unlink(missing_ok=True)
+        raise DiskError(
+            f"Results must be written before a trial goes on, but {path} cannot be: {error}. Free some space or name "
+            f"another folder, then run the same command again; what was finished is kept."
+        ) from error
+
+
+def derived(replicate: Replicate, *what: object) -> int:
+    """A seed for one purpose, 62 bits: equal for equal replicates, unrelated between purposes."""
+    return int(digest(replicate, [str(part) for part in what]), 16) >> 2
+
+
+def on_device(prompts: tuple[np.ndarray, np.ndarray] | None, device: str) -> Points | None:
+    """A prompt's coordinates and labels as tensors of ``device``; None stays None."""
+    if prompts is None:
+        return None
+    coordinates, labels = prompts
+    return torch.from_numpy(coordinates).to(device), torch.from_numpy(labels).to(device)
+
+
+@contextmanager
+def precision(config: TrialConfig, runtime: Runtime) -> Iterator[None]:
+    """Autocast to bfloat16 where the trial asks for it. Parameters and gradients stay float32."""
+    with torch.autocast(runtime.device.split(":")[0], torch.bfloat16, enabled=config.precision == "bfloat16"):
+        yield
+
+
+@lru_cache(maxsize=1)
+def _frozen(backbone: Backbone, image_size: int, runtime: Runtime) -> Segmenter:
+    return build(backbone, image_size, runtime).to(runtime.device)
+
+
+def pristine(backbone: Backbone, image_size: int, runtime: Runtime) -> Segmenter:
+    """The frozen segmenter without an adapter, on its device. One per process: a worker's next trial reuses it."""
+    segmenter = _frozen(backbone, image_size, runtime)
+    detach(segmenter)
+    return segmenter
+
+
+def peak_mib(runtime: Runtime) -> float:
+    """Peak memory in MiB: of the process on a CPU, of the device's allocator on a GPU."""
+    if runtime.device.startswith("cuda"):
+        return torch.cuda.max_memory_allocated(runtime.device) / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -1,0 +1,23 @@
+"""Which mixture of the loss carries over to a hospital that the model has not seen?"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import optuna
+
+from harness.base import BASE
+from harness.simplex import suggest_simplex
+from harness.study import Search
+from sam2lora.config import TrialConfig
+from sam2lora.losses import BCE, FocalTversky, SoftDice
+
+
+def space(trial: optuna.Trial) -> TrialConfig:
+    """The weights of BCE, soft Dice and focal Tversky on the simplex, zeros included, and the learning rate."""
+    loss = suggest_simplex(trial, {"bce": BCE(), "soft_dice": SoftDice(), "focal_tversky": FocalTversky()})
+    lr = trial.suggest_float("lr", 3e-4, 1e-2, log=True)
+    return replace(BASE, loss=loss, optimizer=replace(BASE.optimizer, lr=lr))
+
+
+SEARCH = Search(space, trials=16)
