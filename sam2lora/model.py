@@ -127,7 +127,7 @@ def build(backbone: Backbone, image_size: int, runtime: Runtime) -> Segmenter:
 @cache
 def parameters(backbone: Backbone) -> int:
     """How many parameters the whole model has, video modules included. Needs neither weights nor memory."""
-    return sum(parameter.numel() for parameter in _weightless(backbone).parameters())
+    return sum(parameter.numel() for parameter in weightless(backbone).parameters())
 
 
 def _check_image_size(backbone: Backbone, image_size: int) -> None:
@@ -243,6 +243,10 @@ def _memory_encoder(shape: Architecture) -> MemoryEncoder:
 def _weights(backbone: Backbone, runtime: Runtime) -> Mapping[str, Tensor] | None:
     if isinstance(backbone, Sam2):
         return _sam2_weights(backbone, runtime.checkpoint)
+    if runtime.checkpoint is not None:
+        raise CheckpointError(
+            f"Nano brings its own weights, but Runtime.checkpoint is {runtime.checkpoint}: leave it out, or use Sam2."
+        )
     if backbone.weights == "random":
         return None
     return {name: tensor.float() for name, tensor in load_file(SHIPPED).items()}
@@ -307,15 +311,15 @@ def recognise(state: Mapping[str, Tensor]) -> Sam2 | None:
 
 @cache
 def _trunk_shapes(backbone: Backbone) -> dict[str, torch.Size]:
-    state = _weightless(backbone).state_dict()
+    state = weightless(backbone).state_dict()
     return {name: tensor.shape for name, tensor in state.items() if name.startswith(_TRUNK)}
 
 
-def _weightless(backbone: Backbone) -> SAM2Base:
-    """The modules with their shapes alone. No shape depends on the image size."""
+def weightless(backbone: Backbone, image_size: int | None = None) -> SAM2Base:
+    """The modules with their shapes alone, on the meta device. No parameter's shape depends on the image size."""
     shape = architecture(backbone)
     with torch.device("meta"), _RealLinspace():
-        return _sam2(shape, shape.backbone_stride)
+        return _sam2(shape, image_size or shape.backbone_stride)
 
 
 class _RealLinspace(TorchFunctionMode):
