@@ -67,7 +67,7 @@ def cached(dataset: Source, root: Path | None, size: int, cache_dir: Path) -> Ca
     found = dataset.find(root if root is not None else Path())
     if found.problems:
         raise report(dataset.title, found.problems)
-    splits = _splits(dataset, found.entries)
+    splits = assigned(dataset, found.entries)
     cache_dir.mkdir(parents=True, exist_ok=True)
     digest = _digest(dataset, found.entries, cache_dir)
     home = cache_dir / f"{dataset.name}_{size}_{digest}"
@@ -76,11 +76,12 @@ def cached(dataset: Source, root: Path | None, size: int, cache_dir: Path) -> Ca
     return _open(dataset, found.entries, splits, size, digest, home)
 
 
-def _splits(dataset: Source, entries: Sequence[Entry]) -> tuple[str, ...]:
+def assigned(dataset: Source, entries: Sequence[Entry]) -> tuple[str, ...]:
+    """The split of every entry. Raises ``DataError`` naming each image that the split of the set does not know."""
     table = dataset.assignment()
     unknown = [entry for entry in entries if entry.id not in table]
     if unknown:
-        rule, remedy = "every image must be in the split of its set", "remove the file, or add it to the CSV"
+        rule, remedy = "every image must be in the split of its set", "remove the file, or add it to the CSV of the set"
         raise report(dataset.title, [Problem(e.image, rule, f"{e.id} is not", remedy) for e in unknown])
     return tuple(table[entry.id] for entry in entries)
 

@@ -6,17 +6,26 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from sam2lora.datasets.pairs import Entry, Found, Problem, failure
+from sam2lora.errors import DataError
 
 IMAGE_SUFFIXES = (".ppm.gz", ".pgm.gz", ".jpeg", ".tiff", ".png", ".jpg", ".tif", ".ppm", ".pgm", ".bmp", ".gif")
 
 Files = Mapping[str, Path]  # by image id
 
 
+class MissingFolderError(DataError):
+    """A data root that does not hold the folder of a set. ``names``: what the folder may be called."""
+
+    def __init__(self, problem: Problem, names: Sequence[str]) -> None:
+        super().__init__(str(problem))
+        self.names = tuple(names)
+
+
 def folder(root: Path, names: Sequence[str], title: str, hint: str = "") -> Path:
     """The folder of a set: the one subfolder of ``root`` that bears one of ``names``, in either case.
 
-    Raises ``DataError`` when ``root`` is no folder, holds none of ``names`` (``hint`` is added to the remedy), or
-    holds several of them: which of the copies is meant would be a guess.
+    Raises ``MissingFolderError`` when ``root`` holds none of ``names`` (``hint`` replaces the remedy "download it"), and
+    ``DataError`` when it is no folder or holds several of them: which of the copies is meant would be a guess.
     """
     if not root.is_dir():
         raise failure(root, "the data root must be a folder", "it is none", "pass the folder of the data sets")
@@ -30,7 +39,8 @@ def folder(root: Path, names: Sequence[str], title: str, hint: str = "") -> Path
         raise failure(root, f"{title} must lie in one folder", f"there are {several}", "keep one of them")
     listing = ", ".join(path.name for path in there[:20]) or "nothing"
     remedy = hint or f"download {title} from its owners and unpack it there"
-    raise failure(root, f"{title} must lie in a folder {' or '.join(names)}", f"there is {listing}", remedy)
+    rule = f"{title} must lie in a folder {' or '.join(names)}"
+    raise MissingFolderError(Problem(root, rule, f"there is {listing}", remedy), names)
 
 
 def by_stem(where: Path, prefix: str = "", suffix: str = "") -> dict[str, Path]:
