@@ -58,7 +58,10 @@ def evaluate(
 def predict(
     segmenter: Segmenter, cached_set: CachedSet, batch: Sequence[int], prompt: Prompt, runtime: Runtime, *, seed: int
 ) -> NDArray[np.float32]:
-    """The logits (n, S, S) of n images of a set in the model frame, on the host; modes and gradients as in ``evaluate``."""
+    """The logits (n, S, S) of n images of a set in the model frame, on the host.
+
+    Prompts, modes and gradients are those of ``evaluate``.
+    """
     pixels = np.stack([cached_set.images[index] for index in batch])
     samples = [prompt.sample(cached_set.masks[[i]].astype(bool), np.random.default_rng([seed, i])) for i in batch]
     drawn = [sample for sample in samples if sample is not None]
