@@ -48,11 +48,12 @@ class LowRank(nn.Module):
 def drop(x: Tensor, probability: float) -> Tensor:
     """``x`` with every element zeroed with this probability (to 2**-17), not rescaled.
 
-    Torch draws 64 random bits per element on a CPU, which was a quarter of a training step; 16 bits are enough.
+    Torch draws element by element on a CPU, which was a quarter of a training step; one draw here serves four.
     """
     words = torch.empty(-(-x.numel() // 4), dtype=torch.int64, device=x.device).random_(-(2**63), None)
     bits = words.view(torch.int16)[: x.numel()].view(x.shape)
-    return torch.where(bits >= round(probability * 2**16) - 2**15, x, 0.0)
+    dropped = min(round(probability * 2**16), 2**16 - 1)  # of the 2**16 values, counted from the smallest
+    return torch.where(bits >= dropped - 2**15, x, 0.0)
 
 
 class LoRALinear(nn.Linear):
@@ -62,12 +63,14 @@ class LoRALinear(nn.Linear):
     ``lora`` maps the name of a part to its update; ``rows`` says which output channels a part covers.
     """
 
+    frozen: Tensor | None
+
     def __init__(self, linear: nn.Linear, lora: Mapping[str, LowRank], rows: Mapping[str, slice]) -> None:
         super().__init__(linear.in_features, linear.out_features, bias=linear.bias is not None, device="meta")
         self.weight, self.bias = linear.weight, linear.bias
         self.lora = nn.ModuleDict(lora)
         self.rows = dict(rows)
-        self.merged = False
+        self.register_parameter("frozen", None)  # the weight itself, while a merged one stands in for it
         self.train(linear.training)
 
     def updates(self) -> list[tuple[slice, LowRank]]:
@@ -77,7 +80,7 @@ class LoRALinear(nn.Linear):
     def forward(self, x: Tensor) -> Tensor:
         """``W x + b`` and the updates, (..., out_features)."""
         y = super().forward(x)
-        if self.merged:
+        if self.frozen is not None:
             return y
         for rows, update in self.updates():
             y = _add(y, rows, update(x))
@@ -85,21 +88,24 @@ class LoRALinear(nn.Linear):
 
     @torch.no_grad()
     def merge(self) -> None:
-        """Add the updates to the weight itself: the same output at the cost of the plain layer."""
-        self._shift(1.0, merged=True)
-
-    @torch.no_grad()
-    def unmerge(self) -> None:
-        """Take the updates back out of the weight."""
-        self._shift(-1.0, merged=False)
-
-    def _shift(self, sign: float, merged: bool) -> None:
-        if self.merged is merged:
-            word = "merged" if merged else "separate"
-            raise ValueError(f"merge and unmerge must alternate, but this layer is {word} already: leave one out.")
+        """Let the sum of weight and updates stand in for the weight: the same output at the cost of a plain layer."""
+        if self.frozen is not None:
+            raise ValueError("A layer must be merged once, but this one is merged already: unmerge it first.")
+        merged = self.weight.clone()
         for rows, update in self.updates():
-            self.weight[rows] += sign * update.weight()
-        self.merged = merged
+            merged[rows] += update.weight()
+        self.frozen, self.weight = self.weight, nn.Parameter(merged, requires_grad=False)
+
+    def unmerge(self) -> None:
+        """Put the weight back, bit by bit what it was."""
+        if self.frozen is None:
+            raise ValueError("A layer must be merged before it is unmerged, but this one is not: leave unmerge out.")
+        self.weight, self.frozen = self.frozen, None
+
+    @property
+    def merged(self) -> bool:
+        """Whether the weight holds the updates."""
+        return self.frozen is not None
 
 
 def _add(y: Tensor, rows: slice, update: Tensor) -> Tensor:
@@ -119,7 +125,7 @@ def merge(segmenter: nn.Module) -> None:
 
 
 def unmerge(segmenter: nn.Module) -> None:
-    """Undo ``merge``, to rounding: the frozen weights agree to 1e-6."""
+    """Undo ``merge`` exactly: a frozen model that is used again and again does not drift."""
     for layer in lora_layers(segmenter).values():
         layer.unmerge()
 

@@ -3,15 +3,15 @@
 from typing import get_args
 
 import pytest
+import sam2  # noqa: F401  (registers the package's configurations with hydra)
 import torch
 from hydra import compose
 from hydra.utils import instantiate
 from pydantic import ValidationError
 
-import sam2  # noqa: F401  (registers the package's configurations with hydra)
 from sam2lora.backbones import Backbone, LinearShape, Nano, Sam2, Size, Version, architecture, linears
 from sam2lora.choice import from_json, to_json
-from sam2lora.model import _RealLinspace, weightless, parameters
+from sam2lora.model import _RealLinspace, parameters, weightless
 
 SIZES: tuple[Size, ...] = get_args(Size)
 VERSIONS: tuple[Version, ...] = get_args(Version)

@@ -109,7 +109,7 @@ def test_a_damaged_archive_is_refused(official: Path, tmp_path: Path) -> None:
 def test_tensors_in_another_format_are_refused(tmp_path: Path, content: object) -> None:
     path = tmp_path / "file.pt"
     torch.save(content, path)
-    with pytest.raises(CheckpointError, match="must hold {'model': state dict}"):
+    with pytest.raises(CheckpointError, match=r"must hold \{'model': state dict\}"):
         read_checkpoint(path)
 
 
