@@ -6,7 +6,7 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,7 +64,7 @@ def slots(gpus_per_trial: float | None) -> Slots:
     return Slots(concurrent=concurrent, cpus=max(cores / concurrent, 0.01), gpus=share)
 
 
-class Trial(tune.Trainable):  # type: ignore[misc]
+class Trial(tune.Trainable):
     """One actor, reused from trial to trial: imports and the frozen backbone are paid once."""
 
     def setup(self, config: dict[str, Any]) -> None:
@@ -109,7 +109,7 @@ def cluster(room: Slots) -> Iterator[None]:
         ray.shutdown()
 
 
-def run(suggest: Suggest, scheduler: Any, room: Slots, retries: int, callbacks: Sequence[tune.Callback] = ()) -> None:
+def run(suggest: Suggest, scheduler: Any, room: Slots, retries: int, trainable: type[tune.Trainable] = Trial) -> None:
     """Run trials until ``suggest`` has no more, or until SIGINT: then every open trial can go on from its last epoch.
 
     A trial that crashes is started again from its last epoch up to ``retries`` times. Raises ``Hopeless`` when
@@ -120,7 +120,7 @@ def run(suggest: Suggest, scheduler: Any, room: Slots, retries: int, callbacks: 
     try:
         # Not Tuner: it pickles its whole configuration for a restore that the record makes needless.
         tune.run(
-            Trial,
+            trainable,
             name="study",
             resources_per_trial={"cpu": room.cpus, "gpu": room.gpus},
             search_alg=suggest,
@@ -132,7 +132,7 @@ def run(suggest: Suggest, scheduler: Any, room: Slots, retries: int, callbacks: 
             storage_path=str(scratch),
             max_failures=retries,
             raise_on_failed_trial=False,
-            callbacks=[Tell(suggest, hopeless.append), *callbacks],
+            callbacks=[Tell(suggest, hopeless.append)],
             stop=_StopWhen(hopeless),
             verbose=0,
         )
@@ -142,7 +142,7 @@ def run(suggest: Suggest, scheduler: Any, room: Slots, retries: int, callbacks: 
         raise hopeless[0]
 
 
-class _StopWhen(tune.Stopper):  # type: ignore[misc]
+class _StopWhen(tune.Stopper):
     """Ends the run once there is a reason in ``reasons``."""
 
     def __init__(self, reasons: list[Hopeless]) -> None:

@@ -2,32 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import psutil
+import torch
 from rich.console import Console
 
 from harness.study import Overrides, Search, draws
 from harness.track import Material
 from sam2lora.backbones import Backbone, Nano, Sam2
 from sam2lora.config import TrialConfig
-from sam2lora.datasets import CachedSet, Dataset, cached
+from sam2lora.datasets import CachedSet, Dataset, Synthetic, cached
+from sam2lora.errors import OutOfMemory
+from sam2lora.memory import training_mib
 from sam2lora.model import SHIPPED, build, sha256
 from sam2lora.runtime import Runtime
 from sam2lora.train import check_parts, training_images, validation_images
+
+
+_PROCESS_MIB = 1100.0
+"""Resident memory of a worker that has imported torch and sam2 and holds nano, as measured."""
 
 
 @dataclass(frozen=True)
 class Prepared:
     """``digests``: what the settings only point at, by name; part of every trial's key. ``materials``: for MLflow.
 
-    ``training``, ``validation``: images of all sources together.
+    ``training``, ``validation``: images of all sources together. ``fitting``: how many trials fit into memory at once.
     """
 
     digests: dict[str, str]
     materials: tuple[Material, ...]
     training: int
     validation: int
+    fitting: int
 
 
 def prepare(search: Search, overrides: Overrides, runtime: Runtime, concurrent: int, console: Console) -> Prepared:
@@ -60,7 +69,7 @@ def prepare(search: Search, overrides: Overrides, runtime: Runtime, concurrent: 
             Material(
                 name=opened.dataset.name,
                 digest=opened.digest,
-                source="procedural" if opened.dataset.kind == "synthetic" else str(runtime.data),
+                source="procedural" if isinstance(opened.dataset, Synthetic) else str(runtime.data),
                 context=contexts[label],
                 images=len(opened.ids),
             )
@@ -68,7 +77,33 @@ def prepare(search: Search, overrides: Overrides, runtime: Runtime, concurrent: 
         ),
         training=len(training_images(sources, fold)),
         validation=sum(len(validation_images(opened, fold)) for opened in sources),
+        fitting=fitting(configs, runtime, concurrent),
     )
+
+
+def fitting(configs: Sequence[TrialConfig], runtime: Runtime, concurrent: int) -> int:
+    """How many trials, ``concurrent`` at most, fit into memory at once. Raises ``OutOfMemory`` when not one does."""
+    needed, largest = max(((training_mib(config), config) for config in _largest(configs)), key=lambda pair: pair[0])
+    if runtime.device == "cpu":
+        needed += _PROCESS_MIB
+        free = psutil.virtual_memory().available / 2**20
+    else:
+        free = torch.cuda.mem_get_info(runtime.device)[0] / 2**20
+    if needed > free:
+        raise OutOfMemory(
+            f"A training step must fit into memory, but {largest.batch_size} images of {largest.image_size} pixels need "
+            f"about {needed:,.0f} MiB and {runtime.device} has {free:,.0f} MiB free: lower batch_size or image_size, "
+            f"choose a smaller backbone, or free memory."
+        )
+    return min(concurrent, int(free / needed))
+
+
+def _largest(configs: Sequence[TrialConfig]) -> Iterable[TrialConfig]:
+    """Of every combination of model and batch shape, the settings that train the most parameters."""
+    shapes: dict[object, TrialConfig] = {}
+    for config in sorted(configs, key=lambda config: config.adapter.count(config.backbone)):
+        shapes[config.backbone, config.image_size, config.batch_size, config.precision] = config
+    return shapes.values()
 
 
 def _roles(config: TrialConfig) -> Iterable[tuple[Dataset, str]]:

@@ -21,6 +21,7 @@ from rich.table import Table
 from harness import wording
 from harness.errors import HarnessError
 from harness.findings import Findings, importances, summarize
+from harness.importance import Fanova, Importance, PedAnova
 from harness.table import StudyTable, UnknownStudy, label, measured, metric_name, read, studies
 
 
@@ -34,14 +35,20 @@ class Report:
     findings: Findings
 
 
-def write(table: StudyTable, folder: Path, mlflow_uri: str, top: int = 5) -> Report:
+def write(
+    table: StudyTable,
+    folder: Path,
+    mlflow_uri: str,
+    top: int = 5,
+    evaluators: tuple[Importance, ...] = (Fanova(), PedAnova()),
+) -> Report:
     """Write the report of ``table`` into ``folder``, which is made. Equal tables give equal files.
 
-    ``mlflow_uri``: the tracking address that the report names. ``top``: how many best trials it shows. Bootstraps are
-    seeded by the study's seed. A study without a completed trial gives a report that says so, and fewer figures.
+    ``mlflow_uri``: the tracking address that the report names. ``top``: how many best trials it shows;
+    ``evaluators``: who measures importance. Bootstraps are seeded by the study's seed. A study without a completed trial gives a report that says so, and fewer figures.
     """
     seed = seed_of(table)
-    found = replace(summarize(table, top, seed), importance=importances(table, seed))
+    found = replace(summarize(table, top, seed), importance=importances(table, seed, evaluators))
     return _write(found, folder, mlflow_uri)
 
 

@@ -214,6 +214,7 @@ def _locked(todo: Plan, arguments: argparse.Namespace, console: Console, begun: 
     device = "cuda" if room.gpus else "cpu"
     runtime = replace(todo.runtime, device=device, threads=max(1, int(room.cpus)))
     prepared = prepare(todo.search, todo.overrides, runtime, room.concurrent, console)
+    room = replace(room, concurrent=prepared.fitting)
     question = study.question(todo.name, todo.search, todo.overrides, prepared.digests)
     space = study.distributions(todo.search.space)
     book = record.open_record(todo.storage, todo.study, todo.folder, question, _sampler(todo, space))

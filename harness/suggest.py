@@ -7,6 +7,7 @@ trial as complete with its truncated score and loses a trial that became NaN; he
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -246,19 +247,30 @@ class _Past:
 def rebuild(scheduler: Any, trials: Sequence[FrozenTrial]) -> None:
     """Show a fresh scheduler the curves of trials that have ended, so that its rungs are where they were.
 
-    Trials that are still open are left out: they replay their own curves when they go on.
+    Trials that are still open are left out: they replay their own curves when they go on. So are reused ones: no
+    scheduler ever saw them.
     """
     for trial in trials:
-        if trial.state not in (TrialState.COMPLETE, TrialState.PRUNED) or not trial.intermediate_values:
+        ended = trial.state in (TrialState.COMPLETE, TrialState.PRUNED) and "outcome" in trial.user_attrs
+        if not ended or "reused_from" in trial.user_attrs:
             continue
         past = _Past(f"past-{trial.number}", {"key": trial.user_attrs["key"]})
+        kind, epoch = trial.user_attrs["outcome"]["kind"], trial.user_attrs["outcome"]["epoch"]
         scheduler.on_trial_add(None, past)
-        for epoch, score in sorted(trial.intermediate_values.items()):
-            scheduler.on_trial_result(None, past, {"epoch": epoch, "score": score})
+        for reached, score in sorted(trial.intermediate_values.items()):
+            if (
+                kind == "stopped" or reached < epoch
+            ):  # an ending of the trial's own is told as complete, not as a result
+                scheduler.on_trial_result(None, past, {"epoch": reached, "score": score})
+        last = math.nan if kind == "out_of_memory" else trial.intermediate_values[epoch]
+        scheduler.on_trial_complete(None, past, {"epoch": epoch, "score": last})
 
 
 def result_of(item: Mapping[str, Any]) -> dict[str, Any]:
-    """What Ray is told of an epoch: an ending is ``done``, and a diverged trial has the worst score."""
-    done = item["ending"] is not None
-    worst = {"score": WORST} if item["ending"] == "diverged" else {}
-    return {**item, **worst, "done": done}
+    """What Ray is told of an epoch: an ending is ``done``.
+
+    A diverged trial has the worst score; one that ran out of memory has NaN, which schedulers pass over.
+    """
+    scores = {"diverged": WORST, "out_of_memory": math.nan}
+    score = scores.get(item["ending"] or "", item.get("score"))
+    return {**item, "score": score, "done": item["ending"] is not None}

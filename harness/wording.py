@@ -457,18 +457,19 @@ def _limits(found: Findings) -> list[str]:
     few = found.scores[(found.scores["metric"] == found.metric) & (found.scores["clusters"] < 10)]["dataset"].unique()
     if len(few):
         lines.append(
-            f"Fewer than 10 patients in {_names(sorted(few))}: intervals from so few are a little too narrow (95 % ones "
-            "cover some 90 % at five patients)."
+            f"Fewer than 10 patients in {_names(sorted(few))}: intervals from so few are a little too narrow (95 % "
+            "ones cover some 90 % at five patients)."
         )
     if seeds <= 1:
         lines.append(
             "Every setting was trained with one seed: a difference between places that is smaller than the spread "
-            "between seeds means nothing. Train the best again with other seeds, or run an ablation, before claiming it."
+            "between seeds means nothing. Train the best again with other seeds, or run an ablation, to claim it."
         )
     if 0 < targets < 6:
         lines.append(
             f"{_count(targets, 'unseen hospital')}: a signed-rank test over {targets} data sets cannot go below "
-            f"p = {min(2 / 2**targets, 1.0):.3g}, so no claim about hospitals in general can be significant (6 are needed)."
+            f"p = {min(2 / 2**targets, 1.0):.3g}, so no claim about hospitals in general can be significant here (that "
+            "needs 6)."
         )
     lines.append("A search shows which settings did well, not why. Cause and effect of a component need an ablation.")
     return ["## What this report cannot tell", "", *(f"- {line}" for line in lines)]

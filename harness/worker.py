@@ -92,7 +92,7 @@ def finish(session: Session, order: Order, folder: Path) -> None:
 
 def _result(session: Session, rows: pd.DataFrame) -> dict[str, Any]:
     last = session.curve[-1]
-    by_set = rows.groupby("dataset", sort=False) if len(rows) else []
+    by_set = list(rows.groupby("dataset", sort=False)) if len(rows) else []
     # A metric that is undefined on every image of a set has no mean.
     scores = {name: value for name, value in summary(rows).items() if math.isfinite(value)}
     return {

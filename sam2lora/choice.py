@@ -17,7 +17,7 @@ from __future__ import annotations
 import hashlib
 import json
 from types import UnionType
-from typing import Annotated, Any, TypeVar, Union, dataclass_transform, get_args, get_origin
+from typing import Annotated, Any, TypeVar, Union, cast, dataclass_transform, get_args, get_origin
 
 from pydantic import ConfigDict, TypeAdapter
 from pydantic.dataclasses import dataclass
@@ -30,7 +30,7 @@ _STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, validate_
 @dataclass_transform(frozen_default=True, kw_only_default=True)
 def choice(cls: type[T]) -> type[T]:
     """Make ``cls`` a choice: frozen, keyword-only, strictly typed, without unknown fields and without NaN."""
-    return dataclass(cls, frozen=True, kw_only=True, config=_STRICT)
+    return cast("type[T]", dataclass(cls, frozen=True, kw_only=True, config=_STRICT))
 
 
 def to_json(value: object) -> str:

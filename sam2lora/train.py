@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -29,7 +29,7 @@ from sam2lora.choice import digest, to_json
 from sam2lora.config import Replicate, TrialConfig, steps_per_epoch
 from sam2lora.datasets import CachedSet, Dataset, cached
 from sam2lora.errors import DataError, DiskError, Diverged
-from sam2lora.evaluate import evaluate, summary
+from sam2lora.evaluate import Role, evaluate, summary
 from sam2lora.model import Points, Segmenter, build
 from sam2lora.runtime import Runtime
 
@@ -234,7 +234,9 @@ def judge(session: Session) -> pd.DataFrame:
     begun = time.perf_counter()
     protocol = session.config.protocol
     targets = open_sets(protocol.targets, session.config.image_size, session.runtime)
-    parts = [(opened, "source", test_images(opened, "test")) for opened in session.sources]
+    parts: list[tuple[CachedSet, Role, list[int]]] = [
+        (opened, "source", test_images(opened, "test")) for opened in session.sources
+    ]
     parts += [(opened, "target", test_images(opened, protocol.target_images)) for opened in targets]
     frames = [_rows(session, opened, images, role=role, metrics="all") for opened, role, images in parts if images]
     session.cost.evaluate_seconds += time.perf_counter() - begun
@@ -247,7 +249,9 @@ def test_images(opened: CachedSet, part: Literal["all", "test"]) -> list[int]:
     return [i for i, split in enumerate(opened.splits) if part == "all" or split == "test"]
 
 
-def _rows(session: Session, opened: CachedSet, images: Sequence[int], *, role: str, metrics: Any) -> pd.DataFrame:
+def _rows(
+    session: Session, opened: CachedSet, images: Sequence[int], *, role: Role, metrics: Literal["all", "dice"]
+) -> pd.DataFrame:
     with precision(session.config, session.runtime):
         return evaluate(
             session.segmenter,

@@ -11,7 +11,7 @@ from harness.simplex import suggest_simplex
 from harness.study import Search
 from sam2lora.adapters import LoRA
 from sam2lora.config import TrialConfig
-from sam2lora.losses import BCE, ClDice, FocalTversky, SoftDice
+from sam2lora.losses import BCE, ClDice, FocalTversky, Loss, SoftDice
 from sam2lora.optimizers import AdamW
 
 
@@ -20,7 +20,7 @@ def space(trial: optuna.Trial) -> TrialConfig:
     tversky = FocalTversky(
         alpha=trial.suggest_float("tversky alpha", 0.3, 0.9), gamma=trial.suggest_float("tversky gamma", 0.5, 2.0)
     )
-    losses = {"bce": BCE(), "soft_dice": SoftDice(), "focal_tversky": tversky, "cldice": ClDice()}
+    losses: dict[str, Loss] = {"bce": BCE(), "soft_dice": SoftDice(), "focal_tversky": tversky, "cldice": ClDice()}
     rank = trial.suggest_int("rank", 2, 32, log=True)
     return replace(
         BASE,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Literal
 
 import optuna
 from optuna.distributions import BaseDistribution
+from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler
 
 from sam2lora.choice import choice
@@ -19,9 +21,11 @@ class QMC:
 
     def build(self, seed: int, space: dict[str, BaseDistribution]) -> BaseSampler:
         """Optuna's sampler, seeded."""
-        return optuna.samplers.QMCSampler(
-            scramble=True, seed=seed, warn_asynchronous_seeding=False, warn_independent_sampling=False
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)  # the sampler has been marked so since 2022
+            return optuna.samplers.QMCSampler(
+                scramble=True, seed=seed, warn_asynchronous_seeding=False, warn_independent_sampling=False
+            )
 
     def limit(self, space: dict[str, BaseDistribution]) -> int | None:
         """None: there is always a next proposal."""

@@ -30,7 +30,7 @@ class HyperBand:
         """Ray Tune's scheduler for trials of ``epochs`` epochs."""
         from ray.tune.schedulers import AsyncHyperBandScheduler
 
-        class Keyed(AsyncHyperBandScheduler):  # type: ignore[misc]
+        class Keyed(AsyncHyperBandScheduler):
             """Ray draws the bracket from numpy's global generator, which no record could repeat."""
 
             def on_trial_add(self, tune_controller: Any, trial: Any) -> None:

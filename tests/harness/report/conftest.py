@@ -225,3 +225,42 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Record:
     """A record with everything in it. Read only."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     return in_memory_first(tmp_path_factory.mktemp("full"), everything)
+
+
+@pytest.fixture(scope="session")
+def fabricate(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Record]:
+    """Make a record from ``fill(study, runs)``; further keywords replace parts of the study's question."""
+
+    def make(fill: Callable[[optuna.Study, Path], None], **question: Any) -> Record:
+        return in_memory_first(tmp_path_factory.mktemp("record"), fill, **question)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def add_trial() -> Callable[..., str]:
+    """`add`, for tests that fill a study themselves."""
+    return add
+
+
+@pytest.fixture(scope="session")
+def probe() -> tuple[pd.DataFrame, dict[str, BaseDistribution]]:
+    """100 random noiseless trials with a known answer: dice matters most, then the learning rate, the rest not."""
+    rng = np.random.default_rng(3)
+    drawn = [draw(rng) for _ in range(100)]
+    weights = np.array([w for _, _, w in drawn])
+    trials = pd.DataFrame(
+        {
+            "number": range(100),
+            "key": [f"k{index}" for index in range(100)],
+            "outcome": "completed",
+            "value": [response(lr, w) for lr, _, w in drawn],
+            "last_score": np.nan,
+            "param/lr": [lr for lr, _, _ in drawn],
+            "param/rank": [rank for _, rank, _ in drawn],
+            **{f"weight/{kind}": weights[:, index] for index, kind in enumerate(LOSSES)},
+        }
+    )
+    distributions = {f"param/{name}": DISTRIBUTIONS[name] for name in ("lr", "rank")}
+    distributions |= {f"weight/{kind}": FloatDistribution(0.0, 1.0) for kind in LOSSES}
+    return trials, distributions

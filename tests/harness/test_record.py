@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.samplers import RandomSampler
+from optuna.trial import TrialState
+
+from harness import record as recorded
+from harness.errors import OtherQuestion, RecordError
+from harness.outcome import Completed, Crashed, Diverged, Outcome, OutOfMemory, Stopped
+from harness.record import Record, open_record
+
+from .conftest import QUESTION
+
+COMPLETED = Completed(3, 0.7, {"cedar/dice": 0.6}, {"cedar": 4}, {"cedar": "target"}, {"alder/dice": 0.7})
+
+
+def start(record: Record, key: str = "k") -> optuna.Trial:
+    trial = record.study.ask()
+    trial.suggest_float("lr", 1e-4, 1e-2)
+    recorded.begin(trial, key, "{}", json.dumps({"seed": 0, "fold": 0}))
+    return trial
+
+
+@pytest.mark.parametrize(
+    ("outcome", "state", "value"),
+    [
+        (COMPLETED, TrialState.COMPLETE, 0.7),
+        (Stopped(2, 0.4), TrialState.PRUNED, 0.4),
+        (Diverged(2, "the loss is not finite"), TrialState.COMPLETE, 0.0),
+        (OutOfMemory(1, "too large"), TrialState.PRUNED, None),
+        (Crashed(1, "bug"), TrialState.FAIL, None),
+    ],
+)
+def test_every_outcome_is_told_as_what_it_is(
+    record: Record, outcome: Outcome, state: TrialState, value: float | None
+) -> None:
+    trial = start(record)
+    if isinstance(outcome, Stopped):
+        recorded.report(trial, 1, 0.3)
+        recorded.report(trial, 2, 0.4)
+    recorded.tell(record, trial, outcome, [{"epoch": 1, "score": 0.3}], {"train_seconds": 1.0})
+    told = record.trial(trial.number)
+    assert (told.state, told.value) == (state, value)
+    assert told.user_attrs["outcome"]["epoch"] == outcome.epoch
+    assert told.constraints == ({"memory": 1.0} if isinstance(outcome, OutOfMemory) else {})
+    assert ("scores" in told.user_attrs) == isinstance(outcome, Completed)
+    assert json.loads(json.dumps(told.user_attrs)) == told.user_attrs
+
+
+def test_divergence_teaches_the_sampler_and_memory_is_infeasible(record: Record) -> None:
+    """TPE must come to avoid the half of the space in which trials diverge, and the half in which they do not fit."""
+    for bad in (Diverged(1, "nan"), OutOfMemory(1, "no room")):
+        sampler = optuna.samplers.TPESampler(seed=1, multivariate=True)
+        study = optuna.create_study(direction="maximize", sampler=sampler)
+        ours = Record(study, record.storage_url, record.folder)
+        for number in range(40):
+            trial = study.ask()
+            x = trial.suggest_float("x", 0.0, 1.0)
+            recorded.begin(trial, str(number), "{}", "{}")
+            good = Completed(1, x, {}, {}, {}, {})
+            recorded.tell(ours, trial, bad if x > 0.5 else good, [], {})
+        late = [trial.params["x"] for trial in study.trials[15:]]
+        assert sum(x > 0.5 for x in late) < len(late) / 2
+
+
+def test_reuse_repeats_the_ending_without_its_cost(record: Record) -> None:
+    first = start(record)
+    recorded.report(first, 1, 0.7)
+    recorded.tell(record, first, COMPLETED, [{"epoch": 1, "score": 0.7}], {"train_seconds": 9.0})
+    second = start(record)
+    recorded.reuse(record, second, recorded.finished(record.trials())["k"])
+    told = record.trial(second.number)
+    assert (told.state, told.value, told.user_attrs["reused_from"]) == (TrialState.COMPLETE, 0.7, first.number)
+    assert told.user_attrs["scores"] == COMPLETED.scores
+    assert told.user_attrs["cost"] == {}
+    assert told.intermediate_values == {1: 0.7}
+
+
+def test_reuse_of_what_did_not_fit_stays_infeasible(record: Record) -> None:
+    first = start(record)
+    recorded.tell(record, first, OutOfMemory(1, "no room"), [], {})
+    second = start(record)
+    recorded.reuse(record, second, recorded.finished(record.trials())["k"])
+    assert record.trial(second.number).constraints == {"memory": 1.0}
+
+
+def test_a_crash_is_no_ending(record: Record) -> None:
+    recorded.tell(record, start(record), Crashed(0, "bug"), [], {})
+    start(record, "open")
+    assert recorded.finished(record.trials()) == {}
+
+
+def test_another_question_is_refused_with_every_difference(record: Record) -> None:
+    changed = {**QUESTION, "epochs": 5, "sources": ["birch"], "seed": 1}
+    with pytest.raises(OtherQuestion) as refusal:
+        open_record(record.storage_url, "study", record.folder, changed, RandomSampler())
+    text = str(refusal.value)
+    assert "epochs: recorded 3, now 5" in text
+    assert "sources: recorded ['alder'], now ['birch']" in text
+    assert "seed: recorded 0, now 1" in text
+    assert "targets" not in text
+    assert "--study" in text
+
+
+def test_the_same_question_goes_on(record: Record) -> None:
+    start(record)
+    again = open_record(record.storage_url, "study", record.folder, dict(QUESTION), RandomSampler())
+    assert len(again.trials()) == 1
+    assert recorded.count(record.storage_url, "study") == 1
+    assert recorded.count(record.storage_url, "another") == 0
+
+
+def test_a_record_that_cannot_be_opened_says_so(tmp_path: Path) -> None:
+    (tmp_path / "broken.db").write_bytes(b"this is not a database" * 100)
+    for url in (f"sqlite:///{tmp_path / 'broken.db'}", "sqlite:////proc/nowhere/optuna.db"):
+        with pytest.raises(RecordError, match=r"must be a database.*--storage"):
+            open_record(url, "study", tmp_path, QUESTION, RandomSampler())
+
+
+def test_provenance_names_what_results_depend_on() -> None:
+    names = recorded.provenance()
+    assert {"torch", "sam2", "optuna", "ray", "mlflow", "python", "git"} <= names.keys()
