@@ -355,7 +355,7 @@ def test_drop_zeroes_independently_with_this_probability(probability: float) -> 
     error = 4 * (probability * (1 - probability) / zero.numel()) ** 0.5
     assert zero.float().mean() == pytest.approx(probability, abs=error)
     assert (zero[:, :-1] & zero[:, 1:]).float().mean() == pytest.approx(probability**2, abs=4 * error)
-    assert set(drop(torch.ones(501), probability).tolist()) == {0.0, 1.0}
+    assert set(drop(torch.ones(501), probability).tolist()) <= {0.0, 1.0}
 
 
 def test_initial_values_have_the_stated_spread(fresh: Build, attach: Attach) -> None:
