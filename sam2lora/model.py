@@ -130,6 +130,13 @@ def parameters(backbone: Backbone) -> int:
     return sum(parameter.numel() for parameter in weightless(backbone).parameters())
 
 
+def weightless(backbone: Backbone, image_size: int | None = None) -> SAM2Base:
+    """The modules with their shapes alone, on the meta device. No parameter's shape depends on the image size."""
+    shape = architecture(backbone)
+    with torch.device("meta"), _RealLinspace():
+        return _sam2(shape, image_size or shape.backbone_stride)
+
+
 def _check_image_size(backbone: Backbone, image_size: int) -> None:
     multiple = architecture(backbone).multiple
     if image_size < multiple or image_size % multiple:
@@ -313,13 +320,6 @@ def recognise(state: Mapping[str, Tensor]) -> Sam2 | None:
 def _trunk_shapes(backbone: Backbone) -> dict[str, torch.Size]:
     state = weightless(backbone).state_dict()
     return {name: tensor.shape for name, tensor in state.items() if name.startswith(_TRUNK)}
-
-
-def weightless(backbone: Backbone, image_size: int | None = None) -> SAM2Base:
-    """The modules with their shapes alone, on the meta device. No parameter's shape depends on the image size."""
-    shape = architecture(backbone)
-    with torch.device("meta"), _RealLinspace():
-        return _sam2(shape, image_size or shape.backbone_stride)
 
 
 class _RealLinspace(TorchFunctionMode):
