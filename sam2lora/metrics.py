@@ -100,7 +100,8 @@ def auc(logits: Scores, mask: Mask, fov: Mask | None = None) -> float:
     logits = _checked(logits, mask, fov)
     if fov is not None:
         logits, mask = logits[fov], mask[fov]
-    bins = np.clip(logits, -_LARGEST, _LARGEST).astype(np.float16).view(np.uint16)
+    with np.errstate(over="ignore"):  # a logit beyond 65504 becomes infinite, and still comes last
+        bins = logits.astype(np.float16).view(np.uint16)
     positives, everything = _histogram(bins[mask]), _histogram(bins)
     return _auc(positives, everything - positives)
 
@@ -116,7 +117,6 @@ def measure(
     return {name: auc(logits, mask, fov) if name == "auc" else float(getattr(counts, name)) for name in metrics}
 
 
-_LARGEST = float(np.finfo(np.float16).max)
 _SIGN = 1 << 15
 
 
