@@ -45,7 +45,8 @@ def write(
     """Write the report of ``table`` into ``folder``, which is made. Equal tables give equal files.
 
     ``mlflow_uri``: the tracking address that the report names. ``top``: how many best trials it shows;
-    ``evaluators``: who measures importance. Bootstraps are seeded by the study's seed. A study without a completed trial gives a report that says so, and fewer figures.
+    ``evaluators``: who measures importance. Bootstraps are seeded by the study's seed.
+    A study without a completed trial gives a report that says so, and fewer figures.
     """
     seed = seed_of(table)
     found = replace(summarize(table, top, seed), importance=importances(table, seed, evaluators))

@@ -16,7 +16,7 @@ import optuna
 import pandas as pd
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 
-from harness.importance.resampling import Evaluate, finish, frozen, refused, resample
+from harness.importance.resampling import CONSTANT, Evaluate, finish, frozen, refused, resample, varying
 from harness.table import Direction, measured
 
 MINIMUM = 10
@@ -75,13 +75,12 @@ class Fanova:
     ) -> pd.DataFrame:
         if not distributions:
             return refused([], len(sample), [], "")
-        scaled, spreads = _as_sampled(sample, distributions)
+        scaled, spreads = _as_sampled(sample, varying(sample, distributions))
         evaluate = (self._evaluator(rng, self.trees), self._evaluator(rng, self.resample_trees))
         trials = frozen(scaled, spreads)
-        frame = resample(trials, list(spreads), direction, evaluate, rng, self.bootstraps, self.shuffles)
-        constant = [name for name in distributions if sample[name].nunique() == 1]
-        notes = ["constant: one value in all trials" if name in constant else "" for name in distributions]
-        return frame.assign(trusted=True, note=notes)
+        frame = resample(trials, list(distributions), direction, evaluate, rng, self.bootstraps, self.shuffles)
+        notes = ["" if name in spreads else CONSTANT for name in distributions]
+        return frame.assign(present=len(sample), trusted=True, note=notes)
 
     @staticmethod
     def _evaluator(rng: np.random.Generator, trees: int) -> Evaluate:

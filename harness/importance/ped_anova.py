@@ -16,7 +16,7 @@ import optuna
 import pandas as pd
 from optuna.distributions import BaseDistribution
 
-from harness.importance.resampling import finish, frozen, refused, resample
+from harness.importance.resampling import CONSTANT, finish, frozen, refused, resample, varying
 from harness.table import Direction, measured
 
 MINIMUM = 10
@@ -65,10 +65,10 @@ class PedAnova:
         if not distributions:
             return refused([], len(sample), [], "")
         evaluate = (self._shares, self._shares)
-        known = frozen(sample, distributions)
+        known = frozen(sample, varying(sample, distributions))
         frame = resample(known, list(distributions), direction, evaluate, rng, self.bootstraps, self.shuffles)
         notes = [self._note(sample, name) for name in distributions]
-        return finish(frame.assign(trusted=len(sample) >= self.needed, note=notes))
+        return finish(frame.assign(present=present, trusted=len(sample) >= self.needed, note=notes))
 
     def _shares(self, study: optuna.Study) -> Mapping[str, float]:
         # Imported here: it comes with scikit-learn, which takes seconds to load.
@@ -83,5 +83,5 @@ class PedAnova:
         few = f"needs {self.needed} completed trials, there are {len(sample)}" if len(sample) < self.needed else ""
         with_it = int(sample[name].notna().sum())
         partial = f"conditional: in {with_it} of {len(sample)} trials" if with_it < len(sample) else ""
-        constant = "constant: one value in all trials" if not partial and sample[name].nunique() == 1 else ""
+        constant = CONSTANT if not partial and sample[name].nunique() == 1 else ""
         return "; ".join(filter(None, (few, partial, constant)))

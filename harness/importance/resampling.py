@@ -48,6 +48,22 @@ COLUMNS = (
 )
 
 
+def varying(sample: pd.DataFrame, distributions: Mapping[str, BaseDistribution]) -> dict[str, BaseDistribution]:
+    """The distributions of parameters that took more than one value, or that some trials lack.
+
+    A constant explains nothing. PED-ANOVA would yet give it some importance, since the smoothness of its density
+    depends on how many trials there are.
+    """
+    return {
+        name: spread
+        for name, spread in distributions.items()
+        if sample[name].nunique() > 1 or sample[name].isna().any()
+    }
+
+
+CONSTANT = "constant: one value in all trials"
+
+
 def frozen(sample: pd.DataFrame, distributions: Mapping[str, BaseDistribution]) -> list[FrozenTrial]:
     """The rows of ``sample`` as completed Optuna trials. A missing parameter is left out of its trial."""
     rows = sample[["value", *distributions]].to_dict("records")
@@ -78,6 +94,7 @@ def resample(
 ) -> pd.DataFrame:
     """Importance of ``parameters`` with its interval, its level of chance and the stability of its rank.
 
+    A parameter that no trial carries has importance zero: callers leave out those that never varied (`varying`).
     ``evaluate``: the evaluator of the estimate and a cheaper one (or the same) of the resamples. Scores that are all
     equal give zeros throughout: nothing varied, so nothing can have mattered.
     """
@@ -95,9 +112,7 @@ def resample(
         draws = [rng.integers(len(trials), size=len(trials)) for _ in range(bootstraps)]
         boots = np.array([importance(evaluate[1], picked, values[picked]) for picked in draws])
         shuffled = np.array([importance(evaluate[1], whole, rng.permutation(values)) for _ in range(shuffles)])
-    return _summary(parameters, estimate, boots, shuffled).assign(
-        n=len(trials), present=[sum(name in trial.params for trial in trials) for name in parameters]
-    )
+    return _summary(parameters, estimate, boots, shuffled).assign(n=len(trials))
 
 
 def _study(trials: Sequence[FrozenTrial], scores: Array, direction: Direction) -> optuna.Study:

@@ -1,0 +1,278 @@
+"""The report as a reader meets it: files, sentences, and what it refuses to say."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import pandas as pd
+import pytest
+
+import harness
+from harness import wording
+from harness.findings import summarize
+from harness.importance import Fanova, PedAnova
+from harness.inference.intervals import mean_interval
+from harness.report import Report, main, resolve, write
+from harness.table import StudyTable, UnknownStudy, measured, read
+
+MLFLOW = "sqlite:///runs/mlflow.db"
+FAST = (Fanova(trees=8, resample_trees=4, bootstraps=8, shuffles=6), PedAnova(bootstraps=8, shuffles=6))
+ROOT = Path(harness.__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def table(full: Any) -> StudyTable:
+    return read(full.url, full.name, full.runs)
+
+
+@pytest.fixture(scope="module")
+def report(table: StudyTable, tmp_path_factory: pytest.TempPathFactory) -> Report:
+    return write(table, tmp_path_factory.mktemp("out") / "report", MLFLOW, evaluators=FAST)
+
+
+def test_everything_linked_is_there(report: Report) -> None:
+    links = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", report.text)
+    assert sorted(links) == ["curves.png", "history.png", "importance.png", "simplex.png", "targets.png"]
+    assert all((report.folder / link).stat().st_size > 1000 for link in links)
+    assert all(path.is_file() for path in report.files)
+    assert {path.name for path in report.files} == {path.name for path in report.folder.iterdir()}
+    named = re.findall(r"`(\w+\.csv)`", report.text)
+    assert named
+    assert all((report.folder / name).is_file() for name in named)
+
+
+def test_trials_csv_is_the_table(report: Report, table: StudyTable) -> None:
+    written = pd.read_csv(report.folder / "trials.csv", keep_default_na=False, na_values=[""])
+    assert written.columns.tolist() == table.trials.columns.tolist()
+    assert len(written) == len(table.trials)
+    for column in table.trials.select_dtypes("number"):
+        expected = table.trials[column].astype(float).to_numpy()
+        np.testing.assert_allclose(written[column].astype(float).to_numpy(), expected, rtol=1e-12)
+    assert written["outcome"].tolist() == table.trials["outcome"].tolist()
+
+
+def test_equal_records_give_equal_files(report: Report, table: StudyTable, tmp_path: Path) -> None:
+    again = write(table, tmp_path / "again", MLFLOW, evaluators=FAST)
+    for first, second in zip(report.files, again.files, strict=True):
+        assert first.read_bytes() == second.read_bytes(), first.name
+
+
+def test_the_best_are_chosen_by_validation_alone(table: StudyTable) -> None:
+    rng = np.random.default_rng(0)
+    scores = [column for column in table.trials if column.startswith("score/")]
+    shuffled = table.trials.assign(**{column: rng.random(len(table.trials)) for column in scores})
+    images = table.images.assign(dice=rng.random(len(table.images)))
+    before, after = (summarize(t, 5, 0).best for t in (table, replace(table, trials=shuffled, images=images)))
+    assert before["number"].tolist() == after["number"].tolist()
+    values = measured(table.trials)["value"].sort_values(ascending=False)
+    assert before["value"].tolist() == values.head(5).tolist()
+
+
+def test_a_smaller_objective_can_be_the_better(table: StudyTable) -> None:
+    best = summarize(replace(table, direction="minimize"), 3, 0).best
+    assert best["value"].tolist() == measured(table.trials)["value"].sort_values().head(3).tolist()
+
+
+def test_target_scores_come_with_an_interval_over_patients(report: Report, table: StudyTable) -> None:
+    rows = report.findings.scores
+    row = rows[(rows["place"] == 1) & (rows["dataset"] == "chase_db1") & (rows["metric"] == "dice")].iloc[0]
+    images = table.images[(table.images["number"] == 16) & (table.images["dataset"] == "chase_db1")]
+    expected = mean_interval(images["dice"], images["patient"], np.random.default_rng(0))
+    assert row["mean"] == expected.mean
+    assert (row["n"], row["clusters"]) == (14, 7)
+    assert row["low"] == pytest.approx(expected.low, abs=0.005)
+    assert row["low"] < row["mean"] < row["high"]
+    assert f"| {wording.interval(row.to_dict())} |" in report.text
+    assert "chase_db1 (14 images, 7 patients)" in report.text
+
+
+def test_undefined_scores_are_counted_where_they_are_told(report: Report) -> None:
+    assert "3 of 14 images undefined" in report.text
+    assert "| hrf | dice | 3 | 238 |" in report.text
+
+
+def test_a_lost_file_costs_the_interval_and_is_named(report: Report) -> None:
+    rows = report.findings.scores[report.findings.scores["number"] == 18]
+    assert rows["low"].isna().all()
+    assert rows["mean"].notna().all()
+    assert "(no interval)" in report.text
+    assert re.search(r"\| 18 \| `.*images\.parquet` \| the file is missing \|", report.text)
+
+
+def test_validation_images_are_no_evidence(table: StudyTable) -> None:
+    val = table.images[table.images["dataset"] == "drive"].assign(role="val", dice=1.0)
+    with_val = replace(table, images=pd.concat([table.images, val]))
+    pd.testing.assert_frame_equal(summarize(with_val, 5, 0).scores, summarize(table, 5, 0).scores)
+
+
+def test_outcomes_are_told_in_words(report: Report) -> None:
+    for line in ("completed | 19", "stopped | 9", "diverged | 3", "out of memory | 2", "crashed | 2", "reused | 1"):
+        assert f"| {line} |" in report.text
+    assert "Of 36 trials, 19 completed; the others: 9 stopped" in report.text
+
+
+def test_cost_counts_what_ran(report: Report, table: StudyTable) -> None:
+    cost = report.findings.cost
+    assert cost.counted == 35
+    assert cost.train == table.trials["cost/train_seconds"].sum()
+    assert cost.wall == (table.trials["finished"].max() - table.trials["started"].min()).total_seconds()
+    assert cost.peak_mib[0] >= 641
+    assert "share of all parameters that is trained | 0." in report.text
+
+
+def test_the_report_says_where_to_look_and_how_to_go_on(report: Report, table: StudyTable) -> None:
+    assert f"mlflow ui --backend-store-uri {MLFLOW}" in report.text
+    assert f"optuna-dashboard {table.storage}" in report.text
+    assert "python -m harness.search loss_weights --sources drive,stare --targets chase_db1,hrf" in report.text
+
+
+def test_a_trace_is_called_a_trace(report: Report, table: StudyTable) -> None:
+    assert "A trace is not a probe" in report.text
+    probed = replace(table, question=table.question | {"sampler": {"kind": "random"}})
+    found = replace(summarize(probed, 5, 0), importance=report.findings.importance)
+    assert "A trace is not a probe" not in wording.markdown(found, wording.Places(MLFLOW, {}))
+
+
+def test_what_cannot_be_concluded_is_said(report: Report) -> None:
+    limits = report.text.partition("## What this report cannot tell")[2]
+    assert "19 are too few, it needs 50" in limits
+    assert "one seed" in limits
+    assert "cannot go below p = 0.5" in limits
+
+
+def test_prompts_from_ground_truth_are_marked(table: StudyTable) -> None:
+    prompted = replace(table, trials=table.trials.assign(prompt="points"))
+    text = wording.markdown(summarize(prompted, 5, 0), wording.Places(MLFLOW, {}))
+    assert text.count("Prompted from ground truth") == 2
+    assert "Prompted from ground truth" not in wording.markdown(summarize(table, 5, 0), wording.Places(MLFLOW, {}))
+
+
+def test_the_complete_settings_of_the_best_can_be_pasted(report: Report, table: StudyTable) -> None:
+    block = re.search(r"```json\n(.*?)```", report.text, flags=re.DOTALL)
+    assert block is not None
+    assert json.loads(block.group(1)) == json.loads(table.trials.set_index("number").loc[16, "config"])
+
+
+def test_markdown_tables_are_rectangular(report: Report) -> None:
+    for block in re.findall(r"(?:^\|.*\n)+", report.text, flags=re.MULTILINE):
+        assert len({line.count("|") for line in block.splitlines()}) == 1, block
+
+
+def test_a_study_without_a_completed_trial_is_reported_as_such(
+    fabricate: Callable[..., Any], add_trial: Callable[..., str], tmp_path: Path
+) -> None:
+    def fill(study: optuna.Study, runs: Path) -> None:
+        for outcome in ("stopped", "crashed", "diverged"):
+            add_trial(study, runs, np.random.default_rng(0), outcome)
+
+    record = fabricate(fill)
+    made = write(read(record.url, record.name, record.runs), tmp_path, MLFLOW)
+    assert "Of 3 trials none has completed yet" in made.text
+    assert not (tmp_path / "targets.png").exists()
+    assert (tmp_path / "history.png").is_file()
+    assert pd.read_csv(tmp_path / "best.csv").empty
+
+
+def test_a_study_without_any_trial_is_reported_as_such(fabricate: Callable[..., Any], tmp_path: Path) -> None:
+    record = fabricate(lambda study, runs: None)
+    made = write(read(record.url, record.name, record.runs), tmp_path, MLFLOW)
+    assert "No trial has been run yet." in made.text
+    assert not list(tmp_path.glob("*.png"))
+    assert "python -m harness.search loss_weights" in made.text
+
+
+@pytest.fixture(scope="module")
+def few(fabricate: Callable[..., Any], add_trial: Callable[..., str]) -> Any:
+    """A record of four completed trials."""
+
+    def fill(study: optuna.Study, runs: Path) -> None:
+        rng = np.random.default_rng(0)
+        for _ in range(4):
+            add_trial(study, runs, rng, "completed")
+
+    return fabricate(fill)
+
+
+def test_few_trials_are_told_what_is_missing(few: Any, tmp_path: Path) -> None:
+    made = write(read(few.url, few.name, few.runs), tmp_path, MLFLOW)
+    assert "With 4 completed trials nothing can be said about what mattered: that needs at least 10." in made.text
+    assert "not shown: needs 10 completed trials, there are 4" in made.text
+    assert pd.read_csv(tmp_path / "importance.csv")["importance"].isna().all()
+
+
+class TestCommand:
+    def test_it_prints_and_writes(self, few: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        code = main(["loss_weights", "--runs", str(few.runs), "--out", str(tmp_path), "--top", "2"])
+        printed = capsys.readouterr().out
+        best = read(few.url, few.name, few.runs).trials["value"].max()
+        assert code == 0
+        assert wording.score(best) in printed
+        assert "fANOVA" in printed
+        assert str(tmp_path / "report.md") in printed.replace("\n", "")
+        assert len(pd.read_csv(tmp_path / "best.csv")) == 2
+
+    def test_an_unknown_name_gets_the_nearest(self, full: Any, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["loss_wieghts", "--runs", str(full.runs)]) == 2
+        told = capsys.readouterr()
+        assert "Did you mean 'loss_weights'?" in told.err
+        assert told.out == ""
+
+    def test_an_unknown_study_is_refused(self, full: Any, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["loss_weights", "--study", "other", "--runs", str(full.runs)]) == 2
+        assert "No study 'other'" in capsys.readouterr().err
+
+    def test_a_search_that_was_never_run_is_told_how(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        declared = {"search_spaces": ["rank"], "ablations": ["components"]}
+        monkeypatch.setattr(wording, "declared", declared.__getitem__)
+        assert main(["rank", "--runs", str(tmp_path)]) == 2
+        assert "python -m harness.search rank" in capsys.readouterr().err
+        assert main(["components", "--runs", str(tmp_path)]) == 2
+        assert "python -m harness.ablate components" in capsys.readouterr().err
+        assert list(tmp_path.iterdir()) == []
+
+    @pytest.mark.parametrize("top", ["0", "-1"])
+    def test_top_must_be_positive(self, top: str, capsys: pytest.CaptureFixture[str]) -> None:
+        with pytest.raises(SystemExit):
+            main(["loss_weights", "--top", top])
+        assert "must be 1 or more" in capsys.readouterr().err
+
+
+def test_a_name_means_its_latest_study_or_the_study_itself(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'optuna.db'}"
+    for name in ("loss_weights-drive", "loss_weights-hrf", "rank"):
+        study = optuna.create_study(storage=url, study_name=name)
+        study.set_user_attr("question", {"search": name.partition("-")[0]})
+    assert resolve("loss_weights", url) == "loss_weights-hrf"
+    assert resolve("loss_weights-drive", url) == "loss_weights-drive"
+    with pytest.raises(UnknownStudy, match="Did you mean 'rank'"):
+        resolve("ranks", url)
+
+
+def test_a_report_opens_without_torch_ray_or_sam2(few: Any, tmp_path: Path) -> None:
+    program = (
+        "import sys, optuna.importance, harness.report; code = harness.report.main(sys.argv[1:]);"
+        "heavy = {'torch', 'ray', 'sam2', 'sam2lora', 'mlflow', 'matplotlib.pyplot'} & set(sys.modules);"
+        "sys.exit(f'loaded {heavy}' if heavy else code)"
+    )
+    arguments = ["loss_weights", "--runs", str(few.runs), "--out", str(tmp_path)]
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [sys.executable, "-c", program, *arguments],
+        env=os.environ | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Warning" not in done.stderr
