@@ -22,7 +22,7 @@ from sam2lora.datasets.geometry import Native, letterbox
 from sam2lora.datasets.pairs import Bits, Entry, Pixels, Problem, Source, report
 from sam2lora.errors import DataError, DiskError
 
-_FORMAT = 1  # raise it when the files of a cache change their meaning
+_FORMAT = 2  # raise it when the rules of reading, of the field of view or of the frame change what a cache holds
 _MIB = 2**20
 
 
@@ -68,12 +68,22 @@ def cached(dataset: Source, root: Path | None, size: int, cache_dir: Path) -> Ca
     if found.problems:
         raise report(dataset.title, found.problems)
     splits = assigned(dataset, found.entries)
-    cache_dir.mkdir(parents=True, exist_ok=True)
+    _make(cache_dir)
     digest = _digest(dataset, found.entries, cache_dir)
     home = cache_dir / f"{dataset.name}_{size}_{digest}"
     if not home.is_dir():
         _build(dataset, found.entries, size, home)
     return _open(dataset, found.entries, splits, size, digest, home)
+
+
+def _make(cache_dir: Path) -> None:
+    try:
+        cache_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DiskError(
+            f"{cache_dir}: the cache must be a folder that can be written, but {error.strerror}: "
+            f"set SAM2LORA_CACHE to another folder."
+        ) from error
 
 
 def assigned(dataset: Source, entries: Sequence[Entry]) -> tuple[str, ...]:
@@ -155,15 +165,21 @@ def _header(file: BinaryIO, shape: tuple[int, ...]) -> None:
 def _open(
     dataset: Source, entries: Sequence[Entry], splits: tuple[str, ...], size: int, digest: str, home: Path
 ) -> CachedSet:
-    ways = json.loads((home / "ways.json").read_text())
+    try:
+        ways = json.loads((home / "ways.json").read_text())
+        images, masks = (np.load(home / f"{what}.npy", mmap_mode="r") for what in ("images", "masks"))
+    except (OSError, ValueError) as error:
+        raise DiskError(
+            f"{home}: a cache must be as it was written, but {error}: remove this folder, it will be built again."
+        ) from error
     return CachedSet(
         dataset=dataset,
         size=size,
         ids=tuple(entry.id for entry in entries),
         patients=tuple(entry.patient for entry in entries),
         splits=splits,
-        images=np.load(home / "images.npy", mmap_mode="r"),
-        masks=np.load(home / "masks.npy", mmap_mode="r"),
+        images=images,
+        masks=masks,
         digest=digest,
         folder=home,
         _ways=tuple((tuple(box), tuple(content)) for box, content in ways),

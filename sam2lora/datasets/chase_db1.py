@@ -20,8 +20,8 @@ class ChaseDB1:
 
     Ids are ``01L`` to ``14R``; a patient is a child. No official split, and two are in use that run in opposite
     directions: ``split="first_20"`` develops on the first 20 images and tests on the last 8 (the usual one with deep
-    networks), ``split="last_8"`` develops on the last 8 and tests on the first 20 (Fraz et al.). Neither separates
-    the eyes of a child. The field of view is computed.
+    networks), ``split="last_8"`` develops on the last 8 (four children, hence folds 0 to 3 only) and tests on the
+    first 20 (Fraz et al.). Neither separates the eyes of a child. The field of view is computed.
     """
 
     kind: Literal["chase_db1"] = "chase_db1"

@@ -82,7 +82,7 @@ HOSPITALS: dict[Hospital, Look] = {
         blur=1.0, jpeg=55, tessellation=0.25, contrast=0.9, ill=0.5, haemorrhages=7, spread=0.12, shape="circle",
     ),
     "ginkgo": Look(
-        retina=(0.86, 0.52, 0.18), disc=(1.00, 0.90, 0.52), shape="cut", calibre=0.032, contrast=0.95, ill=0.5,
+        retina=(0.82, 0.60, 0.14), disc=(1.00, 0.92, 0.50), shape="cut", calibre=0.032, contrast=0.95, ill=0.5,
         exudates=6, haemorrhages=4, noise=0.018, vignette=0.25, jpeg=80,
     ),
     "hazel": Look(
@@ -90,7 +90,7 @@ HOSPITALS: dict[Hospital, Look] = {
         tessellation=0.3, blur=0.5, ill=0.4, drusen=12, shape="wide", glare=0.2,
     ),
     "ironwood": Look(
-        retina=(0.72, 0.22, 0.07), disc=(1.00, 0.74, 0.34), view="disc", zoom=1.1, calibre=0.037, reflex=0.55,
+        retina=(0.88, 0.30, 0.09), disc=(1.00, 0.74, 0.34), view="disc", zoom=1.1, calibre=0.037, reflex=0.55,
         tessellation=0.4, vignette=0.6, contrast=0.85, noise=0.016, ill=0.2, exudates=4,
     ),
     "juniper": Look(
@@ -98,7 +98,7 @@ HOSPITALS: dict[Hospital, Look] = {
         contrast=0.8, noise=0.024, blur=0.9, ill=0.5, haemorrhages=8, density=0.85, tortuosity=1.4,
     ),
     "katsura": Look(
-        retina=(0.46, 0.24, 0.13), disc=(0.85, 0.66, 0.40), zoom=0.85, calibre=0.025, density=1.25, blur=0.4,
+        retina=(0.46, 0.27, 0.22), disc=(0.85, 0.70, 0.52), zoom=0.85, calibre=0.025, density=1.25, blur=0.4,
         noise=0.01, vignette=0.5, ill=0.5, exudates=7, haemorrhages=5, drusen=6,
     ),
     "larch": Look(

@@ -24,8 +24,8 @@ class MissingFolderError(DataError):
 def folder(root: Path, names: Sequence[str], title: str, hint: str = "") -> Path:
     """The folder of a set: the one subfolder of ``root`` that bears one of ``names``, in either case.
 
-    Raises ``MissingFolderError`` when ``root`` holds none of ``names`` (``hint`` replaces the remedy "download it"), and
-    ``DataError`` when it is no folder or holds several of them: which of the copies is meant would be a guess.
+    Raises ``MissingFolderError`` when ``root`` holds none of ``names`` (``hint`` replaces the remedy "download it"),
+    and ``DataError`` when it is no folder or holds several of them: which of the copies is meant would be a guess.
     """
     if not root.is_dir():
         raise failure(root, "the data root must be a folder", "it is none", "pass the folder of the data sets")

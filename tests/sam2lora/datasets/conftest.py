@@ -1,0 +1,179 @@
+"""Tiny copies of the published sets, in their owners' layouts and codings, drawn for every test anew."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sam2lora.datasets import DATASETS, Dataset
+
+HEIGHT, WIDTH = 60, 72
+
+
+def truth(structure: str = "vessel", grader: int = 1) -> np.ndarray:
+    """The mask that every tiny image has: a line (the second grader sees less of it), or a disc."""
+    rows, columns = np.mgrid[:HEIGHT, :WIDTH]
+    if structure == "disc":
+        return (rows - 30) ** 2 + (columns - 40) ** 2 < 36
+    return (abs(rows - 30) < 2) & (abs(columns - 36) < (20 if grader == 1 else 10))
+
+
+def lit() -> np.ndarray:
+    """The field of view of every tiny image."""
+    rows, columns = np.mgrid[:HEIGHT, :WIDTH]
+    return (rows - 30) ** 2 + (columns - 36) ** 2 < 27**2
+
+
+def photograph() -> Image.Image:
+    """An orange circle with a dark line on black."""
+    pixels = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    pixels[lit()] = (180, 90, 40)
+    pixels[truth()] = (120, 30, 20)
+    return Image.fromarray(pixels)
+
+
+def save(image: Image.Image, path: Path, **options: object) -> Path:
+    """Write an image, making its folder; ``.ppm.gz`` is compressed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".gz":
+        raw = io.BytesIO()
+        image.save(raw, "ppm")
+        path.write_bytes(gzip.compress(raw.getvalue()))
+    else:
+        image.save(path, **options)
+    return path
+
+
+def grey(mask: np.ndarray, white: int = 255) -> Image.Image:
+    return Image.fromarray(mask.astype(np.uint8) * np.uint8(white))
+
+
+def palette(mask: np.ndarray, colours: list[int]) -> Image.Image:
+    image = Image.fromarray(mask.astype(np.uint8), "P")
+    image.putpalette(colours)
+    return image
+
+
+def _drive(root: Path) -> None:
+    for part, number in (("training", "21"), ("training", "22"), ("test", "01"), ("test", "02")):
+        base = root / "DRIVE" / part
+        save(photograph(), base / "images" / f"{number}_{part}.tif")
+        save(grey(truth()), base / "1st_manual" / f"{number}_manual1.gif")
+        save(grey(lit()), base / "mask" / f"{number}_{part}_mask.gif")
+    for number in ("01", "02"):
+        second = palette(truth(grader=2), [4, 2, 4, 252, 254, 252])
+        save(second, root / "DRIVE" / "test" / "2nd_manual" / f"{number}_manual2.gif")
+
+
+def _stare(root: Path) -> None:
+    for identity, ending in (("im0001", "ppm"), ("im0255", "ppm.gz")):
+        save(photograph(), root / "STARE" / "stare-images" / f"{identity}.{ending}")
+        for number, grader in ((1, "ah"), (2, "vk")):
+            mask = grey(truth(grader=number))
+            save(mask, root / "STARE" / f"labels-{grader}" / f"{identity}.{grader}.{ending}")
+
+
+def _chase(root: Path) -> None:
+    for identity in ("01L", "01R", "14L"):
+        save(photograph(), root / "CHASEDB1" / f"Image_{identity}.jpg", quality=95)
+        for number, grader in ((1, "1st"), (2, "2nd")):
+            one_bit = Image.fromarray(truth(grader=number))
+            save(one_bit, root / "CHASEDB1" / f"Image_{identity}_{grader}HO.png")
+
+
+def _hrf(root: Path) -> None:
+    for identity, ending in (("01_dr", "JPG"), ("01_g", "jpg"), ("06_h", "jpg")):
+        save(photograph(), root / "HRF" / "images" / f"{identity}.{ending}", format="jpeg", quality=95)
+        save(grey(truth()), root / "HRF" / "manual1" / f"{identity}.tif")
+        save(grey(lit()).convert("RGB"), root / "HRF" / "mask" / f"{identity}_mask.tif")
+
+
+def _fives(root: Path) -> None:
+    for part in ("train", "test"):
+        save(photograph(), root / "FIVES" / part / "Original" / "1_A.png")
+        save(grey(truth()).convert("RGB"), root / "FIVES" / part / "Ground truth" / "1_A.png")
+
+
+def _drishti(root: Path) -> None:
+    base = root / "DRISHTI-GS1" / "Drishti-GS1_files"
+    for part, maps, number in (("Training", "GT", "002"), ("Test", "Test_GT", "001")):
+        save(photograph(), base / part / "Images" / f"drishtiGS_{number}.png")
+        soft = np.zeros((HEIGHT, WIDTH), np.uint8)
+        disc = truth("disc")
+        soft[disc] = 128
+        soft[disc & (np.mgrid[:HEIGHT, :WIDTH][1] < 40)] = 255
+        soft[np.roll(disc, 3, axis=1) & ~disc] = 64
+        name = f"drishtiGS_{number}"
+        save(Image.fromarray(soft), base / part / maps / name / "SoftMap" / f"{name}_ODsegSoftmap.png")
+
+
+def _idrid(root: Path) -> None:
+    base = root / "IDRiD" / "A. Segmentation"
+    for part, number in (("a. Training Set", "01"), ("b. Testing Set", "55")):
+        save(photograph(), base / "1. Original Images" / part / f"IDRiD_{number}.jpg", quality=95)
+        place = base / "2. All Segmentation Groundtruths" / part / "5. Optic Disc"
+        save(palette(truth("disc"), [0, 0, 0, 255, 0, 0]), place / f"IDRiD_{number}_OD.tif")
+
+
+WRITERS: dict[str, Callable[[Path], None]] = {
+    "drive": _drive,
+    "stare": _stare,
+    "chase_db1": _chase,
+    "hrf": _hrf,
+    "fives": _fives,
+    "drishti_gs1": _drishti,
+    "idrid": _idrid,
+}
+
+
+@pytest.fixture
+def drawing() -> object:
+    """The helpers of this file, for tests that draw files of their own."""
+
+    class Drawing:
+        height, width = HEIGHT, WIDTH
+        truth = staticmethod(truth)
+        lit = staticmethod(lit)
+        photograph = staticmethod(photograph)
+        save = staticmethod(save)
+        grey = staticmethod(grey)
+        palette = staticmethod(palette)
+
+    return Drawing
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Callable[..., Path]:
+    """``tree("drive", ...)`` writes the tiny sets of these names and returns their root."""
+
+    def write(*names: str) -> Path:
+        root = tmp_path / "root"
+        root.mkdir(exist_ok=True)
+        for name in names:
+            WRITERS[name](root)
+        return root
+
+    return write
+
+
+@pytest.fixture(params=DATASETS, ids=lambda dataset: dataset.name)
+def dataset(request: pytest.FixtureRequest) -> Dataset:
+    """Every published set with its default options."""
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def fundus() -> Path:
+    """The folder of the real images. Skips where there is none."""
+    beside = Path(__file__).parents[4] / "shared" / "fundus"
+    root = Path(os.environ.get("SAM2LORA_FUNDUS", beside))
+    if not root.is_dir():
+        pytest.skip("no real images: $SAM2LORA_FUNDUS names no folder")
+    return root

@@ -1,0 +1,232 @@
+"""Every published set is found and read in its owners' layout, and says what is wrong with a broken copy."""
+
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from sam2lora.datasets import HRF, ChaseDB1, DrishtiGS1, Drive, Fives, Idrid, Stare
+from sam2lora.datasets.layout import MissingFolderError, by_stem, folder
+from sam2lora.errors import DataError
+
+IDS = {
+    "drive": ("01", "02", "21", "22"),
+    "stare": ("im0001", "im0255"),
+    "chase_db1": ("01L", "01R", "14L"),
+    "hrf": ("01_dr", "01_g", "06_h"),
+    "fives": ("test/1_A", "train/1_A"),
+    "drishti_gs1": ("001", "002"),
+    "idrid": ("IDRiD_01", "IDRiD_55"),
+}
+
+
+def only(problems):
+    assert len(problems) == 1
+    return str(problems[0])
+
+
+def test_entries_are_sorted_and_complete(dataset, tree):
+    found = dataset.find(tree(dataset.name))
+    assert found.problems == ()
+    assert tuple(entry.id for entry in found.entries) == IDS[dataset.name]
+    assert all(file.is_file() for entry in found.entries for file in entry.files)
+    assert set(IDS[dataset.name]) <= set(dataset.assignment())
+
+
+def test_a_pair_is_what_was_drawn(dataset, tree, drawing):
+    for entry in dataset.find(tree(dataset.name)).entries:
+        pair = dataset.read(entry)
+        assert pair.image.shape == (drawing.height, drawing.width, 3)
+        assert pair.image.dtype == np.uint8
+        assert pair.mask.dtype == pair.fov.dtype == np.bool_
+        np.testing.assert_array_equal(pair.mask, drawing.truth(dataset.target))
+        overlap = (pair.fov & drawing.lit()).sum() / (pair.fov | drawing.lit()).sum()
+        assert overlap == 1.0 if entry.fov is not None else overlap > 0.9
+
+
+def test_a_missing_folder_names_what_was_looked_for_and_what_is_there(dataset, tree, tmp_path):
+    root = tree()
+    (root / "SOMETHING").mkdir()
+    with pytest.raises(MissingFolderError, match=r"must lie in a folder .*there is SOMETHING: download") as error:
+        dataset.find(root)
+    assert dataset.title in str(error.value)
+    with pytest.raises(DataError, match="must be a folder, but it is none"):
+        dataset.find(tmp_path / "nowhere")
+
+
+def test_an_empty_folder_is_a_problem(dataset, tree):
+    name = {"chase_db1": "CHASEDB1", "drishti_gs1": "DRISHTI-GS1", "idrid": "IDRiD"}
+    root = tree()
+    (root / name.get(dataset.name, dataset.name.upper())).mkdir()
+    assert "must hold its images, but none was found" in only(dataset.find(root).problems)
+
+
+def test_an_image_without_a_mask_and_a_mask_without_an_image(dataset, tree):
+    root = tree(dataset.name)
+    first, second, *_ = dataset.find(root).entries
+    first.masks[0].unlink()
+    second.image.unlink()
+    texts = [str(problem) for problem in dataset.find(root).problems]
+    assert len(texts) == 2
+    mask, image = sorted(texts, key=lambda text: "every mask needs its image" in text)
+    assert mask.startswith(f"{first.image}: every image needs its mask, but ")
+    assert f"holds none for {first.id.rpartition('/')[2]}" in mask.replace("test/", "").replace("train/", "")
+    assert image.startswith(f"{second.masks[0]}: every mask needs its image, but there is no image {second.id}: add it")
+
+
+@pytest.mark.parametrize("name", ["CHASE_DB1", "chasedb1"])
+def test_folders_are_found_by_other_names(name, tree):
+    root = tree("chase_db1")
+    (root / "CHASEDB1").rename(root / name)
+    assert len(ChaseDB1().find(root).entries) == 3
+
+
+def test_archives_may_lie_unpacked_in_the_root(tree):
+    root = tree("idrid", "drishti_gs1")
+    (root / "IDRiD" / "A. Segmentation").rename(root / "A. Segmentation")
+    shutil.rmtree(root / "IDRiD")
+    (root / "DRISHTI-GS1" / "Drishti-GS1_files").rename(root / "Drishti-GS1_files")
+    shutil.rmtree(root / "DRISHTI-GS1")
+    assert len(Idrid().find(root).entries) == len(DrishtiGS1().find(root).entries) == 2
+
+
+def test_two_folders_of_one_set_are_not_guessed_between(tree):
+    root = tree("chase_db1")
+    shutil.copytree(root / "CHASEDB1", root / "CHASE_DB1")
+    with pytest.raises(DataError, match="must lie in one folder, but there are CHASEDB1 and CHASE_DB1: keep one"):
+        ChaseDB1().find(root)
+
+
+def test_two_files_of_one_image_are_not_guessed_between(tree, drawing):
+    root = tree("stare")
+    drawing.save(drawing.photograph(), root / "STARE" / "stare-images" / "im0001.ppm.gz")
+    with pytest.raises(DataError, match=r"an image must be one file, but there is im0001.ppm as well"):
+        Stare().find(root)
+
+
+def test_other_files_are_passed_over(tree):
+    root = tree("hrf")
+    for name in ("Thumbs.db", ".hidden.jpg", "readme.txt"):
+        (root / "HRF" / "images" / name).write_text("")
+    assert len(HRF().find(root).entries) == 3
+    assert by_stem(root / "nowhere") == {}
+
+
+def test_the_listing_of_an_empty_root(tmp_path):
+    with pytest.raises(MissingFolderError, match="in a folder A or B, but there is nothing: ask for C") as error:
+        folder(tmp_path, ("A", "B"), "X", "ask for C")
+    assert error.value.names == ("A", "B")
+
+
+@pytest.mark.parametrize(
+    ("annotator", "grader"), [("first", 1), ("second", 2), ("union", 1), ("intersection", 2)]
+)
+def test_graders_of_stare_and_chase(annotator, grader, tree, drawing):
+    """The second grader draws a part of what the first does, so union and intersection are one of the two."""
+    root = tree("stare", "chase_db1")
+    for dataset in (Stare(annotator=annotator), ChaseDB1(annotator=annotator)):
+        for entry in dataset.find(root).entries:
+            assert len(entry.masks) == (1 if annotator in ("first", "second") else 2)
+            np.testing.assert_array_equal(dataset.read(entry).mask, drawing.truth(grader=grader))
+
+
+@pytest.mark.parametrize(("annotator", "grader"), [("second", 2), ("union", 1), ("intersection", 2)])
+def test_drive_has_a_second_grader_for_the_test_alone(annotator, grader, tree, drawing):
+    root = tree("drive")
+    dataset = Drive(annotator=annotator)
+    found = dataset.find(root)
+    text = only(found.problems)
+    assert str(root / "DRIVE" / "training") in text
+    assert f"the training images have one grader, but the annotator '{annotator}' was asked for" in text
+    assert 'ask for the annotator "first"' in text
+    assert tuple(entry.id for entry in found.entries) == ("01", "02")
+    for entry in found.entries:
+        np.testing.assert_array_equal(dataset.read(entry).mask, drawing.truth(grader=grader))
+
+
+def test_the_archive_of_the_challenge_has_no_test_masks(tree):
+    root = tree("drive")
+    shutil.rmtree(root / "DRIVE" / "test" / "1st_manual")
+    found = Drive().find(root)
+    assert "the archive of the challenge holds no test masks" in only(found.problems)
+    assert "remove the folder test" in only(found.problems)
+    shutil.rmtree(root / "DRIVE" / "test")
+    assert Drive().find(root).problems == ()
+
+
+def test_a_missing_field_of_view(tree):
+    root = tree("hrf")
+    (root / "HRF" / "mask" / "01_g_mask.tif").unlink()
+    assert "every image needs its field of view" in only(HRF().find(root).problems)
+
+
+def test_votes_of_the_soft_map(tree, drawing):
+    root = tree("drishti_gs1")
+    masks = {}
+    for annotator in ("union", "majority", "intersection"):
+        dataset = DrishtiGS1(annotator=annotator)
+        masks[annotator] = dataset.read(dataset.find(root).entries[0]).mask
+    disc = drawing.truth("disc")
+    np.testing.assert_array_equal(masks["majority"], disc)
+    np.testing.assert_array_equal(masks["union"], disc | np.roll(disc, 3, axis=1))
+    assert 0 < masks["intersection"].sum() < disc.sum()
+    assert not (masks["intersection"] & ~disc).any()
+
+
+@pytest.mark.parametrize(("rows", "columns", "works"), [(8, 3, True), (0, 0, True), (9, 0, False), (-1, 0, False)])
+def test_soft_maps_may_lack_a_few_pixels(rows, columns, works, tree, drawing):
+    root = tree("drishti_gs1")
+    dataset = DrishtiGS1()
+    entry = dataset.find(root).entries[0]
+    soft = np.zeros((drawing.height - rows, drawing.width - columns), bool)
+    soft[25:35, 30:40] = True
+    drawing.save(drawing.grey(soft), entry.masks[0])
+    if works:
+        mask = dataset.read(entry).mask
+        assert mask.shape == (drawing.height, drawing.width)
+        assert mask[25:35, 30:40].all()
+        assert mask.sum() == 100
+    else:
+        with pytest.raises(DataError, match="a soft map must have the size of its image, 72x60, or up to 8 "):
+            dataset.read(entry)
+
+
+def test_soft_maps_must_be_grey(tree, drawing):
+    dataset = DrishtiGS1()
+    entry = dataset.find(tree("drishti_gs1")).entries[0]
+    drawing.save(drawing.photograph(), entry.masks[0])
+    with pytest.raises(DataError, match="a soft map must be 8-bit grey, but its mode is RGB"):
+        dataset.read(entry)
+
+
+def test_the_copy_of_drishti_is_asked_for_and_never_mixed_in(tree):
+    root = tree("drishti_gs1")
+    owners, copy = DrishtiGS1(), DrishtiGS1(copy="1024")
+    assert owners.name != copy.name
+    assert owners.overlaps == copy.overlaps
+    with pytest.raises(MissingFolderError, match=r'ask for DrishtiGS1\(copy="owners"\), whose folder is there'):
+        copy.find(root)
+    (root / "DRISHTI-GS1").rename(root / "DRISHTI-GS1_1024")
+    assert len(copy.find(root).entries) == 2
+    with pytest.raises(MissingFolderError, match=r'ask for DrishtiGS1\(copy="1024"\)'):
+        owners.find(root)
+
+
+def test_parts_of_fives_are_told_apart(tree):
+    entries = Fives().find(tree("fives")).entries
+    assert [entry.image.parts[-3] for entry in entries] == ["test", "train"]
+    assert len({entry.patient for entry in entries}) == 2
+
+
+def test_the_two_eyes_of_a_child_are_one_patient(tree):
+    entries = ChaseDB1().find(tree("chase_db1")).entries
+    assert [entry.patient for entry in entries] == ["01", "01", "14"]
+
+
+@pytest.mark.parametrize("kind", [Drive, Stare, ChaseDB1])
+def test_an_unknown_annotator_is_refused(kind):
+    with pytest.raises(ValidationError):
+        kind(annotator="third")

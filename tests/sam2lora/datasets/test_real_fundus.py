@@ -1,0 +1,84 @@
+"""The real images, where they are: counts, sizes, codings and the computed field of view."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from sam2lora.datasets import HRF, ChaseDB1, DrishtiGS1, Drive, Fives, Idrid, Stare, cached, to_native
+from sam2lora.datasets.field_of_view import field_of_view
+from sam2lora.datasets.layout import MissingFolderError
+from sam2lora.datasets.reading import read_image, read_mask
+
+pytestmark = pytest.mark.realdata
+
+#: dataset, complete number of images, share of the field of view that the structure covers
+SETS = [
+    (Drive(), 40, (0.08, 0.18)),
+    (Stare(), 20, (0.05, 0.15)),
+    (ChaseDB1(), 28, (0.06, 0.13)),
+    (HRF(), 45, (0.05, 0.13)),
+    (Fives(), 800, (0.03, 0.18)),
+    (DrishtiGS1(), 101, (0.01, 0.09)),
+    (DrishtiGS1(copy="1024"), 101, (0.01, 0.09)),
+    (Idrid(), 81, (0.01, 0.05)),
+]
+SHIPPED = {"drive": 40, "stare": 20, "chase_db1": 28, "drishti_gs1_1024": 101}
+
+
+def found(dataset, root):
+    try:
+        return dataset.find(root)
+    except MissingFolderError:
+        pytest.skip(f"{dataset.title} is not among the real images")
+
+
+@pytest.mark.parametrize(("dataset", "total", "covers"), SETS, ids=[case[0].name for case in SETS])
+def test_a_real_set(dataset, total, covers, fundus):
+    listing = found(dataset, fundus)
+    assert listing.problems == ()
+    assert len(dataset.assignment()) == total
+    assert len(listing.entries) >= SHIPPED.get(dataset.name, 1)
+    assert {entry.id for entry in listing.entries} <= set(dataset.assignment())
+    for entry in listing.entries[:: max(1, len(listing.entries) // 5)]:
+        pair = dataset.read(entry)
+        assert pair.image.shape[:2] == pair.mask.shape == pair.fov.shape
+        assert covers[0] < pair.mask.sum() / pair.fov.sum() < covers[1]
+        assert (pair.mask & ~pair.fov).sum() < 0.01 * pair.mask.sum()
+
+
+@pytest.mark.parametrize("dataset", [Drive(), HRF()], ids=["drive", "hrf"])
+def test_the_computed_field_of_view_is_the_owners(dataset, fundus):
+    shares = []
+    for entry in found(dataset, fundus).entries:
+        image = read_image(entry.image)
+        theirs, ours = read_mask(entry.fov, image.shape[:2]), field_of_view(image)
+        shares.append((theirs & ours).sum() / (theirs | ours).sum())
+    assert min(shares) >= 0.97
+    assert np.mean(shares) >= 0.99
+
+
+def test_the_second_grader_agrees_with_the_first_as_published(fundus):
+    """DRIVE's second grader reaches Dice .79 against the first on the test images (Staal et al., 2004: .7881)."""
+    second = Drive(annotator="second")
+    pairs = zip(
+        [entry for entry in found(Drive(), fundus).entries if Drive().assignment()[entry.id] == "test"],
+        found(second, fundus).entries,
+        strict=True,
+    )
+    scores = []
+    for entry, other in pairs:
+        one, two = Drive().read(entry), second.read(other)
+        left, right = one.mask & one.fov, two.mask & two.fov
+        scores.append(2 * (left & right).sum() / (left.sum() + right.sum()))
+    assert np.mean(scores) == pytest.approx(0.788, abs=0.01)
+
+
+def test_masks_survive_the_frame(fundus, tmp_path):
+    found(Drive(), fundus)
+    one = cached(Drive(), fundus, 512, tmp_path)
+    assert (one.splits.count("test"), len(one)) == (20, 40)
+    for index in range(0, 40, 8):
+        native = one.native(index)
+        back = to_native(one.masks[index].astype(np.float32) * 2 - 1, native) > 0
+        assert 2 * (back & native.mask).sum() / (back.sum() + native.mask.sum()) > 0.95

@@ -1,0 +1,132 @@
+"""Splits: complete, by patient, balanced, and the same file each time they are written."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+import sam2lora.datasets.splits as splits_package
+from sam2lora.datasets import DATASETS, ChaseDB1, DrishtiGS1, Hospital, Stare, Synthetic, split_of
+from sam2lora.datasets.splits import FOLDS, committed, read_split
+from sam2lora.datasets.splits.__main__ import main, rows
+from sam2lora.errors import DataError
+
+HERE = Path(splits_package.__file__).parent
+NAMES = sorted(rows())
+TOTAL = {  # images and test images of the owners' complete sets
+    "chase_db1_first_20": (28, 8),
+    "chase_db1_last_8": (28, 20),
+    "drishti_gs1": (101, 51),
+    "drive": (40, 20),
+    "fives": (800, 200),
+    "hrf": (45, 30),
+    "idrid": (81, 27),
+    "stare": (20, 10),
+}
+
+
+def test_writing_anew_gives_the_committed_files(tmp_path):
+    main(["--out", str(tmp_path)])
+    assert sorted(path.stem for path in HERE.glob("*.csv")) == NAMES
+    for name in NAMES:
+        assert (tmp_path / f"{name}.csv").read_bytes() == (HERE / f"{name}.csv").read_bytes()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_committed_split_is_complete_and_balanced(name):
+    table = read_split(HERE / f"{name}.csv")
+    total, test = TOTAL[name]
+    assert len(table) == total
+    counts = Counter(split for _, split in table.values())
+    assert counts.pop("test") == test
+    homes = set(table.values())
+    assert len(homes) == len({patient for patient, _ in homes})
+    patients = Counter(split for _, split in homes if split != "test")
+    assert max(patients.values()) - min(patients.values()) <= 1
+    assert set(counts) == set(patients) == set(FOLDS[: sum(patients.values())])  # four children fill four folds
+
+
+def test_classes_are_balanced_within_folds():
+    for name, key, each in (("fives", lambda image: image[-1], 30), ("hrf", lambda image: image[3:], 1)):
+        counts = Counter((key(image), split) for image, split in committed(name).items() if split != "test")
+        assert set(counts.values()) == {each}
+
+
+def test_conventions():
+    stare = list(committed("stare").items())
+    assert all(split in FOLDS for _, split in stare[:10])
+    assert next(image for image, split in stare if split == "test") == "im0162"
+    assert {image for image, split in split_of(ChaseDB1()).items() if split == "test"} == {
+        f"{child}{eye}" for child in (11, 12, 13, 14) for eye in "LR"
+    }
+    assert {image[:2] for image, split in split_of(ChaseDB1(split="last_8")).items() if split != "test"} == {
+        "11", "12", "13", "14"
+    }
+    assert split_of(DrishtiGS1()) == split_of(DrishtiGS1(copy="1024"))
+    hrf = committed("hrf")
+    assert [image for image in hrf if hrf[image] != "test"] == [
+        f"{n:02d}_{c}" for n in range(1, 6) for c in ("dr", "g", "h")
+    ]
+    assert committed("idrid")["IDRiD_54"] in FOLDS
+    assert committed("idrid")["IDRiD_55"] == committed("drive")["20"] == committed("fives")["test/1_A"] == "test"
+    assert committed("fives")["train/600_N"] in FOLDS
+
+
+def test_an_answer_can_be_changed_without_changing_the_next():
+    table = split_of(Stare())
+    table.clear()
+    assert len(split_of(Stare())) == 20
+
+
+@pytest.mark.parametrize("dataset", DATASETS, ids=lambda dataset: dataset.name)
+def test_every_set_has_a_split(dataset):
+    assert set(split_of(dataset).values()) == {*FOLDS, "test"}
+
+
+@pytest.mark.parametrize("images", [4, 8, 24, 100])
+def test_the_split_of_a_hospital(images):
+    dataset = Synthetic(hospital="fir", images=images)
+    table = split_of(dataset)
+    assert list(table) == [entry.id for entry in dataset.find(Path()).entries]
+    patients = {entry.id: entry.patient for entry in dataset.find(Path()).entries}
+    homes = {(patients[image], split) for image, split in table.items()}
+    assert len(homes) == images // 2
+    folds = Counter(split for _, split in homes)
+    assert folds.pop("test", 0) == images // 2 // 4
+    assert max(folds.values()) - min(folds.get(fold, 0) for fold in FOLDS) <= 1
+
+
+def test_more_images_keep_the_split_of_the_first():
+    few, many = (split_of(Synthetic(hospital="elm", images=images)) for images in (8, 80))
+    assert all(many[image] == split for image, split in few.items())
+    assert len({tuple(split_of(Synthetic(hospital=name)).items()) for name in get_args(Hospital)}) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("image,patient\na,a\n", "the columns must be image,patient,split, but they are image,patient: correct"),
+        ("", "the columns must be image,patient,split, but they are : correct"),
+        ("image,patient,split\na,a,5\n", "line 2: a split must be one of 0, 1, 2, 3, 4, test, but it is '5'"),
+        ("image,patient,split\na,a\n", "line 2: a split must be one of .* but it is None"),
+        ("image,patient,split\na,a,1\na,a,1\n", "line 3: an image must be named once, but a is named again"),
+        (
+            "image,patient,split\na,p,1\nb,p,test\nc,q,x\n",
+            "line 3: a patient must lie in one split, but p is in 1 and test; line 4: a split .*: correct these lines",
+        ),
+    ],
+)
+def test_a_broken_split_is_refused(text, message, tmp_path):
+    path = tmp_path / "mine.csv"
+    path.write_text(text)
+    with pytest.raises(DataError, match=message) as error:
+        read_split(path)
+    assert str(path) in str(error.value)
+
+
+def test_a_missing_split_is_refused(tmp_path):
+    with pytest.raises(DataError, match="a data set needs a split, but there is no such file: write it"):
+        read_split(tmp_path / "none.csv")
