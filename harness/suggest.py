@@ -10,6 +10,7 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 import optuna
@@ -94,7 +95,7 @@ class Suggest(Searcher):
         return [trial for trial in left if "replicate" in trial.user_attrs]
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        """The next order for a worker, ``FINISHED`` when there is none left, None when it must wait for a twin."""
+        """The next order for a worker, None while it depends on a running trial, ``FINISHED`` when all have ended."""
         if self.left:
             return self._hand_out(trial_id, recorded.reopen(self.record, frozen := self.left.pop(0)), frozen.user_attrs)
         self._settle_waiting()
@@ -109,7 +110,8 @@ class Suggest(Searcher):
                 self.waiting.append((trial, key))
             else:
                 return self._hand_out(trial_id, trial, trial.user_attrs)
-        return None if self.waiting else Searcher.FINISHED
+        # A running trial may still crash and have to be replaced, so the last word waits for the last ending.
+        return None if self.open or self.waiting else Searcher.FINISHED
 
     def _draw(self, trial: optuna.Trial) -> TrialConfig:
         try:
@@ -217,9 +219,13 @@ class Tell(Callback):
         """Record a crash that outlived its retries; after several in a row, give up with the last reason."""
         if trial.trial_id not in self.suggest.open:
             return
-        error = trial.get_error()
-        why = last_line(str(error)) if error is not None else "the worker process died"
-        self.suggest.close(trial.trial_id, Crashed(len(self.suggest.open[trial.trial_id].curve), why))
+        epoch = len(self.suggest.open[trial.trial_id].curve)
+        text = Path(trial.error_file).read_text() if trial.error_file else ""
+        why = reason(text)
+        if "ray.exceptions.OutOfMemoryError" in text:  # Ray kills a worker before the machine runs out
+            self.suggest.close(trial.trial_id, OutOfMemory(epoch + 1, why))
+            return
+        self.suggest.close(trial.trial_id, Crashed(epoch, why))
         self.crashes += 1
         if self.crashes >= CRASHES_IN_A_ROW:
             self.on_hopeless(
@@ -230,10 +236,13 @@ class Tell(Callback):
             )
 
 
-def last_line(text: str) -> str:
-    """The last line of a traceback that says something: its exception."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines else "no reason was given"
+def reason(text: str) -> str:
+    """Why a trial crashed, in one line of what Ray wrote about its failures: the last one's exception."""
+    last = text.rpartition("Failure # ")[2]
+    lines = [line.strip() for line in last.splitlines()[1:] if line.strip()]
+    if not lines:
+        return "the worker process died and left no reason"
+    return lines[-1] if any(line.startswith("Traceback") or "ray::" in line for line in lines) else lines[0]
 
 
 @dataclass(eq=False)

@@ -1,0 +1,191 @@
+"""The bridge between Optuna and Ray Tune, on a real Ray, with trials whose endings are scripted."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+import ray
+from optuna.trial import FrozenTrial, TrialState
+from ray import tune
+
+from harness import execute
+from harness import record as recorded
+from harness.errors import Hopeless
+from harness.execute import Slots
+from harness.record import Record
+from harness.schedulers import ASHA
+from harness.suggest import Suggest, rebuild, result_of
+from harness.worker import RESULT, Order
+from sam2lora.choice import from_json
+from sam2lora.config import Replicate, TrialConfig
+from sam2lora.runtime import Runtime
+
+FATES = ("good", "bad", "diverges", "no room", "bug", "killed once")
+EPOCHS = 4
+
+
+class Scripted(tune.Trainable):
+    """A trial that ends as its ``clip_norm`` says. ``clip_norm - 1`` is the index of its fate."""
+
+    def setup(self, config: dict[str, Any]) -> None:
+        self.reset_config(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self.order: Order = new_config["order"]
+        clip = from_json(TrialConfig, self.order.config).clip_norm
+        assert clip is not None
+        self.fate = FATES[int(clip) - 1]
+        self.epoch = 0
+        return True
+
+    def step(self) -> dict[str, Any]:
+        self.epoch += 1
+        folder = Path(self.order.folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        if self.fate == "bug" and self.epoch == 2:
+            with (folder / "tries").open("a") as tries:
+                tries.write(".")
+            raise RuntimeError("a bug in the second epoch")
+        if self.fate == "killed once" and self.epoch == 2 and not (folder / "killed").exists():
+            (folder / "killed").touch()
+            os.kill(os.getpid(), 9)
+        if self.fate == "diverges" and self.epoch == 3:
+            return result_of(self._ending("diverged"))
+        if self.fate == "no room":
+            return result_of(self._ending("out_of_memory"))
+        score = (0.1 if self.fate == "bad" else 0.6) + self.epoch / 100
+        item = {
+            "epoch": self.epoch,
+            "score": score,
+            "entry": {"epoch": self.epoch, "score": score},
+            "cost": {"train_seconds": float(self.epoch)},
+            "ending": None,
+            "why": "",
+        }
+        if self.epoch == EPOCHS:
+            scores = {"scores": {"cedar/dice": 0.5}, "n_images": {"cedar": 4}, "roles": {"cedar": "target"}}
+            (folder / RESULT).write_text(json.dumps({**scores, "validation": {"alder/dice": score}}))
+            item["ending"] = "completed"
+        return result_of(item)
+
+    def _ending(self, ending: str) -> dict[str, Any]:
+        return {"epoch": self.epoch, "entry": None, "cost": {}, "ending": ending, "why": f"{ending} on purpose"}
+
+
+class Heard:
+    """A listener that remembers."""
+
+    def __init__(self) -> None:
+        self.events: list[tuple[str, int]] = []
+
+    def began(self, trial: FrozenTrial) -> None:
+        self.events.append(("began", trial.number))
+
+    def advanced(self, trial: FrozenTrial, entry: Mapping[str, float]) -> None:
+        self.events.append(("advanced", trial.number))
+
+    def ended(self, trial: FrozenTrial) -> None:
+        assert trial.state.is_finished()
+        self.events.append(("ended", trial.number))
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Slots]:
+    room = Slots(concurrent=2, cpus=1.0, gpus=0.0)
+    with execute.cluster(room):
+        yield room
+    assert not ray.is_initialized()
+
+
+def suggest(record: Record, tiny: TrialConfig, trials: int, heard: Heard | None = None) -> Suggest:
+    def space(trial: optuna.Trial) -> TrialConfig:
+        fate = trial.suggest_categorical("fate", FATES)
+        size = trial.suggest_int("batch", 1, 64)
+        return replace(tiny, clip_norm=float(FATES.index(fate) + 1), batch_size=size)
+
+    return Suggest(record, space, Replicate(), {"data": "x"}, Runtime(), trials, [heard] if heard else [])
+
+
+def run(record: Record, ask: Suggest, room: Slots, retries: int = 1) -> None:
+    scheduler = ASHA(grace=1, reduction=2).build(EPOCHS)
+    rebuild(scheduler, record.trials())
+    execute.run(ask, scheduler, room, retries, trainable=Scripted)
+
+
+def enqueue(record: Record, *fates: str) -> None:
+    for batch, fate in enumerate(fates, start=1):
+        record.study.enqueue_trial({"fate": fate, "batch": batch})
+
+
+def test_every_ending_reaches_the_record_as_what_it_was(record: Record, tiny: TrialConfig, cluster: Slots) -> None:
+    enqueue(record, "good", "good", "good", "bad", "diverges", "no room", "bug", "killed once")
+    heard = Heard()
+    run(record, suggest(record, tiny, 7, heard), cluster)
+    ends = {t.number: (t.user_attrs["outcome"]["kind"], t.state, t.value) for t in record.trials()}
+    assert [ends[n] for n in range(3)] == [("completed", TrialState.COMPLETE, pytest.approx(0.64))] * 3
+    assert ends[3] == ("stopped", TrialState.PRUNED, pytest.approx(0.11))
+    assert ends[4] == ("diverged", TrialState.COMPLETE, 0.0)
+    assert ends[5] == ("out_of_memory", TrialState.PRUNED, None)
+    assert ends[6] == ("crashed", TrialState.FAIL, None)
+    assert ends[7] == ("completed", TrialState.COMPLETE, pytest.approx(0.64)), "a killed worker is started again"
+    assert len(ends) == 8, "a crashed trial is replaced: it does not count"
+    assert record.trial(5).constraints == {"memory": 1.0}
+    assert "a bug in the second epoch" in record.trial(6).user_attrs["outcome"]["why"]
+    assert (record.files(record.trial(6).user_attrs["key"]) / "tries").read_text() == "..", "one retry, then FAIL"
+    for trial in record.trials():
+        steps = sorted(trial.intermediate_values)
+        assert steps == list(range(1, len(steps) + 1))
+        assert [event for event, number in heard.events if number == trial.number].count("ended") == 1
+    assert not [t for t in record.trials() if t.state == TrialState.RUNNING]
+
+
+def test_equal_settings_are_trained_once(record: Record, tiny: TrialConfig, cluster: Slots) -> None:
+    for _ in range(4):
+        record.study.enqueue_trial({"fate": "good", "batch": 1})
+    heard = Heard()
+    run(record, suggest(record, tiny, 4, heard), cluster)
+    trials = record.trials()
+    assert [trial.value for trial in trials] == [trials[0].value] * 4
+    assert [trial.user_attrs.get("reused_from") for trial in trials] == [None, 0, 0, 0]
+    assert [event for event, _ in heard.events].count("began") == 1
+
+
+def test_trials_that_an_earlier_run_left_open_come_first_and_others_are_not_run_again(
+    record: Record, tiny: TrialConfig, cluster: Slots
+) -> None:
+    enqueue(record, "good", "good", "good")
+    killed = suggest(record, tiny, 3)
+    orders = [killed.suggest("a"), killed.suggest("b")]  # the driver dies here
+    orphan = record.study.ask()  # and here, between asking and writing down the settings
+    run(record, suggest(record, tiny, 3), cluster)
+    trials = record.trials()
+    assert [trial.state for trial in trials if trial.number != orphan.number] == [TrialState.COMPLETE] * 3
+    assert trials[orphan.number].state == TrialState.FAIL
+    assert [trials[n].user_attrs["key"] for n in (0, 1)] == [order["key"] for order in orders]  # type: ignore[index]
+    assert suggest(record, tiny, 3).wanted == 0
+
+
+def test_trials_that_only_crash_end_the_run_with_the_reason(record: Record, tiny: TrialConfig, cluster: Slots) -> None:
+    enqueue(record, *["bug"] * 8)
+    with pytest.raises(Hopeless, match=r"3 crashed.*a bug in the second epoch"):
+        run(record, suggest(record, tiny, 8), cluster, retries=0)
+    assert sum(trial.state == TrialState.FAIL for trial in record.trials()) <= 4
+    assert all(trial.state != TrialState.COMPLETE for trial in record.trials())
+
+
+def test_a_space_that_raises_leaves_no_trial_open(record: Record) -> None:
+    def broken(trial: optuna.Trial) -> TrialConfig:
+        raise KeyError("rank")
+
+    ask = Suggest(record, broken, Replicate(), {}, Runtime(), 3)
+    with pytest.raises(KeyError, match="rank"):
+        ask.suggest("a")
+    assert [trial.state for trial in record.trials()] == [TrialState.FAIL]
+    assert recorded.finished(record.trials()) == {}
