@@ -64,7 +64,7 @@ def cached(dataset: Source, root: Path | None, size: int, cache_dir: Path) -> Ca
     so several processes may build the same set at once and a killed one leaves no half cache. ``root`` may be None
     for procedural sets. Raises ``DataError`` with every problem of the set, ``DiskError`` when the disk is full.
     """
-    found = dataset.find(root if root is not None else Path())
+    found = dataset.find(root)
     if found.problems:
         raise report(dataset.title, found.problems)
     splits = assigned(dataset, found.entries)

@@ -34,7 +34,7 @@ class ChaseDB1:
     licence: ClassVar[str] = "CC BY 4.0 as far as known; owned by Kingston University"
     overlaps: ClassVar[frozenset[str]] = frozenset({"chase_db1"})
 
-    def find(self, root: Path) -> Found:
+    def find(self, root: Path | None) -> Found:
         """List the set under ``root``. Raises ``DataError`` when its folder is missing."""
         base = folder(root, ("CHASEDB1", "CHASE_DB1"), self.title)
         every = by_stem(base, prefix="Image_")

@@ -44,7 +44,7 @@ class DrishtiGS1:
         """``"drishti_gs1"``, with ``_1024`` for the copy."""
         return "drishti_gs1" if self.copy == "owners" else "drishti_gs1_1024"
 
-    def find(self, root: Path) -> Found:
+    def find(self, root: Path | None) -> Found:
         """List the set under ``root``. Raises ``DataError`` when its folder is missing."""
         base = folder(root, _FOLDERS[self.copy], self.title, _hint(root, self.copy))
         inner = base / "Drishti-GS1_files"
@@ -66,11 +66,11 @@ class DrishtiGS1:
         return committed("drishti_gs1")
 
 
-def _hint(root: Path, copy: str) -> str:
+def _hint(root: Path | None, copy: str) -> str:
     """The remedy when the copy that was asked for is absent and the other one is there."""
     other = "1024" if copy == "owners" else "owners"
     wanted = {name.lower() for name in _FOLDERS[other]}
-    there = root.is_dir() and any(path.name.lower() in wanted for path in root.iterdir())
+    there = root is not None and root.is_dir() and any(path.name.lower() in wanted for path in root.iterdir())
     return f'ask for DrishtiGS1(copy="{other}"), whose folder is there' if there else ""
 
 

@@ -29,7 +29,7 @@ class Drive:
     licence: ClassVar[str] = "research use, on registration with the Image Sciences Institute, Utrecht"
     overlaps: ClassVar[frozenset[str]] = frozenset({"drive"})
 
-    def find(self, root: Path) -> Found:
+    def find(self, root: Path | None) -> Found:
         """List the set under ``root``. Raises ``DataError`` when its folder is missing."""
         base = folder(root, ("DRIVE",), self.title)
         parts = [_part(base / part, part, self.annotator) for part in ("training", "test")]

@@ -31,7 +31,7 @@ class Fives:
     licence: ClassVar[str] = "CC BY 4.0 as far as known; owned by Zhejiang University"
     overlaps: ClassVar[frozenset[str]] = frozenset({"fives"})
 
-    def find(self, root: Path) -> Found:
+    def find(self, root: Path | None) -> Found:
         """List the set under ``root``. Raises ``DataError`` when its folder is missing."""
         base = folder(root, _FOLDERS, self.title)
         return gather(base, self.title, [_part(base / part, part) for part in ("train", "test")])

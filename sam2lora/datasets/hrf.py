@@ -29,7 +29,7 @@ class HRF:
     licence: ClassVar[str] = "CC BY 4.0; owned by FAU Erlangen-Nuremberg and the Brno University of Technology"
     overlaps: ClassVar[frozenset[str]] = frozenset({"hrf"})
 
-    def find(self, root: Path) -> Found:
+    def find(self, root: Path | None) -> Found:
         """List the set under ``root``. Raises ``DataError`` when its folder is missing."""
         base = folder(root, ("HRF",), self.title)
         masks = {base / "manual1": by_stem(base / "manual1")}

@@ -29,7 +29,7 @@ class Idrid:
     licence: ClassVar[str] = "CC BY 4.0; owned by SGGS Institute, Nanded"
     overlaps: ClassVar[frozenset[str]] = frozenset({"idrid"})
 
-    def find(self, root: Path) -> Found:
+    def find(self, root: Path | None) -> Found:
         """List the set under ``root``. Raises ``DataError`` when its folder is missing."""
         base = folder(root, ("IDRiD", "A. Segmentation"), self.title)
         inner = base / "A. Segmentation"

@@ -21,12 +21,14 @@ class MissingFolderError(DataError):
         self.names = tuple(names)
 
 
-def folder(root: Path, names: Sequence[str], title: str, hint: str = "") -> Path:
+def folder(root: Path | None, names: Sequence[str], title: str, hint: str = "") -> Path:
     """The folder of a set: the one subfolder of ``root`` that bears one of ``names``, in either case.
 
     Raises ``MissingFolderError`` when ``root`` holds none of ``names`` (``hint`` replaces the remedy "download it"),
-    and ``DataError`` when it is no folder or holds several of them: which of the copies is meant would be a guess.
+    and ``DataError`` when it is None, no folder, or holds several of them: which one is meant would be a guess.
     """
+    if root is None:
+        raise DataError(f"{title} must be read from a data root, but none was named: pass the folder of the data sets.")
     if not root.is_dir():
         raise failure(root, "the data root must be a folder", "it is none", "pass the folder of the data sets")
     there = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))

@@ -94,8 +94,8 @@ class Source(Protocol):
     def overlaps(self) -> frozenset[str]:
         """The pools of patients that the images come from: two sets that share a pool must not be told apart."""
 
-    def find(self, root: Path) -> Found:
-        """List the set under ``root``. Raises ``DataError`` when its folder is missing."""
+    def find(self, root: Path | None) -> Found:
+        """List the set under ``root`` (None: there is none). Raises ``DataError`` when its folder is missing."""
 
     def read(self, entry: Entry) -> Pair:
         """Decode one entry at native size. Raises ``DataError`` naming the file."""

@@ -32,7 +32,7 @@ class Stare:
     licence: ClassVar[str] = "free for research; its owners (Clemson University) state no licence"
     overlaps: ClassVar[frozenset[str]] = frozenset({"stare"})
 
-    def find(self, root: Path) -> Found:
+    def find(self, root: Path | None) -> Found:
         """List the set under ``root``. Raises ``DataError`` when its folder is missing."""
         base = folder(root, ("STARE",), self.title)
         graders = _GRADERS.get(self.annotator, ("ah", "vk"))

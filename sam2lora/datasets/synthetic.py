@@ -54,7 +54,7 @@ class Synthetic:
         """The hospital: both structures are outlined on the same patients."""
         return frozenset({self.hospital})
 
-    def find(self, root: Path) -> Found:
+    def find(self, root: Path | None) -> Found:
         """List the images; ``root`` is not used. The files of an entry are the program that paints it."""
         program, *parts = (Path(str(module.__file__)) for module in (painter, vasculature, hospitals))
         return Found(
