@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -33,6 +34,17 @@ class Report:
     files: tuple[Path, ...]
     text: str
     findings: Findings
+    mlflow_uri: str
+
+    @property
+    def note(self) -> str:
+        """The result in plain words, a few sentences of Markdown."""
+        return wording.note(self.findings)
+
+    @property
+    def summary(self) -> dict[str, float]:
+        """The study's own numbers by name; only finite ones, since a tracker would draw the others as points."""
+        return {name: value for name, value in _summary(self.findings).items() if math.isfinite(value)}
 
 
 def write(
@@ -42,11 +54,11 @@ def write(
     top: int = 5,
     evaluators: tuple[Importance, ...] = (Fanova(), PedAnova()),
 ) -> Report:
-    """Write the report of ``table`` into ``folder``, which is made. Equal tables give equal files.
+    """Write the report of ``table`` into ``folder/STUDY/report``, which is made. Equal tables give equal files.
 
-    ``mlflow_uri``: the tracking address that the report names. ``top``: how many best trials it shows;
-    ``evaluators``: who measures importance. Bootstraps are seeded by the study's seed.
-    A study without a completed trial gives a report that says so, and fewer figures.
+    ``folder``: where results lie, as for `harness.table.read`; ``mlflow_uri``: the tracking address that the report
+    names; ``top``: how many best trials it shows; ``evaluators``: who measures importance. Bootstraps are seeded by the
+    study's seed. A study without a completed trial gives a report that says so, and fewer figures.
     """
     seed = seed_of(table)
     found = replace(summarize(table, top, seed), importance=importances(table, seed, evaluators))
@@ -60,6 +72,7 @@ def seed_of(table: StudyTable) -> int:
 
 
 def _write(found: Findings, folder: Path, mlflow_uri: str) -> Report:
+    folder = folder / found.table.name / "report"
     folder.mkdir(parents=True, exist_ok=True)
     drawn = _draw(found, folder)
     links = {path.stem: path.name for path in drawn if path.suffix == ".png"}
@@ -75,7 +88,22 @@ def _write(found: Findings, folder: Path, mlflow_uri: str) -> Report:
     tables = [folder / f"{name}.csv" for name in frames]
     for path, frame in zip(tables, frames.values(), strict=True):
         frame.to_csv(path, index=False)
-    return Report(folder, (markdown, *tables, *drawn), text, found)
+    return Report(folder, (markdown, *tables, *drawn), text, found, mlflow_uri)
+
+
+def _summary(found: Findings) -> dict[str, float]:
+    numbers: dict[str, float] = {f"trials/{kind}": float(count) for kind, count in found.outcomes.items()}
+    if len(found.best):
+        numbers["best/trial"] = float(found.best.iloc[0]["number"])
+        numbers["best/validation"] = float(found.best.iloc[0]["value"])
+    rows = found.scores[(found.scores["place"] == 1) & (found.scores["metric"] == found.metric)]
+    for row in rows.to_dict("records"):
+        name = f"best/test/{row['dataset']}/{found.metric}"
+        numbers |= {name: row["mean"], f"{name}/low": row["low"], f"{name}/high": row["high"]}
+    for how, table in found.importance:
+        named = zip(table["parameter"], table["importance"], strict=True)
+        numbers |= {f"importance/{how.kind}/{parameter}": float(value) for parameter, value in named}
+    return numbers
 
 
 def _importance(found: Findings) -> pd.DataFrame:
@@ -116,8 +144,13 @@ def _draw(found: Findings, folder: Path) -> list[Path]:
     return [path for name, figure in drawn.items() for path in style.save(figure, folder / name)]
 
 
-def show(found: Findings, console: Console) -> None:
-    """Print outcome counts and the best settings with their test scores."""
+def show(report: Report, console: Console) -> None:
+    """Print what became of the trials, the best settings, what mattered, and where the rest lies."""
+    _show_result(report.findings, console)
+    _show_importance(report, console)
+
+
+def _show_result(found: Findings, console: Console) -> None:
     counts = _table(f"Study {found.table.name}: what became of the trials")
     for kind in found.outcomes:
         counts.add_column(kind.replace("_", " "), justify="right")
@@ -131,7 +164,7 @@ def show(found: Findings, console: Console) -> None:
 
 
 def _table(title: str) -> Table:
-    return Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    return Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
 
 
 def _settings(found: Findings) -> Table:
@@ -164,8 +197,8 @@ def _scores(found: Findings) -> Table:
     return shown
 
 
-def show_importance(found: Findings, console: Console) -> None:
-    """Print every importance table under the question that it answers."""
+def _show_importance(report: Report, console: Console) -> None:
+    found = report.findings
     for how, table in found.importance:
         shown = _table(f"{how.title}, {how.question}")
         for name in ("setting", "importance [95 % interval]", "chance", "remark"):
@@ -179,6 +212,8 @@ def show_importance(found: Findings, console: Console) -> None:
         console.print(shown)
     if not found.probe:
         console.print("A trace is not a probe: an optimiser chose these trials, so take importance as a hint.")
+    console.print(f"Report: {report.files[0]}", soft_wrap=True)
+    console.print(f"MLflow: {wording.mlflow_command(report.mlflow_uri)}", soft_wrap=True)
 
 
 def resolve(name: str, storage_url: str) -> str:
@@ -211,10 +246,9 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m harness.report", description="Report a study from its record.")
     parser.add_argument("name", metavar="NAME", help="the search, as in search_spaces/NAME.py, or a study")
     parser.add_argument("--study", help="the study, if the search has several (default: its latest)")
-    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the runs (default: %(default)s)")
-    parser.add_argument("--out", type=Path, help="folder of the report (default: RUNS/STUDY/report)")
-    parser.add_argument("--storage", help="URL of the record (default: sqlite:///RUNS/optuna.db)")
-    parser.add_argument("--mlflow", help="address of MLflow (default: sqlite:///RUNS/mlflow.db)")
+    parser.add_argument("--out", type=Path, default=Path("runs"), metavar="DIR", help="results (default: runs)")
+    parser.add_argument("--storage", metavar="URL", help="the record (default: sqlite:///DIR/optuna.db)")
+    parser.add_argument("--mlflow", metavar="URL", help="MLflow's address (default: sqlite:///DIR/mlflow.db)")
     parser.add_argument("--top", type=_positive, default=5, help="how many best settings (default: %(default)s)")
     return parser.parse_args(argv)
 
@@ -232,25 +266,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns 0, or 2 with one message on standard error.
     """
     given = _arguments(argv)
-    storage = given.storage or f"sqlite:///{given.runs / 'optuna.db'}"
-    mlflow = given.mlflow or f"sqlite:///{given.runs / 'mlflow.db'}"
+    storage = given.storage or f"sqlite:///{given.out / 'optuna.db'}"
     console = Console()
     try:
-        study = given.study or resolve(given.name, storage)
-        table = read(storage, study, given.runs)
+        table = read(storage, given.study or resolve(given.name, storage), given.out)
     except HarnessError as error:
         print(error, file=sys.stderr)
         return 2
     seed = seed_of(table)
     found = summarize(table, given.top, seed)
-    show(found, console)
+    _show_result(found, console)
     with console.status("Measuring importance and drawing ..."):
         found = replace(found, importance=importances(table, seed))
-        out = given.out or given.runs / study / "report"
-        report = _write(found, out, mlflow)
-    show_importance(found, console)
-    console.print(f"Report: {report.files[0]}", soft_wrap=True)
-    console.print(f"MLflow: {wording.mlflow_command(mlflow)}", soft_wrap=True)
+        report = _write(found, given.out, given.mlflow or f"sqlite:///{given.out / 'mlflow.db'}")
+    _show_importance(report, console)
     return 0
 
 

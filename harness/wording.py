@@ -57,6 +57,11 @@ def markdown(found: Findings, places: Places) -> str:
     return "\n\n".join("\n".join(lines).rstrip() for lines in sections if lines) + "\n"
 
 
+def note(found: Findings) -> str:
+    """The result in plain words, a few sentences: the first section of the report."""
+    return "\n".join(_plainly(found))
+
+
 def grid(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     """A Markdown table. A bar inside a cell is written as an entity, since it would end the cell."""
     lines = [header, ["---"] * len(header), *rows]

@@ -24,6 +24,8 @@ def draw(table: StudyTable) -> Figure:
         for curve in curves:
             axes.plot(curve["epoch"], curve["score"], color=look.colour, lw=0.9, alpha=0.55, zorder=2)
         ends = [curve.iloc[-1] for curve in curves]
+        if kind == "completed":
+            look = look._replace(words="other completed")
         if ends:
             style.points(axes, [end["epoch"] for end in ends], [end["score"] for end in ends], look, size=22)
     if best is not None:

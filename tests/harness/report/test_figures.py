@@ -71,7 +71,7 @@ def test_history_holds_every_trial_once_and_the_best_so_far(table: StudyTable) -
 
 def test_curves_draw_each_trial_with_a_curve(table: StudyTable) -> None:
     figure = curves.draw(table)
-    assert texts(figure) == {"completed (18)", "stopped early (9)", "diverged (3)", "best (trial 16)"}
+    assert texts(figure) == {"other completed (18)", "stopped early (9)", "diverged (3)", "best (trial 16)"}
     assert len(figure.axes[0].lines) == 18 + 9 + 3 + 1
 
 

@@ -37,7 +37,7 @@ def table(full: Any) -> StudyTable:
 
 @pytest.fixture(scope="module")
 def report(table: StudyTable, tmp_path_factory: pytest.TempPathFactory) -> Report:
-    return write(table, tmp_path_factory.mktemp("out") / "report", MLFLOW, evaluators=FAST)
+    return write(table, tmp_path_factory.mktemp("out"), MLFLOW, evaluators=FAST)
 
 
 def test_everything_linked_is_there(report: Report) -> None:
@@ -157,6 +157,16 @@ def test_prompts_from_ground_truth_are_marked(table: StudyTable) -> None:
     assert "Prompted from ground truth" not in wording.markdown(summarize(table, 5, 0), wording.Places(MLFLOW, {}))
 
 
+def test_the_summary_holds_finite_numbers_for_a_tracker(report: Report) -> None:
+    summary = report.summary
+    assert summary["best/trial"] == 16
+    assert summary["trials/stopped"] == 9
+    assert summary["best/test/hrf/dice/low"] < summary["best/test/hrf/dice"] < summary["best/test/hrf/dice/high"]
+    assert "importance/fanova/weight/soft_dice" in summary
+    assert np.isfinite(list(summary.values())).all()
+    assert report.note in report.text
+
+
 def test_the_complete_settings_of_the_best_can_be_pasted(report: Report, table: StudyTable) -> None:
     block = re.search(r"```json\n(.*?)```", report.text, flags=re.DOTALL)
     assert block is not None
@@ -178,16 +188,16 @@ def test_a_study_without_a_completed_trial_is_reported_as_such(
     record = fabricate(fill)
     made = write(read(record.url, record.name, record.runs), tmp_path, MLFLOW)
     assert "Of 3 trials none has completed yet" in made.text
-    assert not (tmp_path / "targets.png").exists()
-    assert (tmp_path / "history.png").is_file()
-    assert pd.read_csv(tmp_path / "best.csv").empty
+    assert not (made.folder / "targets.png").exists()
+    assert (made.folder / "history.png").is_file()
+    assert pd.read_csv(made.folder / "best.csv").empty
 
 
 def test_a_study_without_any_trial_is_reported_as_such(fabricate: Callable[..., Any], tmp_path: Path) -> None:
     record = fabricate(lambda study, runs: None)
     made = write(read(record.url, record.name, record.runs), tmp_path, MLFLOW)
     assert "No trial has been run yet." in made.text
-    assert not list(tmp_path.glob("*.png"))
+    assert not list(made.folder.glob("*.png"))
     assert "python -m harness.search loss_weights" in made.text
 
 
@@ -207,28 +217,29 @@ def test_few_trials_are_told_what_is_missing(few: Any, tmp_path: Path) -> None:
     made = write(read(few.url, few.name, few.runs), tmp_path, MLFLOW)
     assert "With 4 completed trials nothing can be said about what mattered: that needs at least 10." in made.text
     assert "not shown: needs 10 completed trials, there are 4" in made.text
-    assert pd.read_csv(tmp_path / "importance.csv")["importance"].isna().all()
+    assert pd.read_csv(made.folder / "importance.csv")["importance"].isna().all()
 
 
 class TestCommand:
-    def test_it_prints_and_writes(self, few: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        code = main(["loss_weights", "--runs", str(few.runs), "--out", str(tmp_path), "--top", "2"])
+    def test_it_prints_and_writes(self, few: Any, capsys: pytest.CaptureFixture[str]) -> None:
+        code = main(["loss_weights", "--out", str(few.runs), "--top", "2"])
+        folder = few.runs / "loss_weights" / "report"
         printed = capsys.readouterr().out
         best = read(few.url, few.name, few.runs).trials["value"].max()
         assert code == 0
         assert wording.score(best) in printed
         assert "fANOVA" in printed
-        assert str(tmp_path / "report.md") in printed.replace("\n", "")
-        assert len(pd.read_csv(tmp_path / "best.csv")) == 2
+        assert str(folder / "report.md") in printed.replace("\n", "")
+        assert len(pd.read_csv(folder / "best.csv")) == 2
 
     def test_an_unknown_name_gets_the_nearest(self, full: Any, capsys: pytest.CaptureFixture[str]) -> None:
-        assert main(["loss_wieghts", "--runs", str(full.runs)]) == 2
+        assert main(["loss_wieghts", "--out", str(full.runs)]) == 2
         told = capsys.readouterr()
         assert "Did you mean 'loss_weights'?" in told.err
         assert told.out == ""
 
     def test_an_unknown_study_is_refused(self, full: Any, capsys: pytest.CaptureFixture[str]) -> None:
-        assert main(["loss_weights", "--study", "other", "--runs", str(full.runs)]) == 2
+        assert main(["loss_weights", "--study", "other", "--out", str(full.runs)]) == 2
         assert "No study 'other'" in capsys.readouterr().err
 
     def test_a_search_that_was_never_run_is_told_how(
@@ -236,9 +247,9 @@ class TestCommand:
     ) -> None:
         declared = {"search_spaces": ["rank"], "ablations": ["components"]}
         monkeypatch.setattr(wording, "declared", declared.__getitem__)
-        assert main(["rank", "--runs", str(tmp_path)]) == 2
+        assert main(["rank", "--out", str(tmp_path)]) == 2
         assert "python -m harness.search rank" in capsys.readouterr().err
-        assert main(["components", "--runs", str(tmp_path)]) == 2
+        assert main(["components", "--out", str(tmp_path)]) == 2
         assert "python -m harness.ablate components" in capsys.readouterr().err
         assert list(tmp_path.iterdir()) == []
 
@@ -260,13 +271,13 @@ def test_a_name_means_its_latest_study_or_the_study_itself(tmp_path: Path) -> No
         resolve("ranks", url)
 
 
-def test_a_report_opens_without_torch_ray_or_sam2(few: Any, tmp_path: Path) -> None:
+def test_a_report_opens_without_torch_ray_or_sam2(few: Any) -> None:
     program = (
         "import sys, optuna.importance, harness.report; code = harness.report.main(sys.argv[1:]);"
         "heavy = {'torch', 'ray', 'sam2', 'sam2lora', 'mlflow', 'matplotlib.pyplot'} & set(sys.modules);"
         "sys.exit(f'loaded {heavy}' if heavy else code)"
     )
-    arguments = ["loss_weights", "--runs", str(few.runs), "--out", str(tmp_path)]
+    arguments = ["loss_weights", "--out", str(few.runs)]
     path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
         [sys.executable, "-c", program, *arguments],
