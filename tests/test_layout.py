@@ -1,0 +1,76 @@
+"""The shape of the house: what may import what, and that the folder mlflow/ shadows nothing."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+def imports(path: Path) -> set[str]:
+    """Top-level packages that a file imports, anywhere in it."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {name.name.split(".")[0] for name in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            found.add(node.module.split(".")[0])
+    return found
+
+
+def files(package: str) -> list[Path]:
+    return sorted((ROOT / package).rglob("*.py"))
+
+
+@pytest.mark.parametrize(
+    ("package", "forbidden"),
+    [
+        ("sam2lora", {"harness", "search_spaces", "ablations", "ray", "optuna", "mlflow"}),
+        ("harness", {"search_spaces", "ablations"}),
+    ],
+)
+def test_imports_run_one_way(package: str, forbidden: set[str]) -> None:
+    assert files(package)
+    assert {str(path): bad for path in files(package) if (bad := imports(path) & forbidden)} == {}
+
+
+def test_a_report_loads_neither_torch_nor_ray() -> None:
+    code = "import sys, harness.report; print([m for m in ('torch', 'ray', 'sam2', 'sam2lora') if m in sys.modules])"
+    seen = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert seen.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("where", [".", "tests", "mlflow"])
+def test_the_folder_mlflow_does_not_shadow_the_package(where: str) -> None:
+    assert not list((ROOT / "mlflow").rglob("*.py"))
+    code = "import mlflow; print(mlflow.__file__)"
+    seen = subprocess.run([sys.executable, "-c", code], cwd=ROOT / where, capture_output=True, text=True, check=True)
+    assert "site-packages" in seen.stdout
+
+
+def test_no_top_level_folder_shadows_a_package() -> None:
+    taken = {"datasets", "models", "optuna", "ray", "sam2", "torch"}
+    assert not taken & {path.name for path in ROOT.iterdir() if path.is_dir()}
+
+
+def test_every_package_is_listed() -> None:
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    there = {
+        ".".join(path.parent.relative_to(ROOT).parts)
+        for package in ("harness", "sam2lora", "search_spaces")
+        for path in (ROOT / package).rglob("__init__.py")
+    }
+    assert set(listed) == there
+
+
+def test_pins_name_versions_and_no_address() -> None:
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    assert lines
+    assert all("==" in line for line in lines)
+    assert not any(mark in line for line in lines for mark in ("://", "--", " @ "))

@@ -1,0 +1,77 @@
+"""Every declared search: its draws are valid settings, its parameters have stable types, its question is a sentence."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness import declared
+from harness.errors import UnknownName
+from harness.study import Overrides, Search, draws, fingerprint, question
+from sam2lora.backbones import Sam2
+from sam2lora.choice import from_json, to_json
+from sam2lora.config import TrialConfig
+from sam2lora.datasets import Synthetic
+
+NAMES = declared.searches()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_fifty_draws_are_settings_that_survive_their_json(name: str) -> None:
+    search = declared.search(name)
+    for config, trial in draws(search.space, 50):
+        assert from_json(TrialConfig, to_json(config)) == config
+        assert trial.params
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_search_asks_a_question(name: str) -> None:
+    assert declared.question_of(name).endswith("?")
+
+
+def test_the_shipped_searches_are_there() -> None:
+    assert {"loss_weights", "lora", "joint"} <= set(NAMES)
+
+
+def test_an_unknown_name_lists_what_exists_and_the_nearest() -> None:
+    with pytest.raises(UnknownName, match=r"Did you mean 'loss_weights'\?.*joint, .*lora, loss_weights"):
+        declared.search("loss_weight")
+    with pytest.raises(UnknownName, match="There are: "):
+        declared.search("zzz")
+
+
+def test_a_fingerprint_sees_ranges_and_settings_and_nothing_else() -> None:
+    from dataclasses import replace
+
+    search = declared.search("loss_weights")
+    once = fingerprint(search.space)
+    assert fingerprint(lambda trial: search.space(trial)) == once
+    assert fingerprint(lambda trial: replace(search.space(trial), batch_size=3)) != once
+
+    def wider(trial: object) -> TrialConfig:
+        config = search.space(trial)  # type: ignore[arg-type]
+        trial.suggest_float("more", 0, 1)  # type: ignore[attr-defined]
+        return config
+
+    assert fingerprint(wider) != once
+
+
+def test_the_question_holds_what_changes_results_and_not_the_number_of_trials() -> None:
+    from dataclasses import replace
+
+    search = declared.search("loss_weights")
+    base = question("loss_weights", search, Overrides(), {"data": "1"})
+    assert question("loss_weights", replace(search, trials=99), Overrides(), {"data": "1"}) == base
+    changed = [
+        question("loss_weights", search, Overrides(epochs=99), {"data": "1"}),
+        question("loss_weights", search, Overrides(backbone=Sam2(size="tiny")), {"data": "1"}),
+        question("loss_weights", search, Overrides(sources=(Synthetic(hospital="elm"),)), {"data": "1"}),
+        question("loss_weights", search, Overrides(), {"data": "2"}),
+    ]
+    assert all(other != base for other in changed)
+
+
+def test_sources_without_targets_mean_no_targets() -> None:
+    search: Search = declared.search("loss_weights")
+    config = Overrides(sources=(Synthetic(hospital="elm"),)).apply(draws(search.space, 1)[0][0])
+    assert [source.name for source in config.protocol.sources] == ["elm"]
+    assert config.protocol.targets == ()
