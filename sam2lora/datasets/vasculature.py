@@ -98,14 +98,14 @@ def _extend(bud: _Bud, look: Look, anatomy: Anatomy, rng: np.random.Generator) -
         calibre *= 1 - 0.2 * _STEP
         points.append((x, y))
         calibres.append(calibre)
-        if math.hypot(x, y) > _REACH or _in_fovea(x, y, anatomy):
+        if math.hypot(x, y) > _REACH or calibre < 0.8 * _THINNEST or _in_fovea(x, y, anatomy):
             return Branch(points, calibres, bud.artery), children
         gap -= _STEP
         if gap <= 0 and bud.depth < 4:
             child = _child(bud, x, y, heading, calibre, side, rng)
             if child.calibre >= _THINNEST:
                 children.append(child)
-            calibre = max(_THINNEST, calibre * (1 - 0.16 * child.calibre / calibre))
+            calibre -= 0.16 * child.calibre
             side, gap = (-side if rng.random() < 0.8 else side), _gap(calibre, look, rng)
     if bud.depth < 4 and calibre > 1.3 * _THINNEST:
         spread = rng.uniform(0.3, 0.6)

@@ -16,6 +16,7 @@ from scipy import ndimage
 from sam2lora.datasets import DEMO_HOSPITALS, PRETRAINING_HOSPITALS, Hospital, Synthetic
 from sam2lora.datasets.hospitals import HOSPITALS
 from sam2lora.datasets.painter import paint
+from sam2lora.datasets.vasculature import Anatomy, grow
 
 NAMES = get_args(Hospital)
 
@@ -92,6 +93,27 @@ def test_the_vessels_are_a_tree():
         assert count >= 1
         assert sizes.max() > 0.6 * sizes.sum()
         assert labels[eye.disc].max() == 1 + sizes.argmax()
+
+
+@pytest.mark.parametrize("hospital", NAMES)
+def test_branches_taper_and_are_thinner_than_their_trunks(hospital):
+    look = HOSPITALS[hospital]
+    branches = grow(look, Anatomy((-0.68, 0.0), (0.0, 0.05), 0.12), np.random.default_rng(0))
+    assert len(branches) > 30
+    assert {branch.artery for branch in branches} == {True, False}
+    for branch in branches:
+        assert len(branch.points) == len(branch.calibres)
+        assert (np.diff(branch.calibres) < 0).all()
+    first = [branch.calibres[0] for branch in branches]
+    assert first == sorted(first)
+    assert 0.7 * look.calibre < first[-1] < 1.3 * look.calibre
+    assert np.median(first) < 0.5 * look.calibre
+
+
+def test_hospitals_share_no_eye():
+    """Alder, birch and dogwood place the disc by the same rule: only their own random numbers tell the eyes apart."""
+    eyes = [paint(name, 192, 0, index).disc for name in ("alder", "birch", "dogwood") for index in (0, 2, 4)]
+    assert len({disc.tobytes() for disc in eyes}) == len(eyes)
 
 
 def test_the_two_eyes_of_a_patient_are_mirrored(painted):

@@ -9,7 +9,8 @@ import pytest
 from pydantic import ValidationError
 
 from sam2lora.datasets import HRF, ChaseDB1, DrishtiGS1, Drive, Fives, Idrid, Stare
-from sam2lora.datasets.layout import MissingFolderError, by_stem, folder
+from sam2lora.datasets.layout import MissingFolderError, by_stem, folder, gather
+from sam2lora.datasets.pairs import Entry, Found
 from sam2lora.errors import DataError
 
 IDS = {
@@ -115,6 +116,11 @@ def test_other_files_are_passed_over(tree):
         (root / "HRF" / "images" / name).write_text("")
     assert len(HRF().find(root).entries) == 3
     assert by_stem(root / "nowhere") == {}
+
+
+def test_parts_are_sorted_by_id_and_not_by_place(tmp_path):
+    parts = [Found((Entry(identity, identity, tmp_path / place, ()),)) for identity, place in (("b", "1"), ("a", "2"))]
+    assert [entry.id for entry in gather(tmp_path, "X", parts).entries] == ["a", "b"]
 
 
 def test_the_listing_of_an_empty_root(tmp_path):
