@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import difflib
 import importlib
+import importlib.util
 import pkgutil
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,17 +15,23 @@ from harness.errors import UnknownName
 if TYPE_CHECKING:
     from harness.study import Search
 
-_FOLDER = Path(__file__).parent.parent / "search_spaces"
+
+def _folder() -> Path:
+    """The package ``search_spaces`` that Python finds first: a folder of that name where the command runs, or ours."""
+    spec = importlib.util.find_spec("search_spaces")
+    if spec is None or spec.origin is None:
+        raise UnknownName("Searches are declared in a package search_spaces/, but there is none: make it, with __init__.py.")
+    return Path(spec.origin).parent
 
 
 def searches() -> list[str]:
     """The names of all declared searches, sorted."""
-    return sorted(module.name for module in pkgutil.iter_modules([str(_FOLDER)]))
+    return sorted(module.name for module in pkgutil.iter_modules([str(_folder())]))
 
 
 def question_of(name: str) -> str:
     """What a declared search asks: the first line of its docstring. The name must be one of ``searches()``."""
-    text = (_FOLDER / f"{name}.py").read_text()
+    text = (_folder() / f"{name}.py").read_text()
     return (ast.get_docstring(ast.parse(text)) or "").partition("\n")[0]
 
 

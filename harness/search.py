@@ -14,7 +14,7 @@ from typing import Any
 from rich.console import Console
 
 from harness import declared
-from harness.errors import HarnessError, StudyBusy
+from harness.errors import HarnessError, StudyBusy, TrackingError
 from sam2lora.errors import Sam2LoraError
 
 INTERRUPTED = 130
@@ -81,7 +81,7 @@ def _hush() -> None:
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    logging.getLogger("mlflow").setLevel(logging.WARNING)
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
     logging.getLogger("alembic").setLevel(logging.WARNING)
 
 
@@ -273,7 +273,6 @@ def _head(console: Console, todo: Plan, question: Any, prepared: Any, room: Any,
 
 def _finish(todo: Plan, book: Any, mirror: Any, console: Console, begun: float, interrupted: bool) -> int:
     from harness import report, table
-    from harness.errors import TrackingError
 
     read = table.read(todo.storage, todo.study, todo.folder.parent)
     written = report.write(read, todo.folder.parent, todo.mlflow)
@@ -282,7 +281,7 @@ def _finish(todo: Plan, book: Any, mirror: Any, console: Console, begun: float, 
         mirror.close(written.summary, written.note, written.folder, finished=not interrupted)
     except TrackingError as error:
         console.print(f"[bold yellow]warning:[/] {_plain(error)}", highlight=False, soft_wrap=True)
-    console.print(f"{time.monotonic() - begun:.0f} s. Report: {written.folder / 'report.md'}", highlight=False)
+    console.print(f"{time.monotonic() - begun:.0f} s.", highlight=False)
     if interrupted:
         console.print("Interrupted. Run the same command again to go on from where it stopped.")
         return INTERRUPTED

@@ -160,7 +160,7 @@ def test_equal_settings_are_trained_once(record: Record, tiny: TrialConfig, clus
 def test_trials_that_an_earlier_run_left_open_come_first_and_others_are_not_run_again(
     record: Record, tiny: TrialConfig, cluster: Slots
 ) -> None:
-    enqueue(record, "good", "good", "good")
+    enqueue(record, "good", "good", "good", "good")
     killed = suggest(record, tiny, 3)
     orders = [killed.suggest("a"), killed.suggest("b")]  # the driver dies here
     orphan = record.study.ask()  # and here, between asking and writing down the settings

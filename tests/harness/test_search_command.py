@@ -1,0 +1,243 @@
+"""The command itself, as a person runs it: its own process, a real Ray, a real record, a real MLflow."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import optuna
+import pytest
+from filelock import FileLock
+from mlflow import MlflowClient
+from optuna.trial import FrozenTrial, TrialState
+
+from harness import search
+
+ROOT = Path(__file__).parent.parent.parent
+TINY = '''"""Does a tiny search run?"""
+import optuna
+from harness.study import Search
+from harness.schedulers import ASHA
+from sam2lora.adapters import LoRA
+from sam2lora.augments import Flips
+from sam2lora.backbones import Nano
+from sam2lora.config import TrialConfig
+from sam2lora.datasets import Synthetic
+from sam2lora.optimizers import AdamW
+from sam2lora.protocols import Transfer
+
+def space(trial: optuna.Trial) -> TrialConfig:
+    return TrialConfig(
+        protocol=Transfer(
+            sources=(Synthetic(hospital="alder", images=14, size=64),),
+            targets=(Synthetic(hospital="cedar", images=4, size=64),),
+        ),
+        backbone=Nano(weights="random"),
+        adapter=LoRA(rank=trial.suggest_int("rank", 1, 4), alpha=4.0),
+        optimizer=AdamW(lr=trial.suggest_float("lr", 1e-3, 1e-1, log=True)),
+        augment=Flips(),
+        image_size=64,
+        epochs=6,
+    )
+
+SEARCH = Search(space, trials=4, scheduler=ASHA(grace=2))
+'''
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A folder with a search space of its own."""
+    (tmp_path / "search_spaces").mkdir()
+    (tmp_path / "search_spaces" / "__init__.py").touch()
+    (tmp_path / "search_spaces" / "tiny.py").write_text(TINY)
+    return tmp_path
+
+
+@contextmanager
+def started(project: Path, cache: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
+    environment |= {"SAM2LORA_CACHE": str(cache), "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+    command = [sys.executable, "-m", "harness.search", "tiny", *arguments]
+    process = subprocess.Popen(
+        command, cwd=project, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def run(project: Path, cache: Path, *arguments: str) -> tuple[int, str]:
+    with started(project, cache, *arguments) as process:
+        output, _ = process.communicate()
+        return process.returncode, output
+
+
+def trials(project: Path) -> list[FrozenTrial]:
+    return optuna.load_study(storage=f"sqlite:///{project / 'runs/optuna.db'}", study_name="tiny").trials
+
+
+def wait_until_a_trial_advanced(project: Path, process: subprocess.Popen[str]) -> None:
+    """Poll the record, which the other process writes, until an open trial has an epoch behind it."""
+    while process.poll() is None:
+        if (project / "runs/optuna.db").exists() and (project / "runs/tiny").exists():
+            checkpoints = list((project / "runs/tiny/trials").glob("*/checkpoint.pt"))
+            if checkpoints:
+                return
+    pytest.fail(f"the search ended before it could be interrupted:\n{process.communicate()[0]}")
+
+
+def check_consistent(project: Path, count: int) -> None:
+    """Every trial has exactly one ending, in the record and in MLflow, with equal values, and nothing is left open."""
+    ended = [trial for trial in trials(project) if trial.state != TrialState.FAIL]
+    assert len(ended) == count
+    assert all(trial.state in (TrialState.COMPLETE, TrialState.PRUNED) for trial in ended)
+    keys = [trial.user_attrs["key"] for trial in ended if "reused_from" not in trial.user_attrs]
+    assert len(set(keys)) == len(keys)
+    client = MlflowClient(f"sqlite:///{project / 'runs/mlflow.db'}")
+    experiment = client.get_experiment_by_name("tiny")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id], "tags.`sam2lora.role` = 'trial'")
+    by_number = {int(run.data.tags["trial"]): run for run in runs}
+    assert len(by_number) == len(runs), "no trial may have two runs"
+    for trial in ended:
+        shown = by_number[trial.number]
+        assert shown.data.tags["outcome"] == trial.user_attrs["outcome"]["kind"]
+        assert shown.info.status != "RUNNING"
+        if trial.user_attrs["outcome"]["kind"] == "completed":
+            assert shown.data.metrics["score"] == trial.value
+            assert shown.data.metrics["cedar/dice"] == trial.user_attrs["scores"]["cedar/dice"]
+        curve = client.get_metric_history(shown.info.run_id, "val/dice")
+        assert [point.step for point in curve] == [int(entry["epoch"]) for entry in trial.user_attrs["curve"]]
+
+
+def test_a_search_runs_reports_and_goes_on(project: Path, cache: Path) -> None:
+    status, output = run(project, cache)
+    assert status == 0, output
+    check_consistent(project, 4)
+    assert "Does a tiny search run?" in output
+    report = project / "runs/tiny/report/report.md"
+    assert "cedar" in report.read_text()
+    before = trials(project)
+    status, output = run(project, cache)
+    assert status == 0, output
+    assert [trial.number for trial in trials(project)] == [trial.number for trial in before], "nothing was left to do"
+    status, output = run(project, cache, "--trials", "6")
+    assert status == 0, output
+    check_consistent(project, 6)
+
+
+def test_a_search_killed_in_the_middle_goes_on_without_loss_or_double(project: Path, cache: Path) -> None:
+    with started(project, cache) as process:
+        wait_until_a_trial_advanced(project, process)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    subprocess.run(["pkill", "-9", "-f", f"ray.*{project.name}"], check=False)
+    orphans = [trial.number for trial in trials(project) if trial.state == TrialState.RUNNING]
+    assert orphans
+    status, output = run(project, cache)
+    assert status == 0, output
+    check_consistent(project, 4)
+    assert all(trials(project)[number].state != TrialState.RUNNING for number in orphans)
+
+
+def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(project: Path, cache: Path) -> None:
+    with started(project, cache) as process:
+        wait_until_a_trial_advanced(project, process)
+        process.send_signal(signal.SIGINT)
+        output, _ = process.communicate()
+    assert process.returncode == search.INTERRUPTED, output
+    assert "Run the same command again to go on" in output
+    assert "Traceback" not in output
+    status, output = run(project, cache)
+    assert status == 0, output
+    check_consistent(project, 4)
+
+
+@pytest.fixture
+def quick(project: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Run the command in this process, in a folder of its own."""
+    monkeypatch.chdir(project)
+    monkeypatch.setenv("SAM2LORA_CACHE", str(cache))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return project
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    assert search.main(["loss_weights", *arguments]) == 2
+    text = capsys.readouterr().err
+    assert text.startswith("error: ")
+    assert "Traceback" not in text
+    return " ".join(text.split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--sources", "drive,stare"], "--data"),
+        (["--data", "nowhere", "--sources", "drive"], "nowhere"),
+        (["--sources", "drvie", "--data", "."], "drive"),
+        (["--sources", "alder", "--targets", "alder"], "share alder"),
+        (["--sources", "alder,alder"], "named twice"),
+        (["--backbone", "tiny"], "needs weights, but no --checkpoint was given"),
+        (["--backbone", "tiny", "--checkpoint", "nowhere.pt"], "must be a file, but nowhere.pt is not"),
+        (["--backbone", "medium"], "must be one of nano, tiny, small, base+, large"),
+        (["--checkpoint", "nowhere.pt"], "nano comes with weights of its own"),
+        (["--epochs", "0"], "epochs"),
+        (["--trials", "0"], "one trial or more, but trials is 0"),
+        (["--gpus-per-trial", "99"], "--gpus-per-trial must be"),
+        (["--storage", "sqlite:////proc/nowhere/optuna.db"], "must be a database"),
+    ],
+)
+def test_what_cannot_be_run_is_refused_before_anything_runs(
+    quick: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
+) -> None:
+    assert (
+        said in refused(capsys, "--checkpoint", "random", *arguments)
+        if "--checkpoint" not in arguments
+        else refused(capsys, *arguments)
+    )
+    assert not (quick / "runs/loss_weights/trials").exists()
+
+
+def test_an_unknown_search_names_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    assert search.main(["loss_weigths"]) == 2
+    assert "Did you mean 'loss_weights'?" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_study_is_run_by_one_process_at_a_time(quick: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (quick / "runs/loss_weights").mkdir(parents=True)
+    with FileLock(quick / "runs/loss_weights/.lock"):
+        assert "in use by another" in refused(capsys, "--checkpoint", "random")
+
+
+def test_a_checkpoint_of_another_size_is_refused(quick: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import torch
+
+    torch.save({"model": {"image_encoder.trunk.pos_embed": torch.zeros(1, 96, 7, 7)}}, quick / "tiny.pt")
+    text = refused(capsys, "--backbone", "small", "--checkpoint", "tiny.pt")
+    assert "missing" in text
+
+
+def test_help_names_every_option_and_search(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        search.main(["--help"])
+    assert stop.value.code == 0
+    text = capsys.readouterr().out
+    options = (
+        "data sources targets backbone checkpoint trials epochs study sampler scheduler seed gpus-per-trial out storage"
+    )
+    assert all(f"--{option}" in text for option in options.split())
+    assert json.dumps("loss_weights").strip('"') in text
