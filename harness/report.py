@@ -130,7 +130,7 @@ def _draw(found: Findings, folder: Path) -> list[Path]:
     drawn = {}
     if len(table.trials):
         drawn["history"] = history.draw(table)
-    if len(table.curves):
+    if table.curves["outcome"].isin(["completed", "stopped", "diverged"]).any():
         drawn["curves"] = curves.draw(table)
     if len(simplex.searched(table)) >= 2 and len(measured(table.trials)):
         drawn["simplex"] = simplex.draw(table)
@@ -151,27 +151,31 @@ def show(report: Report, console: Console) -> None:
 
 
 def _show_result(found: Findings, console: Console) -> None:
-    counts = _table(f"Study {found.table.name}: what became of the trials")
-    for kind in found.outcomes:
-        counts.add_column(kind.replace("_", " "), justify="right")
-    counts.add_row(*map(str, found.outcomes.values()))
-    console.print(counts if found.outcomes else f"Study {found.table.name} has no trial yet.")
+    console.print(f"Study {found.table.name}: {sum(found.outcomes.values())} trials", style="bold", highlight=False)
+    if found.outcomes:
+        counts = _table(*(kind.replace("_", " ") for kind in found.outcomes))
+        counts.add_row(*map(str, found.outcomes.values()))
+        console.print(counts)
     if found.best.empty:
         console.print("No trial has completed, so there are no best settings.")
         return
+    console.print("Best settings, by validation on the sources alone", style="bold")
     console.print(_settings(found))
+    title = f"Their test {metric_name(found.metric)}, with 95 % intervals over patients"
+    console.print(title, style="bold", highlight=False)
     console.print(_scores(found))
 
 
-def _table(title: str) -> Table:
-    return Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+def _table(*header: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for name in header:
+        table.add_column(escape(name))
+    return table
 
 
 def _settings(found: Findings) -> Table:
     chosen = [name for name in found.table.distributions if name in found.best]
-    shown = _table("Best settings, by validation on the sources alone")
-    for name in ("place", "trial", "validation", *map(label, chosen)):
-        shown.add_column(name.replace(" ", "\n"), justify="right")
+    shown = _table("place", "trial", "validation", *(label(name).replace(" ", "\n") for name in chosen))
     for row in found.best.to_dict("records"):
         values = (wording.setting(row[name]) for name in chosen)
         shown.add_row(str(row["place"]), str(row["number"]), wording.score(row["value"]), *values)
@@ -181,39 +185,39 @@ def _settings(found: Findings) -> Table:
 def _scores(found: Findings) -> Table:
     rows = found.scores[found.scores["metric"] == found.metric]
     datasets = rows[["dataset", "role"]].drop_duplicates().sort_values(["role", "dataset"], ascending=[False, True])
-    title = f"Their test {metric_name(found.metric)} with 95 % intervals over patients"
-    shown = _table(title)
-    for name in ("place", "trial"):
-        shown.add_column(name, justify="right")
-    for dataset, role in datasets.itertuples(index=False, name=None):
-        shown.add_column(f"{dataset}\n{'unseen' if role == 'target' else 'in domain'}")
+    roles = {"target": "unseen", "source": "in domain"}
+    named = datasets.itertuples(index=False, name=None)
+    shown = _table("place", "trial", *(f"{dataset}\n{roles[role]}" for dataset, role in named))
     for (place, number), part in rows.groupby(["place", "number"]):
-        own = {
-            row["dataset"]: wording.interval(row).replace(" [", "\n[").replace(" (", "\n(")
-            for row in part.to_dict("records")
-        }
+        own = {row["dataset"]: wording.interval(row).replace(" [", "\n[") for row in part.to_dict("records")}
         cells = [own.get(name, "not tested") for name in datasets["dataset"]]
         shown.add_row(str(place), str(number), *map(escape, cells))
     return shown
 
 
 def _show_importance(report: Report, console: Console) -> None:
-    found = report.findings
-    for how, table in found.importance:
-        shown = _table(f"{how.title}, {how.question}")
-        for name in ("setting", "importance [95 % interval]", "chance", "remark"):
-            shown.add_column(escape(name))
-        for row in table.to_dict("records"):
-            known = not pd.isna(row["importance"])
-            figure = escape(wording.interval(row, "importance")) if known else "not shown"
-            shown.add_row(
-                label(row["parameter"]), figure, wording.score(row["chance"]) if known else "", str(row["note"])
-            )
-        console.print(shown)
-    if not found.probe:
+    for how, table in report.findings.importance:
+        console.print(f"{how.title}, {how.question}", style="bold", highlight=False)
+        refused = table["importance"].isna().all()
+        console.print(f"Not shown: {_first_note(table)}." if refused else _importance_table(table), highlight=False)
+    if not report.findings.probe:
         console.print("A trace is not a probe: an optimiser chose these trials, so take importance as a hint.")
-    console.print(f"Report: {report.files[0]}", soft_wrap=True)
-    console.print(f"MLflow: {wording.mlflow_command(report.mlflow_uri)}", soft_wrap=True)
+    console.print(f"Report: {report.files[0]}", soft_wrap=True, highlight=False)
+    console.print(f"MLflow: {wording.mlflow_command(report.mlflow_uri)}", soft_wrap=True, highlight=False)
+
+
+def _first_note(table: pd.DataFrame) -> str:
+    return str(table["note"].iloc[0]) if len(table) else "no setting was searched"
+
+
+def _importance_table(table: pd.DataFrame) -> Table:
+    shown = _table("setting", "importance [95 % interval]", "chance", "remark")
+    for row in table.to_dict("records"):
+        known = not pd.isna(row["importance"])
+        figure = escape(wording.interval(row, "importance")) if known else "not shown"
+        chance = wording.score(row["chance"]) if known else ""
+        shown.add_row(label(row["parameter"]), figure, chance, str(row["note"]))
+    return shown
 
 
 def resolve(name: str, storage_url: str) -> str:

@@ -235,7 +235,18 @@ def _names(values: Any) -> str:
 def _outcomes(found: Findings) -> list[str]:
     rows = [(kind.replace("_", " "), str(count), OUTCOME_WORDS[kind]) for kind, count in found.outcomes.items()]
     header = ("outcome", "trials", "which means")
-    return ["## What became of the trials", "", *grid(header, rows or [("none", "0", "")])]
+    lines = ["## What became of the trials", "", *grid(header, rows or [("none", "0", "")])]
+    reasons = _reasons(found.table.trials)
+    return [*lines, "", "Recorded reasons:", "", *grid(("outcome", "trials", "why"), reasons)] if reasons else lines
+
+
+def _reasons(trials: pd.DataFrame) -> list[tuple[str, str, str]]:
+    """Outcome, how many trials, and the reason that they give, of the trials that went wrong."""
+    wrong = trials[trials["outcome"].isin(["diverged", "out_of_memory", "crashed", "unreadable"])]
+    wrong = wrong[wrong["reused_from"].isna() & (wrong["why"].astype(str) != "")]
+    counts = wrong.assign(why=wrong["why"].astype(str).str.slice(0, 200)).groupby(["outcome", "why"])["key"].size()
+    rows = counts.reset_index(name="n").itertuples(index=False, name=None)
+    return [(str(kind).replace("_", " "), str(n), str(why)) for kind, why, n in rows]
 
 
 def _best(found: Findings, places: Places) -> list[str]:

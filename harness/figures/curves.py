@@ -18,6 +18,7 @@ def draw(table: StudyTable) -> Figure:
     counted = {"completed": set(done["number"])} | {
         kind: set(table.trials.loc[table.trials["outcome"] == kind, "number"]) for kind in ("stopped", "diverged")
     }
+    # A trial that is still running has a curve, but no end to mark: it is not drawn.
     for kind, numbers in counted.items():
         look = style.LOOKS[kind]
         curves = [curve for number, curve in table.curves.groupby("number") if number in numbers and number != best]
@@ -35,5 +36,6 @@ def draw(table: StudyTable) -> Figure:
     axes.set_ylabel(style.objective(table))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     style.tidy(axes)
-    figure.legend(loc="outside right upper", frameon=False, fontsize=9)
+    if axes.lines:
+        figure.legend(loc="outside right upper", frameon=False, fontsize=9)
     return figure

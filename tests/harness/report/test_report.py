@@ -118,6 +118,7 @@ def test_validation_images_are_no_evidence(table: StudyTable) -> None:
 def test_outcomes_are_told_in_words(report: Report) -> None:
     for line in ("completed | 19", "stopped | 9", "diverged | 3", "out of memory | 2", "crashed | 2", "reused | 1"):
         assert f"| {line} |" in report.text
+    assert "| diverged | 3 | loss is not finite |" in report.text
     assert "Of 36 trials, 19 completed; the others: 9 stopped" in report.text
 
 
@@ -189,6 +190,7 @@ def test_a_study_without_a_completed_trial_is_reported_as_such(
     made = write(read(record.url, record.name, record.runs), tmp_path, MLFLOW)
     assert "Of 3 trials none has completed yet" in made.text
     assert not (made.folder / "targets.png").exists()
+    assert "fANOVA" in made.text
     assert (made.folder / "history.png").is_file()
     assert pd.read_csv(made.folder / "best.csv").empty
 
