@@ -20,7 +20,9 @@ def _folder() -> Path:
     """The package ``search_spaces`` that Python finds first: a folder of that name where the command runs, or ours."""
     spec = importlib.util.find_spec("search_spaces")
     if spec is None or spec.origin is None:
-        raise UnknownName("Searches are declared in a package search_spaces/, but there is none: make it, with __init__.py.")
+        raise UnknownName(
+            "Searches are declared in a package search_spaces/, but there is none: make it, with __init__.py."
+        )
     return Path(spec.origin).parent
 
 

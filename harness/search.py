@@ -46,13 +46,13 @@ def parser() -> argparse.ArgumentParser:
     question.add_argument(
         "--checkpoint", metavar="FILE", help="SAM 2.1 weights as Meta distributes them, or the word 'random'"
     )
-    question.add_argument("--epochs", type=int, metavar="N", help="epochs of a trial that is not stopped")
+    question.add_argument("--epochs", type=positive, metavar="N", help="epochs of a trial that is not stopped")
     question.add_argument("--sampler", choices=list(kinds(Sampler)), help="who proposes trials")
     question.add_argument("--scheduler", choices=list(kinds(Scheduler)), help="who stops trials early")
     question.add_argument("--seed", type=int, metavar="N", help="of the sampler and of every trial")
     run = command.add_argument_group("the run (free to change)")
     run.add_argument("--data", type=Path, metavar="ROOT", help="folder of the data sets, in their owners' layouts")
-    run.add_argument("--trials", type=int, metavar="N", help="trials of the study in all runs together")
+    run.add_argument("--trials", type=positive, metavar="N", help="trials of the study in all runs together")
     run.add_argument("--study", metavar="STUDY", help="name of the study (default: NAME)")
     run.add_argument(
         "--gpus-per-trial", type=float, metavar="F", help="share of a GPU for each trial (default: 1 if there is one)"
@@ -60,6 +60,13 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--out", type=Path, default=Path("runs"), metavar="DIR", help="results (default: runs)")
     run.add_argument("--storage", metavar="URL", help="database of the record (default: sqlite:///DIR/optuna.db)")
     return command
+
+
+def positive(text: str) -> int:
+    """An integer of 1 or more, or argparse's error."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number of 1 or more, but is {text!r}")
+    return int(text)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -108,7 +115,7 @@ class Plan:
 def plan(arguments: argparse.Namespace) -> Plan:
     """The plan of a command line. Raises before anything is opened or written."""
     from harness.study import Overrides
-    from sam2lora.runtime import Runtime
+    from sam2lora.runtime import Runtime, default_cache
 
     search = declared.search(arguments.name)
     search = _overridden(search, arguments)
@@ -118,18 +125,23 @@ def plan(arguments: argparse.Namespace) -> Plan:
         backbone=_backbone(arguments.backbone, arguments.checkpoint),
         epochs=arguments.epochs,
     )
-    checkpoint = Path(arguments.checkpoint) if arguments.checkpoint not in (None, "random") else None
-    out, study = arguments.out, arguments.study or arguments.name
+    checkpoint = _absolute(arguments.checkpoint if arguments.checkpoint != "random" else None)
+    out, study = arguments.out.resolve(), arguments.study or arguments.name
     return Plan(
         name=arguments.name,
         study=study,
         search=search,
         overrides=overrides,
-        runtime=Runtime(data=arguments.data, checkpoint=checkpoint),
+        runtime=Runtime(data=_absolute(arguments.data), checkpoint=checkpoint, cache=default_cache().resolve()),
         storage=arguments.storage or f"sqlite:///{out / 'optuna.db'}",
         mlflow=os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{out / 'mlflow.db'}",
         folder=out / study,
     )
+
+
+def _absolute(path: Path | str | None) -> Path | None:
+    """Workers run in folders of their own, where a relative path means something else."""
+    return None if path is None else Path(path).resolve()
 
 
 def _overridden(search: Any, arguments: argparse.Namespace) -> Any:

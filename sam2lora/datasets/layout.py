@@ -28,7 +28,9 @@ def folder(root: Path | None, names: Sequence[str], title: str, hint: str = "") 
     and ``DataError`` when it is None, no folder, or holds several of them: which one is meant would be a guess.
     """
     if root is None:
-        raise DataError(f"{title} must be read from a data root, but none was named: pass the folder of the data sets.")
+        raise DataError(
+            f"{title} must be read from a data root, but none was named: name one, with --data on a command line."
+        )
     if not root.is_dir():
         raise failure(root, "the data root must be a folder", "it is none", "pass the folder of the data sets")
     there = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))

@@ -56,7 +56,7 @@ def test_a_missing_folder_names_what_was_looked_for_and_what_is_there(dataset, t
     assert dataset.title in str(error.value)
     with pytest.raises(DataError, match="must be a folder, but it is none"):
         dataset.find(tmp_path / "nowhere")
-    with pytest.raises(DataError, match=f"{dataset.title} must be read from a data root, but none was named: pass"):
+    with pytest.raises(DataError, match=f"{dataset.title} must be read from a data root, but none was named: name one"):
         dataset.find(None)
 
 
