@@ -88,12 +88,6 @@ def test_the_card_of_the_shipped_weights_is_theirs() -> None:
 
 
 def test_the_shipped_weights_find_curves_without_a_prompt() -> None:
-    shipped, random = (build(Nano(weights=weights), 128, Runtime()) for weights in ("shipped", "random"))
+    shipped, random = (build(Nano(weights=weights), 256, Runtime()) for weights in ("shipped", "random"))
     assert score(shipped, seed=99, pointed=False, scenes=12) > 0.6
-    assert score(random, seed=99, pointed=False, scenes=12) < 0.4
-
-
-def test_the_shipped_weights_follow_points() -> None:
-    """A structure that is pointed at is found better with its points than without."""
-    shipped = build(Nano(), 128, Runtime())
-    assert score(shipped, seed=99, pointed=True, scenes=16) > 0.4
+    assert score(random, seed=99, pointed=False, scenes=12) < 0.3
