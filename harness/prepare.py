@@ -20,7 +20,6 @@ from sam2lora.model import SHIPPED, build, sha256
 from sam2lora.runtime import Runtime
 from sam2lora.train import check_parts, training_images, validation_images
 
-
 _PROCESS_MIB = 1100.0
 """Resident memory of a worker that has imported torch and sam2 and holds nano, as measured."""
 
@@ -91,8 +90,8 @@ def fitting(configs: Sequence[TrialConfig], runtime: Runtime, concurrent: int) -
         free = torch.cuda.mem_get_info(runtime.device)[0] / 2**20
     if needed > free:
         raise OutOfMemory(
-            f"A training step must fit into memory, but {largest.batch_size} images of {largest.image_size} pixels need "
-            f"about {needed:,.0f} MiB and {runtime.device} has {free:,.0f} MiB free: lower batch_size or image_size, "
+            f"A training step must fit into memory, but {largest.batch_size} images of {largest.image_size} pixels "
+            f"need about {needed:,.0f} MiB and {runtime.device} has {free:,.0f} MiB free: lower batch_size or image_size, "
             f"choose a smaller backbone, or free memory."
         )
     return min(concurrent, int(free / needed))

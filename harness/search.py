@@ -14,11 +14,12 @@ from typing import Any
 from rich.console import Console
 
 from harness import declared
-from harness.errors import HarnessError, StudyBusy, TrackingError
+from harness.errors import HarnessError, Hopeless, StudyBusy, TrackingError
 from sam2lora.errors import Sam2LoraError
 
 INTERRUPTED = 130
 """Exit status after SIGINT, by the shell's convention."""
+GO_ON = "Run the same command again to go on from the last epoch of every trial."
 RETRIES = 1
 """How often a crashed trial is started again from its last epoch."""
 
@@ -79,6 +80,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (HarnessError, Sam2LoraError, ValueError) as error:
         console.print(f"[bold red]error:[/] {_plain(error)}", highlight=False, soft_wrap=True)
         return 2
+    except KeyboardInterrupt:
+        console.print(f"Interrupted. {GO_ON}")
+        return INTERRUPTED
 
 
 def _hush() -> None:
@@ -243,21 +247,36 @@ def _locked(todo: Plan, arguments: argparse.Namespace, console: Console, begun: 
         total,
         listeners=(mirror, live),
     )
-    interrupted = True
-    try:
-        if ask.wanted:
-            scheduler = todo.search.scheduler.build(question["epochs"])
-            suggest.rebuild(scheduler, book.trials())
-            with execute.cluster(room):
-                mirror.wait()
-                with live:
-                    execute.run(ask, scheduler, room, RETRIES)
-        else:
-            mirror.wait()
-        interrupted = ask.wanted > 0
-    finally:
-        status = _finish(todo, book, mirror, console, begun, interrupted)
-    return status
+    hopeless = _run(todo, question["epochs"], room, ask, mirror, live)
+    if hopeless is not None:
+        _close(mirror, console, {}, "", None, finished=False)
+        raise hopeless
+    if ask.wanted:
+        _close(mirror, console, {}, "", None, finished=False)
+        console.print(f"Interrupted with {ask.ended} of {total} trials done. {GO_ON}")
+        return INTERRUPTED
+    _report(todo, mirror, console)
+    console.print(f"{time.monotonic() - begun:.0f} s.", highlight=False)
+    return 0
+
+
+def _run(todo: Plan, epochs: int, room: Any, ask: Any, mirror: Any, live: Any) -> Hopeless | None:
+    """Run what has no ending yet; None after the last trial and after an interruption."""
+    from harness import execute, suggest
+
+    if not ask.wanted:
+        mirror.wait()
+        return None
+    scheduler = todo.search.scheduler.build(epochs)
+    suggest.rebuild(scheduler, ask.record.trials())
+    with execute.cluster(room):  # MLflow migrates its database meanwhile
+        mirror.wait()
+        with live:
+            try:
+                execute.run(ask, scheduler, room, RETRIES)
+            except Hopeless as error:
+                return error
+    return None
 
 
 def _sampler(todo: Plan, space: Any) -> Any:
@@ -283,21 +302,21 @@ def _head(console: Console, todo: Plan, question: Any, prepared: Any, room: Any,
     )
 
 
-def _finish(todo: Plan, book: Any, mirror: Any, console: Console, begun: float, interrupted: bool) -> int:
+def _report(todo: Plan, mirror: Any, console: Console) -> None:
     from harness import report, table
 
     read = table.read(todo.storage, todo.study, todo.folder.parent)
     written = report.write(read, todo.folder.parent, todo.mlflow)
     report.show(written, Console())
+    _close(mirror, console, written.summary, written.note, written.folder, finished=True)
+
+
+def _close(mirror: Any, console: Console, *summary: Any, finished: bool) -> None:
+    """Bring MLflow up to date. A server that has gone away is a warning: the record has everything."""
     try:
-        mirror.close(written.summary, written.note, written.folder, finished=not interrupted)
+        mirror.close(*summary, finished=finished)
     except TrackingError as error:
         console.print(f"[bold yellow]warning:[/] {_plain(error)}", highlight=False, soft_wrap=True)
-    console.print(f"{time.monotonic() - begun:.0f} s.", highlight=False)
-    if interrupted:
-        console.print("Interrupted. Run the same command again to go on from where it stopped.")
-        return INTERRUPTED
-    return 0
 
 
 if __name__ == "__main__":

@@ -86,7 +86,7 @@ def distributions(space: Space) -> dict[str, BaseDistribution]:
 
 
 def fingerprint(space: Space) -> str:
-    """The identity of what a space asks: equal for equal parameters and settings, whatever its source text looks like."""
+    """The identity of what a space asks: equal for equal parameters and settings, whatever its source text."""
     asked = [
         (to_json(config), {name: distribution_to_json(d) for name, d in sorted(trial.distributions.items())})
         for config, trial in draws(space)

@@ -59,8 +59,8 @@ class Suggest(Searcher):
     """Proposes up to ``trials`` trials of a space, in all runs of the study together.
 
     First come the trials that an earlier run left open, then new ones. Settings whose key has an ending in the record
-    take that ending; settings whose key is running wait for it. A crashed trial does not count: a later run, or this one,
-    replaces it.
+    take that ending; settings whose key is running wait for it. A crashed trial does not count: another one is drawn in
+    its place.
     """
 
     def __init__(

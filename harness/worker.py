@@ -1,4 +1,4 @@
-"""What a worker does for one trial, epoch by epoch. Knows nothing of Ray: a generator that yields one dict per epoch."""
+"""What a worker does for one trial: a generator that yields one dict per epoch, and knows nothing of Ray."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ def work(order: Order) -> Iterator[dict[str, Any]]:
     """Run a trial; yield ``{"epoch", "score", "entry", "cost", "ending", "why"}`` after every epoch.
 
     ``ending`` is None until the last item. A trial that an earlier worker left goes on from its last epoch; the epochs
-    that are already done are yielded again first, so that a scheduler sees the whole curve. Test scores are not yielded:
-    they are written to the trial's folder, where neither a sampler nor a scheduler looks.
+    that are already done are yielded again first, so that a scheduler sees the whole curve. Test scores are not
+    yielded: they are written to the trial's folder, where neither a sampler nor a scheduler looks.
     """
     folder = Path(order.folder)
     done = 0

@@ -1,12 +1,12 @@
 """Every error that a person can cause or mend. A message states the rule, the value that broke it, and the remedy.
 
-    Sam2LoraError
-    ├── DataError          a data root, an image, a mask or a split that cannot be used
-    ├── CheckpointError    weights that do not belong to the backbone that was asked for
-    ├── OverlapError       a source that shares patients with a target
-    ├── OutOfMemory        a batch that cannot fit
-    ├── DiskError          a cache or a result that cannot be written
-    └── Diverged           a loss or a gradient that is no longer a number
+Sam2LoraError
+├── DataError          a data root, an image, a mask or a split that cannot be used
+├── CheckpointError    weights that do not belong to the backbone that was asked for
+├── OverlapError       a source that shares patients with a target
+├── OutOfMemory        a batch that cannot fit
+├── DiskError          a cache or a result that cannot be written
+└── Diverged           a loss or a gradient that is no longer a number
 """
 
 from __future__ import annotations

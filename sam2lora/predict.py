@@ -42,7 +42,8 @@ def gallery(session: Session) -> Image.Image:
 def _row(session: Session, opened: CachedSet, index: int, role: str) -> tuple[str, list[NDArray[np.uint8]]]:
     image, mask = np.array(opened.images[index]), np.array(opened.masks[index]).astype(bool)
     logits = predict(session.segmenter, opened, [index], session.config.prompt, session.runtime, seed=0)[0]
-    title = f"{opened.dataset.name} ({role}), image {opened.ids[index]}: Dice {confusion(logits, mask).dice:.3f} in this frame"
+    score = confusion(logits, mask).dice
+    title = f"{opened.dataset.name} ({role}), image {opened.ids[index]}: Dice {score:.3f} in this frame"
     probability = (torch.from_numpy(logits).sigmoid().numpy() * 255).astype(np.uint8)
     return title, [image, _grey(mask * np.uint8(255)), _grey(probability), errors(image, mask, logits > 0)]
 

@@ -63,7 +63,7 @@ class Grid:
 
 
 class _AskedGrid(GridSampler):
-    """Optuna's grid sampler stops ``Study.optimize`` after its last point; trials that are asked for have no such loop."""
+    """Optuna's grid sampler stops ``Study.optimize`` after its last point; asked trials have no such loop."""
 
     def after_trial(
         self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None

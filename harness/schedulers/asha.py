@@ -17,7 +17,7 @@ class ASHA:
     """Asynchronous successive halving (Li et al., MLSys 2020): the default.
 
     At ``grace``, ``grace * reduction``, ... epochs a trial goes on only if its score is among the best
-    ``1 / reduction`` of those that got as far. A ``grace`` beyond the last epoch is the last epoch: no trial is stopped.
+    ``1 / reduction`` of those that got as far. A ``grace`` beyond the last epoch stops nobody.
     """
 
     kind: Literal["asha"] = "asha"

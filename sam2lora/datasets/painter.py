@@ -199,9 +199,7 @@ def _blob(
     window = (slice(top, max(top, int(down) + reach)), slice(left, max(left, int(across) + reach)))
     x, y = grid.x[window] - np.float32(place[0]), grid.y[window] - np.float32(place[1])
     angle = np.arctan2(y, x)
-    waves = sum(
-        rng.uniform(0.03, 0.14) * np.cos(order * angle + rng.uniform(0, 2 * math.pi)) for order in (2, 3, 5)
-    )
+    waves = sum(rng.uniform(0.03, 0.14) * np.cos(order * angle + rng.uniform(0, 2 * math.pi)) for order in (2, 3, 5))
     share = strength / (1 + np.exp(np.clip((np.hypot(x, y) / (radius * (1 + waves)) - 1) * 6 / softness, -30, 30)))
     light[window] += share[..., None].astype(np.float32) * (np.array(colour, np.float32) - light[window])
 
@@ -230,7 +228,7 @@ def _camera(
     light = light * (np.float32(exposure) * np.clip(falloff, 0.12, 1))[..., None] * tint
     if look.glare:
         angle, width = rng.uniform(0, 2 * math.pi), rng.uniform(0.5, 0.9)
-        rim = np.exp(-((1.15 - grid.distance((0, 0))).clip(0) / 0.13) ** 2)
+        rim = np.exp(-(((1.15 - grid.distance((0, 0))).clip(0) / 0.13) ** 2))
         part = np.exp(-((np.angle(np.exp(1j * (np.arctan2(grid.y, grid.x) - angle))) / width) ** 2))
         light = light + look.glare * (rim * part)[..., None].astype(np.float32) * np.array([1.0, 0.8, 0.55], np.float32)
     light = light * (1 - look.haze) + look.haze * np.array([0.62, 0.56, 0.55], np.float32)

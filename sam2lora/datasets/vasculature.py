@@ -119,9 +119,7 @@ def _gap(calibre: float, look: Look, rng: np.random.Generator) -> float:
     return float(rng.uniform(0.06, 0.22) * (0.8 + 0.3 * look.calibre / calibre) / look.density)
 
 
-def _child(
-    bud: _Bud, x: float, y: float, heading: float, calibre: float, side: int, rng: np.random.Generator
-) -> _Bud:
+def _child(bud: _Bud, x: float, y: float, heading: float, calibre: float, side: int, rng: np.random.Generator) -> _Bud:
     angle = heading + side * rng.uniform(0.5, 1.0)
     share = rng.choice((rng.uniform(0.2, 0.4), rng.uniform(0.4, 0.75)))
     pull = "free" if bud.pull in ("inner", "free", "nasal") else "branch"

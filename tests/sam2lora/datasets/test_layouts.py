@@ -129,9 +129,7 @@ def test_the_listing_of_an_empty_root(tmp_path):
     assert error.value.names == ("A", "B")
 
 
-@pytest.mark.parametrize(
-    ("annotator", "grader"), [("first", 1), ("second", 2), ("union", 1), ("intersection", 2)]
-)
+@pytest.mark.parametrize(("annotator", "grader"), [("first", 1), ("second", 2), ("union", 1), ("intersection", 2)])
 def test_graders_of_stare_and_chase(annotator, grader, tree, drawing):
     """The second grader draws a part of what the first does, so union and intersection are one of the two."""
     root = tree("stare", "chase_db1")

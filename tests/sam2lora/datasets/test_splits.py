@@ -63,7 +63,10 @@ def test_conventions():
         f"{child}{eye}" for child in (11, 12, 13, 14) for eye in "LR"
     }
     assert {image[:2] for image, split in split_of(ChaseDB1(split="last_8")).items() if split != "test"} == {
-        "11", "12", "13", "14"
+        "11",
+        "12",
+        "13",
+        "14",
     }
     assert split_of(DrishtiGS1()) == split_of(DrishtiGS1(copy="1024"))
     hrf = committed("hrf")

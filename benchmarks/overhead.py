@@ -1,0 +1,175 @@
+"""``python -m benchmarks.overhead``: what a trial costs beyond its training steps and evaluations.
+
+Two sides in one run on one machine, each with two trials at once (or as many as there are cores):
+
+- *harness*: the whole path (record, scheduler, MLflow, files) around trials that train one epoch at 64 pixels;
+- *glue*: what people write today: a function trainable that imports torch and sam2 and reports once, with Ray's
+  ``OptunaSearch`` and ``MLflowLoggerCallback``. Its trials do no training at all, which flatters it.
+
+Overhead per trial is (wall time x trials at once - seconds of training and evaluation) / trials. Start-up (Ray, the
+first imports of the workers) is in *all*; *further* is the slope between a short and a long run: what one more trial adds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tempfile
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import optuna
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.machine import machine
+from harness import execute, study
+from harness.record import open_record
+from harness.samplers import Random
+from harness.schedulers import Full
+from harness.study import Overrides, Search
+from harness.suggest import Suggest
+from harness.track import Mirror
+from sam2lora.adapters import LoRA
+from sam2lora.augments import NoAugment
+from sam2lora.backbones import Nano
+from sam2lora.config import Replicate, TrialConfig
+from sam2lora.datasets import Synthetic
+from sam2lora.protocols import Transfer
+from sam2lora.runtime import Runtime
+from sam2lora.train import open_sets
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One run: wall seconds, ``worked`` seconds inside training and evaluation, peak MiB of a worker."""
+
+    trials: int
+    wall: float
+    worked: float
+    peak_mib: float
+
+
+PROTOCOL = Transfer(
+    sources=(Synthetic(hospital="alder", images=14, size=64),),
+    targets=(Synthetic(hospital="cedar", images=4, size=64),),
+)
+
+
+def space(trial: optuna.Trial) -> TrialConfig:
+    """Trials that are as short as a trial can be."""
+    rank = trial.suggest_int("rank", 1, 8)
+    adapter = LoRA(rank=rank, alpha=trial.suggest_float("alpha", 1.0, 16.0))
+    weights = Nano(weights="random")
+    return TrialConfig(
+        protocol=PROTOCOL, backbone=weights, adapter=adapter, augment=NoAugment(), image_size=64, epochs=1
+    )
+
+
+def harness(trials: int, folder: Path) -> Measured:
+    """The whole path of a search, from an empty folder."""
+    room = execute.slots(0.0)
+    runtime = Runtime(cache=folder / "cache")
+    open_sets((*PROTOCOL.sources, *PROTOCOL.targets), 64, runtime)
+    search = Search(space, trials, sampler=Random(), scheduler=Full())
+    begun = time.perf_counter()
+    question = study.question("overhead", search, Overrides(), {})
+    record = open_record(f"sqlite:///{folder / 'optuna.db'}", "overhead", folder, question, Random().build(0, {}))
+    mirror = Mirror(f"sqlite:///{folder / 'mlflow.db'}", record, question, ())
+    ask = Suggest(record, space, Replicate(), {}, runtime, trials, [mirror])
+    with execute.cluster(room):
+        mirror.wait()
+        execute.run(ask, Full().build(1), room, retries=0)
+    mirror.close({}, "", None, finished=True)
+    wall = time.perf_counter() - begun
+    costs = [trial.user_attrs["cost"] for trial in record.trials() if trial.user_attrs["cost"]]
+    worked = sum(cost["train_seconds"] + cost["evaluate_seconds"] for cost in costs)
+    return Measured(len(record.trials()), wall, worked, max(cost["peak_mib"] for cost in costs))
+
+
+def glue(trials: int, folder: Path) -> Measured:
+    """Ray Tune, OptunaSearch and MLflowLoggerCallback around a function that does nothing but import."""
+    import ray
+    from ray import tune
+    from ray.air.integrations.mlflow import MLflowLoggerCallback
+    from ray.tune.search.optuna import OptunaSearch
+
+    def train(config: dict[str, Any]) -> None:
+        import resource
+
+        import sam2.modeling.sam2_base  # noqa: F401
+        import torch  # noqa: F401
+
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        tune.report({"score": config["alpha"], "peak_mib": peak})
+
+    room = execute.slots(0.0)
+    begun = time.perf_counter()
+    with execute.cluster(room):
+        tracking = MLflowLoggerCallback(tracking_uri=f"sqlite:///{folder / 'mlflow.db'}", experiment_name="glue")
+        tuner = tune.Tuner(
+            tune.with_resources(train, {"cpu": 1}),
+            param_space={"rank": tune.randint(1, 9), "alpha": tune.uniform(1.0, 16.0)},
+            tune_config=tune.TuneConfig(
+                metric="score", mode="max", num_samples=trials, search_alg=OptunaSearch(seed=0),
+                max_concurrent_trials=room.concurrent,
+            ),
+            run_config=tune.RunConfig(storage_path=str(folder / "ray"), verbose=0, callbacks=[tracking]),
+        )  # fmt: skip
+        results = tuner.fit()
+        peak = max(result.metrics["peak_mib"] for result in results if result.metrics)
+        assert ray.is_initialized()
+    return Measured(trials, time.perf_counter() - begun, 0.0, peak)
+
+
+def per_trial(run: Measured, concurrent: int) -> float:
+    """Overhead of a trial in seconds, start-up shared among all."""
+    return (run.wall * concurrent - run.worked) / run.trials
+
+
+def further(short: Measured, long: Measured, concurrent: int) -> float:
+    """Overhead that one more trial adds, in seconds."""
+    more = replace(
+        long, trials=long.trials - short.trials, wall=long.wall - short.wall, worked=long.worked - short.worked
+    )
+    return per_trial(more, concurrent)
+
+
+def main() -> None:
+    """Measure, print and write."""
+    first = (__doc__ or "").partition("\n")[0]
+    command = argparse.ArgumentParser(prog="python -m benchmarks.overhead", description=first)
+    command.add_argument("--trials", type=int, nargs=2, default=(4, 20), metavar="N", help="a short and a long run")
+    command.add_argument("--glue-trials", type=int, nargs=2, default=(2, 6), metavar="N", help="the same for the glue")
+    command.add_argument("--out", type=Path, default=Path("benchmarks/results/overhead.json"), metavar="FILE")
+    arguments = command.parse_args()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+    concurrent = execute.slots(0.0).concurrent
+    described = machine()
+    table = Table("side", "trials", "wall s", "worked s", "overhead s a trial, all", "further", "peak MiB of a worker")
+    written = []
+    for side, run, counts in (("harness", harness, arguments.trials), ("glue", glue, arguments.glue_trials)):
+        runs = []
+        for count in counts:
+            with tempfile.TemporaryDirectory() as folder:
+                runs.append(run(count, Path(folder)))
+        added = further(runs[0], runs[1], concurrent)
+        for measured in runs:
+            each = per_trial(measured, concurrent)
+            table.add_row(
+                side, str(measured.trials), f"{measured.wall:.1f}", f"{measured.worked:.1f}",
+                f"{each:.2f}", f"{added:.2f}" if measured is runs[1] else "", f"{measured.peak_mib:.0f}",
+            )  # fmt: skip
+            written.append({"side": side, **vars(measured), "overhead": each, "further": added})
+    Console().print(table)
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    result = {"machine": described, "at_once": concurrent, "runs": written}
+    arguments.out.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
