@@ -7,7 +7,8 @@ Two sides in one run on one machine, each with two trials at once (or as many as
   ``OptunaSearch`` and ``MLflowLoggerCallback``. Its trials do no training at all, which flatters it.
 
 Overhead per trial is (wall time x trials at once - seconds of training and evaluation) / trials. Start-up (Ray, the
-first imports of the workers) is in *all*; *further* is the slope between a short and a long run: what one more trial adds.
+first imports of the workers) is in *all*; *further* is the slope between a short and a long run: what one more
+trial adds.
 """
 
 from __future__ import annotations

@@ -10,8 +10,8 @@ from sam2lora.protocols import Transfer
 
 BASE = TrialConfig(
     protocol=Transfer(
-        sources=(Synthetic(hospital="alder"), Synthetic(hospital="birch")),
-        targets=tuple(Synthetic(hospital=hospital, images=8) for hospital in ("cedar", "dogwood", "elm", "fir")),
+        sources=(Synthetic(hospital="dogwood"), Synthetic(hospital="elm")),
+        targets=tuple(Synthetic(hospital=hospital, images=8) for hospital in ("alder", "birch", "cedar", "fir")),
     ),
     adapter=LoRA(rank=8, alpha=16.0),
     optimizer=AdamW(lr=2e-3),
