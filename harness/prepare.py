@@ -91,8 +91,8 @@ def fitting(configs: Sequence[TrialConfig], runtime: Runtime, concurrent: int) -
     if needed > free:
         raise OutOfMemory(
             f"A training step must fit into memory, but {largest.batch_size} images of {largest.image_size} pixels "
-            f"need about {needed:,.0f} MiB and {runtime.device} has {free:,.0f} MiB free: lower batch_size or image_size, "
-            f"choose a smaller backbone, or free memory."
+            f"need about {needed:,.0f} MiB and {runtime.device} has {free:,.0f} MiB free: lower batch_size or "
+            f"image_size, choose a smaller backbone, or free memory."
         )
     return min(concurrent, int(free / needed))
 

@@ -134,8 +134,8 @@ def tell(
 ) -> FrozenTrial:
     """Commit how a trial ended.
 
-    Completed is COMPLETE with its value; Stopped is PRUNED; Diverged is COMPLETE with the worst value, which teaches the
-    sampler; OutOfMemory is PRUNED and infeasible, so that samplers with constraints avoid it; Crashed is FAIL.
+    Completed is COMPLETE with its value; Stopped is PRUNED; Diverged is COMPLETE with the worst value, which teaches
+    the sampler; OutOfMemory is PRUNED and infeasible, so that samplers with constraints avoid it; Crashed is FAIL.
     """
     trial.set_user_attr("outcome", {"kind": KINDS[type(outcome)], "epoch": outcome.epoch, "why": _why(outcome)})
     trial.set_user_attr("curve", curve)
