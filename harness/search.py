@@ -48,6 +48,9 @@ def parser() -> argparse.ArgumentParser:
         "--checkpoint", metavar="FILE", help="SAM 2.1 weights as Meta distributes them, or the word 'random'"
     )
     question.add_argument("--epochs", type=positive, metavar="N", help="epochs of a trial that is not stopped")
+    question.add_argument(
+        "--image-size", type=positive, metavar="N", help="side of the model's square frame, in pixels"
+    )
     question.add_argument("--sampler", choices=list(kinds(Sampler)), help="who proposes trials")
     question.add_argument("--scheduler", choices=list(kinds(Scheduler)), help="who stops trials early")
     question.add_argument("--seed", type=int, metavar="N", help="of the sampler and of every trial")
@@ -128,6 +131,7 @@ def plan(arguments: argparse.Namespace) -> Plan:
         targets=_datasets(arguments.targets),
         backbone=_backbone(arguments.backbone, arguments.checkpoint),
         epochs=arguments.epochs,
+        image_size=arguments.image_size,
     )
     checkpoint = _absolute(arguments.checkpoint if arguments.checkpoint != "random" else None)
     out, study = arguments.out.resolve(), arguments.study or arguments.name

@@ -51,6 +51,7 @@ class Overrides:
     targets: tuple[Dataset, ...] | None = None
     backbone: Backbone | None = None
     epochs: int | None = None
+    image_size: int | None = None
 
     def apply(self, config: TrialConfig) -> TrialConfig:
         """``config`` with the overrides in place. Naming sources without targets means no targets."""
@@ -63,6 +64,8 @@ class Overrides:
             config = replace(config, backbone=self.backbone)
         if self.epochs is not None:
             config = replace(config, epochs=self.epochs)
+        if self.image_size is not None:
+            config = replace(config, image_size=self.image_size)
         return config
 
 
