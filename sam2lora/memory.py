@@ -16,7 +16,9 @@ def training_mib(config: TrialConfig) -> float:
     """MiB that one training step holds at its peak: weights, gradients, optimizer state and saved activations.
 
     Counted by running the step's forward pass on torch's meta device, which computes shapes and no numbers, in less
-    than a second even for the large backbone. What the allocator, the libraries and the images add is not in it.
+    than a second even for the large backbone. The fused attention kernels
+    of a real device keep less, so nano needs about a fifth less than this; what the allocator, the libraries and the
+    images add is not in it.
     """
     segmenter = Segmenter(weightless(config.backbone, config.image_size), config.backbone).requires_grad_(False)
     config.adapter.attach(segmenter, torch.Generator().manual_seed(0))

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+from collections import namedtuple
+from dataclasses import replace
+from pathlib import Path
+
+import optuna
+import pytest
+from rich.console import Console
+
+from harness import prepare as preparing
+from harness.prepare import fitting, prepare
+from harness.study import Overrides, Search
+from sam2lora.config import Replicate, TrialConfig
+from sam2lora.datasets import Drive, Synthetic
+from sam2lora.errors import DataError, OutOfMemory
+from sam2lora.protocols import Transfer
+from sam2lora.runtime import Runtime
+
+Memory = namedtuple("Memory", "available")
+
+
+def test_settings_that_do_not_fit_are_refused_with_the_numbers(
+    tiny: TrialConfig, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preparing.psutil, "virtual_memory", lambda: Memory(1200 * 2**20))
+    assert fitting([tiny], runtime, 8) == 1
+    with pytest.raises(
+        OutOfMemory, match=r"64 images of 512 pixels need about .* MiB.*1,200 MiB free: lower batch_size"
+    ):
+        fitting([tiny, replace(tiny, batch_size=64, image_size=512)], runtime, 8)
+
+
+def test_fewer_trials_run_at_once_when_memory_is_short(
+    tiny: TrialConfig, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preparing.psutil, "virtual_memory", lambda: Memory(4000 * 2**20))
+    assert fitting([tiny], runtime, 8) == 3
+    monkeypatch.setattr(preparing.psutil, "virtual_memory", lambda: Memory(400_000 * 2**20))
+    assert fitting([tiny], runtime, 8) == 8
+
+
+def search(config: TrialConfig, replicate: Replicate) -> Search:
+    def space(trial: optuna.Trial) -> TrialConfig:
+        return replace(config, batch_size=trial.suggest_int("batch", 1, 2))
+
+    return Search(space, trials=2, replicate=replicate)
+
+
+def test_what_is_prepared_names_images_and_weights(tiny: TrialConfig, runtime: Runtime) -> None:
+    prepared = prepare(search(tiny, Replicate()), Overrides(), runtime, 2, Console(quiet=True))
+    assert set(prepared.digests) == {"data/alder", "data/cedar", "weights/nano"}
+    assert prepared.digests["weights/nano"] == "random"
+    assert {(m.name, m.context, m.images) for m in prepared.materials} == {
+        ("alder", "training", 14),
+        ("cedar", "testing", 4),
+    }
+    assert (prepared.training, prepared.validation) == (8, 4)
+
+
+def test_a_fold_without_images_is_refused(tiny: TrialConfig, runtime: Runtime) -> None:
+    few = replace(tiny, protocol=Transfer(sources=(Synthetic(hospital="alder", images=4, size=64),)))
+    with pytest.raises(DataError, match=r"needs validation images, but 'alder' has none in fold 4 among its 4 images"):
+        prepare(search(few, Replicate(fold=4)), Overrides(), runtime, 2, Console(quiet=True))
+
+
+def test_a_published_set_without_a_data_root_is_refused(tiny: TrialConfig, runtime: Runtime, tmp_path: Path) -> None:
+    drive = replace(tiny, protocol=Transfer(sources=(Drive(),)))
+    for where in (runtime, replace(runtime, data=tmp_path)):
+        with pytest.raises(DataError, match="DRIVE"):
+            prepare(search(drive, Replicate()), Overrides(), where, 2, Console(quiet=True))

@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from sam2lora.adapters import LoRA
+from sam2lora.augments import NoAugment
+from sam2lora.backbones import Nano, Sam2
+from sam2lora.config import TrialConfig
+from sam2lora.datasets import Synthetic
+from sam2lora.memory import training_mib
+from sam2lora.model import build
+from sam2lora.protocols import Transfer
+from sam2lora.runtime import Runtime
+
+CONFIG = TrialConfig(
+    protocol=Transfer(sources=(Synthetic(hospital="alder"),)),
+    backbone=Nano(weights="random"),
+    adapter=LoRA(rank=4, alpha=8.0),
+    augment=NoAugment(),
+    image_size=128,
+)
+
+
+def measured_mib(config: TrialConfig) -> float:
+    """What a real forward pass on the CPU keeps for its backward pass, with the weights and optimizer state."""
+    segmenter = build(config.backbone, config.image_size, Runtime())
+    config.adapter.attach(segmenter, torch.Generator().manual_seed(0))
+    segmenter.train()
+    kept: dict[int, Tensor] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        kept[tensor.untyped_storage().data_ptr()] = tensor
+        return tensor
+
+    images = torch.rand(config.batch_size, 3, config.image_size, config.image_size)
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        logits = torch.nn.functional.interpolate(
+            segmenter(images), size=config.image_size, mode="bilinear", align_corners=False
+        )
+        config.loss(logits, torch.zeros_like(logits))
+    own = {parameter.untyped_storage().data_ptr() for parameter in segmenter.parameters()}
+    saved = sum(tensor.untyped_storage().nbytes() for pointer, tensor in kept.items() if pointer not in own)
+    weights = sum(p.numel() * p.element_size() for p in segmenter.parameters())
+    trained = sum(p.numel() * p.element_size() for p in segmenter.parameters() if p.requires_grad)
+    return (saved + weights + 3 * trained) / 2**20
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_a_real_step_keeps_no_more_than_planned_and_not_much_less(batch: int) -> None:
+    config = replace(CONFIG, batch_size=batch)
+    assert training_mib(config) / 1.35 < measured_mib(config) <= training_mib(config)
+
+
+def test_memory_grows_with_batch_size_and_frame() -> None:
+    base = training_mib(CONFIG)
+    assert training_mib(replace(CONFIG, batch_size=4)) > 1.8 * base - 10
+    assert training_mib(replace(CONFIG, image_size=256)) > 3.5 * base - 20
+
+
+def test_the_largest_backbone_is_planned_without_its_weights() -> None:
+    large = replace(CONFIG, backbone=Sam2(size="large"), image_size=1024)
+    assert training_mib(large) > 224.4e6 * 4 / 2**20
