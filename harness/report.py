@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import math
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -252,9 +253,16 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--study", help="the study, if the search has several (default: its latest)")
     parser.add_argument("--out", type=Path, default=Path("runs"), metavar="DIR", help="results (default: runs)")
     parser.add_argument("--storage", metavar="URL", help="the record (default: sqlite:///DIR/optuna.db)")
-    parser.add_argument("--mlflow", metavar="URL", help="MLflow's address (default: sqlite:///DIR/mlflow.db)")
+    parser.add_argument(
+        "--mlflow", metavar="URL", help="MLflow's address (default: $MLFLOW_TRACKING_URI, else sqlite:///DIR/mlflow.db)"
+    )
     parser.add_argument("--top", type=_positive, default=5, help="how many best settings (default: %(default)s)")
     return parser.parse_args(argv)
+
+
+def _mlflow(given: argparse.Namespace) -> str:
+    address: str = given.mlflow or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{given.out / 'mlflow.db'}"
+    return address
 
 
 def _positive(text: str) -> int:
@@ -282,7 +290,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     _show_result(found, console)
     with console.status("Measuring importance and drawing ..."):
         found = replace(found, importance=importances(table, seed))
-        report = _write(found, given.out, given.mlflow or f"sqlite:///{given.out / 'mlflow.db'}")
+        report = _write(found, given.out, _mlflow(given))
     _show_importance(report, console)
     return 0
 
