@@ -37,18 +37,20 @@ def question_of(name: str) -> str:
     return (ast.get_docstring(ast.parse(text)) or "").partition("\n")[0]
 
 
-def search(name: str) -> Search:
-    """The search that ``search_spaces/<name>.py`` declares as ``SEARCH``.
-
-    Raises ``UnknownName`` with all names and the nearest one.
-    """
+def check(name: str) -> None:
+    """Raise ``UnknownName``, with all names and the nearest one, unless ``name`` is a declared search."""
     names = searches()
     if name not in names:
         near = difflib.get_close_matches(name, names, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         raise UnknownName(f"There is no search named {name!r} in search_spaces/.{hint} There are: {', '.join(names)}.")
+
+
+def search(name: str) -> Search:
+    """The search that ``search_spaces/<name>.py`` declares as ``SEARCH``. Raises ``UnknownName``."""
     from harness.study import Search  # loads torch: naming the searches must not
 
+    check(name)
     declared = importlib.import_module(f"search_spaces.{name}").SEARCH
     if not isinstance(declared, Search):
         raise UnknownName(f"search_spaces/{name}.py must set SEARCH to a Search, but sets it to {declared!r}.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import sys
 import time
@@ -79,6 +80,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     console = Console(stderr=True)
     _hush()
     try:
+        declared.check(arguments.name)
+        with console.status("loading torch, Ray, Optuna and MLflow"):
+            _load()
         return search(arguments, console)
     except (HarnessError, Sam2LoraError, ValueError) as error:
         console.print(f"[bold red]error:[/] {_plain(error)}", highlight=False, soft_wrap=True)
@@ -97,6 +101,12 @@ def _hush() -> None:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
     logging.getLogger("alembic").setLevel(logging.WARNING)
+
+
+def _load() -> None:
+    """Import what takes seconds while something says so; an unknown name is refused before that."""
+    for module in ("execute", "prepare", "suggest", "track"):
+        importlib.import_module(f"harness.{module}")
 
 
 def _plain(error: Exception) -> str:
