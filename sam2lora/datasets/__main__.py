@@ -54,7 +54,9 @@ def inspect(dataset: Source, root: Path, quick: bool) -> Inspected:
         splits = ()
         problems.append(str(error))
     sizes = []
-    for entry in () if quick else track(found.entries, dataset.title, console=Console(stderr=True), transient=True):
+    console = Console(stderr=True)
+    shown = track(found.entries, dataset.title, console=console, transient=True, disable=not console.is_terminal)
+    for entry in () if quick else shown:
         try:
             height, width = dataset.read(entry).mask.shape
         except DataError as error:
@@ -133,7 +135,7 @@ def _size_range(sizes: Sequence[tuple[int, int]]) -> str:
         return "not read"
     smallest, largest = min(sizes), max(sizes)
     text = f"{smallest[0]}x{smallest[1]}"
-    return text if smallest == largest else f"{text}-{largest[0]}x{largest[1]}"
+    return text if smallest == largest else f"{text} to\n{largest[0]}x{largest[1]}"
 
 
 def _overlaps(there: Sequence[Inspected]) -> list[str]:
