@@ -26,12 +26,12 @@ class _Row:
 class LiveTable:
     """A ``harness.suggest.Listener`` that shows every trial's state, epoch and score, the best so far, and the ETA.
 
-    ``trials``: how many the study is to have; ``ended``: how many it has already. The ETA is the mean time between
+    ``trials``: how many the study is to have; ``before``: how many had ended before. The ETA is the mean time between
     endings since the start, times what is left: none before the first ending.
     """
 
-    def __init__(self, console: Console, trials: int, epochs: int, ended: int) -> None:
-        self.console, self.trials, self.epochs, self.before = console, trials, epochs, ended
+    def __init__(self, console: Console, trials: int, epochs: int, before: int = 0) -> None:
+        self.console, self.trials, self.epochs, self.before = console, trials, epochs, before
         self.rows: dict[int, _Row] = {}
         self.counts: dict[str, int] = {}
         self.best: tuple[float, int] | None = None

@@ -1,0 +1,233 @@
+"""A study from its plan to its report: prepare, run what has no ending yet, report."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast, get_args
+
+from filelock import FileLock, Timeout
+from optuna.samplers import BaseSampler
+from rich.console import Console
+from rich.markup import escape
+
+from harness import declared, execute, record, report, study, suggest, table
+from harness.errors import Hopeless, StudyBusy, TrackingError
+from harness.execute import Slots
+from harness.prepare import Prepared, prepare
+from harness.progress import LiveTable
+from harness.samplers import Sampler
+from harness.schedulers import Scheduler
+from harness.study import Overrides, Search
+from harness.suggest import Suggest
+from harness.track import Mirror
+from sam2lora.backbones import Backbone, Nano, Sam2, Size, Version
+from sam2lora.choice import kinds
+from sam2lora.datasets import Dataset, named
+from sam2lora.errors import CheckpointError
+from sam2lora.model import sha256
+from sam2lora.runtime import Runtime, default_cache
+
+RETRIES = 1
+"""How often a crashed trial is started again from its last epoch."""
+_RANDOM = "random"  # what --checkpoint says in place of a file
+_SIZES: tuple[str, ...] = get_args(Size)
+_VERSIONS: tuple[str, ...] = get_args(Version)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the command line and the declaration say together: a question, and where and how it is run."""
+
+    name: str
+    study: str
+    search: Search
+    overrides: Overrides
+    runtime: Runtime
+    gpus_per_trial: float | None
+    storage: str
+    mlflow: str
+    folder: Path
+
+
+def plan(arguments: argparse.Namespace) -> Plan:
+    """The plan of a command line. Raises before anything is opened or written."""
+    overrides = Overrides(
+        sources=_datasets(arguments.sources),
+        targets=_datasets(arguments.targets),
+        backbone=_backbone(arguments.backbone, arguments.checkpoint),
+        epochs=arguments.epochs,
+        image_size=arguments.image_size,
+    )
+    checkpoint = _absolute(arguments.checkpoint if arguments.checkpoint != _RANDOM else None)
+    out, study = arguments.out.resolve(), arguments.study or arguments.name
+    return Plan(
+        name=arguments.name,
+        study=study,
+        search=_overridden(declared.search(arguments.name), arguments),
+        overrides=overrides,
+        runtime=Runtime(data=_absolute(arguments.data), checkpoint=checkpoint, cache=default_cache().resolve()),
+        gpus_per_trial=arguments.gpus_per_trial,
+        storage=arguments.storage or f"sqlite:///{out / 'optuna.db'}",
+        mlflow=os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{out / 'mlflow.db'}",
+        folder=out / study,
+    )
+
+
+def _absolute(path: Path | str | None) -> Path | None:
+    """Workers run in folders of their own, where a relative path means something else."""
+    return None if path is None else Path(path).resolve()
+
+
+def _overridden(search: Search, arguments: argparse.Namespace) -> Search:
+    if arguments.sampler is not None and arguments.sampler != search.sampler.kind:
+        search = replace(search, sampler=kinds(Sampler)[arguments.sampler]())
+    if arguments.scheduler is not None and arguments.scheduler != search.scheduler.kind:
+        search = replace(search, scheduler=kinds(Scheduler)[arguments.scheduler]())
+    if arguments.trials is not None:
+        search = replace(search, trials=arguments.trials)
+    if arguments.seed is not None:
+        search = replace(search, replicate=replace(search.replicate, seed=arguments.seed))
+    return search
+
+
+def _datasets(names: str | None) -> tuple[Dataset, ...] | None:
+    return None if names is None else tuple(named(name) for name in names.split(",") if name.strip())
+
+
+def _backbone(name: str | None, checkpoint: str | None) -> Backbone | None:
+    if name is None and checkpoint is None:
+        return None
+    if name in (None, "nano"):
+        return _nano(checkpoint)
+    size, _, version = str(name).partition("@")
+    if size not in _SIZES or version not in ("", *_VERSIONS):
+        raise CheckpointError(
+            f"--backbone must be one of nano, {', '.join(_SIZES)}, the last four with @2.0 for SAM 2 instead of 2.1, "
+            f"but is {name!r}: choose one of them."
+        )
+    model = Sam2(size=cast("Size", size), version=cast("Version", version or "2.1"))
+    if checkpoint is None:
+        raise CheckpointError(
+            f"--backbone {name} needs weights, but no --checkpoint was given: name Meta's file of SAM {model.version} "
+            f"{size}, or say --checkpoint {_RANDOM} to train on random weights on purpose."
+        )
+    if checkpoint == _RANDOM:
+        return model
+    if not Path(checkpoint).is_file():
+        raise CheckpointError(f"--checkpoint must be a file, but {checkpoint} is not: check the path.")
+    return replace(model, checkpoint=sha256(Path(checkpoint)))
+
+
+def _nano(checkpoint: str | None) -> Nano:
+    if checkpoint not in (None, _RANDOM):
+        raise CheckpointError(
+            f"nano comes with weights of its own, but --checkpoint {checkpoint} was given: leave it out, or name the "
+            f"size that the file belongs to with --backbone ({', '.join(_SIZES)})."
+        )
+    return Nano(weights="random" if checkpoint == _RANDOM else "shipped")
+
+
+def search(plan: Plan, console: Console) -> bool:
+    """Run the study of a plan; True when all its trials have ended, False after an interruption.
+
+    Raises ``StudyBusy`` while another process runs it, ``Hopeless`` when its trials only crash, and whatever
+    ``prepare`` refuses.
+    """
+    plan.folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(plan.folder / ".lock", timeout=0):
+            return _search(plan, console)
+    except Timeout:
+        raise StudyBusy(
+            f"A study is run by one process at a time, but {plan.folder} is in use by another: wait for it, or name "
+            f"another study with --study."
+        ) from None
+
+
+def _search(plan: Plan, console: Console) -> bool:
+    begun = time.monotonic()
+    room = execute.slots(plan.gpus_per_trial)
+    runtime = replace(plan.runtime, device="cuda" if room.gpus else "cpu", threads=max(1, int(room.cpus)))
+    prepared = prepare(plan.search, plan.overrides, runtime, room.concurrent, console)
+    room = replace(room, concurrent=prepared.fitting)
+    question = study.question(plan.name, plan.search, plan.overrides, prepared.digests)
+    space = study.distributions(plan.search.space)
+    sampler = _sampler(plan, space)
+    book = record.open_record(plan.storage, plan.study, plan.folder, question, sampler)
+    total = min(plan.search.trials, plan.search.sampler.limit(space) or plan.search.trials)
+    mirror = Mirror(plan.mlflow, book, question, prepared.materials)
+    ask = Suggest(
+        book,
+        lambda trial: plan.overrides.apply(plan.search.space(trial)),
+        plan.search.replicate,
+        prepared.digests,
+        runtime,
+        total,
+        listeners=(mirror, live := LiveTable(console, total, question["epochs"])),
+    )
+    live.before = ask.ended
+    _head(console, plan, question, prepared, room, ask)
+    hopeless = _run(plan, question["epochs"], room, ask, mirror, live)
+    if hopeless is not None or ask.wanted:
+        _close(mirror, console, {}, "", None, finished=False)
+    if hopeless is not None:
+        raise hopeless
+    if ask.wanted:
+        return False
+    written = report.write(table.read(plan.storage, plan.study, plan.folder.parent), plan.folder.parent, plan.mlflow)
+    report.show(written, Console())
+    _close(mirror, console, written.summary, written.note, written.folder, finished=True)
+    console.print(f"{time.monotonic() - begun:.0f} s.", highlight=False)
+    return True
+
+
+def _run(plan: Plan, epochs: int, room: Slots, ask: Suggest, mirror: Mirror, live: LiveTable) -> Hopeless | None:
+    """Run what has no ending yet; None after the last trial and after an interruption."""
+    if not ask.wanted:
+        mirror.wait()
+        return None
+    scheduler = plan.search.scheduler.build(epochs)
+    suggest.rebuild(scheduler, ask.record.trials())
+    with execute.cluster(room):  # MLflow migrates its database meanwhile
+        mirror.wait()
+        with live:
+            try:
+                execute.run(ask, scheduler, room, RETRIES)
+            except Hopeless as error:
+                return error
+    return None
+
+
+def _sampler(plan: Plan, space: dict[str, Any]) -> BaseSampler:
+    """Seeded by the study's seed and by how far the study has come: a resumed sampler must not repeat its draws."""
+    so_far = record.count(plan.storage, plan.study)
+    return plan.search.sampler.build(plan.search.replicate.seed + 1_000_003 * so_far, space)
+
+
+def _head(
+    console: Console, plan: Plan, question: Mapping[str, Any], prepared: Prepared, room: Slots, ask: Suggest
+) -> None:
+    where = f"{room.gpus:g} GPU each" if room.gpus else "one CPU core each"
+    console.print(f"[bold]{escape(plan.study)}[/]: {declared.question_of(plan.name)}", highlight=False, soft_wrap=True)
+    console.print(
+        f"sources {', '.join(question['sources'])}; targets {', '.join(question['targets']) or 'none'}; "
+        f"{prepared.training} training and {prepared.validation} validation images; {question['backbone']['kind']}; "
+        f"{ask.trials} trials of {question['epochs']} epochs, {ask.ended} done; {room.concurrent} at once, {where}",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _close(
+    mirror: Mirror, console: Console, summary: Mapping[str, float], note: str, folder: Path | None, *, finished: bool
+) -> None:
+    """Bring MLflow up to date. A server that has gone away is a warning: the record has everything."""
+    try:
+        mirror.close(summary, note, folder, finished=finished)
+    except TrackingError as error:
+        console.print(f"[bold yellow]warning:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
