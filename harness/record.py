@@ -54,8 +54,15 @@ class Record:
         return self.folder / "trials" / key
 
 
-def open_record(storage_url: str, name: str, folder: Path, question: Mapping[str, Any], sampler: BaseSampler) -> Record:
-    """The study ``name``, created on first use.
+def open_record(
+    storage_url: str,
+    name: str,
+    folder: Path,
+    question: Mapping[str, Any],
+    sampler: BaseSampler,
+    command: str = "",
+) -> Record:
+    """The study ``name``, created on first use; ``command``, as it was typed, tells a report how to go on.
 
     Raises ``OtherQuestion`` with every difference when the study exists and asks something else, ``RecordError``
     when the storage cannot be used.
@@ -68,7 +75,7 @@ def open_record(storage_url: str, name: str, folder: Path, question: Mapping[str
         recorded = study.user_attrs.get("question")
         if recorded is None:
             study.set_user_attr("question", dict(question))
-            study.set_user_attr("provenance", provenance())
+            study.set_user_attr("provenance", {**provenance(), "command": command})
         elif differences := compare(recorded, question):
             raise OtherQuestion(
                 f"Going on with a study must not change its question, but study {name!r} differs:\n"

@@ -52,10 +52,11 @@ class Plan:
     storage: str
     mlflow: str
     folder: Path
+    command: str
 
 
-def plan(arguments: argparse.Namespace) -> Plan:
-    """The plan of a command line. Raises before anything is opened or written."""
+def plan(arguments: argparse.Namespace, command: str) -> Plan:
+    """The plan of a command line, ``command`` as it was typed. Raises before anything is opened or written."""
     overrides = Overrides(
         sources=_datasets(arguments.sources),
         targets=_datasets(arguments.targets),
@@ -75,6 +76,7 @@ def plan(arguments: argparse.Namespace) -> Plan:
         storage=arguments.storage or f"sqlite:///{out / 'optuna.db'}",
         mlflow=os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{out / 'mlflow.db'}",
         folder=out / study,
+        command=command,
     )
 
 
@@ -158,7 +160,7 @@ def _search(plan: Plan, console: Console) -> bool:
     question = study.question(plan.name, plan.search, plan.overrides, prepared.digests)
     space = study.distributions(plan.search.space)
     sampler = _sampler(plan, space)
-    book = record.open_record(plan.storage, plan.study, plan.folder, question, sampler)
+    book = record.open_record(plan.storage, plan.study, plan.folder, question, sampler, plan.command)
     total = min(plan.search.trials, plan.search.sampler.limit(space) or plan.search.trials)
     mirror = Mirror(plan.mlflow, book, question, prepared.materials)
     ask = Suggest(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -72,14 +73,15 @@ def positive(text: str) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a search from the command line; returns the exit status."""
-    arguments = parser().parse_args(argv)
+    typed = list(sys.argv[1:] if argv is None else argv)
+    arguments = parser().parse_args(typed)
     console = Console(stderr=True)
     _hush()
     try:
         declared.check(arguments.name)
         with console.status("loading torch, Ray, Optuna and MLflow"):
             from harness import run  # seconds, so after all that can be refused without them
-        done = run.search(run.plan(arguments), console)
+        done = run.search(run.plan(arguments, f"python -m harness.search {shlex.join(typed)}"), console)
     except (HarnessError, Sam2LoraError, ValueError) as error:
         console.print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         return REFUSED

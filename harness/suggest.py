@@ -156,8 +156,7 @@ class Suggest(Searcher):
         if not isinstance(outcome, Crashed):
             self.ended += 1
             self.endings[ours.key] = frozen
-        if not isinstance(outcome, Completed):
-            (self.record.files(ours.key) / CHECKPOINT).unlink(missing_ok=True)
+        (self.record.files(ours.key) / CHECKPOINT).unlink(missing_ok=True)  # the ending is committed
         for listener in self.listeners:
             listener.ended(frozen)
         return frozen

@@ -100,14 +100,9 @@ def duration(seconds: float) -> str:
 
 
 def command(found: Findings) -> str:
-    """The command that goes on with the study, but for the data folder, which is no part of the record."""
-    question = found.table.question
-    parts = [search_command(str(question.get("search", found.table.name)))]
-    named = [option for option in ("sources", "targets") if question.get(option)]
-    parts += [f"--{option} {','.join(map(str, question[option]))}" for option in named]
-    if found.table.name != question.get("search", found.table.name):
-        parts.append(f"--study {found.table.name}")
-    return " ".join(parts)
+    """The command that goes on with the study: the one that began it, as it was typed, if the record has it."""
+    typed = found.table.provenance.get("command")
+    return str(typed) if typed else search_command(str(found.table.question.get("search", found.table.name)))
 
 
 def search_command(name: str) -> str:
@@ -502,7 +497,7 @@ def _where(found: Findings, places: Places) -> list[str]:
         "- The record itself, an Optuna study:",
         "",
         *_code(f"optuna-dashboard {table.storage}"),
-        "- Go on: run the same search command again, with the same `--data`. What is finished is not run again.",
+        "- Go on: run the same command again, with more `--trials` if you like. What is finished is not run again.",
         "",
         *_code(command(found)),
         "- As files beside this report: `trials.csv` (every trial), `best.csv` (the best and their test scores), "
@@ -515,7 +510,7 @@ def _code(line: str) -> list[str]:
 
 
 def _provenance(found: Findings) -> list[str]:
-    known = found.table.provenance
+    known = {name: value for name, value in found.table.provenance.items() if name != "command"}
     if not known:
         return ["## Provenance", "", "Not recorded."]
     rows = [(str(name), _described(value)) for name, value in sorted(known.items())]

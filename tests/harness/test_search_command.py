@@ -126,8 +126,10 @@ def test_a_search_runs_reports_and_goes_on(project: Path, cache: Path) -> None:
     assert status == 0, output
     check_consistent(project, 4)
     assert "Does a tiny search run?" in output
+    assert not list((project / "runs").rglob("checkpoint.pt")), "what has ended needs no checkpoint"
     report = project / "runs/tiny/report/report.md"
     assert "cedar" in report.read_text()
+    assert "python -m harness.search tiny" in report.read_text(), "a report says how to go on"
     before = trials(project)
     status, output = run(project, cache)
     assert status == 0, output

@@ -26,6 +26,8 @@ DISTRIBUTIONS: dict[str, BaseDistribution] = {
 START = datetime(2026, 3, 1, 9, 0, 0)
 LOSSES = ("bce", "soft_dice", "focal_tversky")
 ROLES = {"drive": "source", "stare": "source", "chase_db1": "target", "hrf": "target"}
+COMMAND = "python -m harness.search loss_weights --data /data --sources drive,stare --targets chase_db1,hrf"
+
 QUESTION = {
     "search": "loss_weights",
     "backbone": {"kind": "nano", "weights": "shipped"},
@@ -186,7 +188,7 @@ def new_study(tmp: Path, name: str = "loss_weights", **question: Any) -> tuple[o
     url = f"sqlite:///{runs / 'optuna.db'}"
     study = optuna.create_study(storage=url, study_name=name, direction="maximize")
     study.set_user_attr("question", QUESTION | question)
-    study.set_user_attr("provenance", {"git": "abc1234", "torch": "2.15"})
+    study.set_user_attr("provenance", {"git": "abc1234", "command": COMMAND, "torch": "2.15"})
     return study, Record(url, runs, name)
 
 

@@ -134,7 +134,10 @@ def test_cost_counts_what_ran(report: Report, table: StudyTable) -> None:
 def test_the_report_says_where_to_look_and_how_to_go_on(report: Report, table: StudyTable) -> None:
     assert f"mlflow ui --backend-store-uri {MLFLOW}" in report.text
     assert f"optuna-dashboard {table.storage}" in report.text
-    assert "python -m harness.search loss_weights --sources drive,stare --targets chase_db1,hrf" in report.text
+    assert (
+        "python -m harness.search loss_weights --data /data --sources drive,stare --targets chase_db1,hrf"
+        in report.text
+    )
 
 
 def test_a_trace_is_called_a_trace(report: Report, table: StudyTable) -> None:
