@@ -16,6 +16,7 @@ import psutil
 import ray
 import torch
 from ray import tune
+from ray.tune import TuneError
 
 from harness.errors import Hopeless
 from harness.suggest import Suggest, Tell, result_of
@@ -136,6 +137,10 @@ def run(suggest: Suggest, scheduler: Any, room: Slots, retries: int, trainable: 
             stop=_StopWhen(hopeless),
             verbose=0,
         )
+    except TuneError as error:
+        # Ray turns whatever a callback raises into the text of its own error; the cause is what can be acted on.
+        cause = error.__context__ or error
+        raise cause from cause.__cause__
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     if hopeless:

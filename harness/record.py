@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-import sqlalchemy.exc
+from optuna.exceptions import StorageInternalError
 from optuna.samplers import BaseSampler
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.exc import SQLAlchemyError
 
 from harness.errors import OtherQuestion, RecordError
 from harness.outcome import KINDS, WORST, Completed, Crashed, Diverged, Outcome, OutOfMemory, Stopped
@@ -82,8 +83,8 @@ def open_record(
                 + "\n".join(f"  {line}" for line in differences)
                 + "\nName another study with --study, or give the recorded values."
             )
-    except sqlalchemy.exc.SQLAlchemyError as error:
-        raise _unusable(storage_url, error) from error
+    except FAULTS as error:
+        raise unusable(storage_url, error) from error
     return Record(study, storage_url, folder)
 
 
@@ -93,15 +94,23 @@ def open_storage(url: str) -> RDBStorage:
         if url.startswith("sqlite:///"):
             Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
         return RDBStorage(url)
-    except (OSError, ImportError, sqlalchemy.exc.SQLAlchemyError) as error:
-        raise _unusable(url, error) from error
+    except (OSError, ImportError, *FAULTS) as error:
+        raise unusable(url, error) from error
 
 
-def _unusable(url: str, error: Exception) -> RecordError:
+FAULTS = (SQLAlchemyError, StorageInternalError)
+"""What a storage raises when it cannot be read or written."""
+
+
+def unusable(url: str, error: BaseException) -> RecordError:
+    """What to tell a person when the storage at ``url`` raised ``error``: its first cause, and what can be done."""
+    while error.__cause__ is not None:
+        error = error.__cause__
     first = str(error).partition("\n")[0]
     return RecordError(
-        f"The record must be a database that Optuna can open, but {url} cannot be used: {first}. "
-        f"Check the address, the folder's rights and the free space, or name another one with --storage."
+        f"The record must be a database that Optuna can open and write, but {url} cannot be used: {first}. Check the "
+        f"address, the folder's rights and the free space, or name another with --storage. What was finished is kept: "
+        f"run the same command again."
     )
 
 

@@ -28,7 +28,7 @@ from harness.track import Mirror
 from sam2lora.backbones import Backbone, Nano, Sam2, Size, Version
 from sam2lora.choice import kinds
 from sam2lora.datasets import Dataset, named
-from sam2lora.errors import CheckpointError
+from sam2lora.errors import CheckpointError, DiskError
 from sam2lora.model import sha256
 from sam2lora.runtime import Runtime, default_cache
 
@@ -137,11 +137,11 @@ def _nano(checkpoint: str | None) -> Nano:
 def search(plan: Plan, console: Console) -> bool:
     """Run the study of a plan; True when all its trials have ended, False after an interruption.
 
-    Raises ``StudyBusy`` while another process runs it, ``Hopeless`` when its trials only crash, and whatever
-    ``prepare`` refuses.
+    Raises ``StudyBusy`` while another process runs it, ``Hopeless`` when its trials only crash, ``RecordError`` and
+    ``DiskError`` when something cannot be written, and whatever ``prepare`` refuses.
     """
-    plan.folder.mkdir(parents=True, exist_ok=True)
     try:
+        plan.folder.mkdir(parents=True, exist_ok=True)
         with FileLock(plan.folder / ".lock", timeout=0):
             return _search(plan, console)
     except Timeout:
@@ -149,6 +149,13 @@ def search(plan: Plan, console: Console) -> bool:
             f"A study is run by one process at a time, but {plan.folder} is in use by another: wait for it, or name "
             f"another study with --study."
         ) from None
+    except record.FAULTS as error:
+        raise record.unusable(plan.storage, error) from error
+    except OSError as error:
+        raise DiskError(
+            f"Results must be written into {plan.folder}, but they cannot be: {error}. Free some space or mend the "
+            f"folder's rights, then run the same command again; what was finished is kept."
+        ) from error
 
 
 def _search(plan: Plan, console: Console) -> bool:

@@ -151,8 +151,9 @@ class Suggest(Searcher):
 
     def close(self, trial_id: str, outcome: Outcome) -> FrozenTrial:
         """Commit the ending of a trial that was handed out."""
-        ours = self.open.pop(trial_id)
+        ours = self.open[trial_id]
         frozen = recorded.tell(self.record, ours.trial, outcome, ours.curve, ours.cost)
+        del self.open[trial_id]  # only once it is committed
         if not isinstance(outcome, Crashed):
             self.ended += 1
             self.endings[ours.key] = frozen

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import resource
+import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -311,9 +312,10 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         temporary.replace(path)
     except (OSError, RuntimeError) as error:
         temporary.unlink(missing_ok=True)
+        room = f"{shutil.disk_usage(path.parent).free / 2**20:.1f} MiB free" if path.parent.exists() else "no folder"
         raise DiskError(
-            f"Results must be written before a trial goes on, but {path} cannot be: {error}. Free some space or name "
-            f"another folder, then run the same command again; what was finished is kept."
+            f"Results must be written before a trial goes on, but {path} cannot be ({room}): {error}. Free some "
+            f"space or name another folder, then run the same command again; what was finished is kept."
         ) from error
 
 

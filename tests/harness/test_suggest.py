@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import optuna
 import pytest
 import ray
+from optuna.exceptions import StorageInternalError
 from optuna.trial import FrozenTrial, TrialState
 from ray import tune
 
@@ -189,3 +191,18 @@ def test_a_space_that_raises_leaves_no_trial_open(record: Record) -> None:
         ask.suggest("a")
     assert [trial.state for trial in record.trials()] == [TrialState.FAIL]
     assert recorded.finished(record.trials()) == {}
+
+
+def test_a_record_that_cannot_be_written_ends_the_run_with_its_cause(
+    record: Record, tiny: TrialConfig, cluster: Slots, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise StorageInternalError("during the commit") from sqlite3.OperationalError("database or disk is full")
+
+    enqueue(record, "good", "good")
+    monkeypatch.setattr(recorded, "tell", full)
+    with pytest.raises(StorageInternalError) as fault:
+        run(record, suggest(record, tiny, 2), cluster)
+    said = str(recorded.unusable("sqlite:///runs/optuna.db", fault.value))
+    assert "sqlite:///runs/optuna.db cannot be used: database or disk is full" in said
+    assert "what was finished is kept" in said.lower()
