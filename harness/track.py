@@ -39,6 +39,7 @@ _STATUS = {
     "out_of_memory": "FAILED",
     "crashed": "FAILED",
 }
+_SOURCE = {"mlflow.source.name": "harness.search", "mlflow.source.type": "LOCAL"}  # the UI's column "Source"
 _PARAM_LIMIT = 6000  # characters, by MLflow's limits
 _BATCH = 900  # metrics a call, by MLflow's limits
 _FAULTS = (MlflowException, SQLAlchemyError, OSError)
@@ -150,6 +151,7 @@ class Mirror:
             return str(run.info.run_id)
         question = self.question
         tags = {
+            **_SOURCE,
             "sam2lora.study": self.record.name,
             "sam2lora.role": "study",
             "sources": ", ".join(question["sources"]),
@@ -187,6 +189,7 @@ class Mirror:
             return self._runs[trial.number]
         config = json.loads(trial.user_attrs["config"])
         tags = {
+            **_SOURCE,
             "mlflow.parentRunId": self.parent,
             "sam2lora.study": self.record.name,
             "sam2lora.role": "trial",
