@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, cast, get_args
 
 from filelock import FileLock, Timeout
-from optuna.samplers import BaseSampler
 from rich.console import Console
 from rich.markup import escape
 
@@ -166,7 +165,8 @@ def _search(plan: Plan, console: Console) -> bool:
     room = replace(room, concurrent=prepared.fitting)
     question = study.question(plan.name, plan.search, plan.overrides, prepared.digests)
     space = study.distributions(plan.search.space)
-    sampler = _sampler(plan, space)
+    so_far = record.count(plan.storage, plan.study)
+    sampler = plan.search.sampler.build(plan.search.replicate.seed, space, so_far)
     book = record.open_record(plan.storage, plan.study, plan.folder, question, sampler, plan.command)
     total = min(plan.search.trials, plan.search.sampler.limit(space) or plan.search.trials)
     mirror = Mirror(plan.mlflow, book, question, prepared.materials)
@@ -210,12 +210,6 @@ def _run(plan: Plan, epochs: int, room: Slots, ask: Suggest, mirror: Mirror, liv
             except Hopeless as error:
                 return error
     return None
-
-
-def _sampler(plan: Plan, space: dict[str, Any]) -> BaseSampler:
-    """Seeded by the study's seed and by how far the study has come: a resumed sampler must not repeat its draws."""
-    so_far = record.count(plan.storage, plan.study)
-    return plan.search.sampler.build(plan.search.replicate.seed + 1_000_003 * so_far, space)
 
 
 def _head(

@@ -1,7 +1,8 @@
 """Samplers: who proposes the next trial. Each choice builds one of Optuna's own samplers.
 
-The verb is ``build(seed, space)``: ``seed`` a non-negative integer, ``space`` every parameter's distribution by name
-(which only ``Grid`` reads). ``limit(space)`` is the number of distinct trials that the sampler can propose, or None.
+The verb is ``build(seed, space, begun)``: ``seed`` a non-negative integer, ``space`` every parameter's distribution by
+name (which only ``Grid`` reads), ``begun`` how many trials the study has so far. ``limit(space)`` is the number of
+distinct trials that the sampler can propose, or None.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from annotated_types import Ge
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
 
+from harness.samplers.seeding import resumed
 from sam2lora.choice import choice
 
 
@@ -22,9 +23,11 @@ class CMAES:
     kind: Literal["cmaes"] = "cmaes"
     startup: Annotated[int, Ge(1)] = 10
 
-    def build(self, seed: int, space: dict[str, BaseDistribution]) -> BaseSampler:
+    def build(self, seed: int, space: dict[str, BaseDistribution], begun: int = 0) -> BaseSampler:
         """Optuna's sampler, seeded."""
-        return optuna.samplers.CmaEsSampler(n_startup_trials=self.startup, seed=seed, warn_independent_sampling=False)
+        return optuna.samplers.CmaEsSampler(
+            n_startup_trials=self.startup, seed=resumed(seed, begun), warn_independent_sampling=False
+        )
 
     def limit(self, space: dict[str, BaseDistribution]) -> int | None:
         """None: there is always a next proposal."""

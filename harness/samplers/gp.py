@@ -9,6 +9,7 @@ from annotated_types import Ge
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
 
+from harness.samplers.seeding import resumed
 from sam2lora.choice import choice
 
 
@@ -22,9 +23,11 @@ class GP:
     kind: Literal["gp"] = "gp"
     startup: Annotated[int, Ge(1)] = 10
 
-    def build(self, seed: int, space: dict[str, BaseDistribution]) -> BaseSampler:
+    def build(self, seed: int, space: dict[str, BaseDistribution], begun: int = 0) -> BaseSampler:
         """Optuna's sampler, seeded."""
-        return optuna.samplers.GPSampler(n_startup_trials=self.startup, deterministic_objective=False, seed=seed)
+        return optuna.samplers.GPSampler(
+            n_startup_trials=self.startup, deterministic_objective=False, seed=resumed(seed, begun)
+        )
 
     def limit(self, space: dict[str, BaseDistribution]) -> int | None:
         """None: there is always a next proposal."""

@@ -34,8 +34,8 @@ class Grid:
     kind: Literal["grid"] = "grid"
     levels: Annotated[int, Ge(2)] = 4
 
-    def build(self, seed: int, space: dict[str, BaseDistribution]) -> BaseSampler:
-        """Optuna's grid sampler over the levels of ``space``."""
+    def build(self, seed: int, space: dict[str, BaseDistribution], begun: int = 0) -> BaseSampler:
+        """Optuna's grid sampler over the levels of ``space``; the seed numbers the cells: ``begun`` plays no part."""
         return _AskedGrid(self.values(space), seed=seed)
 
     def limit(self, space: dict[str, BaseDistribution]) -> int | None:

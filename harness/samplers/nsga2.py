@@ -9,6 +9,7 @@ from annotated_types import Ge
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
 
+from harness.samplers.seeding import resumed
 from sam2lora.choice import choice
 
 
@@ -22,9 +23,9 @@ class NSGA2:
     kind: Literal["nsga2"] = "nsga2"
     population: Annotated[int, Ge(2)] = 20
 
-    def build(self, seed: int, space: dict[str, BaseDistribution]) -> BaseSampler:
+    def build(self, seed: int, space: dict[str, BaseDistribution], begun: int = 0) -> BaseSampler:
         """Optuna's sampler, seeded."""
-        return optuna.samplers.NSGAIISampler(population_size=self.population, seed=seed)
+        return optuna.samplers.NSGAIISampler(population_size=self.population, seed=resumed(seed, begun))
 
     def limit(self, space: dict[str, BaseDistribution]) -> int | None:
         """None: there is always a next proposal."""

@@ -19,8 +19,8 @@ class QMC:
 
     kind: Literal["qmc"] = "qmc"
 
-    def build(self, seed: int, space: dict[str, BaseDistribution]) -> BaseSampler:
-        """Optuna's sampler, seeded."""
+    def build(self, seed: int, space: dict[str, BaseDistribution], begun: int = 0) -> BaseSampler:
+        """Optuna's sampler, seeded. The study remembers the next point, so a resumed sequence goes on."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)  # the sampler has been marked so since 2022
             return optuna.samplers.QMCSampler(

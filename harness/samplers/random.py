@@ -8,6 +8,7 @@ import optuna
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
 
+from harness.samplers.seeding import resumed
 from sam2lora.choice import choice
 
 
@@ -17,9 +18,9 @@ class Random:
 
     kind: Literal["random"] = "random"
 
-    def build(self, seed: int, space: dict[str, BaseDistribution]) -> BaseSampler:
+    def build(self, seed: int, space: dict[str, BaseDistribution], begun: int = 0) -> BaseSampler:
         """Optuna's sampler, seeded."""
-        return optuna.samplers.RandomSampler(seed=seed)
+        return optuna.samplers.RandomSampler(seed=resumed(seed, begun))
 
     def limit(self, space: dict[str, BaseDistribution]) -> int | None:
         """None: there is always a next proposal."""

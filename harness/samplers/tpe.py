@@ -11,6 +11,7 @@ from optuna.distributions import BaseDistribution
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler
 
+from harness.samplers.seeding import resumed
 from sam2lora.choice import choice
 
 
@@ -25,13 +26,17 @@ class TPE:
     kind: Literal["tpe"] = "tpe"
     startup: Annotated[int, Ge(1)] = 10
 
-    def build(self, seed: int, space: dict[str, BaseDistribution]) -> BaseSampler:
+    def build(self, seed: int, space: dict[str, BaseDistribution], begun: int = 0) -> BaseSampler:
         """Optuna's sampler, seeded."""
         with warnings.catch_warnings():
             # `group` is what makes the joint model fit conditional spaces; it is marked experimental since 2021.
             warnings.simplefilter("ignore", ExperimentalWarning)
             return optuna.samplers.TPESampler(
-                n_startup_trials=self.startup, multivariate=True, group=True, constant_liar=True, seed=seed
+                n_startup_trials=self.startup,
+                multivariate=True,
+                group=True,
+                constant_liar=True,
+                seed=resumed(seed, begun),
             )
 
     def limit(self, space: dict[str, BaseDistribution]) -> int | None:

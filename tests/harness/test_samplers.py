@@ -72,3 +72,36 @@ def test_the_grid_takes_every_combination_once_and_knows_how_many_there_are() ->
     assert values["lr"] == pytest.approx([1e-4, math.sqrt(1e-5), 1e-1])
     assert values["rank"] == [2, 11, 64]
     assert values["place"] == ["encoder", "decoder"]
+
+
+def in_two_runs(kind: str, first: int, second: int) -> list[dict[str, Any]]:
+    """Ask in a study whose driver is replaced after ``first`` trials."""
+    storage = optuna.storages.InMemoryStorage()
+    for begun, count in ((0, first), (first, second)):
+        sampler = SAMPLERS[kind]().build(3, distributions(space), begun)
+        study = optuna.create_study(storage=storage, study_name="s", sampler=sampler, load_if_exists=True)
+        for _ in range(count):
+            trial = study.ask()
+            space(trial)
+            study.tell(trial, 0.5)
+    return [trial.params for trial in study.trials]
+
+
+@pytest.mark.parametrize("kind", SAMPLERS)
+def test_a_resumed_sampler_does_not_repeat_its_draws(kind: str) -> None:
+    asked = in_two_runs(kind, 5, 5)
+    assert asked[:5] != asked[5:]
+    assert asked[:5] == ask_and_tell_plain(kind, 5)
+
+
+@pytest.mark.parametrize("kind", ["grid", "qmc"])
+def test_a_sequence_goes_on_where_it_was(kind: str) -> None:
+    limit = SAMPLERS[kind]().limit(distributions(space)) or 16
+    once = ask_and_tell_plain(kind, limit)
+    numeric = [{name: value for name, value in params.items() if name in ("lr", "rank")} for params in once]
+    resumed = [{name: params[name] for name in ("lr", "rank")} for params in in_two_runs(kind, 7, limit - 7)]
+    assert sorted(map(str, resumed)) == sorted(map(str, numeric))
+
+
+def ask_and_tell_plain(kind: str, count: int) -> list[dict[str, Any]]:
+    return in_two_runs(kind, count, 0)
