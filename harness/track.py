@@ -124,10 +124,8 @@ class Mirror:
 
     def _note(self, future: Future[Any]) -> None:
         error = None if future.cancelled() else future.exception()
-        if isinstance(error, _FAULTS):
+        if isinstance(error, Exception):
             self.behind = self.behind or error
-        elif error is not None:
-            raise error
 
     # Everything below runs in the one background thread.
 
