@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -12,9 +10,7 @@ from PIL import Image, ImageDraw
 from sam2lora.datasets import CachedSet
 from sam2lora.evaluate import predict
 from sam2lora.metrics import confusion
-
-if TYPE_CHECKING:
-    from sam2lora.train import Session
+from sam2lora.train import Session, open_sets, test_images
 
 _GAP = 4
 _TITLE = 18
@@ -27,8 +23,6 @@ def gallery(session: Session) -> Image.Image:
 
     Drawn in the model's frame (S x S pixels each). In the last column green is found, orange missed, pink false.
     """
-    from sam2lora.train import open_sets, test_images  # train does not need pictures; pictures need a session
-
     protocol = session.config.protocol
     targets = open_sets(protocol.targets, session.config.image_size, session.runtime)
     rows = []
