@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 from sam2lora.datasets import CachedSet
 from sam2lora.evaluate import predict
 from sam2lora.metrics import confusion
-from sam2lora.train import Session, open_sets, test_images
+from sam2lora.train import Session, judged
 
 _GAP = 4
 _TITLE = 18
@@ -23,13 +23,7 @@ def gallery(session: Session) -> Image.Image:
 
     Drawn in the model's frame (S x S pixels each). In the last column green is found, orange missed, pink false.
     """
-    protocol = session.config.protocol
-    targets = open_sets(protocol.targets, session.config.image_size, session.runtime)
-    rows = []
-    for opened in (*session.sources, *targets):
-        images = test_images(opened, protocol.target_images if opened in targets else "test")
-        if images:
-            rows.append(_row(session, opened, images[0], "target" if opened in targets else "source"))
+    rows = [_row(session, opened, images[0], role) for opened, role, images in judged(session)]
     return _stack(rows, session.config.image_size)
 
 

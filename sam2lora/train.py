@@ -19,7 +19,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import clip_grad_norm_
 from torch.optim.lr_scheduler import LambdaLR
@@ -91,7 +91,8 @@ def start(config: TrialConfig, replicate: Replicate, runtime: Runtime) -> Sessio
     segmenter = pristine(config.backbone, config.image_size, runtime)
     config.adapter.attach(segmenter, torch.Generator().manual_seed(derived(replicate, "adapter")))
     trainable = [parameter for parameter in segmenter.parameters() if parameter.requires_grad]
-    optimizer = config.optimizer.build(trainable)
+    # A frozen segmenter trains nothing, but an optimizer must hold something.
+    optimizer = config.optimizer.build(trainable or [nn.Parameter(torch.zeros(()))])
     training = training_images(sources, replicate.fold)
     total = config.epochs * steps_per_epoch(len(training), config.batch_size)
     schedule = LambdaLR(optimizer, lambda step: config.schedule.factor(min(step, total - 1), total))
@@ -171,12 +172,12 @@ def _train(session: Session, number: int, on_step: Callable[[int, int], None] | 
         objective = total.mean()
         if not torch.isfinite(objective):
             raise Diverged("the loss is not finite", number, step)
-        if trainable:
+        if objective.requires_grad:
             objective.backward()  # type: ignore[no-untyped-call]
             norm = clip_grad_norm_(trainable, config.clip_norm if config.clip_norm is not None else float("inf"))
             if not torch.isfinite(norm):
                 raise Diverged("the gradient is not finite", number, step)
-            session.optimizer.step()
+        session.optimizer.step()
         session.schedule.step()
         for name, value in {"total": total, **parts}.items():
             sums[name] = sums.get(name, torch.zeros((), device=value.device)) + value.detach().sum()
@@ -233,16 +234,19 @@ def judge(session: Session) -> pd.DataFrame:
     ``"target"``.
     """
     begun = time.perf_counter()
-    protocol = session.config.protocol
-    targets = open_sets(protocol.targets, session.config.image_size, session.runtime)
-    parts: list[tuple[CachedSet, Role, list[int]]] = [
-        (opened, "source", test_images(opened, "test")) for opened in session.sources
-    ]
-    parts += [(opened, "target", test_images(opened, protocol.target_images)) for opened in targets]
-    frames = [_rows(session, opened, images, role=role, metrics="all") for opened, role, images in parts if images]
+    frames = [_rows(session, opened, images, role=role, metrics="all") for opened, role, images in judged(session)]
     session.cost.evaluate_seconds += time.perf_counter() - begun
     session.cost.peak_mib = max(session.cost.peak_mib, peak_mib(session.runtime))
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+
+
+def judged(session: Session) -> list[tuple[CachedSet, Role, list[int]]]:
+    """The sets that judge a trial, sources first, with their roles and the indices of their images, where there are any."""
+    protocol = session.config.protocol
+    targets = open_sets(protocol.targets, session.config.image_size, session.runtime)
+    parts: list[tuple[CachedSet, Role, list[int]]] = [(s, "source", test_images(s, "test")) for s in session.sources]
+    parts += [(target, "target", test_images(target, protocol.target_images)) for target in targets]
+    return [part for part in parts if part[2]]
 
 
 def test_images(opened: CachedSet, part: Literal["all", "test"]) -> list[int]:

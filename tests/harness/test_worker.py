@@ -14,6 +14,7 @@ from PIL import Image
 
 from harness import worker
 from harness.worker import Order, work
+from sam2lora.adapters import Frozen
 from sam2lora.choice import to_json
 from sam2lora.config import Replicate, TrialConfig
 from sam2lora.errors import DataError, DiskError
@@ -74,6 +75,13 @@ def test_a_finished_trial_that_is_asked_for_again_is_not_trained_again(
     monkeypatch.setattr(worker, "epoch", lambda session: pytest.fail("trained again"))
     again = finished(work(order(tiny, runtime, tmp_path)))
     assert [item["score"] for item in again] == [item["score"] for item in first]
+
+
+def test_the_frozen_segmenter_is_a_trial_like_any_other(tiny: TrialConfig, runtime: Runtime, tmp_path: Path) -> None:
+    items = finished(work(order(replace(tiny, adapter=Frozen()), runtime, tmp_path)))
+    assert items[-1]["ending"] == "completed"
+    assert len({item["score"] for item in items}) == 1, "what is frozen does not move"
+    assert items[-1]["cost"]["trainable_parameters"] == 0
 
 
 def test_divergence_is_an_ending(tiny: TrialConfig, runtime: Runtime, tmp_path: Path) -> None:
