@@ -133,15 +133,14 @@ def check_parts(sources: Sequence[CachedSet], fold: int) -> None:
                 )
 
 
-def epoch(session: Session, on_step: Callable[[int, int], None] | None = None) -> dict[str, float]:
+def epoch(session: Session) -> dict[str, float]:
     """Train one pass over the training images, validate, and append the result to ``session.curve``.
 
-    ``on_step(step, steps)`` is called after every optimizer step. Raises ``Diverged`` as soon as the loss or the
-    gradient is not finite.
+    Raises ``Diverged`` as soon as the loss or the gradient is not finite.
     """
     begun = time.perf_counter()
     number = session.epoch + 1
-    losses, seen = _train(session, number, on_step)
+    losses, seen = _train(session, number)
     trained = time.perf_counter()
     entry: dict[str, float] = {"epoch": number, "lr": float(session.schedule.get_last_lr()[0])}
     entry |= {f"loss/{name}": value / seen for name, value in losses.items()}
@@ -155,12 +154,11 @@ def epoch(session: Session, on_step: Callable[[int, int], None] | None = None) -
     return entry
 
 
-def _train(session: Session, number: int, on_step: Callable[[int, int], None] | None) -> tuple[dict[str, float], int]:
+def _train(session: Session, number: int) -> tuple[dict[str, float], int]:
     config, segmenter = session.config, session.segmenter
     trainable = [parameter for group in session.optimizer.param_groups for parameter in group["params"]]
     sums: dict[str, Tensor] = {}
     segmenter.train()
-    steps = steps_per_epoch(len(session.training), config.batch_size)
     # Dropout draws from torch's global generator: one seed per epoch makes a resumed trial equal an uninterrupted one.
     torch.manual_seed(derived(session.replicate, "dropout", number))
     for step, (images, masks, points) in enumerate(batches(session, number), start=1):
@@ -181,8 +179,6 @@ def _train(session: Session, number: int, on_step: Callable[[int, int], None] | 
         session.schedule.step()
         for name, value in {"total": total, **parts}.items():
             sums[name] = sums.get(name, torch.zeros((), device=value.device)) + value.detach().sum()
-        if on_step is not None:
-            on_step(step, steps)
     return {name: float(value) for name, value in sums.items()}, len(session.training)
 
 
@@ -241,7 +237,7 @@ def judge(session: Session) -> pd.DataFrame:
 
 
 def judged(session: Session) -> list[tuple[CachedSet, Role, list[int]]]:
-    """The sets that judge a trial, sources first, with their roles and the indices of their images, where there are any."""
+    """The sets that judge a trial, sources first, with their roles and the indices of their images, if any."""
     protocol = session.config.protocol
     targets = open_sets(protocol.targets, session.config.image_size, session.runtime)
     parts: list[tuple[CachedSet, Role, list[int]]] = [(s, "source", test_images(s, "test")) for s in session.sources]
