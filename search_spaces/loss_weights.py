@@ -21,5 +21,5 @@ def space(trial: optuna.Trial) -> TrialConfig:
     return replace(BASE, loss=loss, optimizer=replace(BASE.optimizer, lr=lr))
 
 
-# Halving by two, not three: importance is measured on trials that ran to their end, and wants a dozen of them.
-SEARCH = Search(space, trials=30, scheduler=ASHA(grace=2, reduction=2.0))
+# One halving, half way: importance is measured on trials that ran to their end, and wants a dozen of them.
+SEARCH = Search(space, trials=30, scheduler=ASHA(grace=3, reduction=2.0))
