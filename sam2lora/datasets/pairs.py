@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from sam2lora.errors import DataError
 
-Target = Literal["vessel", "disc"]
+Target = Literal["vessel", "disc", "cup", "rim"]  # the disc contains the cup; the rim is the disc without the cup
 Bits = NDArray[np.bool_]
 Pixels = NDArray[np.uint8]
 

@@ -10,7 +10,7 @@ from annotated_types import Ge, Le, MultipleOf
 from sam2lora.choice import choice
 from sam2lora.datasets import hospitals, painter, vasculature
 from sam2lora.datasets.hospitals import Hospital
-from sam2lora.datasets.pairs import Entry, Found, Pair, Target
+from sam2lora.datasets.pairs import Entry, Found, Pair
 from sam2lora.datasets.splits import FOLDS
 
 
@@ -19,7 +19,7 @@ class Synthetic:
     """``images`` photographs of ``size`` x ``size`` pixels of one hospital, drawn from ``seed`` alone.
 
     Every patient has two eyes. Every fourth patient is in the test part, the others fill the five folds in turn.
-    ``structure``: which of the two known masks is the target.
+    ``target``: which of the known masks is read.
     """
 
     kind: Literal["synthetic"] = "synthetic"
@@ -27,22 +27,17 @@ class Synthetic:
     images: Annotated[int, Ge(4), Le(10_000), MultipleOf(2)] = 24
     size: Annotated[int, Ge(64), Le(2048)] = 384
     seed: Annotated[int, Ge(0)] = 0
-    structure: Literal["vessel", "disc"] = "vessel"
+    target: Literal["vessel", "disc"] = "vessel"
 
     @property
     def name(self) -> str:
-        """The hospital, with ``_disc`` when the disc is the target."""
-        return self.hospital if self.structure == "vessel" else f"{self.hospital}_disc"
+        """The hospital, whatever the target."""
+        return self.hospital
 
     @property
     def title(self) -> str:
         """The hospital with a capital."""
         return self.hospital.capitalize()
-
-    @property
-    def target(self) -> Target:
-        """The structure."""
-        return self.structure
 
     @property
     def licence(self) -> str:
@@ -51,7 +46,7 @@ class Synthetic:
 
     @property
     def overlaps(self) -> frozenset[str]:
-        """The hospital: both structures are outlined on the same patients."""
+        """The hospital: all structures are outlined on the same patients."""
         return frozenset({self.hospital})
 
     def find(self, root: Path | None) -> Found:
@@ -64,7 +59,7 @@ class Synthetic:
     def read(self, entry: Entry) -> Pair:
         """Paint one image."""
         painted = painter.paint(self.hospital, self.size, self.seed, _index(entry.id))
-        return Pair(painted.image, painted.vessels if self.structure == "vessel" else painted.disc, painted.fov)
+        return Pair(painted.image, painted.vessels if self.target == "vessel" else painted.disc, painted.fov)
 
     def assignment(self) -> dict[str, str]:
         """The split of every image id, by rule."""

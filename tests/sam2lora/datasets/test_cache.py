@@ -92,7 +92,7 @@ def test_the_digest_names_contents_and_options_alone(tree, tmp_path, drawing):
 
 
 def test_every_option_of_a_hospital_is_in_the_digest(tmp_path):
-    variants = [EYES, replace(EYES, seed=1), replace(EYES, structure="disc"), replace(EYES, hospital="elm")]
+    variants = [EYES, replace(EYES, seed=1), replace(EYES, target="disc"), replace(EYES, hospital="elm")]
     assert len({cached(one, None, 32, tmp_path).digest for one in variants}) == len(variants)
 
 

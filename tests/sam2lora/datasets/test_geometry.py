@@ -82,9 +82,9 @@ def test_logits_of_another_size_are_refused(shape):
         to_native(np.zeros(shape, np.float32), native)
 
 
-@pytest.mark.parametrize(("structure", "size", "least"), [("disc", 192, 0.97), ("vessel", 384, 0.95)])
-def test_a_mask_survives_the_round_trip(structure, size, least):
-    dataset = Synthetic(hospital="elm", images=4, structure=structure)
+@pytest.mark.parametrize(("target", "size", "least"), [("disc", 192, 0.97), ("vessel", 384, 0.95)])
+def test_a_mask_survives_the_round_trip(target, size, least):
+    dataset = Synthetic(hospital="elm", images=4, target=target)
     for entry in dataset.find(None).entries:
         _, mask, native = letterbox(dataset.read(entry), size)
         assert dice(back(mask, native) > 0, native.mask) > least

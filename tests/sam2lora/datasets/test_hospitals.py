@@ -144,8 +144,8 @@ def test_the_same_eye_at_another_size(size):
 def test_the_choice():
     dataset = Synthetic(hospital="elm")
     assert (dataset.name, dataset.target, dataset.title) == ("elm", "vessel", "Elm")
-    disc = Synthetic(hospital="elm", structure="disc")
-    assert (disc.name, disc.target) == ("elm_disc", "disc")
+    disc = Synthetic(hospital="elm", target="disc")
+    assert (disc.name, disc.target) == ("elm", "disc")
     assert dataset.overlaps & disc.overlaps
     entry = disc.find(Path()).entries[0]
     assert disc.read(entry).mask.sum() < dataset.read(entry).mask.sum()
@@ -153,7 +153,7 @@ def test_the_choice():
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"hospital": "oak"}, {"images": 5}, {"images": 2}, {"size": 63}, {"seed": -1}, {"structure": "cup"}]
+    "wrong", [{"hospital": "oak"}, {"images": 5}, {"images": 2}, {"size": 63}, {"seed": -1}, {"target": "lens"}]
 )
 def test_impossible_values_are_refused(wrong):
     with pytest.raises(ValidationError):

@@ -48,7 +48,7 @@ def test_names_titles_and_pools_tell_sets_apart():
 
 def test_the_union_reads_every_set_back():
     assert set(kinds(Dataset)) == {dataset.kind for dataset in (*DATASETS, Synthetic(hospital="elm"))}
-    for dataset in (*DATASETS, Synthetic(hospital="elm", structure="disc")):
+    for dataset in (*DATASETS, Synthetic(hospital="elm", target="disc")):
         assert from_json(Dataset, to_json(dataset)) == dataset
     assert len(get_args(Dataset)) == 2
 
