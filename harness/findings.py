@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 
 from harness.importance import Fanova, Importance, PedAnova, is_probe
-from harness.inference.intervals import mean_interval
 from harness.table import StudyTable, measured, metric_of
+from sam2lora.intervals import mean_interval
 
 OUTCOMES = (
     "completed",

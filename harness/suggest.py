@@ -23,7 +23,8 @@ from harness.errors import Hopeless
 from harness.outcome import WORST, Completed, Crashed, Diverged, Outcome, OutOfMemory, Stopped
 from harness.record import Record
 from harness.study import Space
-from harness.worker import CHECKPOINT, RESULT, Order
+from harness.worker import Order
+from sam2lora.artifacts import CHECKPOINT, RESULT
 from sam2lora.choice import from_json, to_json
 from sam2lora.config import Replicate, TrialConfig, trial_key
 from sam2lora.runtime import Runtime

@@ -24,7 +24,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from harness.errors import TrackingError
 from harness.record import Record
-from harness.worker import ADAPTER, IMAGES, PREDICTIONS
+from sam2lora.artifacts import ADAPTER, IMAGES, PREDICTIONS
 
 # MLflow's own patience is minutes per request, in which a person sees nothing.
 _PATIENCE = {

@@ -2,33 +2,22 @@
 
 from __future__ import annotations
 
-import json
-import math
 import traceback
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import pandas as pd
-import safetensors.torch
 import torch
 
+from sam2lora.artifacts import CHECKPOINT, finish
 from sam2lora.choice import from_json
 from sam2lora.config import Replicate, TrialConfig
 from sam2lora.errors import Diverged
-from sam2lora.evaluate import summary
-from sam2lora.predict import gallery
 from sam2lora.runtime import Runtime
-from sam2lora.train import Session, check_parts, epoch, judge, resume, save, start, write_atomically
+from sam2lora.train import Session, check_parts, epoch, resume, save, start
 
 Ending = Literal["completed", "diverged", "out_of_memory"]
-
-CHECKPOINT = "checkpoint.pt"
-RESULT = "result.json"
-IMAGES = "images.parquet"
-ADAPTER = "adapter.safetensors"
-PREDICTIONS = "predictions.png"
 
 
 @dataclass(frozen=True)
@@ -63,7 +52,7 @@ def work(order: Order) -> Iterator[dict[str, Any]]:
             save(session, folder / CHECKPOINT)
             if not session.finished:
                 yield _progress(session, entry)
-        finish(session, order, folder)
+        finish(session, order.key, folder)
         yield _progress(session, session.curve[-1]) | {"ending": "completed", "why": "all epochs ran"}
     except Diverged as error:
         yield _ended("diverged", done + 1, str(error))
@@ -74,34 +63,6 @@ def work(order: Order) -> Iterator[dict[str, Any]]:
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         yield _ended("out_of_memory", done + 1, str(error).partition("\n")[0])
-
-
-def finish(session: Session, order: Order, folder: Path) -> None:
-    """Score the test images and write everything that the trial leaves; ``result.json`` comes last and seals it."""
-    rows = judge(session)
-    rows.insert(0, "key", order.key)
-    write_atomically(folder / IMAGES, lambda path: rows.to_parquet(path, index=False))
-    tensors = session.config.adapter.state(session.segmenter)
-    settings = {"config": order.config, "replicate": order.replicate}
-    write_atomically(folder / ADAPTER, lambda path: safetensors.torch.save_file(tensors, path, metadata=settings))
-    picture = gallery(session)
-    write_atomically(folder / PREDICTIONS, lambda path: picture.save(path, format="PNG"))
-    sealed = json.dumps(_result(session, rows), allow_nan=False)
-    write_atomically(folder / RESULT, lambda path: path.write_text(sealed))
-
-
-def _result(session: Session, rows: pd.DataFrame) -> dict[str, Any]:
-    last = session.curve[-1]
-    by_set = list(rows.groupby("dataset", sort=False)) if len(rows) else []
-    # A metric that is undefined on every image of a set has no mean.
-    scores = {name: value for name, value in summary(rows).items() if math.isfinite(value)}
-    return {
-        "scores": scores,
-        "n_images": {str(name): len(part) for name, part in by_set},
-        "roles": {str(name): str(part["role"].iloc[0]) for name, part in by_set},
-        "validation": {name: value for name, value in last.items() if name.endswith("/dice")},
-        "curve": session.curve,
-    }
 
 
 def _open(order: Order, folder: Path) -> Session:

@@ -24,7 +24,8 @@ from harness.execute import Slots
 from harness.record import Record
 from harness.schedulers import ASHA
 from harness.suggest import Suggest, rebuild, result_of
-from harness.worker import RESULT, Order
+from harness.worker import Order
+from sam2lora.artifacts import RESULT
 from sam2lora.choice import from_json
 from sam2lora.config import Replicate, TrialConfig
 from sam2lora.runtime import Runtime

@@ -14,6 +14,7 @@ from PIL import Image
 
 from harness import worker
 from harness.worker import Order, work
+from sam2lora import artifacts
 from sam2lora.adapters import Frozen
 from sam2lora.choice import to_json
 from sam2lora.config import Replicate, TrialConfig
@@ -37,15 +38,15 @@ def test_a_trial_yields_its_curve_and_seals_its_test_scores_in_its_folder(
     assert [(item["epoch"], item["ending"]) for item in items] == [(1, None), (2, None), (3, "completed")]
     assert all(item["score"] == item["entry"]["alder/dice"] for item in items)
     assert not any("cedar" in json.dumps(item) for item in items), "no target may reach a scheduler"
-    sealed = json.loads((tmp_path / worker.RESULT).read_text())
-    rows = pd.read_parquet(tmp_path / worker.IMAGES)
+    sealed = json.loads((tmp_path / artifacts.RESULT).read_text())
+    rows = pd.read_parquet(tmp_path / artifacts.IMAGES)
     assert sealed["roles"] == {"alder": "source", "cedar": "target"}
     assert sealed["n_images"] == rows.groupby("dataset").size().to_dict()
     assert sealed["scores"]["cedar/dice"] == pytest.approx(rows[rows.dataset == "cedar"]["dice"].mean())
     assert set(rows["key"]) == {"key"}
-    with safetensors.safe_open(tmp_path / worker.ADAPTER, "pt") as saved:  # type: ignore[no-untyped-call]
+    with safetensors.safe_open(tmp_path / artifacts.ADAPTER, "pt") as saved:  # type: ignore[no-untyped-call]
         assert json.loads(saved.metadata()["config"]) == json.loads(to_json(tiny))
-    assert Image.open(tmp_path / worker.PREDICTIONS).size[0] > 4 * 64
+    assert Image.open(tmp_path / artifacts.PREDICTIONS).size[0] > 4 * 64
 
 
 def test_a_resumed_trial_equals_one_that_was_never_interrupted(
@@ -59,7 +60,7 @@ def test_a_resumed_trial_equals_one_that_was_never_interrupted(
     assert [item["epoch"] for item in rest] == [1, 2, 3], "the curve is replayed, so that a scheduler sees all of it"
     assert [without_time(item) for item in rest[:2]] == [without_time(item) for item in first]
     assert [without_time(item) for item in rest] == [without_time(item) for item in whole]
-    before, after = (safetensors.torch.load_file(tmp_path / part / worker.ADAPTER) for part in ("whole", "parts"))
+    before, after = (safetensors.torch.load_file(tmp_path / part / artifacts.ADAPTER) for part in ("whole", "parts"))
     assert before.keys() == after.keys()
     assert all(torch.equal(before[name], after[name]) for name in before)
 
@@ -89,7 +90,7 @@ def test_divergence_is_an_ending(tiny: TrialConfig, runtime: Runtime, tmp_path: 
     *_, last = work(order(wild, runtime, tmp_path))
     assert last["ending"] == "diverged"
     assert "not finite" in last["why"]
-    assert not (tmp_path / worker.RESULT).exists()
+    assert not (tmp_path / artifacts.RESULT).exists()
 
 
 @pytest.mark.parametrize(
@@ -127,7 +128,7 @@ def test_a_full_disk_ends_the_trial_with_its_checkpoint_intact(
 ) -> None:
     trial = work(order(tiny, runtime, tmp_path))
     next(trial)
-    kept = (tmp_path / worker.CHECKPOINT).read_bytes()
+    kept = (tmp_path / artifacts.CHECKPOINT).read_bytes()
 
     def full(state: object, path: Path) -> None:
         Path(path).write_bytes(b"half")
@@ -136,8 +137,8 @@ def test_a_full_disk_ends_the_trial_with_its_checkpoint_intact(
     monkeypatch.setattr("sam2lora.train.torch.save", full)
     with pytest.raises(DiskError, match=r"No space left.*what was finished is kept"):
         next(trial)
-    assert (tmp_path / worker.CHECKPOINT).read_bytes() == kept
-    assert [path.name for path in tmp_path.iterdir()] == [worker.CHECKPOINT]
+    assert (tmp_path / artifacts.CHECKPOINT).read_bytes() == kept
+    assert [path.name for path in tmp_path.iterdir()] == [artifacts.CHECKPOINT]
 
 
 def test_a_checkpoint_of_another_trial_is_refused(tiny: TrialConfig, runtime: Runtime, tmp_path: Path) -> None:

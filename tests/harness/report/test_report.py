@@ -21,9 +21,9 @@ import harness
 from harness import wording
 from harness.findings import summarize
 from harness.importance import Fanova, PedAnova
-from harness.inference.intervals import mean_interval
 from harness.report import Report, main, resolve, write
 from harness.table import StudyTable, UnknownStudy, measured, read
+from sam2lora.intervals import mean_interval
 
 MLFLOW = "sqlite:///runs/mlflow.db"
 FAST = (Fanova(trees=8, resample_trees=4, bootstraps=8, shuffles=6), PedAnova(bootstraps=8, shuffles=6))

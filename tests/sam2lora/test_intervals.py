@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from harness.inference.intervals import MeanInterval, mean_interval
+from sam2lora.intervals import MeanInterval, mean_interval
 
 
 def rng(seed: int = 0) -> np.random.Generator:

@@ -1,1 +1,0 @@
-"""Statistics as pure functions: arrays and tables in, numbers out."""

@@ -1,0 +1,60 @@
+"""What a trained trial leaves in its folder, written the same way whoever trained it."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any, Final
+
+import pandas as pd
+import safetensors.torch
+
+from sam2lora.choice import to_json
+from sam2lora.evaluate import summary
+from sam2lora.predict import gallery
+from sam2lora.train import Session, judge, write_atomically
+
+CHECKPOINT: Final = "checkpoint.pt"
+"""Where an unfinished trial stands, as ``sam2lora.train.save`` writes it."""
+RESULT: Final = "result.json"
+"""Means of the test scores, the images behind them and the training curve. Written last: it seals the folder."""
+IMAGES: Final = "images.parquet"
+"""One row per test image."""
+ADAPTER: Final = "adapter.safetensors"
+"""The trained tensors; the metadata hold ``config`` and ``replicate`` as canonical JSON."""
+PREDICTIONS: Final = "predictions.png"
+"""One test image of every data set, with its truth, probability and errors."""
+
+
+def finish(session: Session, key: str, folder: Path) -> pd.DataFrame:
+    """Score the test images, write everything into ``folder``, and return one row per test image.
+
+    ``key``, the trial's identity, becomes the first column. Raises ``DiskError`` when a file cannot be written; no
+    file is ever half there, and ``RESULT`` comes last.
+    """
+    rows = judge(session)
+    rows.insert(0, "key", key)
+    write_atomically(folder / IMAGES, lambda path: rows.to_parquet(path, index=False))
+    tensors = session.config.adapter.state(session.segmenter)
+    settings = {"config": to_json(session.config), "replicate": to_json(session.replicate)}
+    write_atomically(folder / ADAPTER, lambda path: safetensors.torch.save_file(tensors, path, metadata=settings))
+    picture = gallery(session)
+    write_atomically(folder / PREDICTIONS, lambda path: picture.save(path, format="PNG"))
+    sealed = json.dumps(_result(session, rows), allow_nan=False)
+    write_atomically(folder / RESULT, lambda path: path.write_text(sealed))
+    return rows
+
+
+def _result(session: Session, rows: pd.DataFrame) -> dict[str, Any]:
+    last = session.curve[-1]
+    by_set = list(rows.groupby("dataset", sort=False)) if len(rows) > 0 else []
+    # A metric that is undefined on every image of a set has no mean.
+    scores = {name: value for name, value in summary(rows).items() if math.isfinite(value)}
+    return {
+        "scores": scores,
+        "n_images": {str(name): len(part) for name, part in by_set},
+        "roles": {str(name): str(part["role"].iloc[0]) for name, part in by_set},
+        "validation": {name: value for name, value in last.items() if name.endswith("/dice")},
+        "curve": session.curve,
+    }

@@ -1,0 +1,1 @@
+"""The commands ``python -m sam2lora.train``, ``.predict`` and ``.export``: options in, exit status out."""
