@@ -43,11 +43,6 @@ def named(name: str) -> Dataset:
     raise DataError(f"A data set must be one of {', '.join(known)}, but {name!r} was asked for: {hint}.")
 
 
-def split_of(dataset: Source) -> dict[str, str]:
-    """The split of every image id of a set: ``"test"``, or the fold ``"0"`` to ``"4"`` of the development part."""
-    return dataset.assignment()
-
-
 __all__ = [
     "DATASETS",
     "DEMO_HOSPITALS",
@@ -73,6 +68,5 @@ __all__ = [
     "Target",
     "cached",
     "named",
-    "split_of",
     "to_native",
 ]

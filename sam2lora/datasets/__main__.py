@@ -124,7 +124,7 @@ def _table(there: Sequence[Inspected]) -> Table:
     for one in there:
         test = one.splits.count("test")
         patients = len({entry.patient for entry in one.entries})
-        pairs = f"{len(one.entries)}/{len(one.dataset.assignment())}"
+        pairs = f"{len(one.entries)}/{one.dataset.complete or '?'}"
         counts = (pairs, patients, len(one.splits) - test, test, len(one.problems))
         table.add_row(one.dataset.name, one.dataset.target, _size_range(one.sizes), *map(str, counts))
     return table

@@ -22,7 +22,7 @@ from sam2lora.datasets.geometry import Native, letterbox
 from sam2lora.datasets.pairs import Bits, Entry, Pixels, Problem, Source, report
 from sam2lora.errors import DataError, DiskError
 
-_FORMAT = 2  # raise it when the rules of reading, of the field of view or of the frame change what a cache holds
+_FORMAT = 3  # raise it when the rules of reading, of the field of view or of the frame change what a cache holds
 _MIB = 2**20
 
 
@@ -88,7 +88,7 @@ def _make(cache_dir: Path) -> None:
 
 def assigned(dataset: Source, entries: Sequence[Entry]) -> tuple[str, ...]:
     """The split of every entry. Raises ``DataError`` naming each image that the split of the set does not know."""
-    table = dataset.assignment()
+    table = dataset.assignment(entries)
     unknown = [entry for entry in entries if entry.id not in table]
     if unknown:
         rule, remedy = "every image must be in the split of its set", "remove the file, or add it to the CSV of the set"
@@ -100,12 +100,13 @@ def _digest(dataset: Source, entries: Sequence[Entry], cache_dir: Path) -> str:
     """The content digest, looked up by what the file system says of the files and computed where that is new."""
     files = sorted({file for entry in entries for file in entry.files})
     stats = [(str(file.absolute()), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-    known = hashlib.sha256(json.dumps([_FORMAT, to_json(dataset), stats]).encode()).hexdigest()
+    people = [(entry.id, entry.patient, entry.split) for entry in entries]
+    known = hashlib.sha256(json.dumps([_FORMAT, to_json(dataset), people, stats]).encode()).hexdigest()
     note = cache_dir / "known" / known[:32]
     if note.is_file():
         return note.read_text()
     content = {file: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
-    listing = [[entry.id, entry.patient, [content[file] for file in entry.files]] for entry in entries]
+    listing = [[entry.id, entry.patient, entry.split, [content[file] for file in entry.files]] for entry in entries]
     digest = hashlib.sha256(json.dumps([_FORMAT, to_json(dataset), listing]).encode()).hexdigest()[:16]
     with _disk(note.parent, len(digest)):
         note.parent.mkdir(exist_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -31,6 +32,7 @@ class ChaseDB1:
     name: ClassVar[str] = "chase_db1"
     title: ClassVar[str] = "CHASE_DB1"
     target: ClassVar[Target] = "vessel"
+    complete: ClassVar[int | None] = 28
     licence: ClassVar[str] = "CC BY 4.0 as far as known; owned by Kingston University"
     overlaps: ClassVar[frozenset[str]] = frozenset({"chase_db1"})
 
@@ -49,6 +51,6 @@ class ChaseDB1:
         """Decode one entry. Raises ``DataError`` naming the file."""
         return read_pair(entry, self.annotator)
 
-    def assignment(self) -> dict[str, str]:
+    def assignment(self, entries: Sequence[Entry]) -> dict[str, str]:
         """The split of every image id, by the convention of ``split``."""
         return committed(f"chase_db1_{self.split}")

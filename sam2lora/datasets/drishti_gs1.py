@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -36,6 +37,7 @@ class DrishtiGS1:
 
     title: ClassVar[str] = "DRISHTI-GS1"
     target: ClassVar[Target] = "disc"
+    complete: ClassVar[int | None] = 101
     licence: ClassVar[str] = "research use; owned by IIIT Hyderabad"
     overlaps: ClassVar[frozenset[str]] = frozenset({"drishti_gs1"})
 
@@ -61,7 +63,7 @@ class DrishtiGS1:
         check_share(path, mask, fov)
         return Pair(image, mask, fov)
 
-    def assignment(self) -> dict[str, str]:
+    def assignment(self, entries: Sequence[Entry]) -> dict[str, str]:
         """The split of every image id; the same for both copies."""
         return committed("drishti_gs1")
 

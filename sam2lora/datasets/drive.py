@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -26,6 +27,7 @@ class Drive:
     name: ClassVar[str] = "drive"
     title: ClassVar[str] = "DRIVE"
     target: ClassVar[Target] = "vessel"
+    complete: ClassVar[int | None] = 40
     licence: ClassVar[str] = "research use, on registration with the Image Sciences Institute, Utrecht"
     overlaps: ClassVar[frozenset[str]] = frozenset({"drive"})
 
@@ -39,8 +41,8 @@ class Drive:
         """Decode one entry. Raises ``DataError`` naming the file."""
         return read_pair(entry, self.annotator)
 
-    def assignment(self) -> dict[str, str]:
-        """The split of every image id."""
+    def assignment(self, entries: Sequence[Entry]) -> dict[str, str]:
+        """The committed split of every image id of the complete set."""
         return committed("drive")
 
 

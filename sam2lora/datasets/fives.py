@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -28,6 +29,7 @@ class Fives:
     name: ClassVar[str] = "fives"
     title: ClassVar[str] = "FIVES"
     target: ClassVar[Target] = "vessel"
+    complete: ClassVar[int | None] = 800
     licence: ClassVar[str] = "CC BY 4.0 as far as known; owned by Zhejiang University"
     overlaps: ClassVar[frozenset[str]] = frozenset({"fives"})
 
@@ -40,8 +42,8 @@ class Fives:
         """Decode one entry. Raises ``DataError`` naming the file."""
         return read_pair(entry)
 
-    def assignment(self) -> dict[str, str]:
-        """The split of every image id."""
+    def assignment(self, entries: Sequence[Entry]) -> dict[str, str]:
+        """The committed split of every image id of the complete set."""
         return committed("fives")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -26,6 +27,7 @@ class HRF:
     name: ClassVar[str] = "hrf"
     title: ClassVar[str] = "HRF"
     target: ClassVar[Target] = "vessel"
+    complete: ClassVar[int | None] = 45
     licence: ClassVar[str] = "CC BY 4.0; owned by FAU Erlangen-Nuremberg and the Brno University of Technology"
     overlaps: ClassVar[frozenset[str]] = frozenset({"hrf"})
 
@@ -40,6 +42,6 @@ class HRF:
         """Decode one entry. Raises ``DataError`` naming the file."""
         return read_pair(entry)
 
-    def assignment(self) -> dict[str, str]:
-        """The split of every image id."""
+    def assignment(self, entries: Sequence[Entry]) -> dict[str, str]:
+        """The committed split of every image id of the complete set."""
         return committed("hrf")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -26,6 +27,7 @@ class Idrid:
     name: ClassVar[str] = "idrid"
     title: ClassVar[str] = "IDRiD"
     target: ClassVar[Target] = "disc"
+    complete: ClassVar[int | None] = 81
     licence: ClassVar[str] = "CC BY 4.0; owned by SGGS Institute, Nanded"
     overlaps: ClassVar[frozenset[str]] = frozenset({"idrid"})
 
@@ -41,8 +43,8 @@ class Idrid:
         """Decode one entry. Raises ``DataError`` naming the file."""
         return read_pair(entry, coding="index")
 
-    def assignment(self) -> dict[str, str]:
-        """The split of every image id."""
+    def assignment(self, entries: Sequence[Entry]) -> dict[str, str]:
+        """The committed split of every image id of the complete set."""
         return committed("idrid")
 
 

@@ -26,7 +26,8 @@ class Entry:
     """One image of a set with the files that belong to it.
 
     ``masks``: the files of the graders that the set's annotator policy asks for, in the order of that policy.
-    ``fov``: the owners' field-of-view mask; None where none ships and it is computed from the image.
+    ``fov``: the owners' field-of-view mask; None where none ships and it is computed from the image. ``split``: what a
+    listing among the files of the set says of the image; None where there is no such listing.
     """
 
     id: str
@@ -34,6 +35,7 @@ class Entry:
     image: Path
     masks: tuple[Path, ...]
     fov: Path | None = None
+    split: str | None = None
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -87,6 +89,10 @@ class Source(Protocol):
         """The structure that the masks outline."""
 
     @property
+    def complete(self) -> int | None:
+        """How many images the owners distribute; None where nobody but the user knows."""
+
+    @property
     def licence(self) -> str:
         """What the owners allow, as far as known, in a few words."""
 
@@ -100,8 +106,12 @@ class Source(Protocol):
     def read(self, entry: Entry) -> Pair:
         """Decode one entry at native size. Raises ``DataError`` naming the file."""
 
-    def assignment(self) -> dict[str, str]:
-        """The split of every image id: ``"test"`` or the fold ``"0"`` to ``"4"`` of the development part."""
+    def assignment(self, entries: Sequence[Entry]) -> dict[str, str]:
+        """The split of every image id: ``"test"`` or the fold ``"0"`` to ``"4"`` of the development part.
+
+        A set whose ids are known beforehand returns its committed table, whatever ``entries`` are there. A set whose
+        ids are not known splits the patients of ``entries`` by ``splits.dealt``.
+        """
 
 
 def failure(file: Path, rule: str, value: str, remedy: str) -> DataError:

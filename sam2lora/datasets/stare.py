@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -29,6 +30,7 @@ class Stare:
     name: ClassVar[str] = "stare"
     title: ClassVar[str] = "STARE"
     target: ClassVar[Target] = "vessel"
+    complete: ClassVar[int | None] = 20
     licence: ClassVar[str] = "free for research; its owners (Clemson University) state no licence"
     overlaps: ClassVar[frozenset[str]] = frozenset({"stare"})
 
@@ -44,6 +46,6 @@ class Stare:
         """Decode one entry. Raises ``DataError`` naming the file."""
         return read_pair(entry, self.annotator)
 
-    def assignment(self) -> dict[str, str]:
-        """The split of every image id."""
+    def assignment(self, entries: Sequence[Entry]) -> dict[str, str]:
+        """The committed split of every image id of the complete set."""
         return committed("stare")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -40,6 +41,11 @@ class Synthetic:
         return self.hospital.capitalize()
 
     @property
+    def complete(self) -> int:
+        """As many images as were asked for."""
+        return self.images
+
+    @property
     def licence(self) -> str:
         """Free: the images are drawn by this program."""
         return "none needed: drawn by this program"
@@ -61,7 +67,7 @@ class Synthetic:
         painted = painter.paint(self.hospital, self.size, self.seed, _index(entry.id))
         return Pair(painted.image, painted.vessels if self.target == "vessel" else painted.disc, painted.fov)
 
-    def assignment(self) -> dict[str, str]:
+    def assignment(self, entries: Sequence[Entry]) -> dict[str, str]:
         """The split of every image id, by rule."""
         return {_identity(index): _split(index // 2) for index in range(self.images)}
 

@@ -7,6 +7,8 @@ Columns ``image,patient,split``; ``split`` is ``test`` or the fold ``0`` to ``4`
 from __future__ import annotations
 
 import csv
+import hashlib
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
@@ -32,6 +34,25 @@ def read_split(path: Path) -> dict[str, tuple[str, str]]:
                 f"correct the first line."
             )
         return _checked(path, list(rows))
+
+
+def dealt(name: str, patients: Mapping[str, str]) -> dict[str, str]:
+    """The split of every image of a set whose ids are not known beforehand; ``patients`` is ``{image: patient}``.
+
+    Patients are sorted by the SHA-256 of ``name/patient`` and dealt in turn: every fourth one, beginning with the
+    second, is ``test``, the others fill the five folds round by round. So no order of files matters, no patient is in
+    two splits, and three patients make a development part of two folds and a test. The rule sees only who is there:
+    a patient more or less may move others, so studies are comparable on equal copies only (the digest of the cache
+    tells copies apart).
+    """
+    order = sorted(set(patients.values()), key=lambda patient: hashlib.sha256(f"{name}/{patient}".encode()).hexdigest())
+    homes = {patient: _home(place) for place, patient in enumerate(order)}
+    return {image: homes[patient] for image, patient in patients.items()}
+
+
+def _home(place: int) -> str:
+    rounds, seat = divmod(place, 4)
+    return "test" if seat == 1 else FOLDS[(3 * rounds + (seat + 1) // 2) % len(FOLDS)]
 
 
 def committed(name: str) -> dict[str, str]:

@@ -37,7 +37,7 @@ def test_a_set_in_the_frame(dataset, tree, tmp_path):
     assert one.size == 32
     assert one.ids == tuple(entry.id for entry in entries)
     assert one.patients == tuple(entry.patient for entry in entries)
-    assert one.splits == tuple(dataset.assignment()[entry.id] for entry in entries)
+    assert one.splits == tuple(dataset.assignment(entries)[entry.id] for entry in entries)
     assert one.images.shape == (count, 32, 32, 3)
     assert one.masks.shape == (count, 32, 32)
     assert isinstance(one.images, np.memmap)

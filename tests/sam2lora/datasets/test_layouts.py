@@ -34,7 +34,7 @@ def test_entries_are_sorted_and_complete(dataset, tree):
     assert found.problems == ()
     assert tuple(entry.id for entry in found.entries) == IDS[dataset.name]
     assert all(file.is_file() for entry in found.entries for file in entry.files)
-    assert set(IDS[dataset.name]) <= set(dataset.assignment())
+    assert set(IDS[dataset.name]) <= set(dataset.assignment(()))
 
 
 def test_a_pair_is_what_was_drawn(dataset, tree, drawing):

@@ -9,8 +9,9 @@ from typing import get_args
 import pytest
 
 import sam2lora.datasets.splits as splits_package
-from sam2lora.datasets import DATASETS, ChaseDB1, DrishtiGS1, Hospital, Stare, Synthetic, split_of
-from sam2lora.datasets.splits import FOLDS, committed, read_split
+from sam2lora.datasets import DATASETS, ChaseDB1, DrishtiGS1, Hospital, Stare, Synthetic
+from sam2lora.datasets.pairs import Entry
+from sam2lora.datasets.splits import FOLDS, committed, dealt, read_split
 from sam2lora.datasets.splits.__main__ import main, rows
 from sam2lora.errors import DataError
 
@@ -59,16 +60,16 @@ def test_conventions():
     stare = list(committed("stare").items())
     assert all(split in FOLDS for _, split in stare[:10])
     assert next(image for image, split in stare if split == "test") == "im0162"
-    assert {image for image, split in split_of(ChaseDB1()).items() if split == "test"} == {
+    assert {image for image, split in ChaseDB1().assignment(()).items() if split == "test"} == {
         f"{child}{eye}" for child in (11, 12, 13, 14) for eye in "LR"
     }
-    assert {image[:2] for image, split in split_of(ChaseDB1(split="last_8")).items() if split != "test"} == {
+    assert {image[:2] for image, split in ChaseDB1(split="last_8").assignment(()).items() if split != "test"} == {
         "11",
         "12",
         "13",
         "14",
     }
-    assert split_of(DrishtiGS1()) == split_of(DrishtiGS1(copy="1024"))
+    assert DrishtiGS1().assignment(()) == DrishtiGS1(copy="1024").assignment(())
     hrf = committed("hrf")
     assert [image for image in hrf if hrf[image] != "test"] == [
         f"{n:02d}_{c}" for n in range(1, 6) for c in ("dr", "g", "h")
@@ -79,20 +80,44 @@ def test_conventions():
 
 
 def test_an_answer_can_be_changed_without_changing_the_next():
-    table = split_of(Stare())
+    table = Stare().assignment(())
     table.clear()
-    assert len(split_of(Stare())) == 20
+    assert len(Stare().assignment(())) == 20
 
 
 @pytest.mark.parametrize("dataset", DATASETS, ids=lambda dataset: dataset.name)
 def test_every_set_has_a_split(dataset):
-    assert set(split_of(dataset).values()) == {*FOLDS, "test"}
+    """Committed tables ignore the entries; a rule deals as many as the complete set has."""
+    entries = [Entry(str(number), str(number), Path(), ()) for number in range(dataset.complete)]
+    table = dataset.assignment(entries)
+    assert set(table.values()) == {*FOLDS, "test"}
+    assert len(table) == dataset.complete
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7, 22, 143])
+def test_dealt_splits_are_balanced_and_keep_patients_together(count):
+    eyes = {f"{patient}{eye}": f"p{patient}" for patient in range(count) for eye in "LR"}
+    table = dealt("x", eyes)
+    assert set(table) == set(eyes)
+    homes = {(eyes[image], split) for image, split in table.items()}
+    assert len(homes) == count
+    folds = Counter(split for _, split in homes)
+    assert folds.pop("test", 0) == (count + 2) // 4
+    assert max(folds.values()) - min(folds.get(fold, 0) for fold in FOLDS) <= 1
+    assert dealt("x", dict(reversed(eyes.items()))) == table
+
+
+def test_dealt_splits_depend_on_the_name_and_the_patients_alone():
+    eyes = {str(number): str(number) for number in range(24)}
+    assert dealt("x", eyes) != dealt("y", eyes)
+    assert list(dealt("x", {image: eyes[image] for image in "123"}).values()) == ["0", "test", "1"]  # written down once
+    assert dealt("x", {}) == {}
 
 
 @pytest.mark.parametrize("images", [4, 8, 24, 100])
 def test_the_split_of_a_hospital(images):
     dataset = Synthetic(hospital="fir", images=images)
-    table = split_of(dataset)
+    table = dataset.assignment(())
     assert list(table) == [entry.id for entry in dataset.find(Path()).entries]
     patients = {entry.id: entry.patient for entry in dataset.find(Path()).entries}
     homes = {(patients[image], split) for image, split in table.items()}
@@ -103,9 +128,9 @@ def test_the_split_of_a_hospital(images):
 
 
 def test_more_images_keep_the_split_of_the_first():
-    few, many = (split_of(Synthetic(hospital="elm", images=images)) for images in (8, 80))
+    few, many = (Synthetic(hospital="elm", images=images).assignment(()) for images in (8, 80))
     assert all(many[image] == split for image, split in few.items())
-    assert len({tuple(split_of(Synthetic(hospital=name)).items()) for name in get_args(Hospital)}) == 1
+    assert len({tuple(Synthetic(hospital=name).assignment(()).items()) for name in get_args(Hospital)}) == 1
 
 
 @pytest.mark.parametrize(
