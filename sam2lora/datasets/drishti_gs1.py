@@ -1,4 +1,4 @@
-"""DRISHTI-GS1 (Sivaswamy et al., 2014): 101 photographs of an Indian glaucoma clinic, about 2047 x 1759, optic disc."""
+"""DRISHTI-GS1 (Sivaswamy et al., 2014): 101 photographs of an Indian eye clinic, about 2047 x 1759, disc and cup."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import numpy as np
 from sam2lora.choice import choice
 from sam2lora.datasets.field_of_view import field_of_view
 from sam2lora.datasets.layout import by_stem, folder, gather, pair_up
-from sam2lora.datasets.pairs import Bits, Entry, Found, Pair, Target, failure
+from sam2lora.datasets.outlines import nested, structure
+from sam2lora.datasets.pairs import Bits, DiscTarget, Entry, Found, Pair, failure
 from sam2lora.datasets.reading import check_share, open_image, read_image
 from sam2lora.datasets.splits import committed
 
@@ -25,18 +26,19 @@ class DrishtiGS1:
     """``DRISHTI-GS1/Drishti-GS1_files/{Training/{Images,GT},Test/{Images,Test_GT}}``, the owners' 50 and 51 images.
 
     The masks are soft maps, 0/64/128/191/255 for none to four of four experts. ``annotator``: ``"majority"`` is two
-    or more of them (128 and above), ``"union"`` one or more, ``"intersection"`` all four. ``copy``: ``"1024"`` reads
+    or more of them (128 and above), ``"union"`` one or more, ``"intersection"`` all four; of the disc and of the cup
+    each. A cup that leaves the disc (by nine pixels in one image of the copy) widens it. ``copy``: ``"1024"`` reads
     the folder ``DRISHTI-GS1_1024``, derived from the owners' files by shrinking; the two show the same patients and
     only the copy that is asked for is read. Ids are the numbers of the files, one image is one patient, the field of
     view is computed.
     """
 
     kind: Literal["drishti_gs1"] = "drishti_gs1"
+    target: DiscTarget = "disc"
     annotator: Literal["majority", "union", "intersection"] = "majority"
     copy: Literal["owners", "1024"] = "owners"
 
     title: ClassVar[str] = "DRISHTI-GS1"
-    target: ClassVar[Target] = "disc"
     complete: ClassVar[int | None] = 101
     licence: ClassVar[str] = "research use; owned by IIIT Hyderabad"
     overlaps: ClassVar[frozenset[str]] = frozenset({"drishti_gs1"})
@@ -57,10 +59,11 @@ class DrishtiGS1:
     def read(self, entry: Entry) -> Pair:
         """Decode one entry. Raises ``DataError`` naming the file."""
         image = read_image(entry.image)
-        (path,) = entry.masks
-        mask = _read_soft_map(path, (image.shape[0], image.shape[1]), _LEAST[self.annotator])
+        shape, least = (image.shape[0], image.shape[1]), _LEAST[self.annotator]
+        disc, cup = (_read_soft_map(path, shape, least) for path in entry.masks)
+        mask = structure([nested(disc, cup, entry.masks[1])], self.target)
         fov = field_of_view(image)
-        check_share(path, mask, fov)
+        check_share(entry.masks[self.target == "cup"], mask, fov)
         return Pair(image, mask, fov)
 
     def assignment(self, entries: Sequence[Entry]) -> dict[str, str]:
@@ -77,14 +80,14 @@ def _hint(root: Path | None, copy: str) -> str:
 
 
 def _part(base: Path, truth: str) -> Found:
-    images = by_stem(base / "Images", prefix="drishtiGS_")
     places = sorted((base / truth).glob("drishtiGS_*"))
-    maps = {place.name.removeprefix("drishtiGS_"): _soft_map(place) for place in places}
-    return pair_up(images, {base / truth: {key: path for key, path in maps.items() if path is not None}}, {})
+    masks = {base / truth / "*" / f"*_{what}Softmap": _soft_maps(places, what) for what in ("ODseg", "cupseg")}
+    return pair_up(by_stem(base / "Images", prefix="drishtiGS_"), masks, {})
 
 
-def _soft_map(place: Path) -> Path | None:
-    return by_stem(place / "SoftMap", prefix=place.name, suffix="_ODsegSoftmap").get("")
+def _soft_maps(places: Sequence[Path], what: str) -> dict[str, Path]:
+    maps = {place: by_stem(place / "SoftMap", prefix=place.name, suffix=f"_{what}Softmap") for place in places}
+    return {place.name.removeprefix("drishtiGS_"): files[""] for place, files in maps.items() if files}
 
 
 def _read_soft_map(path: Path, shape: tuple[int, int], least: int) -> Bits:

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 
 from sam2lora.choice import choice
 from sam2lora.datasets.layout import by_stem, folder, gather, pair_up
-from sam2lora.datasets.pairs import Entry, Found, Pair, Target
+from sam2lora.datasets.pairs import Entry, Found, Pair
 from sam2lora.datasets.reading import read_pair
 from sam2lora.datasets.splits import committed
 
@@ -18,15 +18,15 @@ class Idrid:
     """``IDRiD/A. Segmentation``: ``1. Original Images`` and ``2. All Segmentation Groundtruths/*/5. Optic Disc``.
 
     The archive unpacks as ``A. Segmentation``, which may also lie in the root itself. The owners' split is 54 and 27
-    images. Masks are palette images, red on black: any index above 0 is disc. One image is one patient. The field of
-    view is computed.
+    images. Masks are palette images, red on black: any index above 0 is disc; there are no cups. One image is one
+    patient. The field of view is computed.
     """
 
     kind: Literal["idrid"] = "idrid"
+    target: Literal["disc"] = "disc"
 
     name: ClassVar[str] = "idrid"
     title: ClassVar[str] = "IDRiD"
-    target: ClassVar[Target] = "disc"
     complete: ClassVar[int | None] = 81
     licence: ClassVar[str] = "CC BY 4.0; owned by SGGS Institute, Nanded"
     overlaps: ClassVar[frozenset[str]] = frozenset({"idrid"})

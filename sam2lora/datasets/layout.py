@@ -77,8 +77,8 @@ def pair_up(
     """Join images with the masks of every grader by id.
 
     ``masks``: the files of each grader by the folder in which they were looked for. ``patients``: by id; an image
-    that is not named there is its own patient. An image without one of its masks is a problem, and so is a mask
-    without an image; a field of view that does not ship (None) is computed later.
+    that is not named there is its own patient. An image without one of its masks is a problem, and so are masks
+    without an image, once for all graders; a field of view that does not ship (None) is computed later.
     """
     entries: list[Entry] = []
     problems: list[Problem] = []
@@ -91,8 +91,10 @@ def pair_up(
             graded = tuple(files[identity] for files in masks.values())
             fov = fovs[identity] if fovs is not None else None
             entries.append(Entry(identity, patients.get(identity, identity), image, graded, fov))
+    orphans: dict[str, Path] = {}
     for files in masks.values():
-        problems += [_orphan(files[identity], identity) for identity in files if identity not in images]
+        orphans |= {identity: path for identity, path in files.items() if identity not in (*images, *orphans)}
+    problems += [_orphan(path, identity) for identity, path in orphans.items()]
     return Found(tuple(entries), tuple(problems))
 
 

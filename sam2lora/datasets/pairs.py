@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from sam2lora.errors import DataError
 
 Target = Literal["vessel", "disc", "cup", "rim"]  # the disc contains the cup; the rim is the disc without the cup
+DiscTarget = Literal["disc", "cup", "rim"]  # what a set offers whose graders outlined disc and cup
 Bits = NDArray[np.bool_]
 Pixels = NDArray[np.uint8]
 

@@ -18,10 +18,13 @@ HEIGHT, WIDTH = 60, 72
 
 
 def truth(structure: str = "vessel", grader: int = 1) -> np.ndarray:
-    """The mask that every tiny image has: a line (the second grader sees less of it), or a disc."""
+    """The masks of every tiny image: a line or a disc, its cup, its rim. The second grader sees less of each."""
     rows, columns = np.mgrid[:HEIGHT, :WIDTH]
-    if structure == "disc":
-        return (rows - 30) ** 2 + (columns - 40) ** 2 < 36
+    distance = np.hypot(rows - 30, columns - 40)
+    if structure == "rim":
+        return truth("disc", grader) & ~truth("cup", grader)
+    if structure in ("disc", "cup"):
+        return distance < (6 if structure == "disc" else 3.5) - (grader - 1)
     return (abs(rows - 30) < 2) & (abs(columns - 36) < (20 if grader == 1 else 10))
 
 
@@ -104,14 +107,19 @@ def _fives(root: Path) -> None:
 def _drishti(root: Path) -> None:
     base = root / "DRISHTI-GS1" / "Drishti-GS1_files"
     for part, maps, number in (("Training", "GT", "002"), ("Test", "Test_GT", "001")):
-        save(photograph(), base / part / "Images" / f"drishtiGS_{number}.png")
-        soft = np.zeros((HEIGHT, WIDTH), np.uint8)
-        disc = truth("disc")
-        soft[disc] = 128
-        soft[disc & (np.mgrid[:HEIGHT, :WIDTH][1] < 40)] = 255
-        soft[np.roll(disc, 3, axis=1) & ~disc] = 64
         name = f"drishtiGS_{number}"
-        save(Image.fromarray(soft), base / part / maps / name / "SoftMap" / f"{name}_ODsegSoftmap.png")
+        save(photograph(), base / part / "Images" / f"{name}.png")
+        for structure, what in (("disc", "OD"), ("cup", "cup")):
+            save(soft_map(structure), base / part / maps / name / "SoftMap" / f"{name}_{what}segSoftmap.png")
+
+
+def soft_map(structure: str) -> Image.Image:
+    """Two experts and more see the truth, all four its left half, one of them something to the right of it."""
+    soft, mask = np.zeros((HEIGHT, WIDTH), np.uint8), truth(structure)
+    soft[mask] = 128
+    soft[mask & (np.mgrid[:HEIGHT, :WIDTH][1] < 40)] = 255
+    soft[np.roll(mask, 2, axis=1) & ~mask] = 64
+    return Image.fromarray(soft)
 
 
 def _idrid(root: Path) -> None:
