@@ -39,7 +39,6 @@ SCORE_COLUMNS = (
     "clusters",
     "undefined",
 )
-_UNPROMPTED = frozenset({"no_prompt"})
 
 
 @dataclass(frozen=True)
@@ -92,7 +91,7 @@ def summarize(table: StudyTable, top: int, seed: int) -> Findings:
         importance=(),
         cost=cost(table),
         probe=is_probe(kind_of(table.question.get("sampler"))),
-        oracle=bool((table.trials["prompt"].notna() & ~table.trials["prompt"].isin(list(_UNPROMPTED))).any()),
+        oracle=bool(table.trials["oracle_prompt"].any()),
     )
 
 

@@ -132,10 +132,15 @@ def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
     return {prefix.removesuffix("."): value}
 
 
-def begin(trial: optuna.Trial, key: str, config: str, replicate: str) -> None:
-    """Write what a trial is about to run, before anything of it runs."""
+def begin(trial: optuna.Trial, key: str, config: str, replicate: str, *, oracle_prompt: bool) -> None:
+    """Write what a trial is about to run, before anything of it runs.
+
+    ``oracle_prompt``: whether its scores will be reached with prompts drawn from the ground truth, ``Prompt.oracle`` of
+    its test prompt. Whoever reads the record reads this and does not judge by the settings again.
+    """
     trial.set_user_attr("key", key)
     trial.set_user_attr("config", config)
+    trial.set_user_attr("oracle_prompt", oracle_prompt)
     trial.set_user_attr("replicate", json.loads(replicate))
 
 

@@ -104,7 +104,8 @@ class Suggest(Searcher):
             trial = self.record.study.ask()
             config = self._draw(trial)
             key = trial_key(config, self.replicate, self.materials)
-            recorded.begin(trial, key, to_json(config), to_json(self.replicate))
+            oracle = config.test_prompt.oracle
+            recorded.begin(trial, key, to_json(config), to_json(self.replicate), oracle_prompt=oracle)
             if key in self.endings:
                 self._reuse(trial, key)
             elif key in {other.key for other in self.open.values()}:

@@ -41,7 +41,9 @@ TRIAL_COLUMNS = (
     "started",
     "finished",
     "seconds",
-    "prompt",
+    "train_prompt",
+    "test_prompt",
+    "oracle_prompt",
     "config",
 )
 IMAGE_COLUMNS = ("dataset", "role", "image", "patient", "dice")
@@ -74,7 +76,9 @@ class StudyTable:
       that a diverged trial is told with is no measurement); ``last_score``: the last validation score, of any trial;
     - ``why``: the reason of an outcome in words; ``reused_from``: the trial whose result this one repeats, untrained;
     - ``seed``, ``fold``: the replicate; ``started``, ``finished``: local time; ``seconds``: between the two;
-    - ``prompt``: kind of the prompt; ``param/NAME``: as sampled, missing where a condition left it out;
+    - ``train_prompt``, ``test_prompt``: their kinds; ``oracle_prompt``: whether the test prompt was drawn from the
+      ground truth of the very images that were scored, as the trial recorded it; missing where it did not begin;
+    - ``param/NAME``: as sampled, missing where a condition left it out;
     - ``weight/KIND``: weight of a loss component in [0, 1], 0 where absent (terms of one kind are added up);
     - ``score/DATASET/METRIC``: mean over test images; ``n_images/DATASET``; ``validation/DATASET/METRIC``;
     - ``cost/NAME``: seconds, MiB and parameter counts.
@@ -197,7 +201,7 @@ def _trials(recorded: list[FrozenTrial]) -> pd.DataFrame:
     described = frame["config"].notna()
     frame.loc[described, weights] = frame.loc[described, weights].fillna(0.0)
     kinds = {"number": "int64", "value": "float64", "last_score": "float64", "seconds": "float64"}
-    whole = {"epoch": "Int64", "reused_from": "Int64", "seed": "Int64", "fold": "Int64"}
+    whole = {"epoch": "Int64", "reused_from": "Int64", "seed": "Int64", "fold": "Int64", "oracle_prompt": "boolean"}
     return frame.astype({**kinds, **whole})
 
 
@@ -227,7 +231,9 @@ def _row(trial: FrozenTrial) -> dict[str, Any]:
         "started": trial.datetime_start,
         "finished": trial.datetime_complete,
         "seconds": duration.total_seconds() if duration is not None else None,
-        "prompt": (config.get("prompt") or {}).get("kind"),
+        "train_prompt": (config.get("train_prompt") or {}).get("kind"),
+        "test_prompt": (config.get("test_prompt") or {}).get("kind"),
+        "oracle_prompt": attributes.get("oracle_prompt"),
         "config": attributes.get("config"),
         **{f"param/{name}": _plain(v) for name, v in trial.params.items() if not name.startswith(SIMPLEX)},
         **_weights(config),

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import field
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Le
+from pydantic import model_validator
 
 from sam2lora.adapters import Adapter, LoRA
 from sam2lora.augments import Augment, Fundus
@@ -38,9 +39,11 @@ class TrialConfig:
     """The settings of one trial.
 
     ``image_size``: side of the square model frame in pixels. ``batch_size``: images per optimizer step.
-    ``epochs``: passes over the training images. ``clip_norm``: largest norm of the gradient of all adapter
-    parameters together, in the gradient's own unscaled units (None: not clipped). ``precision``: of the forward
-    pass; ``"bfloat16"`` is autocast and needs no loss scaling.
+    ``epochs``: passes over the training images. ``train_prompt``: given with the training images; ``test_prompt``: with
+    the validation and the test images. ``prompt_dropout``: probability that a training batch goes without its prompt,
+    so that a model that is trained with prompts learns to do without, too. ``clip_norm``: largest norm of the gradient
+    of all adapter parameters together, in the gradient's own unscaled units (None: not clipped). ``precision``: of the
+    forward pass; ``"bfloat16"`` is autocast and needs no loss scaling.
     """
 
     protocol: Protocol
@@ -50,12 +53,23 @@ class TrialConfig:
     optimizer: Optimizer = field(default_factory=AdamW)
     schedule: Schedule = field(default_factory=Cosine)
     augment: Augment = field(default_factory=Fundus)
-    prompt: Prompt = field(default_factory=NoPrompt)
+    train_prompt: Prompt = field(default_factory=NoPrompt)
+    test_prompt: Prompt = field(default_factory=NoPrompt)
+    prompt_dropout: Annotated[float, Ge(0), Le(1)] = 0.0
     image_size: Annotated[int, Ge(32)] = 256
     batch_size: Annotated[int, Ge(1)] = 2
     epochs: Annotated[int, Ge(1)] = 8
     clip_norm: Annotated[float, Gt(0)] | None = 1.0
     precision: Literal["float32", "bfloat16"] = "float32"
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.prompt_dropout > 0 and isinstance(self.train_prompt, NoPrompt):
+            raise ValueError(
+                f"prompt_dropout takes prompts away, but is {self.prompt_dropout:g} where train_prompt is NoPrompt() "
+                f"and there are none: set it to 0, or give a train_prompt."
+            )
+        return self
 
 
 def trial_key(config: TrialConfig, replicate: Replicate, materials: Mapping[str, str]) -> str:

@@ -16,7 +16,7 @@ from torch.nn.functional import interpolate
 from sam2lora.datasets import CachedSet, to_native
 from sam2lora.metrics import METRICS, Metric, measure
 from sam2lora.model import Segmenter
-from sam2lora.prompts import Prompt
+from sam2lora.prompts import Prompt, as_tensors
 from sam2lora.runtime import Runtime
 
 Role = Literal["val", "source", "target"]
@@ -42,7 +42,7 @@ def evaluate(
     The logits are resized to native resolution and thresholded there, against the mask as it was drawn: a mask
     that is first resized loses its thin vessels. Only one image is held at native size at a time.
 
-    The prompt of an image depends on ``seed`` and its index, not on its batch, so the rows do not depend on
+    The prompt of an image depends on ``seed`` and its id, not on its batch, so the rows do not depend on
     ``batch_size`` (up to the rounding of the backbone's sums). No gradient is kept, every module's training mode is
     restored, and no global random state is touched.
     """
@@ -63,17 +63,17 @@ def predict(
     Prompts, modes and gradients are those of ``evaluate``.
     """
     pixels = np.stack([cached_set.images[index] for index in batch])
-    samples = [prompt.sample(cached_set.masks[[i]].astype(bool), np.random.default_rng([seed, i])) for i in batch]
-    drawn = [sample for sample in samples if sample is not None]
-    points = None
-    if drawn:
-        coords, labels = (torch.from_numpy(np.concatenate(parts)) for parts in zip(*drawn, strict=True))
-        points = coords.to(runtime.device), labels.to(runtime.device)
+    drawn = [prompt.sample(cached_set.masks[i].astype(bool), _rng(seed, cached_set.ids[i])) for i in batch]
+    points = as_tensors(drawn, runtime.device)
     with _evaluating(segmenter):
         images = torch.from_numpy(pixels).to(runtime.device).permute(0, 3, 1, 2).float() / 255
         logits = segmenter(images, points).float()
         frames = interpolate(logits, size=pixels.shape[1:3], mode="bilinear", align_corners=False)
     return np.asarray(frames[:, 0].cpu())
+
+
+def _rng(seed: int, image: str) -> np.random.Generator:
+    return np.random.default_rng([seed, *image.encode()])
 
 
 def summary(rows: pd.DataFrame) -> dict[str, float]:

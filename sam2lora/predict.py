@@ -29,7 +29,7 @@ def gallery(session: Session) -> Image.Image:
 
 def _row(session: Session, opened: CachedSet, index: int, role: str) -> tuple[str, list[NDArray[np.uint8]]]:
     image, mask = np.array(opened.images[index]), np.array(opened.masks[index]).astype(bool)
-    logits = predict(session.segmenter, opened, [index], session.config.prompt, session.runtime, seed=0)[0]
+    logits = predict(session.segmenter, opened, [index], session.config.test_prompt, session.runtime, seed=0)[0]
     score = confusion(logits, mask).dice
     title = f"{opened.dataset.name} ({role}), image {opened.ids[index]}: Dice {score:.3f} in this frame"
     probability = (torch.from_numpy(logits).sigmoid().numpy() * 255).astype(np.uint8)

@@ -32,6 +32,7 @@ from sam2lora.datasets import CachedSet, Dataset, cached
 from sam2lora.errors import DataError, DiskError, Diverged
 from sam2lora.evaluate import Role, evaluate, summary
 from sam2lora.model import Points, Segmenter, build
+from sam2lora.prompts import as_tensors
 from sam2lora.runtime import Runtime
 
 
@@ -186,7 +187,8 @@ def batches(session: Session, number: int) -> Iterator[tuple[Tensor, Tensor, Poi
     """The batches of epoch ``number``: images (N, 3, S, S) in [0, 1], masks (N, 1, S, S) in {0, 1}, prompts or None.
 
     The order depends on the replicate and the epoch; an image's augmentation and prompt on these and on the image
-    itself. Trials of equal replicate and batch size therefore see equal batches, whatever else differs.
+    itself, whatever its batch. Trials of equal replicate and batch size therefore see equal batches, whatever else
+    differs. A batch whose prompt is dropped has None, as one without a prompt.
     """
     config, replicate = session.config, session.replicate
     order = np.random.default_rng(derived(replicate, "order", number)).permutation(len(session.training))
@@ -195,10 +197,24 @@ def batches(session: Session, number: int) -> Iterator[tuple[Tensor, Tensor, Poi
         samples = [_augmented(session, source, image, number) for source, image in pairs]
         images = torch.stack([image for image, _ in samples]).float().div_(255.0)
         masks = torch.stack([mask for _, mask in samples])
-        rng = np.random.default_rng(derived(replicate, "prompt", number, begin))
-        prompts = config.prompt.sample(masks.numpy().astype(bool), rng)
         device = session.runtime.device
-        yield images.to(device), masks[:, None].float().to(device), on_device(prompts, device)
+        points = None if _dropped(session, number, begin) else _points(session, number, pairs, masks)
+        yield images.to(device), masks[:, None].float().to(device), points
+
+
+def _dropped(session: Session, number: int, begin: int) -> bool:
+    # One uniform number per batch, whatever the probability: what a low dropout takes away, a higher one takes too.
+    drawn = np.random.default_rng(derived(session.replicate, "prompt dropout", number, begin)).random()
+    return bool(drawn < session.config.prompt_dropout)
+
+
+def _points(session: Session, number: int, pairs: Sequence[tuple[int, int]], masks: Tensor) -> Points | None:
+    drawn = []
+    for (source, image), mask in zip(pairs, masks.numpy().astype(bool), strict=True):
+        opened = session.sources[source]
+        seed = derived(session.replicate, "prompt", number, opened.dataset.name, opened.ids[image])
+        drawn.append(session.config.train_prompt.sample(mask, np.random.default_rng(seed)))
+    return as_tensors(drawn, session.runtime.device)
 
 
 def _augmented(session: Session, source: int, image: int, number: int) -> tuple[Tensor, Tensor]:
@@ -258,7 +274,7 @@ def _rows(
             session.segmenter,
             opened,
             images,
-            session.config.prompt,
+            session.config.test_prompt,
             session.runtime,
             role=role,
             seed=derived(session.replicate, "test prompts", opened.dataset.name),
@@ -322,14 +338,6 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
 def derived(replicate: Replicate, *what: object) -> int:
     """A seed for one purpose, 62 bits: equal for equal replicates, unrelated between purposes."""
     return int(digest(replicate, [str(part) for part in what]), 16) >> 2
-
-
-def on_device(prompts: tuple[np.ndarray, np.ndarray] | None, device: str) -> Points | None:
-    """A prompt's coordinates and labels as tensors of ``device``; None stays None."""
-    if prompts is None:
-        return None
-    coordinates, labels = prompts
-    return torch.from_numpy(coordinates).to(device), torch.from_numpy(labels).to(device)
 
 
 @contextmanager

@@ -23,6 +23,7 @@ from sam2lora.losses import BCE, SoftDice, equal
 from sam2lora.model import Points, Segmenter, build
 from sam2lora.pretrain.scenes import scene
 from sam2lora.prompts import Points as PointPrompt
+from sam2lora.prompts import as_tensors
 from sam2lora.runtime import Runtime
 from sam2lora.schedules import Cosine
 
@@ -123,8 +124,7 @@ def _batch(count: int, size: int, pointed: bool, rng: np.random.Generator) -> Ba
         return Batch(images, _masks([each.curves for each in drawn]), None)
     wanted = [(each.curves, *each.structures)[rng.integers(0, 1 + len(each.structures))] for each in drawn]
     prompt = PointPrompt(positive=int(rng.integers(1, 6)), negative=int(rng.integers(0, 3)))
-    coords, labels = prompt.sample(np.stack(wanted), rng)
-    return Batch(images, _masks(wanted), (torch.from_numpy(coords), torch.from_numpy(labels)))
+    return Batch(images, _masks(wanted), as_tensors([prompt.sample(mask, rng) for mask in wanted], "cpu"))
 
 
 def _masks(masks: list[np.ndarray[Any, np.dtype[np.bool_]]]) -> Tensor:

@@ -21,5 +21,5 @@ class NoPrompt:
         """Whether the prompt is drawn from the ground truth: no."""
         return False
 
-    def sample(self, masks: NDArray[np.bool_], rng: np.random.Generator) -> None:
-        """Nothing, for masks (N, S, S); draws nothing from ``rng``."""
+    def sample(self, mask: NDArray[np.bool_], rng: np.random.Generator) -> None:
+        """Nothing, for any mask (S, S); draws nothing from ``rng``."""

@@ -1,4 +1,4 @@
-"""Points inside and outside the mask."""
+"""Points on the structure and beside it."""
 
 from __future__ import annotations
 
@@ -10,21 +10,22 @@ from numpy.typing import NDArray
 from pydantic import model_validator
 
 from sam2lora.choice import choice
-
-PADDING = -1
+from sam2lora.prompts.marks import BESIDE, ON, Marks, joined, padded
+from sam2lora.prompts.regions import Region, draw
 
 
 @choice
 class Points:
-    """``positive`` points inside the mask and ``negative`` ones outside, uniform over distinct pixels.
+    """``positive`` distinct pixels of the mask, drawn by ``region``, and ``negative`` ones uniformly outside it.
 
-    SAM2LoRA trains and tests with 5 positive points from the ground truth, after an erosion by 2 x 2, which would leave
-    nothing of a thin vessel: here every pixel of the mask may be drawn.
+    SAM2LoRA (Mandal et al. 2025, arXiv 2510.10288) trains with five uniform positive points, after an erosion of the
+    mask by 2 x 2, which would leave nothing of a vessel of one pixel: here every pixel of the mask may be drawn.
     """
 
     kind: Literal["points"] = "points"
     positive: Annotated[int, Ge(0)] = 5
     negative: Annotated[int, Ge(0)] = 0
+    region: Region = "uniform"
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -37,35 +38,11 @@ class Points:
         """Whether the prompt is drawn from the ground truth: yes."""
         return True
 
-    def sample(
-        self, masks: NDArray[np.bool_], rng: np.random.Generator
-    ) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
-        """Points of masks (N, S, S): coordinates (N, P, 2) float32 and labels (N, P) int32, P = positive + negative.
+    def sample(self, mask: NDArray[np.bool_], rng: np.random.Generator) -> Marks:
+        """Marks of a mask (S, S): ``positive`` places labelled 1, then ``negative`` places labelled 0.
 
-        A coordinate is (x, y) = (column, row): an integer names the pixel's centre, to which SAM's prompt encoder
-        itself adds the half pixel. Labels are 1 for the first ``positive`` columns and 0 for the others; a point that
-        an image cannot give (mask empty, too small, or full) is (0, 0) with label -1, which SAM ignores.
-
-        Pixels are numbered row by row and drawn points stand in that order, so ``rng`` alone decides.
+        Places that the mask cannot fill (empty, too small, or the whole frame for negatives) are padding.
         """
-        points = [self._of_one(mask, rng) for mask in masks]
-        coords = np.zeros((len(masks), self.positive + self.negative, 2), np.float32)
-        labels = np.full(coords.shape[:2], PADDING, np.int32)
-        for i, (inside, outside) in enumerate(points):
-            for label, start, drawn in ((1, 0, inside), (0, self.positive, outside)):
-                here = slice(start, start + len(drawn))
-                coords[i, here], labels[i, here] = drawn, label
-        return coords, labels
-
-    def _of_one(
-        self, mask: NDArray[np.bool_], rng: np.random.Generator
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        return _draw(mask, self.positive, rng), _draw(~mask, self.negative, rng)
-
-
-def _draw(region: NDArray[np.bool_], count: int, rng: np.random.Generator) -> NDArray[np.float32]:
-    """At most ``count`` distinct pixels of ``region`` (S, S) as (x, y), in row order."""
-    pixels = np.flatnonzero(region)
-    drawn = np.sort(rng.choice(pixels, min(count, len(pixels)), replace=False, shuffle=False))
-    rows, columns = np.divmod(drawn, region.shape[1])
-    return np.stack([columns, rows], axis=-1).astype(np.float32)
+        inside = draw(mask, self.positive, self.region, rng)
+        outside = draw(~mask, self.negative, "uniform", rng)
+        return joined(padded(inside, ON, self.positive), padded(outside, BESIDE, self.negative))

@@ -21,7 +21,7 @@ COMPLETED = Completed(3, 0.7, {"cedar/dice": 0.6}, {"cedar": 4}, {"cedar": "targ
 def start(record: Record, key: str = "k") -> optuna.Trial:
     trial = record.study.ask()
     trial.suggest_float("lr", 1e-4, 1e-2)
-    recorded.begin(trial, key, "{}", json.dumps({"seed": 0, "fold": 0}))
+    recorded.begin(trial, key, "{}", json.dumps({"seed": 0, "fold": 0}), oracle_prompt=False)
     return trial
 
 
@@ -60,7 +60,7 @@ def test_divergence_teaches_the_sampler_and_memory_is_infeasible(record: Record)
         for number in range(40):
             trial = study.ask()
             x = trial.suggest_float("x", 0.0, 1.0)
-            recorded.begin(trial, str(number), "{}", "{}")
+            recorded.begin(trial, str(number), "{}", "{}", oracle_prompt=False)
             good = Completed(1, x, {}, {}, {}, {})
             recorded.tell(ours, trial, bad if x > 0.5 else good, [], {})
         late = [trial.params["x"] for trial in study.trials[15:]]

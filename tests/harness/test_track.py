@@ -52,7 +52,7 @@ def play(record: Record, config: TrialConfig, mirror: Mirror | None) -> None:
     """Four trials with four endings, heard by ``mirror`` while they run."""
     for number, outcome in enumerate(ENDINGS):
         trial = record.study.ask()
-        recorded.begin(trial, f"key{number}", to_json(config), to_json(Replicate(seed=number)))
+        recorded.begin(trial, f"key{number}", to_json(config), to_json(Replicate(seed=number)), oracle_prompt=False)
         if mirror:
             mirror.began(record.trial(number))
         curve = CURVE[: outcome.epoch]
@@ -156,7 +156,7 @@ def test_a_trial_that_an_interrupted_run_left_half_written_is_completed(
     first = Mirror(uri, record, QUESTION, MATERIALS)
     first.wait()
     trial = record.study.ask()
-    recorded.begin(trial, "key0", to_json(tiny), to_json(Replicate()))
+    recorded.begin(trial, "key0", to_json(tiny), to_json(Replicate()), oracle_prompt=False)
     first.began(record.trial(0))
     first.advanced(record.trial(0), CURVE[0])
     first._thread.shutdown()  # the driver dies here

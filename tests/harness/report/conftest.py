@@ -71,7 +71,8 @@ def config_of(lr: float, rank: int, weights: np.ndarray) -> dict[str, Any]:
         "adapter": {"kind": "lora", "rank": rank, "alpha": 2.0 * rank},
         "loss": {"terms": terms},
         "optimizer": {"kind": "adamw", "lr": lr},
-        "prompt": {"kind": "no_prompt"},
+        "train_prompt": {"kind": "no_prompt"},
+        "test_prompt": {"kind": "no_prompt"},
         "epochs": QUESTION["epochs"],
     }
 
@@ -138,6 +139,7 @@ def add(
         "key": key,
         "config": json.dumps(config_of(lr, rank, weights), sort_keys=True),
         "replicate": {"seed": 7, "fold": 0},
+        "oracle_prompt": False,
         "outcome": {"kind": outcome, "epoch": epochs, "why": why},
         "curve": curve if outcome not in ("out_of_memory", "crashed") else [],
         "roles": ROLES,

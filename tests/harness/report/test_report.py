@@ -155,7 +155,7 @@ def test_what_cannot_be_concluded_is_said(report: Report) -> None:
 
 
 def test_prompts_from_ground_truth_are_marked(table: StudyTable) -> None:
-    prompted = replace(table, trials=table.trials.assign(prompt="points"))
+    prompted = replace(table, trials=table.trials.assign(oracle_prompt=True))
     text = wording.markdown(summarize(prompted, 5, 0), wording.Places(MLFLOW, {}))
     assert text.count("Prompted from ground truth") == 2
     assert "Prompted from ground truth" not in wording.markdown(summarize(table, 5, 0), wording.Places(MLFLOW, {}))

@@ -220,7 +220,8 @@ def test_predictions_are_logits_in_the_frame(hospital: CachedSet, redness: Redne
 
 def _lift(hospital: CachedSet, index: int) -> float:
     """By how much ``Redness`` raises the logits of an image for its five points."""
-    coords, _ = Points().sample(hospital.masks[[index]].astype(bool), np.random.default_rng([0, index]))
+    rng = np.random.default_rng([0, *hospital.ids[index].encode()])
+    coords, _ = Points().sample(hospital.masks[index].astype(bool), rng)
     return float(coords[..., 0].mean()) / 8
 
 
