@@ -78,8 +78,12 @@ def pair_up(
 
     ``masks``: the files of each grader by the folder in which they were looked for. ``patients``: by id; an image
     that is not named there is its own patient. An image without one of its masks is a problem, and so are masks
-    without an image, once for all graders; a field of view that does not ship (None) is computed later.
+    without an image, once for all graders; a part whose images or masks are all missing is one problem, not one for
+    each file. A field of view that does not ship (None) is computed later.
     """
+    halves = _halves(images, masks)
+    if halves:
+        return Found((), tuple(halves))
     entries: list[Entry] = []
     problems: list[Problem] = []
     for identity, image in images.items():
@@ -103,9 +107,30 @@ def gather(base: Path, title: str, parts: Sequence[Found]) -> Found:
     entries = sorted((entry for part in parts for entry in part.entries), key=lambda entry: entry.id)
     problems = [problem for part in parts for problem in part.problems]
     if not entries and not problems:
-        rule, remedy = f"the folder of {title} must hold its images", "unpack it as its owners distribute it"
-        problems = [Problem(base, rule, "none was found", remedy)]
+        problems = [_nothing(base, title)]
     return Found(tuple(entries), tuple(problems))
+
+
+def _nothing(base: Path, title: str) -> Problem:
+    """A set without images. An archive that was unpacked into a folder of its own name lies one folder too deep."""
+    rule = f"the folder of {title} must hold its images"
+    there = [path for path in sorted(base.iterdir()) if not path.name.startswith((".", "__"))]
+    if len(there) == 1 and there[0].is_dir():
+        value, remedy = f"all that it holds is the folder {there[0].name}", f"move the contents of {there[0]} to {base}"
+        return Problem(base, rule, value, remedy)
+    return Problem(base, rule, "none was found", "unpack it as its owners distribute it")
+
+
+def _halves(images: Files, masks: Mapping[Path, Files]) -> list[Problem]:
+    """What is missing altogether: every mask of a grader, or every image."""
+    if not images:
+        rule, remedy = "every mask needs its image", "copy the images as well"
+        places = [place for place, files in masks.items() if len(files) > 1]
+        return [Problem(place, rule, f"none of its {len(masks[place])} masks has one", remedy) for place in places]
+    rule, remedy = "every image needs its mask", "copy the masks as well"
+    lacking = [place for place, files in masks.items() if not files]
+    value = f"there are {len(images)} images and no mask here"
+    return [Problem(place, rule, value, remedy) for place in lacking] if len(images) > 1 else []
 
 
 def _without(image: Path, place: Path, identity: str) -> Problem:

@@ -7,56 +7,115 @@ import io
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from sam2lora.datasets.field_of_view import field_of_view
-from sam2lora.datasets.pairs import Bits, Entry, Pair, Pixels, failure
+from sam2lora.datasets.pairs import Bits, Entry, Pair, Pixels, Problem, failure
+from sam2lora.errors import DataError
 
+_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF")  # Pillow would start other programs for some of the others
+_LOSSY = ("JPEG", "MPO")
+_MOST_PIXELS = 2**26  # 8192 x 8192: four times the largest photograph of the published sets
+_MOST_BYTES = 4 * _MOST_PIXELS
 _ORIENTATION = 274  # the EXIF tag
 _UPRIGHT = (None, 0, 1)  # 0 is "unknown", which cameras write for upright images
+_DARK, _LIGHT = 63, 192  # lossless masks are near black or near white; a value in between codes something else
 
 Coding = Literal["light", "index"]
+Empty = Literal["refuse", "keep"]
 
 
-def read_pair(entry: Entry, annotator: str = "first", coding: Coding = "light") -> Pair:
+def read_pair(entry: Entry, annotator: str = "first", coding: Coding = "light", empty: Empty = "refuse") -> Pair:
     """Decode one entry whose masks are ready-made: image, mask of the graders asked for, field of view.
 
-    Raises ``DataError`` naming the file that is unreadable, turned, of another size, empty or inverted.
+    Raises ``DataError`` naming the file that is unreadable, turned, of another size, of an unknown coding, inverted
+    or, unless ``empty="keep"``, empty.
     """
     image = read_image(entry.image)
     shape = (image.shape[0], image.shape[1])
     mask = combine([read_mask(path, shape, coding) for path in entry.masks], annotator)
     fov = field_of_view(image) if entry.fov is None else read_mask(entry.fov, shape)
-    check_share(entry.masks[0], mask, fov)
+    check_share(entry.masks[0], mask, fov, empty)
     return Pair(image, mask, fov)
 
 
 def open_image(path: Path) -> Image.Image:
-    """Decode an image file, gzipped ones included. Raises ``DataError`` when it is unreadable."""
+    """Decode an image file, gzipped ones included. The contents decide the format, not the name.
+
+    Raises ``DataError`` for a file that is unreadable, empty, no image, larger than 256 MiB or 8192 x 8192 pixels,
+    deeper than 8 bits per channel (Pillow would drop the lower half of a colour image without a word), of several
+    pictures, or turned by an EXIF tag: a mask and its image may differ in that tag, and turning one of the two would
+    misplace every pixel.
+    """
+    data = _bytes(path)
     try:
-        data = gzip.decompress(path.read_bytes()) if path.suffix.lower() == ".gz" else path.read_bytes()
-        image = Image.open(io.BytesIO(data))
-        image.load()
-    except (OSError, EOFError, SyntaxError, ValueError, zlib.error, Image.DecompressionBombError) as error:
+        image = Image.open(io.BytesIO(data), formats=_FORMATS)
+        problem = _unfit(path, image)
+        if problem is None:
+            image.load()
+    except UnidentifiedImageError as error:
+        value = f"its first bytes are {data[:8]!r}, which begin none of {', '.join(_FORMATS)}"
+        raise failure(path, "an image file must be readable", value, "copy it again from its owners") from error
+    except Image.DecompressionBombError as error:
+        raise DataError(str(_too_large(path, "it has more than that"))) from error
+    except (OSError, EOFError, SyntaxError, ValueError, zlib.error) as error:
         why = str(error).replace(str(path), path.name)
         raise failure(path, "an image file must be readable", why, "copy it again from its owners") from error
+    if problem is not None:
+        raise DataError(str(problem))
     return image
 
 
-def read_image(path: Path) -> Pixels:
-    """An RGB image, (H, W, 3) uint8.
+def _bytes(path: Path) -> bytes:
+    try:
+        with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as file:
+            data: bytes = file.read(_MOST_BYTES + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        why = str(error).replace(str(path), path.name)
+        raise failure(path, "an image file must be readable", why, "copy it again from its owners") from error
+    if not data:
+        raise failure(path, "an image file must be readable", "it is empty", "copy it again from its owners")
+    if len(data) > _MOST_BYTES:
+        rule = f"an image file must unpack to {_MOST_BYTES // 2**20} MiB or less"
+        raise failure(path, rule, "it holds more", "make sure that it is a photograph, and shrink it")
+    return data
 
-    Raises ``DataError`` for an unreadable file, for pixels that are not 8-bit RGB, and for an image that an EXIF tag
-    wants turned: its mask has no such tag, and turning one of the two would misplace every pixel.
-    """
-    image = open_image(path)
-    turned = image.getexif().get(_ORIENTATION)
+
+def _unfit(path: Path, image: Image.Image) -> Problem | None:
+    """Why an image that was opened and not yet decoded cannot be used."""
+    if image.width * image.height > _MOST_PIXELS:
+        return _too_large(path, f"it has {image.width}x{image.height}")
+    if any(_is_deep(tile.codec_name, tile.args) for tile in getattr(image, "tile", ())):
+        rule, remedy = "an image file must have 8 bits per channel or less", "convert it, image and mask alike"
+        return Problem(path, rule, "it has 16", remedy)
+    pictures = 1 if image.format in _LOSSY else getattr(image, "n_frames", 1)
+    if pictures != 1:
+        rule, remedy = "an image file must hold one picture", "save the one that is meant as a file of its own"
+        return Problem(path, rule, f"it holds {pictures}", remedy)
+    turned = image.getexif().get(_ORIENTATION)  # asked before decoding, for Pillow turns a TIFF and drops the tag
     if turned not in _UPRIGHT:
         remedy = "turn the pixels of the image as its mask lies, and remove the tag"
-        raise failure(path, "an image must be stored upright", f"its EXIF orientation is {turned}", remedy)
+        return Problem(path, "an image must be stored upright", f"its EXIF orientation is {turned}", remedy)
+    return None
+
+
+def _is_deep(codec: str, arguments: Any) -> bool:
+    """Whether Pillow is about to decode 16 bits: its raw mode says so, or the maximum of a PPM file."""
+    return int(arguments[1]) > 255 if codec == "ppm" else ";16" in str(arguments)
+
+
+def _too_large(path: Path, value: str) -> Problem:
+    side = int(_MOST_PIXELS**0.5)
+    remedy = "make sure that it is a photograph, and shrink it"
+    return Problem(path, f"an image must have {side}x{side} pixels or less", value, remedy)
+
+
+def read_image(path: Path) -> Pixels:
+    """An RGB image, (H, W, 3) uint8. Raises ``DataError`` as ``open_image`` does, and for grey or alpha channels."""
+    image = open_image(path)
     if image.mode != "RGB":
         remedy = "convert it, or take the owners' file"
         raise failure(path, "an image must be 8-bit RGB", f"its mode is {image.mode}", remedy)
@@ -68,20 +127,58 @@ def read_mask(path: Path, shape: tuple[int, int], coding: Coding = "light") -> B
 
     ``coding="light"``: luminance above 127, which reads 1-bit, 0/255, palettes of near black and near white (DRIVE's
     second grader: 3 and 253) and RGB masks alike, and undoes JPEG noise. ``coding="index"``: any palette index or
-    value above 0 (IDRiD, whose palette is red on black). Raises ``DataError`` for another size than ``shape``.
+    value above 0 (IDRiD, whose palette is red on black). Raises ``DataError`` for another size than ``shape``, for
+    transparency, and for values that neither coding knows: a lossless ``light`` mask must be near black and near
+    white (a third value codes a third structure, and 0/1 would pass for empty), an ``index`` mask must have two values
+    and no JPEG noise.
     """
     image = open_image(path)
     if image.mode not in ("1", "L", "P", "RGB", "RGBA"):
         raise failure(path, "a mask must have 8 bits or 1", f"its mode is {image.mode}", "convert it to 0 and 255")
+    if image.mode == "RGBA" and image.getextrema()[3] != (255, 255):
+        raise failure(path, "a mask must be opaque", "its alpha channel varies", "save it without one, as 0 and 255")
+    lossy = image.format in _LOSSY
     if coding == "light":
-        mask = np.asarray(image.convert("L")) > 127
+        values = np.asarray(image.convert("L"))
+        mask = values > 127
+        _check_light(path, values, lossy)
     else:
-        mask = np.asarray(image if image.mode in ("1", "L", "P") else image.convert("L")) > 0
+        values = np.asarray(image if image.mode in ("1", "L", "P") else image.convert("L")).astype(np.uint8)
+        mask = values > 0
+        _check_index(path, values, lossy)
     if mask.shape != shape:
         rule = f"a mask must have the size of its image, {shape[1]}x{shape[0]}"
         value = f"it has {mask.shape[1]}x{mask.shape[0]}"
         raise failure(path, rule, value, "take both from the same copy of the set")
     return mask
+
+
+def _check_light(path: Path, values: Pixels, lossy: bool) -> None:
+    levels = _levels(values)
+    between = any(_DARK < level < _LIGHT for level in levels)
+    faint = len(levels) > 1 and levels[-1] <= _DARK
+    if not lossy and (between or faint):
+        remedy = "recode it: 0 for the background and 255 for the structure, or name its coding where the set has one"
+        raise failure(path, "a mask must be black and white", f"it has the values {_some(levels)}", remedy)
+
+
+def _check_index(path: Path, values: Pixels, lossy: bool) -> None:
+    levels = _levels(values)
+    if lossy:
+        remedy = "take the lossless file of the owners, or recode it by its light parts"
+        raise failure(path, "a mask coded by value must be lossless", "it is a JPEG", remedy)
+    if len(levels) > 2:
+        remedy = "recode it: 0 for the background and one other value for the structure"
+        raise failure(path, "a mask must have two values", f"it has {_some(levels)}", remedy)
+
+
+def _levels(values: Pixels) -> list[int]:
+    return [int(level) for level in np.flatnonzero(np.bincount(values.ravel(), minlength=256))]
+
+
+def _some(levels: list[int]) -> str:
+    shown = ", ".join(map(str, levels[:6]))
+    return shown if len(levels) <= 6 else f"{shown} and {len(levels) - 6} more"
 
 
 def combine(masks: Sequence[Bits], annotator: str) -> Bits:
@@ -94,10 +191,13 @@ def combine(masks: Sequence[Bits], annotator: str) -> Bits:
     return only
 
 
-def check_share(path: Path, mask: Bits, fov: Bits) -> None:
-    """Raises ``DataError`` when ``mask`` is empty or covers half of the field of view: wrong coding or polarity."""
+def check_share(path: Path, mask: Bits, fov: Bits, empty: Empty = "refuse") -> None:
+    """Raises ``DataError`` when ``mask`` is empty or covers half of the field of view: wrong coding or polarity.
+
+    ``empty="keep"``: an image without the structure is legitimate.
+    """
     share = float(mask.sum()) / max(1, int(fov.sum()))
-    if not 0 < share < 0.5:
+    if not 0 < share < 0.5 and not (share == 0 and empty == "keep"):
         rule = "a mask must cover more than nothing and less than half of the field of view"
         remedy = "check its coding (0 and 255) and its polarity (the structure is light)"
         raise failure(path, rule, f"it covers {share:.0%}", remedy)

@@ -110,6 +110,27 @@ def test_two_files_of_one_image_are_not_guessed_between(tree, drawing):
         Stare().find(root)
 
 
+def test_a_set_in_half_its_layout_is_one_problem(tree):
+    root = tree("stare")
+    shutil.rmtree(root / "STARE" / "labels-ah")
+    text = only(Stare().find(root).problems)
+    assert text.startswith(f"{root / 'STARE' / 'labels-ah'}: every image needs its mask, but there are 2 images and no")
+    root = tree("stare")
+    shutil.rmtree(root / "STARE" / "stare-images")
+    text = only(Stare().find(root).problems)
+    assert "labels-ah: every mask needs its image, but none of its 2 masks has one: copy the images as well" in text
+
+
+def test_an_archive_unpacked_one_folder_too_deep(dataset, tree):
+    root = tree(dataset.name)
+    (base,) = root.iterdir()
+    (root / "x").mkdir()
+    base.rename(root / "x" / "inner")
+    (root / "x").rename(base)
+    text = only(dataset.find(root).problems)
+    assert f"but all that it holds is the folder inner: move the contents of {base / 'inner'} to {base}." in text
+
+
 def test_other_files_are_passed_over(tree):
     root = tree("hrf")
     for name in ("Thumbs.db", ".hidden.jpg", "readme.txt"):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import gzip
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
+from sam2lora.datasets import reading
 from sam2lora.datasets.pairs import Entry
 from sam2lora.datasets.reading import read_image, read_mask, read_pair
 from sam2lora.errors import DataError
@@ -118,5 +120,119 @@ def test_an_image_must_be_rgb(mode, tmp_path, drawing):
 def test_a_mask_of_sixteen_bits_is_refused(tmp_path, drawing):
     wide = Image.fromarray(drawing.truth().astype(np.uint16) * 65535)
     path = drawing.save(wide, tmp_path / "mask.png")
-    with pytest.raises(DataError, match="a mask must have 8 bits or 1, but its mode is I;16: convert it"):
+    with pytest.raises(DataError, match="must have 8 bits per channel or less, but it has 16: convert it"):
         read_mask(path, (drawing.height, drawing.width))
+
+
+@pytest.mark.parametrize("colour", [True, False])
+@pytest.mark.parametrize("ending", ["png", "tiff", "ppm"])
+def test_an_image_of_sixteen_bits_is_refused_and_not_narrowed(ending, colour, tmp_path, drawing):
+    """Pillow reads 16-bit colour as 8-bit RGB; OpenCV writes such files."""
+    deep = np.asarray(drawing.photograph()).astype(np.uint16) * 257
+    path = tmp_path / f"eye.{ending if colour or ending != 'ppm' else 'pgm'}"
+    assert cv2.imwrite(str(path), deep if colour else deep[..., 0])
+    with pytest.raises(DataError, match="must have 8 bits per channel or less, but it has 16: convert it, image"):
+        read_image(path)
+
+
+def test_an_empty_file_and_a_text_that_is_called_an_image(tmp_path):
+    path = tmp_path / "eye.png"
+    path.write_bytes(b"")
+    with pytest.raises(DataError, match=r"eye.png: an image file must be readable, but it is empty: copy it again"):
+        read_image(path)
+    path.write_text("image,patient")
+    with pytest.raises(DataError, match=r"but its first bytes are b'image,pa', which begin none of BMP, GIF, JPEG, "):
+        read_image(path)
+    (tmp_path / "eye.ppm.gz").write_bytes(gzip.compress(b""))
+    with pytest.raises(DataError, match="but it is empty"):
+        read_image(tmp_path / "eye.ppm.gz")
+
+
+def test_a_file_that_would_start_another_program_is_not_opened(tmp_path, drawing):
+    """Pillow hands PostScript to Ghostscript."""
+    path = drawing.save(drawing.photograph(), tmp_path / "eye.eps").rename(tmp_path / "eye.png")
+    with pytest.raises(DataError, match="which begin none of"):
+        read_image(path)
+
+
+def test_contents_decide_the_format(tmp_path, drawing):
+    path = drawing.save(drawing.photograph(), tmp_path / "eye.bmp").rename(tmp_path / "eye.png")
+    np.testing.assert_array_equal(read_image(path), np.asarray(drawing.photograph()))
+
+
+def test_bombs(tmp_path, monkeypatch):
+    """A kilobyte that unpacks to more than fits; the limits are lowered so that the test is quick."""
+    path = tmp_path / "eye.png"
+    Image.new("1", (3000, 2000)).save(path)
+    monkeypatch.setattr(reading, "_MOST_PIXELS", 1000 * 1000)
+    with pytest.raises(DataError, match="must have 1000x1000 pixels or less, but it has 3000x2000: make sure"):
+        read_image(path)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    with pytest.raises(DataError, match="must have 1000x1000 pixels or less, but it has more than that"):
+        read_image(path)
+    monkeypatch.setattr(reading, "_MOST_BYTES", 2**20)
+    packed = tmp_path / "eye.ppm.gz"
+    packed.write_bytes(gzip.compress(bytes(2**20 + 1)))
+    assert packed.stat().st_size < 2000
+    with pytest.raises(DataError, match="must unpack to 1 MiB or less, but it holds more"):
+        read_image(packed)
+
+
+def test_several_pictures_in_one_file(tmp_path, drawing):
+    for ending in ("tif", "gif"):
+        path = tmp_path / f"eye.{ending}"
+        grey = drawing.grey(drawing.truth())
+        grey.save(path, save_all=True, append_images=[drawing.grey(drawing.truth("disc"))])
+        with pytest.raises(DataError, match="must hold one picture, but it holds 2: save the one that is meant"):
+            read_mask(path, (drawing.height, drawing.width))
+
+
+@pytest.mark.parametrize("ending", ["tif", "png"])
+def test_a_turned_tiff_is_refused_before_pillow_turns_it(ending, tmp_path, drawing):
+    exif = Image.Exif()
+    exif[274] = 6
+    path = drawing.save(drawing.grey(drawing.truth()), tmp_path / f"mask.{ending}", exif=exif)
+    with pytest.raises(DataError, match="must be stored upright, but its EXIF orientation is 6"):
+        read_mask(path, (drawing.height, drawing.width))
+
+
+@pytest.mark.parametrize(
+    ("coding", "values", "text"),
+    [
+        ("light", (0, 128, 255), "must be black and white, but it has the values 0, 128, 255: recode it"),
+        ("light", (0, 1), "must be black and white, but it has the values 0, 1: recode it"),
+        ("light", (0, 1, 2), "must be black and white, but it has the values 0, 1, 2: recode it"),
+        ("light", tuple(range(0, 256, 17)), "it has the values 0, 17, 34, 51, 68, 85 and 10 more"),
+        ("index", (0, 1, 2), "must have two values, but it has 0, 1, 2: recode it"),
+        ("index", (0, 128, 255), "must have two values, but it has 0, 128, 255: recode it"),
+    ],
+)
+def test_a_mask_of_an_unknown_coding_is_refused_and_not_thresholded(coding, values, text, tmp_path, drawing):
+    pixels = np.zeros((drawing.height, drawing.width), np.uint8)
+    for place, value in enumerate(values):
+        pixels[place] = value
+    path = drawing.save(Image.fromarray(pixels), tmp_path / "mask.png")
+    with pytest.raises(DataError, match=text):
+        read_mask(path, pixels.shape, coding)
+
+
+def test_a_lossy_mask_by_value_is_refused(tmp_path, drawing):
+    path = drawing.save(drawing.grey(drawing.truth()), tmp_path / "mask.jpg")
+    with pytest.raises(DataError, match="a mask coded by value must be lossless, but it is a JPEG: take the lossless"):
+        read_mask(path, (drawing.height, drawing.width), "index")
+
+
+def test_a_transparent_mask_is_refused(tmp_path, drawing):
+    clear = drawing.grey(np.zeros((drawing.height, drawing.width), bool)).convert("RGBA")
+    clear.putalpha(drawing.grey(drawing.truth()))
+    path = drawing.save(clear, tmp_path / "mask.png")
+    with pytest.raises(DataError, match="a mask must be opaque, but its alpha channel varies"):
+        read_mask(path, (drawing.height, drawing.width))
+
+
+def test_an_empty_mask_is_kept_where_that_is_asked_for(files, drawing):
+    drawing.save(Image.new("L", (drawing.width, drawing.height)), files["mask"])
+    assert not read_pair(entry(files), empty="keep").mask.any()
+    drawing.save(drawing.grey(np.ones((drawing.height, drawing.width), bool)), files["mask"])
+    with pytest.raises(DataError, match="polarity"):
+        read_pair(entry(files), empty="keep")
