@@ -60,6 +60,7 @@ def plan(arguments: argparse.Namespace, command: str) -> Plan:
         sources=_datasets(arguments.sources),
         targets=_datasets(arguments.targets),
         backbone=_backbone(arguments.backbone, arguments.checkpoint),
+        structure=arguments.structure,
         epochs=arguments.epochs,
         image_size=arguments.image_size,
     )

@@ -9,6 +9,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import get_args
 
 import optuna
 from rich.console import Console
@@ -19,6 +20,7 @@ from harness.errors import HarnessError
 from harness.samplers import Sampler
 from harness.schedulers import Scheduler
 from sam2lora.choice import kinds
+from sam2lora.datasets.pairs import Target
 from sam2lora.errors import Sam2LoraError
 
 REFUSED = 2
@@ -37,8 +39,13 @@ def parser() -> argparse.ArgumentParser:
     )
     command.add_argument("name", metavar="NAME", help="a file of search_spaces/, without .py")
     question = command.add_argument_group("the question (recorded; a study is not continued under another value)")
-    question.add_argument("--sources", metavar="A,B", help="data sets to train and validate on")
+    question.add_argument(
+        "--sources", metavar="A,B", help="data sets to train and validate on, each NAME[:FIELD=VALUE]..."
+    )
     question.add_argument("--targets", metavar="C,D", help="data sets to judge on, never seen in training")
+    question.add_argument(
+        "--structure", choices=get_args(Target), help="what to segment in every data set (the disc contains the cup)"
+    )
     question.add_argument(
         "--backbone",
         metavar="B",

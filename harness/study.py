@@ -15,7 +15,7 @@ from harness.schedulers import ASHA, Scheduler
 from sam2lora.backbones import Backbone
 from sam2lora.choice import digest, to_json
 from sam2lora.config import Replicate, TrialConfig
-from sam2lora.datasets import Dataset
+from sam2lora.datasets import Dataset, Target, aimed
 from sam2lora.protocols import Transfer
 
 Space = Callable[[optuna.Trial], TrialConfig]
@@ -49,17 +49,18 @@ class Overrides:
 
     sources: tuple[Dataset, ...] | None = None
     targets: tuple[Dataset, ...] | None = None
+    structure: Target | None = None
     backbone: Backbone | None = None
     epochs: int | None = None
     image_size: int | None = None
 
     def apply(self, config: TrialConfig) -> TrialConfig:
-        """``config`` with the overrides in place. Naming sources without targets means no targets."""
-        if self.sources is not None or self.targets is not None:
-            declared = config.protocol
-            sources = declared.sources if self.sources is None else self.sources
-            targets = (self.targets or ()) if self.sources is not None else self.targets
-            config = replace(config, protocol=Transfer(sources=sources, targets=targets or ()))
+        """``config`` with the overrides in place. Naming sources without targets means no targets.
+
+        Raises ``DataError`` when a data set holds no outlines of ``structure``.
+        """
+        if (self.sources, self.targets, self.structure) != (None, None, None):
+            config = replace(config, protocol=self._protocol(config.protocol))
         if self.backbone is not None:
             config = replace(config, backbone=self.backbone)
         if self.epochs is not None:
@@ -67,6 +68,15 @@ class Overrides:
         if self.image_size is not None:
             config = replace(config, image_size=self.image_size)
         return config
+
+    def _protocol(self, declared: Transfer) -> Transfer:
+        """The data sets as they are named and aimed, in one step: a protocol refuses two structures at once."""
+        sources = declared.sources if self.sources is None else self.sources
+        targets = declared.targets if self.sources is self.targets is None else self.targets or ()
+        return replace(declared, sources=self._aim(sources), targets=self._aim(targets))
+
+    def _aim(self, datasets: tuple[Dataset, ...]) -> tuple[Dataset, ...]:
+        return datasets if self.structure is None else tuple(aimed(one, self.structure) for one in datasets)
 
 
 def draws(space: Space, count: int = _DRAWS) -> list[tuple[TrialConfig, optuna.trial.FrozenTrial]]:

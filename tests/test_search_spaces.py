@@ -10,7 +10,8 @@ from harness.study import Overrides, Search, draws, fingerprint, question
 from sam2lora.backbones import Sam2
 from sam2lora.choice import from_json, to_json
 from sam2lora.config import TrialConfig
-from sam2lora.datasets import Synthetic
+from sam2lora.datasets import Synthetic, named
+from sam2lora.errors import DataError
 
 NAMES = declared.searches()
 
@@ -75,3 +76,17 @@ def test_sources_without_targets_mean_no_targets() -> None:
     config = Overrides(sources=(Synthetic(hospital="elm"),)).apply(draws(search.space, 1)[0][0])
     assert [source.name for source in config.protocol.sources] == ["elm"]
     assert config.protocol.targets == ()
+
+
+def test_a_structure_is_that_of_every_data_set_and_part_of_the_question() -> None:
+    search: Search = declared.search("loss_weights")
+    config = draws(search.space, 1)[0][0]
+    aimed = Overrides(structure="disc").apply(config).protocol
+    assert {one.target for one in aimed.sources + aimed.targets} == {"disc"}
+    assert [one.name for one in aimed.sources] == [one.name for one in config.protocol.sources]
+    mixed = Overrides(sources=(named("drishti_gs1"),), targets=(named("elm"),), structure="disc").apply(config)
+    assert [one.target for one in mixed.protocol.sources + mixed.protocol.targets] == ["disc", "disc"]
+    questions = [question("loss_weights", search, Overrides(structure=each), {}) for each in (None, "vessel", "disc")]
+    assert questions[0] == questions[1] != questions[2]
+    with pytest.raises(DataError, match="'drive' holds vessel, and cup was asked for"):
+        Overrides(sources=(named("drive"),), structure="cup").apply(config)

@@ -190,6 +190,8 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
         (["--sources", "drvie", "--data", "."], "drive"),
         (["--sources", "alder", "--targets", "alder"], "share alder"),
         (["--sources", "alder,alder"], "named twice"),
+        (["--sources", "alder:size=wide"], "size of alder must be"),
+        (["--sources", "idrid", "--data", ".", "--structure", "cup"], "'idrid' holds disc"),
         (["--backbone", "tiny"], "needs weights, but no --checkpoint was given"),
         (["--backbone", "tiny", "--checkpoint", "nowhere.pt"], "must be a file, but nowhere.pt is not"),
         (["--backbone", "medium"], "must be one of nano, tiny, small, base+, large"),
@@ -238,7 +240,7 @@ def test_help_names_every_option_and_search(capsys: pytest.CaptureFixture[str]) 
         search.main(["--help"])
     assert stop.value.code == 0
     text = capsys.readouterr().out
-    question = "sources targets backbone checkpoint epochs image-size sampler scheduler seed"
+    question = "sources targets structure backbone checkpoint epochs image-size sampler scheduler seed"
     run = "data trials study gpus-per-trial out storage"
     options = f"{question} {run}"
     assert all(f"--{option}" in text for option in options.split())

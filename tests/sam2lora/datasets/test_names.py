@@ -9,7 +9,18 @@ import pytest
 
 import sam2lora.datasets
 from sam2lora.choice import from_json, kinds, to_json
-from sam2lora.datasets import DATASETS, DEMO_HOSPITALS, PRETRAINING_HOSPITALS, Dataset, DrishtiGS1, Synthetic, named
+from sam2lora.datasets import (
+    DATASETS,
+    DEMO_HOSPITALS,
+    PRETRAINING_HOSPITALS,
+    ChaseDB1,
+    Dataset,
+    DrishtiGS1,
+    Synthetic,
+    aimed,
+    named,
+)
+from sam2lora.datasets.naming import Named, parse
 from sam2lora.errors import DataError
 
 
@@ -27,14 +38,68 @@ def test_case_and_dashes_do_not_matter(text):
 
 
 @pytest.mark.parametrize(
+    ("text", "dataset"),
+    [
+        ("chase-db1:split=last_8", ChaseDB1(split="last_8")),
+        ("drishti_gs1:copy=1024:target=cup", DrishtiGS1(copy="1024", target="cup")),
+        ("drishti_gs1_1024:target = rim", DrishtiGS1(copy="1024", target="rim")),
+        ("Alder:target=disc:images=8:seed=3", Synthetic(hospital="alder", target="disc", images=8, seed=3)),
+    ],
+)
+def test_fields_are_set_by_name(text, dataset):
+    assert named(text) == dataset
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("drive:anotator=second", "drive has the fields annotator, .* sets 'anotator': did you mean 'annotator'"),
+        ("drive:kind=stare", "sets 'kind'"),
+        ("alder:hospital=elm", "alder has the fields images, .* sets 'hospital'"),
+        ("drishti_gs1_1024:copy=owners", "sets 'copy'"),
+        ("hrf:target=cup", "hrf has no fields, .*: leave it out"),
+        ("drive:annotator=secnd", "must be one of first, second, union, intersection, .*: did you mean 'second'"),
+        ("idrid:target=cup", "target of idrid must be one of disc, but 'idrid:target=cup' says 'cup'"),
+        ("alder:size=12", "size of alder must be another value .*greater than or equal to 64.* says '12'"),
+        ("alder:size=wide", "size of alder must be another value .*valid integer"),
+        ("alder:images=7", "multiple of 2"),
+        ("drive:second", "must be FIELD=VALUE, but 'drive:second' has 'second'"),
+        ("drive:", "must be FIELD=VALUE"),
+        ("drive:annotator=first:annotator=second", "must be set once, .* sets annotator again"),
+    ],
+)
+def test_wrong_fields_and_values_name_the_right_ones(text, message):
+    with pytest.raises(DataError, match=message) as error:
+        named(text)
+    assert repr(text) in str(error.value)
+
+
+def test_what_is_missing_or_inconsistent_is_said():
+    with pytest.raises(DataError, match=r"'synthetic' is not \(hospital: .*\): write NAME:FIELD=VALUE"):
+        parse("synthetic", {"synthetic": Named(Synthetic)})
+
+
+@pytest.mark.parametrize(
     ("text", "hint"), [("drvie", "did you mean 'drive'"), ("STAR", "did you mean 'stare'"), ("?", "choose one of them")]
 )
 def test_an_unknown_name_lists_what_there_is(text, hint):
     with pytest.raises(DataError) as error:
         named(text)
     assert hint in str(error.value)
-    assert "drive, stare, chase_db1, hrf, fives, drishti_gs1, idrid, drishti_gs1_1024, alder" in str(error.value)
+    for name in (*(dataset.name for dataset in DATASETS), "drishti_gs1_1024", *DEMO_HOSPITALS):
+        assert f"{name}, " in str(error.value)
     assert repr(text) in str(error.value)
+
+
+def test_a_set_is_aimed_at_the_structures_that_it_holds():
+    assert aimed(DrishtiGS1(annotator="union"), "cup") == DrishtiGS1(annotator="union", target="cup")
+    assert aimed(Synthetic(hospital="elm"), "disc") == Synthetic(hospital="elm", target="disc")
+    assert aimed(ChaseDB1(), "vessel") == ChaseDB1()
+    for dataset, target, holds in ((ChaseDB1(), "disc", "vessel"), (DrishtiGS1(), "vessel", "disc and cup and rim")):
+        with pytest.raises(
+            DataError, match=f"'{dataset.name}' holds {holds}, and {target} was asked for: leave"
+        ):
+            aimed(dataset, target)
 
 
 def test_names_titles_and_pools_tell_sets_apart():
