@@ -14,6 +14,7 @@ from sam2lora.artifacts import CHECKPOINT, finish
 from sam2lora.choice import from_json
 from sam2lora.config import Replicate, TrialConfig
 from sam2lora.errors import Diverged
+from sam2lora.memory import is_out_of_memory
 from sam2lora.runtime import Runtime
 from sam2lora.train import Session, check_parts, epoch, resume, save, start
 
@@ -57,7 +58,7 @@ def work(order: Order) -> Iterator[dict[str, Any]]:
     except Diverged as error:
         yield _ended("diverged", done + 1, str(error))
     except (MemoryError, RuntimeError) as error:
-        if not _is_out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
         traceback.clear_frames(error.__traceback__)
         if torch.cuda.is_available():
@@ -86,8 +87,3 @@ def _progress(session: Session, entry: dict[str, float]) -> dict[str, Any]:
 
 def _ended(ending: Ending, epoch: int, why: str) -> dict[str, Any]:
     return {"epoch": epoch, "entry": None, "cost": {}, "ending": ending, "why": why}
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    """A CUDA allocator raises its own type; the CPU's raises RuntimeError and says so in words only."""
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "not enough memory" in str(error)

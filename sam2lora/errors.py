@@ -3,6 +3,8 @@
 Sam2LoraError
 ├── DataError          a data root, an image, a mask or a split that cannot be used
 ├── CheckpointError    weights that do not belong to the backbone that was asked for
+├── SettingError       settings that no trial can have
+├── AdapterError       a trained adapter that cannot be found, read or written in the form that was asked for
 ├── OverlapError       a source that shares patients with a target
 ├── OutOfMemory        a batch that cannot fit
 ├── DiskError          a cache or a result that cannot be written
@@ -22,6 +24,14 @@ class DataError(Sam2LoraError):
 
 class CheckpointError(Sam2LoraError):
     """Weights that do not belong to the backbone that was asked for."""
+
+
+class SettingError(Sam2LoraError):
+    """Settings that no trial can have."""
+
+
+class AdapterError(Sam2LoraError):
+    """A trained adapter that cannot be found, read, or written in the form that was asked for."""
 
 
 class OverlapError(Sam2LoraError):

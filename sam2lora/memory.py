@@ -45,3 +45,8 @@ def training_mib(config: TrialConfig) -> float:
 
 def _bytes(tensor: Tensor) -> int:
     return tensor.numel() * tensor.element_size()
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an allocation failed. CUDA's allocator raises its own type; the CPU's a RuntimeError that says so."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "not enough memory" in str(error)

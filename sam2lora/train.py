@@ -1,6 +1,7 @@
 """The one training loop, as functions: ``start`` a session, run an ``epoch``, ``judge`` it, ``save`` and ``resume`` it.
 
 A session is one trial on one device. It knows nothing of who asked for it: a search, an ablation or a person.
+``python -m sam2lora.train`` is the person's way in, and lives in ``sam2lora.commands.train``.
 """
 
 from __future__ import annotations
@@ -364,3 +365,9 @@ def peak_mib(runtime: Runtime) -> float:
     if runtime.device.startswith("cuda"):
         return torch.cuda.max_memory_allocated(runtime.device) / 2**20
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+if __name__ == "__main__":
+    from sam2lora.commands.train import main
+
+    raise SystemExit(main())

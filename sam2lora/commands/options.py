@@ -1,0 +1,73 @@
+"""What the commands of this package share: options, and how an error ends one."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.markup import escape
+
+REFUSED = 2
+INTERRUPTED = 130
+"""Exit status after SIGINT, by the shell's convention."""
+
+
+def positive(text: str) -> int:
+    """An integer of 1 or more, or argparse's error."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number of 1 or more, but is {text!r}")
+    return int(text)
+
+
+def add_machine(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    """Options that say where a command computes, none of which changes a result; the group, for more of the kind."""
+    group = parser.add_argument_group("the machine")
+    group.add_argument(
+        "--device", type=_device, metavar="D", help="cpu, cuda or cuda:N (default: a GPU if there is one)"
+    )
+    group.add_argument("--threads", type=positive, metavar="N", help="CPU threads (default: one for every core)")
+    return group
+
+
+def add_adapter(parser: argparse.ArgumentParser) -> None:
+    """The options that name a trained adapter and the weights under it."""
+    group = parser.add_argument_group("the trained adapter")
+    group.add_argument(
+        "--adapter",
+        required=True,
+        metavar="WHERE",
+        help="a .safetensors file, a trial's folder, a study's folder or name (its best trial by validation on the "
+        "sources), or an MLflow run (runs:/ID or ID)",
+    )
+    group.add_argument("--checkpoint", metavar="FILE", type=Path, help="weights of a published SAM 2, as trained on")
+    group.add_argument(
+        "--runs",
+        type=Path,
+        default=Path("runs"),
+        metavar="DIR",
+        help="results of the harness, where names are looked up (default: runs)",
+    )
+    group.add_argument("--storage", metavar="URL", help="the record (default: sqlite:///DIR/optuna.db)")
+
+
+def machine(arguments: argparse.Namespace) -> tuple[str, int]:
+    """The device and the number of threads that the options ask for."""
+    device = arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    return device, arguments.threads or torch.get_num_threads()
+
+
+def refuse(console: Console, error: BaseException) -> int:
+    """Print an error that a person can mend, and give the exit status of a refusal."""
+    console.print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+    return REFUSED
+
+
+def _device(text: str) -> str:
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", text):
+        raise argparse.ArgumentTypeError(f"must be cpu, cuda or cuda:N, but is {text!r}")
+    if text != "cpu" and not torch.cuda.is_available():
+        raise argparse.ArgumentTypeError(f"is {text!r}, but no GPU can be used here: leave it out")
+    return text

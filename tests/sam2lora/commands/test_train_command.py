@@ -1,0 +1,214 @@
+"""``python -m sam2lora.train`` from its command line to its files."""
+
+from __future__ import annotations
+
+import json
+import runpy
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import safetensors.torch
+import torch
+from filelock import FileLock
+
+from sam2lora import tuned
+from sam2lora.adapters import Frozen, LoRA
+from sam2lora.base import BASE
+from sam2lora.choice import from_json
+from sam2lora.commands import train
+from sam2lora.config import Replicate, TrialConfig
+from sam2lora.intervals import mean_interval
+from sam2lora.settings import write_settings
+
+
+@pytest.fixture
+def options(home: Path, tiny: TrialConfig) -> list[str]:
+    (home / "tiny.json").write_text(write_settings(tiny))
+    return ["--config", "tiny.json", "--threads", "1"]
+
+
+def tensors(folder: Path) -> dict[str, torch.Tensor]:
+    return dict(safetensors.torch.load_file(folder / "adapter.safetensors"))
+
+
+def test_a_training_leaves_its_files_and_prints_its_scores(
+    options: list[str], home: Path, tiny: TrialConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train.main([*options, "--out", "run", "--seed", "3", "--epochs", "1"]) == 0
+    printed = capsys.readouterr()
+    folder = home / "run"
+    kept = {path.name for path in folder.iterdir()} - {".lock"}
+    assert kept == {
+        "adapter.safetensors", "config.json", "images.parquet", "predictions.png", "replicate.json", "result.json",
+        "scores.csv",
+    }  # fmt: skip
+    config = replace(tiny, epochs=1)
+    assert from_json(TrialConfig, (folder / "config.json").read_text()) == config
+    assert (tuned.read(folder / "adapter.safetensors").config, tuned.find("run").replicate) == (
+        config,
+        Replicate(seed=3),
+    )
+    rows = pd.read_parquet(folder / "images.parquet")
+    sealed = json.loads((folder / "result.json").read_text())
+    assert sealed["roles"] == {"alder": "source", "cedar": "target"}
+    dice = rows[rows.dataset == "cedar"]["dice"]
+    assert sealed["scores"]["cedar/dice"] == pytest.approx(dice.mean())
+    table = pd.read_csv(folder / "scores.csv").set_index(["dataset", "metric"])
+    row = table.loc[("cedar", "dice")]
+    assert (row["mean"], row["n"]) == (pytest.approx(dice.mean()), len(dice))
+    assert row["low"] <= row["mean"] <= row["high"]
+    assert f"{row['mean']:.3f}" in printed.out
+    assert "epoch 1/1: validation Dice" in printed.err
+
+
+def test_an_interrupted_training_goes_on_where_it_was(
+    options: list[str], home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train.main([*options, "--out", "whole"]) == 0
+    epochs, own = [], train.epoch
+
+    def interrupted(session: train.Session) -> dict[str, float]:
+        epochs.append(session.epoch)
+        if len(epochs) == 2:
+            raise KeyboardInterrupt
+        return own(session)
+
+    monkeypatch.setattr(train, "epoch", interrupted)
+    assert train.main([*options, "--out", "parts"]) == 130
+    assert not (home / "parts" / "result.json").exists()
+    assert train.main([*options, "--out", "parts"]) == 0
+    assert epochs == [0, 1, 1], "the first epoch is not trained again"
+    assert "going on after epoch 1" in capsys.readouterr().err
+    whole, parts = tensors(home / "whole"), tensors(home / "parts")
+    assert all(torch.equal(whole[name], parts[name]) for name in whole.keys() | parts.keys())
+
+    monkeypatch.setattr(train, "epoch", lambda session: pytest.fail("trained again"))
+    assert train.main([*options, "--out", "parts"]) == 0
+    assert "finished" in capsys.readouterr().err
+
+
+def test_a_folder_of_another_training_is_refused_with_the_difference(
+    trained: Path, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["--config", str(trained / "config.json"), "--out", str(trained)]
+    before = {path: path.stat().st_mtime_ns for path in trained.iterdir()}
+    assert train.main([*given, "--rank", "3", "--seed", "1"]) == 2
+    said = capsys.readouterr().err
+    assert "adapter.rank: there 2, asked for 3" in said
+    assert "seed: there 0, asked for 1" in said
+    assert {path: path.stat().st_mtime_ns for path in trained.iterdir()} == before
+
+
+def test_a_folder_of_something_else_or_in_use_is_refused(
+    options: list[str], home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (home / "run").mkdir()
+    (home / "run" / "adapter.safetensors").write_bytes(b"precious")
+    assert train.main([*options, "--out", "run"]) == 2
+    assert "holds the adapter.safetensors of something else" in capsys.readouterr().err
+    with FileLock(home / "busy" / ".lock"):
+        assert train.main([*options, "--out", "busy"]) == 2
+    assert "in use by another" in capsys.readouterr().err
+
+
+def test_the_settings_are_the_defaults_then_the_options_then_the_assignments(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def printed(*options: str) -> TrialConfig:
+        assert train.main([*options, "--print-config"]) == 0
+        return from_json(TrialConfig, capsys.readouterr().out)
+
+    assert printed() == BASE
+    changed = printed("--rank", "4", "--lr", "1e-2", "--image-size", "128", "--set", "adapter.alpha=1.5")
+    assert changed == replace(
+        BASE,
+        adapter=replace(BASE.adapter, rank=4, alpha=1.5),
+        optimizer=replace(BASE.optimizer, lr=1e-2),
+        image_size=128,
+    )
+    moved = printed("--sources", "drive,stare", "--targets", "hrf").protocol
+    assert ([s.name for s in moved.sources], [t.name for t in moved.targets]) == (["drive", "stare"], ["hrf"])
+    assert printed("--sources", "drive").protocol.targets == (), "targets belong to the sources they were named with"
+    assert printed("--targets", "").protocol == replace(BASE.protocol, targets=())
+
+
+def test_the_settings_of_a_trained_adapter_can_be_taken(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train.main(["--like", str(trained), "--print-config"]) == 0
+    assert capsys.readouterr().out == (trained / "config.json").read_text()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--sources", "driv"], "did you mean 'drive'"),
+        (["--sources", "drive", "--targets", "drive"], "leave one of the two out"),
+        (["--set", "adapter=frozen", "--set", "adapter.rank=3"], "adapter.frozen.rank"),
+        (["--config", "absent.json"], "readable JSON file"),
+        (["--like", "absent.safetensors"], "check the path"),
+        (["--set", "epochs"], "has no '='"),
+    ],
+)
+def test_what_cannot_be_is_refused_with_a_remedy(
+    options: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train.main(options) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_rank_belongs_to_lora(home: Path, tiny: TrialConfig, capsys: pytest.CaptureFixture[str]) -> None:
+    (home / "frozen.json").write_text(write_settings(replace(tiny, adapter=Frozen())))
+    assert train.main(["--config", "frozen.json", "--rank", "3"]) == 2
+    assert "the adapter is frozen" in capsys.readouterr().err
+    assert isinstance(tiny.adapter, LoRA)
+
+
+def test_divergence_is_told_and_leaves_no_result(
+    options: list[str], home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wild = ["--set", "optimizer=sgd", "--set", "optimizer.lr=1e30", "--set", "clip_norm=null"]
+    assert train.main([*options, *wild, "--out", "run"]) == 2
+    assert "not finite" in capsys.readouterr().err
+    assert not (home / "run" / "result.json").exists()
+
+
+def test_no_room_is_told_with_a_remedy(
+    options: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(session: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+
+    monkeypatch.setattr(train, "epoch", fail)
+    assert train.main(options) == 2
+    assert "lower batch_size or image_size" in capsys.readouterr().err
+
+
+def test_scores_are_those_of_the_bootstrap_over_patients() -> None:
+    rows = pd.DataFrame(
+        {
+            "dataset": ["a"] * 4 + ["b"],
+            "role": ["source"] * 4 + ["target"],
+            "patient": ["1", "1", "2", "3", "1"],
+            "dice": [0.1, 0.2, 0.6, float("nan"), float("nan")],
+        }
+    )
+    table = train.scores(rows, seed=5)
+    expected = mean_interval(rows["dice"][:4], rows["patient"][:4], np.random.default_rng(5))
+    assert (table.iloc[0]["low"], table.iloc[0]["high"]) == (expected.low, expected.high)
+    assert list(table["n"]) == [3, 0]
+    assert list(table["undefined"]) == [1, 1]
+    assert len(train.scores(rows[:0], seed=5)) == 0
+
+
+def test_the_module_is_the_command_and_its_help_names_every_option(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["train", "--help"])
+    monkeypatch.delitem(sys.modules, "sam2lora.train")
+    with pytest.raises(SystemExit, match="0"):
+        runpy.run_module("sam2lora.train", run_name="__main__")
+    shown = capsys.readouterr().out
+    assert all(option in shown for option in ("--config", "--like", "--set", "--print-config", "--out", "--device"))
