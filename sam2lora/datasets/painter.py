@@ -29,11 +29,15 @@ _ABSORPTION = np.array([[0.42, 1.20, 1.00], [0.26, 0.95, 0.95]], np.float32)  # 
 
 @dataclass(frozen=True)
 class Painted:
-    """``image`` (S, S, 3) uint8 RGB; ``vessels``, ``disc`` and ``fov`` (S, S) bool, the first two within the third."""
+    """``image`` (S, S, 3) uint8 RGB; ``vessels``, ``disc``, ``cup`` and ``fov`` (S, S) bool, the others within ``fov``.
+
+    The disc contains the cup.
+    """
 
     image: Pixels
     vessels: Bits
     disc: Bits
+    cup: Bits
     fov: Bits
 
 
@@ -71,12 +75,12 @@ def paint(hospital: Hospital, size: int, seed: int, index: int) -> Painted:
     anatomy = _anatomy(look, rng)
     cover, depth, artery, ridge = _draw(grow(look, anatomy, rng), look, grid)
     fov = _field(look.shape, grid)
-    disc = _disc_distance(grid, anatomy) < 1
-    light = _eye(look, grid, anatomy, rng)
+    border = _disc_distance(grid, anatomy)
+    light, cup = _eye(look, grid, anatomy, rng)
     light *= np.exp(-look.contrast * depth[..., None] * (_ABSORPTION[0] + artery[..., None] * _absorption_step()))
     light *= 1 + look.reflex * ridge[..., None] * np.array([0.5, 0.9, 0.6], np.float32)
     image = _camera(light, fov, look, grid, patient, rng)
-    return Painted(image, (cover >= 0.5) & fov, disc & fov, fov)
+    return Painted(image, (cover >= 0.5) & fov, (border < 1) & fov, (border < cup) & fov, fov)
 
 
 def _absorption_step() -> NDArray[np.float32]:
@@ -134,8 +138,11 @@ def _clouds(grid: _Grid, cells: float, rng: np.random.Generator) -> Layer:
     return np.asarray(1.4 * cv2.remap(coarse, x, y, cv2.INTER_CUBIC), np.float32)
 
 
-def _eye(look: Look, grid: _Grid, anatomy: Anatomy, rng: np.random.Generator) -> Layer:
-    """The reflected light of retina, fovea, disc and findings, (S, S, 3), before vessels absorb."""
+def _eye(look: Look, grid: _Grid, anatomy: Anatomy, rng: np.random.Generator) -> tuple[Layer, float]:
+    """The reflected light of retina, fovea, disc and findings, (S, S, 3), before vessels absorb; and the cup's radius.
+
+    The radius is a share of the disc's (the cup-to-disc ratio).
+    """
     light = np.ones((grid.size, grid.size, 3), np.float32) * np.array(look.retina, np.float32)
     mottle = 0.035 * _clouds(grid, 5, rng) + 0.025 * _clouds(grid, 17, rng) + 0.02 * _clouds(grid, 60, rng)
     light *= (1 + mottle)[..., None]
@@ -148,14 +155,17 @@ def _eye(look: Look, grid: _Grid, anatomy: Anatomy, rng: np.random.Generator) ->
     light *= 1 - macula[..., None] * np.array([0.65, 1.0, 1.1], np.float32)
     if rng.random() < look.ill:
         _findings(light, look, grid, anatomy, rng)
-    return _with_disc(light, look, grid, anatomy, rng)
+    ratio = rng.uniform(0.35, 0.6)
+    return _with_disc(light, ratio, look, grid, anatomy, rng), ratio
 
 
-def _with_disc(light: Layer, look: Look, grid: _Grid, anatomy: Anatomy, rng: np.random.Generator) -> Layer:
+def _with_disc(
+    light: Layer, ratio: float, look: Look, grid: _Grid, anatomy: Anatomy, rng: np.random.Generator
+) -> Layer:
     border = _disc_distance(grid, anatomy)
     sharp = 22.0
     inside = 1 / (1 + np.exp(np.clip(sharp * (border - 1), -30, 30)))
-    cup = 1 / (1 + np.exp(np.clip(sharp * (border / rng.uniform(0.35, 0.6) - 1), -30, 30)))
+    cup = 1 / (1 + np.exp(np.clip(sharp * (border / ratio - 1), -30, 30)))
     halo = 0.12 * np.exp(-((np.maximum(border - 1, 0) / 0.5) ** 2))
     colour = np.array(look.disc, np.float32) * np.float32(rng.uniform(0.88, 1.0))
     white = np.array([1.0, 0.97, 0.88], np.float32)

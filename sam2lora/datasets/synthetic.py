@@ -11,7 +11,7 @@ from annotated_types import Ge, Le, MultipleOf
 from sam2lora.choice import choice
 from sam2lora.datasets import hospitals, painter, vasculature
 from sam2lora.datasets.hospitals import Hospital
-from sam2lora.datasets.pairs import Entry, Found, Pair
+from sam2lora.datasets.pairs import Bits, Entry, Found, Pair, Target
 from sam2lora.datasets.splits import FOLDS
 
 
@@ -28,7 +28,7 @@ class Synthetic:
     images: Annotated[int, Ge(4), Le(10_000), MultipleOf(2)] = 24
     size: Annotated[int, Ge(64), Le(2048)] = 384
     seed: Annotated[int, Ge(0)] = 0
-    target: Literal["vessel", "disc"] = "vessel"
+    target: Target = "vessel"
 
     @property
     def name(self) -> str:
@@ -65,11 +65,23 @@ class Synthetic:
     def read(self, entry: Entry) -> Pair:
         """Paint one image."""
         painted = painter.paint(self.hospital, self.size, self.seed, _index(entry.id))
-        return Pair(painted.image, painted.vessels if self.target == "vessel" else painted.disc, painted.fov)
+        return Pair(painted.image, _structure(painted, self.target), painted.fov)
 
     def assignment(self, entries: Sequence[Entry]) -> dict[str, str]:
         """The split of every image id, by rule."""
         return {_identity(index): _split(index // 2) for index in range(self.images)}
+
+
+def _structure(painted: painter.Painted, target: Target) -> Bits:
+    match target:
+        case "vessel":
+            return painted.vessels
+        case "disc":
+            return painted.disc
+        case "cup":
+            return painted.cup
+        case "rim":
+            return painted.disc & ~painted.cup
 
 
 def _identity(index: int) -> str:

@@ -152,6 +152,16 @@ def test_the_choice():
     assert all(file.suffix == ".py" for file in entry.files)
 
 
+@pytest.mark.parametrize("hospital", DEMO_HOSPITALS)
+def test_the_disc_is_rim_and_cup(hospital):
+    disc, cup, rim = (Synthetic(hospital=hospital, target=target, images=4) for target in ("disc", "cup", "rim"))
+    for entry in disc.find(Path()).entries:
+        whole, inner, ring = (dataset.read(entry).mask for dataset in (disc, cup, rim))
+        assert np.array_equal(whole, inner | ring)
+        assert not (inner & ring).any()
+        assert 0.3 < (inner.sum() / whole.sum()) ** 0.5 < 0.65  # the cup-to-disc ratio of healthy and glaucomatous eyes
+
+
 @pytest.mark.parametrize(
     "wrong", [{"hospital": "oak"}, {"images": 5}, {"images": 2}, {"size": 63}, {"seed": -1}, {"target": "lens"}]
 )

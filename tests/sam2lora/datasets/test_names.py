@@ -96,9 +96,7 @@ def test_a_set_is_aimed_at_the_structures_that_it_holds():
     assert aimed(Synthetic(hospital="elm"), "disc") == Synthetic(hospital="elm", target="disc")
     assert aimed(ChaseDB1(), "vessel") == ChaseDB1()
     for dataset, target, holds in ((ChaseDB1(), "disc", "vessel"), (DrishtiGS1(), "vessel", "disc and cup and rim")):
-        with pytest.raises(
-            DataError, match=f"'{dataset.name}' holds {holds}, and {target} was asked for: leave"
-        ):
+        with pytest.raises(DataError, match=f"'{dataset.name}' holds {holds}, and {target} was asked for: leave"):
             aimed(dataset, target)
 
 
