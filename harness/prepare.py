@@ -11,7 +11,7 @@ from rich.console import Console
 
 from harness.study import Overrides, Search, draws
 from harness.track import Material
-from sam2lora.backbones import Backbone, Nano, Sam2
+from sam2lora.backbones import Backbone, Nano, Sam2, UNet
 from sam2lora.config import TrialConfig
 from sam2lora.datasets import CachedSet, Dataset, Synthetic, cached
 from sam2lora.errors import OutOfMemory
@@ -119,7 +119,7 @@ def weights_digest(backbone: Backbone) -> str:
     match backbone:
         case Nano(weights="shipped"):
             return sha256(SHIPPED)[:16]
-        case Sam2(checkpoint=str(digest)):
+        case Sam2(checkpoint=str(digest)) | UNet(checkpoint=str(digest)):
             return digest[:16]
         case _:
             return "random"

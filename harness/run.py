@@ -24,7 +24,7 @@ from harness.schedulers import Scheduler
 from harness.study import Overrides, Search
 from harness.suggest import Suggest
 from harness.track import Mirror
-from sam2lora.backbones import Backbone, Nano, Sam2, Size, Version
+from sam2lora.backbones import Backbone, Encoder, Nano, Sam2, Size, UNet, Version
 from sam2lora.choice import kinds
 from sam2lora.datasets import Dataset, named
 from sam2lora.errors import CheckpointError, DiskError
@@ -36,6 +36,7 @@ RETRIES = 1
 _RANDOM = "random"  # what --checkpoint says in place of a file
 _SIZES: tuple[str, ...] = get_args(Size)
 _VERSIONS: tuple[str, ...] = get_args(Version)
+_ENCODERS: tuple[str, ...] = get_args(Encoder)
 
 
 @dataclass(frozen=True)
@@ -106,11 +107,13 @@ def _backbone(name: str | None, checkpoint: str | None) -> Backbone | None:
         return None
     if name in (None, "nano"):
         return _nano(checkpoint)
+    if str(name).partition(":")[0] == "unet":
+        return _unet(str(name), checkpoint)
     size, _, version = str(name).partition("@")
     if size not in _SIZES or version not in ("", *_VERSIONS):
         raise CheckpointError(
             f"--backbone must be one of nano, {', '.join(_SIZES)}, the last four with @2.0 for SAM 2 instead of 2.1, "
-            f"but is {name!r}: choose one of them."
+            f"or unet, but is {name!r}: choose one of them."
         )
     model = Sam2(size=cast("Size", size), version=cast("Version", version or "2.1"))
     if checkpoint is None:
@@ -118,11 +121,25 @@ def _backbone(name: str | None, checkpoint: str | None) -> Backbone | None:
             f"--backbone {name} needs weights, but no --checkpoint was given: name Meta's file of SAM {model.version} "
             f"{size}, or say --checkpoint {_RANDOM} to train on random weights on purpose."
         )
-    if checkpoint == _RANDOM:
-        return model
+    return replace(model, checkpoint=_digest(checkpoint))
+
+
+def _digest(checkpoint: str | None) -> str | None:
+    """The sha256 of the file that --checkpoint names; None for random weights."""
+    if checkpoint in (None, _RANDOM):
+        return None
     if not Path(checkpoint).is_file():
         raise CheckpointError(f"--checkpoint must be a file, but {checkpoint} is not: check the path.")
-    return replace(model, checkpoint=sha256(Path(checkpoint)))
+    return sha256(Path(checkpoint))
+
+
+def _unet(name: str, checkpoint: str | None) -> UNet:
+    encoder = name.partition(":")[2] or UNet().encoder
+    if encoder not in _ENCODERS:
+        raise CheckpointError(
+            f"--backbone unet:ENCODER must name one of {', '.join(_ENCODERS)}, but is {name!r}: choose one of them."
+        )
+    return UNet(encoder=cast("Encoder", encoder), checkpoint=_digest(checkpoint))
 
 
 def _nano(checkpoint: str | None) -> Nano:

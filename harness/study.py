@@ -12,7 +12,8 @@ from optuna.distributions import BaseDistribution, distribution_to_json
 
 from harness.samplers import TPE, Sampler
 from harness.schedulers import ASHA, Scheduler
-from sam2lora.backbones import Backbone
+from sam2lora.adapters import Full
+from sam2lora.backbones import Backbone, UNet
 from sam2lora.choice import digest, to_json
 from sam2lora.config import Replicate, TrialConfig
 from sam2lora.datasets import Dataset, Target, aimed
@@ -57,12 +58,15 @@ class Overrides:
     def apply(self, config: TrialConfig) -> TrialConfig:
         """``config`` with the overrides in place. Naming sources without targets means no targets.
 
-        Raises ``DataError`` when a data set holds no outlines of ``structure``.
+        A U-Net in place of a SAM 2 is trained whole: it takes the adapter ``Full`` with it, since LoRA has no layers
+        there. What else a U-Net cannot do, such as prompts, is refused by ``TrialConfig``. Raises ``DataError`` when a
+        data set holds no outlines of ``structure``.
         """
         if (self.sources, self.targets, self.structure) != (None, None, None):
             config = replace(config, protocol=self._protocol(config.protocol))
         if self.backbone is not None:
-            config = replace(config, backbone=self.backbone)
+            adapter = Full() if isinstance(self.backbone, UNet) else config.adapter
+            config = replace(config, backbone=self.backbone, adapter=adapter)
         if self.epochs is not None:
             config = replace(config, epochs=self.epochs)
         if self.image_size is not None:

@@ -295,7 +295,13 @@ def _input(material: Material) -> DatasetInput:
 
 
 def _backbone(backbone: Mapping[str, Any]) -> str:
-    return str(backbone["kind"]) if backbone["kind"] == "nano" else f"sam{backbone['version']} {backbone['size']}"
+    match backbone:
+        case {"kind": "sam2", "version": version, "size": size}:
+            return f"sam{version} {size}"
+        case {"kind": "unet", "decoder": decoder, "encoder": encoder}:
+            return f"{decoder} {encoder}"
+        case _:
+            return str(backbone["kind"])
 
 
 def _milliseconds(moment: Any) -> int | None:

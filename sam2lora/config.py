@@ -10,9 +10,9 @@ from typing import Annotated, Literal, Self
 from annotated_types import Ge, Gt, Le
 from pydantic import model_validator
 
-from sam2lora.adapters import Adapter, LoRA
+from sam2lora.adapters import Adapter, Full, LoRA
 from sam2lora.augments import Augment, Fundus
-from sam2lora.backbones import Backbone, Nano
+from sam2lora.backbones import Backbone, Nano, UNet
 from sam2lora.choice import choice, digest
 from sam2lora.losses import BCE, FocalTversky, SoftDice, WeightedLoss, equal
 from sam2lora.optimizers import AdamW, Optimizer
@@ -69,6 +69,17 @@ class TrialConfig:
                 f"prompt_dropout takes prompts away, but is {self.prompt_dropout:g} where train_prompt is NoPrompt() "
                 f"and there are none: set it to 0, or give a train_prompt."
             )
+        return self
+
+    @model_validator(mode="after")
+    def _a_unet_is_trained_whole_and_takes_no_prompt(self) -> Self:
+        if not isinstance(self.backbone, UNet):
+            return self
+        if not isinstance(self.adapter, Full):
+            raise ValueError(f"a U-Net must be trained whole, but adapter is {self.adapter.kind!r}: use Full()")
+        for name, prompt in (("train_prompt", self.train_prompt), ("test_prompt", self.test_prompt)):
+            if not isinstance(prompt, NoPrompt):
+                raise ValueError(f"a U-Net takes no prompt, but {name} is {prompt.kind!r}: use NoPrompt()")
         return self
 
 

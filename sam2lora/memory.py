@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from sam2lora.config import TrialConfig
-from sam2lora.model import Segmenter, weightless
+from sam2lora.model import shapes
 
 _MIB = 2**20
 
@@ -20,7 +20,7 @@ def training_mib(config: TrialConfig) -> float:
     of a real device keep less, so nano needs about a fifth less than this; what the allocator, the libraries and the
     images add is not in it.
     """
-    segmenter = Segmenter(weightless(config.backbone, config.image_size), config.backbone).requires_grad_(False)
+    segmenter = shapes(config.backbone, config.image_size).requires_grad_(False)
     config.adapter.attach(segmenter, torch.Generator().manual_seed(0))
     segmenter.to("meta").train()
     weights = sum(_bytes(tensor) for tensor in (*segmenter.parameters(), *segmenter.buffers()))

@@ -1,6 +1,6 @@
-"""The segmenter: SAM 2's image path from pixels to one mask, and the weights it starts from.
+"""The segmenter: SAM 2's image path from pixels to one mask, or a U-Net, and the weights it starts from.
 
-Built from the constructors of the official package, so weights, names and arithmetic are its own.
+SAM 2 is built from the constructors of the official package, so weights, names and arithmetic are its own.
 """
 
 from __future__ import annotations
@@ -10,11 +10,12 @@ import pickle
 from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple, TypeGuard, get_args, overload
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
-from sam2.modeling.backbones.hieradet import Hiera
+from sam2.modeling.backbones import hieradet
 from sam2.modeling.backbones.image_encoder import FpnNeck, ImageEncoder
 from sam2.modeling.backbones.utils import PatchEmbed
 from sam2.modeling.memory_attention import MemoryAttention, MemoryAttentionLayer
@@ -25,9 +26,10 @@ from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from sam2lora.backbones import Architecture, Backbone, Nano, Sam2, Size, Version, architecture
+from sam2lora.backbones import Architecture, Backbone, Hiera, Nano, Sam2, Sha256, Size, UNet, Version, architecture
 from sam2lora.errors import CheckpointError
 from sam2lora.runtime import Runtime
+from sam2lora.unet import MULTIPLE, SMALLEST, UNetSegmenter, load_encoder, network
 
 Points = tuple[Tensor, Tensor]
 """Point prompts: coordinates (N, P, 2), x then y in pixels of the model frame, and labels (N, P): 1 on the object,
@@ -38,6 +40,13 @@ _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_STD = (0.229, 0.224, 0.225)
 _RANDOM_WEIGHTS_SEED = 0
 _TRUNK = "image_encoder.trunk."
+_IMAGE_PATH = ("image_encoder.", "sam_prompt_encoder.", "sam_mask_decoder.", "no_mem_embed")
+# Makes outputs that are never read: other masks, the score of an object's presence; or reads what is never given.
+_UNREAD = (
+    "sam_prompt_encoder.mask_downscaling.",
+    "sam_mask_decoder.pred_obj_score_head.",
+    *(f"sam_mask_decoder.output_hypernetworks_mlps.{channel}." for channel in (0, 2, 3)),
+)
 
 
 class Features(NamedTuple):
@@ -48,7 +57,7 @@ class Features(NamedTuple):
     middle: Tensor
 
 
-class Segmenter(nn.Module):
+class Sam2Segmenter(nn.Module):
     """SAM 2's image path with one mask: what ``SAM2ImagePredictor`` computes, batched and differentiable.
 
     The mask is channel 0 of the three of ``multimask_output=True``, as in SAM2LoRA (Mandal et al. 2025,
@@ -58,7 +67,7 @@ class Segmenter(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, sam: SAM2Base, backbone: Backbone) -> None:
+    def __init__(self, sam: SAM2Base, backbone: Hiera) -> None:
         super().__init__()
         self.sam = sam
         self.backbone = backbone
@@ -78,6 +87,22 @@ class Segmenter(nn.Module):
     def forward(self, images: Tensor, points: Points | None = None) -> Tensor:
         """Logits (N, 1, S / mask_stride, S / mask_stride) for RGB ``images`` (N, 3, S, S) in [0, 1]."""
         return self.decode(self.encode(images), points)
+
+    def image_path(self) -> dict[str, nn.Parameter]:
+        """The parameters that can change a mask of ours or its quality score, by their names in ``sam``.
+
+        Video modules cannot. Those of the prompts and of the quality head get a gradient only where prompts or the
+        score take part.
+        """
+        return {
+            name: parameter
+            for name, parameter in self.sam.named_parameters()
+            if name.startswith(_IMAGE_PATH) and not name.startswith(_UNREAD)
+        }
+
+    def statistics(self) -> dict[str, Tensor]:
+        """The buffers that training changes: none, SAM 2 normalises every position by itself."""
+        return {}
 
     def encode(self, images: Tensor) -> Features:
         """The features of RGB ``images`` (N, 3, S, S) in [0, 1]; the prompt plays no part in them."""
@@ -108,6 +133,14 @@ class Segmenter(nn.Module):
         return masks[:, :1]  # type: ignore[no-any-return]
 
 
+Segmenter = Sam2Segmenter | UNetSegmenter
+"""What is trained, evaluated and predicted with: ``backbone``, ``image_size``, ``mask_stride`` and the forward pass."""
+
+
+@overload
+def build(backbone: Hiera, image_size: int, runtime: Runtime) -> Sam2Segmenter: ...
+@overload
+def build(backbone: Backbone, image_size: int, runtime: Runtime) -> Segmenter: ...
 def build(backbone: Backbone, image_size: int, runtime: Runtime) -> Segmenter:
     """The segmenter of ``backbone`` for square images of ``image_size`` pixels, on the CPU.
 
@@ -117,35 +150,60 @@ def build(backbone: Backbone, image_size: int, runtime: Runtime) -> Segmenter:
     _check_image_size(backbone, image_size)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(_RANDOM_WEIGHTS_SEED)
-        sam = _sam2(architecture(backbone), image_size)
-    state = _weights(backbone, runtime)
-    if state is not None:
-        _load(sam, state, backbone)
-    return Segmenter(sam, backbone).requires_grad_(False).eval()
+        segmenter = _unloaded(backbone, image_size)
+    if (state := _weights(backbone, runtime)) is not None:
+        match segmenter:
+            case Sam2Segmenter():
+                _load(segmenter.sam, state, segmenter.backbone)
+            case UNetSegmenter():
+                load_encoder(segmenter.network, state, segmenter.backbone)
+    return segmenter.requires_grad_(False).eval()
+
+
+def _unloaded(backbone: Backbone, image_size: int) -> Segmenter:
+    if isinstance(backbone, UNet):
+        return UNetSegmenter(network(backbone), backbone, image_size)
+    return Sam2Segmenter(_sam2(architecture(backbone), image_size), backbone)
+
+
+def shapes(backbone: Backbone, image_size: int | None = None) -> Segmenter:
+    """The segmenter with its shapes alone, on the meta device: needs neither weights nor memory."""
+    if isinstance(backbone, UNet):
+        with torch.device("meta"):
+            return UNetSegmenter(network(backbone), backbone, image_size or SMALLEST)
+    return Sam2Segmenter(weightless(backbone, image_size), backbone)
 
 
 @cache
 def parameters(backbone: Backbone) -> int:
     """How many parameters the whole model has, video modules included. Needs neither weights nor memory."""
-    return sum(parameter.numel() for parameter in weightless(backbone).parameters())
+    return sum(parameter.numel() for parameter in shapes(backbone).parameters())
 
 
-def weightless(backbone: Backbone, image_size: int | None = None) -> SAM2Base:
-    """The modules with their shapes alone, on the meta device. No parameter's shape depends on the image size."""
+def weightless(backbone: Hiera, image_size: int | None = None) -> SAM2Base:
+    """SAM 2's modules with their shapes alone, on the meta device. No parameter's shape depends on the image size."""
     shape = architecture(backbone)
     with torch.device("meta"), _RealLinspace():
         return _sam2(shape, image_size or shape.backbone_stride)
 
 
 def _check_image_size(backbone: Backbone, image_size: int) -> None:
-    multiple = architecture(backbone).multiple
-    if image_size < multiple or image_size % multiple:
+    multiple, smallest = _image_sizes(backbone)
+    if image_size < smallest or image_size % multiple:
         below, above = image_size // multiple * multiple, -(-image_size // multiple) * multiple
-        nearest = " or ".join(str(size) for size in (below, above) if size > 0)
+        nearest = " or ".join(str(size) for size in (below, above) if size >= smallest)
         raise ValueError(
-            f"image_size must be a positive multiple of {multiple} for this backbone, but got {image_size}: "
-            f"use {nearest or multiple}."
+            f"image_size must be a multiple of {multiple} from {smallest} on for this backbone, but got "
+            f"{image_size}: use {nearest or smallest}."
         )
+
+
+def _image_sizes(backbone: Backbone) -> tuple[int, int]:
+    """What a side must be a multiple of, and the smallest side."""
+    if isinstance(backbone, UNet):
+        return MULTIPLE, SMALLEST
+    multiple = architecture(backbone).multiple
+    return multiple, multiple
 
 
 class _NoPositions(nn.Module):
@@ -193,7 +251,7 @@ def _sam2(shape: Architecture, image_size: int) -> SAM2Base:
 
 
 def _image_encoder(shape: Architecture) -> ImageEncoder:
-    trunk = Hiera(
+    trunk = hieradet.Hiera(
         embed_dim=shape.embed_dim,
         num_heads=shape.heads,
         stages=shape.stages,
@@ -248,36 +306,42 @@ def _memory_encoder(shape: Architecture) -> MemoryEncoder:
 
 
 def _weights(backbone: Backbone, runtime: Runtime) -> Mapping[str, Tensor] | None:
-    if isinstance(backbone, Sam2):
-        return _sam2_weights(backbone, runtime.checkpoint)
-    if runtime.checkpoint is not None:
-        raise CheckpointError(
-            f"Nano brings its own weights, but Runtime.checkpoint is {runtime.checkpoint}: leave it out, or use Sam2."
-        )
-    if backbone.weights == "random":
-        return None
-    return {name: tensor.float() for name, tensor in load_file(SHIPPED).items()}
+    match backbone:
+        case Sam2(checkpoint=checkpoint):
+            path = _named_file(checkpoint, runtime.checkpoint)
+            return None if path is None else read_checkpoint(path)
+        case UNet(checkpoint=checkpoint):
+            path = _named_file(checkpoint, runtime.checkpoint)
+            return None if path is None else read_encoder(path)
+        case Nano(weights=weights):
+            if runtime.checkpoint is not None:
+                raise CheckpointError(
+                    f"Nano brings its own weights, but Runtime.checkpoint is {runtime.checkpoint}: "
+                    f"leave it out, or use Sam2."
+                )
+            return None if weights == "random" else {name: t.float() for name, t in load_file(SHIPPED).items()}
 
 
-def _sam2_weights(backbone: Sam2, path: Path | None) -> Mapping[str, Tensor] | None:
-    if path is None and backbone.checkpoint is None:
+def _named_file(checkpoint: Sha256 | None, path: Path | None) -> Path | None:
+    """``path`` if it is the file of sha256 ``checkpoint``; None if neither is given, ``CheckpointError`` otherwise."""
+    if path is None and checkpoint is None:
         return None
     if path is None:
         raise CheckpointError(
-            f"A backbone with checkpoint={backbone.checkpoint} needs the file of that sha256, but no file was given: "
+            f"A backbone with checkpoint={checkpoint} needs the file of that sha256, but no file was given: "
             f"set Runtime.checkpoint to it, or checkpoint=None for random weights."
         )
     found = sha256(path)
-    if found != backbone.checkpoint:
+    if found != checkpoint:
         raise CheckpointError(
-            f"The weights must be those that the backbone names, checkpoint={backbone.checkpoint}, "
+            f"The weights must be those that the backbone names, checkpoint={checkpoint}, "
             f"but {path} has sha256 {found}: give the right file, or name this one in the backbone."
         )
-    return read_checkpoint(path)
+    return path
 
 
 def sha256(path: Path) -> str:
-    """The sha256 of a weights file in hexadecimal digits, as ``Sam2.checkpoint`` wants it."""
+    """The sha256 of a weights file in hexadecimal digits, as a backbone's ``checkpoint`` wants it."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -287,22 +351,47 @@ def sha256(path: Path) -> str:
 
 def read_checkpoint(path: Path) -> Mapping[str, Tensor]:
     """The state dict of a checkpoint in the official format ``{"model": state dict}``. Runs no code of the file."""
+    content = _tensors(path)
+    state = content.get("model") if isinstance(content, dict) else None
+    if not _is_state(state):
+        raise CheckpointError(
+            f"A checkpoint must hold {{'model': state dict}}, as the official SAM 2 files do, but {path} holds "
+            f"{_what(content)}: wrap the state dict, or give the official file."
+        )
+    return state
+
+
+def read_encoder(path: Path) -> Mapping[str, Tensor]:
+    """The state dict of an encoder's file, bare as torchvision and timm write it. Runs no code of the file."""
+    state = _tensors(path)
+    if not _is_state(state):
+        raise CheckpointError(
+            f"An encoder's weights must be a bare state dict, as torchvision's files are, but {path} holds "
+            f"{_what(state)}: save the state dict alone."
+        )
+    return state
+
+
+def _tensors(path: Path) -> object:
+    """What a file of tensors holds: a safetensors file by its suffix, otherwise one of ``torch.save``."""
     unreadable = (OSError, EOFError, RuntimeError, ValueError, TypeError, LookupError, AttributeError)
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (*unreadable, pickle.UnpicklingError) as error:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (*unreadable, pickle.UnpicklingError, SafetensorError) as error:
         raise CheckpointError(
             f"A checkpoint must be a file of tensors written by torch.save, but {path} is not "
             f"({str(error).splitlines()[0] if str(error) else type(error).__name__}): download it again."
         ) from error
-    state = content.get("model") if isinstance(content, dict) else None
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        what = f"a dict with the keys {list(content)[:5]}" if isinstance(content, dict) else type(content).__name__
-        raise CheckpointError(
-            f"A checkpoint must hold {{'model': state dict}}, as the official SAM 2 files do, but {path} holds {what}: "
-            f"wrap the state dict, or give the official file."
-        )
-    return state
+
+
+def _is_state(content: object) -> TypeGuard[Mapping[str, Tensor]]:
+    return isinstance(content, dict) and all(isinstance(value, Tensor) for value in content.values())
+
+
+def _what(content: object) -> str:
+    return f"a dict with the keys {list(content)[:5]}" if isinstance(content, dict) else type(content).__name__
 
 
 def recognise(state: Mapping[str, Tensor]) -> Sam2 | None:
@@ -317,7 +406,7 @@ def recognise(state: Mapping[str, Tensor]) -> Sam2 | None:
 
 
 @cache
-def _trunk_shapes(backbone: Backbone) -> dict[str, torch.Size]:
+def _trunk_shapes(backbone: Hiera) -> dict[str, torch.Size]:
     state = weightless(backbone).state_dict()
     return {name: tensor.shape for name, tensor in state.items() if name.startswith(_TRUNK)}
 
@@ -332,7 +421,7 @@ class _RealLinspace(TorchFunctionMode):
         return func(*args, **({**options, "device": "cpu"} if func is torch.linspace else options))
 
 
-def _load(sam: SAM2Base, state: Mapping[str, Tensor], backbone: Backbone) -> None:
+def _load(sam: SAM2Base, state: Mapping[str, Tensor], backbone: Hiera) -> None:
     """Copy ``state`` into ``sam``. Raises ``CheckpointError`` unless names and shapes agree exactly."""
     own = sam.state_dict()
     problems = [
@@ -348,7 +437,7 @@ def _load(sam: SAM2Base, state: Mapping[str, Tensor], backbone: Backbone) -> Non
     sam.load_state_dict(dict(state))
 
 
-def _remedy(state: Mapping[str, Tensor], backbone: Backbone) -> str:
+def _remedy(state: Mapping[str, Tensor], backbone: Hiera) -> str:
     similar = recognise(state)
     if similar is None:
         return "They look like no published SAM 2: give the official file."
@@ -373,5 +462,5 @@ def _first_few(what: str, names: list[str]) -> str:
     return f"{len(names)} {what} ({', '.join(names[:3])}{more})"
 
 
-def _label(backbone: Backbone) -> str:
+def _label(backbone: Hiera) -> str:
     return f"SAM {backbone.version} {backbone.size}" if isinstance(backbone, Sam2) else Nano.kind

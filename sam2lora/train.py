@@ -354,9 +354,16 @@ def _frozen(backbone: Backbone, image_size: int, runtime: Runtime) -> Segmenter:
 
 
 def pristine(backbone: Backbone, image_size: int, runtime: Runtime) -> Segmenter:
-    """The frozen segmenter without an adapter, on its device. One per process: a worker's next trial reuses it."""
+    """The frozen segmenter without an adapter, on its device. One per process: a worker's next trial reuses it.
+
+    One whose own weights a trial could train is built again: nothing that was trained reaches the next trial.
+    """
     segmenter = _frozen(backbone, image_size, runtime)
     detach(segmenter)
+    if any(parameter.requires_grad for parameter in segmenter.parameters()):
+        del segmenter  # frees its memory before its successor needs as much
+        _frozen.cache_clear()
+        segmenter = _frozen(backbone, image_size, runtime)
     return segmenter
 
 

@@ -10,16 +10,18 @@ from pydantic import Field
 
 from sam2lora.adapters.blocks import AllBlocks, Blocks, GlobalBlocks, LastBlocks, Stages
 from sam2lora.adapters.frozen import Frozen
+from sam2lora.adapters.full import Full
 from sam2lora.adapters.lora import LoRA
 from sam2lora.adapters.low_rank import LoRALinear, LowRank, detach, merge, unmerge
 
-Adapter = Annotated[LoRA | Frozen, Field(discriminator="kind")]
+Adapter = Annotated[LoRA | Full | Frozen, Field(discriminator="kind")]
 
 __all__ = [
     "Adapter",
     "AllBlocks",
     "Blocks",
     "Frozen",
+    "Full",
     "GlobalBlocks",
     "LastBlocks",
     "LoRA",

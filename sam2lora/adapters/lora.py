@@ -10,13 +10,14 @@ from typing import Annotated, Literal, Self
 import torch
 from annotated_types import Ge, Gt, Lt
 from pydantic import model_validator
+from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor, nn
 
 from sam2lora.adapters.blocks import AllBlocks, Blocks
 from sam2lora.adapters.low_rank import LoRALinear, LowRank, check_names, lora_layers
-from sam2lora.backbones import Backbone, LinearShape, architecture, linears
+from sam2lora.backbones import Backbone, LinearShape, UNet, architecture, linears
 from sam2lora.choice import choice
-from sam2lora.model import Segmenter, parameters
+from sam2lora.model import Sam2Segmenter, Segmenter, parameters
 
 _ENCODER_ROLES = {
     "qkv": {"qkv"},
@@ -31,6 +32,7 @@ _DECODER_ROLES = {
     "all": {"attention", "token_mlp", "hypernetwork"},
     "none": set[str](),
 }
+_NO_LAYERS = "LoRA adapts the Linear layers of a SAM 2, but the backbone is a U-Net: use Full()."
 
 
 @choice
@@ -71,7 +73,9 @@ class LoRA:
         return self.alpha / (self.rank if self.scale == "standard" else math.sqrt(self.rank))
 
     def targets(self, backbone: Backbone) -> list[LinearShape]:
-        """The Linear layers that are adapted, in the order of the forward pass."""
+        """The Linear layers that are adapted, in the order of the forward pass. A U-Net raises ``ValueError``."""
+        if isinstance(backbone, UNet):
+            raise ValueError(_NO_LAYERS)
         shape = architecture(backbone)
         blocks = self.blocks.of(shape)
         return [
@@ -103,12 +107,13 @@ class LoRA:
         """
         if lora_layers(segmenter):
             raise ValueError("A segmenter takes one adapter, but it has one already: build a new segmenter.")
+        sam, targets = _sam(segmenter), self.targets(segmenter.backbone)
         segmenter.requires_grad_(False)
         seed = int(torch.randint(2**63 - 1, (), generator=generator))
-        for target in self.targets(segmenter.backbone):
-            linear = segmenter.sam.get_submodule(target.name)
+        for target in targets:
+            linear = sam.get_submodule(target.name)
             assert isinstance(linear, nn.Linear)
-            segmenter.sam.set_submodule(target.name, self._adapted(linear, target, seed))
+            sam.set_submodule(target.name, self._adapted(linear, target, seed))
 
     def state(self, segmenter: Segmenter) -> dict[str, Tensor]:
         """The trained tensors by name, copied to the CPU, fit for safetensors."""
@@ -125,7 +130,7 @@ class LoRA:
     def _own(self, segmenter: Segmenter) -> dict[str, nn.Parameter]:
         return {
             f"{layer}.{name}": parameter
-            for layer, module in lora_layers(segmenter.sam).items()
+            for layer, module in lora_layers(_sam(segmenter)).items()
             for name, parameter in module.named_parameters()
             if name.startswith("lora.")
         }
@@ -158,3 +163,9 @@ class LoRA:
         if self.init == "normal":
             return torch.randn(self.rank, inputs, generator=own) / math.sqrt(self.rank)
         return (2 * torch.rand(self.rank, inputs, generator=own) - 1) / math.sqrt(inputs)
+
+
+def _sam(segmenter: Segmenter) -> SAM2Base:
+    if not isinstance(segmenter, Sam2Segmenter):
+        raise ValueError(_NO_LAYERS)
+    return segmenter.sam

@@ -20,7 +20,7 @@ from torch.nn import functional
 from sam2lora.backbones import Nano
 from sam2lora.errors import CheckpointError
 from sam2lora.losses import BCE, SoftDice, equal
-from sam2lora.model import Points, Segmenter, build
+from sam2lora.model import Points, Sam2Segmenter, Segmenter, build
 from sam2lora.pretrain.scenes import scene
 from sam2lora.prompts import Points as PointPrompt
 from sam2lora.prompts import as_tensors
@@ -90,7 +90,7 @@ def train(recipe: Recipe, checkpoint: Path) -> Iterator[tuple[int, float]]:
         yield step + 1, loss.item()
 
 
-def _trainable(size: int) -> Segmenter:
+def _trainable(size: int) -> Sam2Segmenter:
     return build(Nano(weights="random"), size, Runtime()).requires_grad_(True)
 
 
@@ -136,7 +136,7 @@ def _to_image(logits: Tensor) -> Tensor:
     return functional.interpolate(logits, scale_factor=2, mode="bilinear", align_corners=False)
 
 
-def _save(recipe: Recipe, path: Path, segmenter: Segmenter, optimizer: torch.optim.Optimizer, step: int) -> None:
+def _save(recipe: Recipe, path: Path, segmenter: Sam2Segmenter, optimizer: torch.optim.Optimizer, step: int) -> None:
     content = {
         "recipe": asdict(recipe),
         "step": step,
@@ -148,7 +148,7 @@ def _save(recipe: Recipe, path: Path, segmenter: Segmenter, optimizer: torch.opt
     partial.replace(path)
 
 
-def _resume(recipe: Recipe, path: Path, segmenter: Segmenter, optimizer: torch.optim.Optimizer) -> int:
+def _resume(recipe: Recipe, path: Path, segmenter: Sam2Segmenter, optimizer: torch.optim.Optimizer) -> int:
     if not path.exists():
         return 0
     content = torch.load(path, weights_only=True)

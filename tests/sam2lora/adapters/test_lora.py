@@ -14,6 +14,7 @@ from sam2lora.adapters import (
     AllBlocks,
     Blocks,
     Frozen,
+    Full,
     GlobalBlocks,
     LastBlocks,
     LoRA,
@@ -475,7 +476,7 @@ def test_json_gives_the_adapter_back(adapter: Adapter) -> None:
 
 
 def test_the_union_names_the_choices() -> None:
-    assert kinds(Adapter) == {"lora": LoRA, "frozen": Frozen}
+    assert kinds(Adapter) == {"lora": LoRA, "full": Full, "frozen": Frozen}
     assert kinds(Blocks).keys() == {"all", "global", "stages", "last"}
 
 

@@ -1,7 +1,7 @@
-"""Backbones: SAM 2 in its four published sizes, and ``nano``, a small one of the same classes for a CPU.
+"""The shapes of a SAM 2: arithmetic alone; ``sam2lora.model`` builds the modules.
 
-Everything here is arithmetic over shapes; ``sam2lora.model`` builds the modules. ``linears`` lists every Linear layer
-of the image path by name, so that an adapter can choose its layers, and count its parameters, without any weights.
+``linears`` lists every Linear layer of the image path by name, so that an adapter can choose its layers, and count its
+parameters, without any weights.
 """
 
 from __future__ import annotations
@@ -9,45 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import Field, StringConstraints
+from sam2lora.backbones.nano import Nano
+from sam2lora.backbones.sam2 import Sam2, Version
 
-from sam2lora.choice import choice
-
-Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-Size = Literal["tiny", "small", "base+", "large"]
-Version = Literal["2.1", "2.0"]
-
-
-@choice
-class Nano:
-    """A SAM 2 of 1.2 M parameters with patch stride 2: one LoRA step of two 256-pixel images is a fraction of a second.
-
-    ``weights``: ``"shipped"`` are the ones of ``sam2lora/weights``, trained on procedural images alone (see
-    ``sam2lora.pretrain``): they find thin dark curves without a prompt, and points do not steer them away from those.
-    ``"random"`` are drawn from a fixed seed; LoRA alone makes little of them.
-    """
-
-    kind: Literal["nano"] = "nano"
-    weights: Literal["shipped", "random"] = "shipped"
-
-
-@choice
-class Sam2:
-    """A published SAM 2 (Ravi et al. 2024, arXiv 2408.00714): Hiera trunk, FPN neck, SAM's mask decoder.
-
-    ``checkpoint``: sha256 of the weights file, which ``Runtime.checkpoint`` locates; None draws random weights from a
-    fixed seed. The digest, not the path, belongs to a trial: it says which weights were tuned.
-    """
-
-    kind: Literal["sam2"] = "sam2"
-    size: Size = "large"
-    version: Version = "2.1"
-    checkpoint: Sha256 | None = None
-
-
-Backbone = Annotated[Nano | Sam2, Field(discriminator="kind")]
+Hiera = Nano | Sam2
+"""The backbones that are a SAM 2: a Hiera trunk, a neck and SAM's mask decoder."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +98,7 @@ _NANO = Architecture(
 )
 
 
-def architecture(backbone: Backbone) -> Architecture:
+def architecture(backbone: Hiera) -> Architecture:
     """The shapes of ``backbone``, as published (``sam2/configs`` of the official package) for ``Sam2``."""
     match backbone:
         case Nano():
