@@ -7,8 +7,11 @@ from typing import Annotated
 from pydantic import Field
 
 from sam2lora.choice import kinds
+from sam2lora.datasets.aria import Aria
+from sam2lora.datasets.av_wide import AVWide
 from sam2lora.datasets.cache import CachedSet, cached
 from sam2lora.datasets.chase_db1 import ChaseDB1
+from sam2lora.datasets.dr_hagis import DRHagis
 from sam2lora.datasets.drishti_gs1 import DrishtiGS1
 from sam2lora.datasets.drive import Drive
 from sam2lora.datasets.fives import Fives
@@ -16,16 +19,50 @@ from sam2lora.datasets.geometry import OUTSIDE, Native, to_native
 from sam2lora.datasets.hospitals import DEMO_HOSPITALS, HOSPITALS, PRETRAINING_HOSPITALS, Hospital
 from sam2lora.datasets.hrf import HRF
 from sam2lora.datasets.idrid import Idrid
+from sam2lora.datasets.iostar import Iostar
+from sam2lora.datasets.les_av import LesAV
 from sam2lora.datasets.naming import Named, aimed, parse
+from sam2lora.datasets.orvs import Orvs
 from sam2lora.datasets.pairs import Entry, Found, Pair, Problem, Source, Target
+from sam2lora.datasets.rite import Rite
 from sam2lora.datasets.stare import Stare
 from sam2lora.datasets.synthetic import Synthetic
 
 Dataset = Annotated[
-    Drive | Stare | ChaseDB1 | HRF | Fives | DrishtiGS1 | Idrid | Synthetic, Field(discriminator="kind")
+    Drive
+    | Stare
+    | ChaseDB1
+    | HRF
+    | Fives
+    | LesAV
+    | Rite
+    | Iostar
+    | Orvs
+    | DRHagis
+    | AVWide
+    | Aria
+    | DrishtiGS1
+    | Idrid
+    | Synthetic,
+    Field(discriminator="kind"),
 ]
 
-DATASETS: tuple[Dataset, ...] = (Drive(), Stare(), ChaseDB1(), HRF(), Fives(), DrishtiGS1(), Idrid())
+DATASETS: tuple[Dataset, ...] = (
+    Drive(),
+    Stare(),
+    ChaseDB1(),
+    HRF(),
+    Fives(),
+    LesAV(),
+    Rite(),
+    Iostar(),
+    Orvs(),
+    DRHagis(),
+    AVWide(),
+    Aria(),
+    DrishtiGS1(),
+    Idrid(),
+)
 
 
 def named(text: str) -> Dataset:
@@ -46,8 +83,11 @@ __all__ = [
     "HRF",
     "OUTSIDE",
     "PRETRAINING_HOSPITALS",
+    "AVWide",
+    "Aria",
     "CachedSet",
     "ChaseDB1",
+    "DRHagis",
     "Dataset",
     "DrishtiGS1",
     "Drive",
@@ -56,9 +96,13 @@ __all__ = [
     "Found",
     "Hospital",
     "Idrid",
+    "Iostar",
+    "LesAV",
     "Native",
+    "Orvs",
     "Pair",
     "Problem",
+    "Rite",
     "Source",
     "Stare",
     "Synthetic",

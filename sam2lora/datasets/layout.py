@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from sam2lora.datasets.pairs import Entry, Found, Problem, failure
@@ -64,6 +64,16 @@ def by_stem(where: Path, prefix: str = "", suffix: str = "") -> dict[str, Path]:
             raise failure(path, "an image must be one file", f"there is {other} as well", "keep one of them")
         stems[identity] = path
     return stems
+
+
+def renamed(files: Files, name: Callable[[str], str]) -> Files:
+    """The same files by another id. Raises ``DataError`` when two of them would bear the same."""
+    named: dict[str, Path] = {}
+    for identity, path in files.items():
+        other = named.setdefault(name(identity), path)
+        if other != path:
+            raise failure(path, "an image must be one file", f"there is {other.name} as well", "keep one of them")
+    return named
 
 
 def _stem(name: str) -> str | None:

@@ -135,7 +135,7 @@ def read_mask(path: Path, shape: tuple[int, int], coding: Coding = "light") -> B
     image = open_image(path)
     if image.mode not in ("1", "L", "P", "RGB", "RGBA"):
         raise failure(path, "a mask must have 8 bits or 1", f"its mode is {image.mode}", "convert it to 0 and 255")
-    if image.mode == "RGBA" and image.getextrema()[3] != (255, 255):
+    if image.mode == "RGBA" and np.asarray(image)[..., 3].min() < 255:
         raise failure(path, "a mask must be opaque", "its alpha channel varies", "save it without one, as 0 and 255")
     lossy = image.format in _LOSSY
     if coding == "light":
@@ -146,6 +146,11 @@ def read_mask(path: Path, shape: tuple[int, int], coding: Coding = "light") -> B
         values = np.asarray(image if image.mode in ("1", "L", "P") else image.convert("L")).astype(np.uint8)
         mask = values > 0
         _check_index(path, values, lossy)
+    return check_size(path, mask, shape)
+
+
+def check_size(path: Path, mask: Bits, shape: tuple[int, int]) -> Bits:
+    """``mask``, when it has the (H, W) of its image. Raises ``DataError`` otherwise."""
     if mask.shape != shape:
         rule = f"a mask must have the size of its image, {shape[1]}x{shape[0]}"
         value = f"it has {mask.shape[1]}x{mask.shape[0]}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import cache
 from pathlib import Path
 
@@ -36,18 +36,25 @@ def read_split(path: Path) -> dict[str, tuple[str, str]]:
         return _checked(path, list(rows))
 
 
-def dealt(name: str, patients: Mapping[str, str]) -> dict[str, str]:
+def dealt(name: str, patients: Mapping[str, str], test: Collection[str] | None = None) -> dict[str, str]:
     """The split of every image of a set whose ids are not known beforehand; ``patients`` is ``{image: patient}``.
 
     Patients are sorted by the SHA-256 of ``name/patient`` and dealt in turn: every fourth one, beginning with the
     second, is ``test``, the others fill the five folds round by round. So no order of files matters, no patient is in
     two splits, and three patients make a development part of two folds and a test. The rule sees only who is there:
     a patient more or less may move others, so studies are comparable on equal copies only (the digest of the cache
-    tells copies apart).
+    tells copies apart). ``test``: the patients of the test part where owners or literature name it; then all others
+    fill the folds.
     """
-    order = sorted(set(patients.values()), key=lambda patient: hashlib.sha256(f"{name}/{patient}".encode()).hexdigest())
-    homes = {patient: _home(place) for place, patient in enumerate(order)}
-    return {image: homes[patient] for image, patient in patients.items()}
+    free = set(patients.values()) - set(test or ())
+    order = sorted(free, key=lambda patient: hashlib.sha256(f"{name}/{patient}".encode()).hexdigest())
+    home = _home if test is None else _fold
+    homes = {patient: home(place) for place, patient in enumerate(order)}
+    return {image: homes.get(patient, "test") for image, patient in patients.items()}
+
+
+def _fold(place: int) -> str:
+    return FOLDS[place % len(FOLDS)]
 
 
 def _home(place: int) -> str:

@@ -36,6 +36,7 @@ def rows() -> dict[str, list[Row]]:
     return {
         "chase_db1_first_20": _chase(test=range(11, 15)),
         "chase_db1_last_8": _chase(test=range(1, 11)),
+        "dr_hagis": _dr_hagis(),
         "drishti_gs1": _drishti(),
         "drive": [_alone(f"{number:02d}", number <= 20) for number in range(1, 41)],
         "fives": _fives(),
@@ -53,6 +54,13 @@ def _alone(image: str, test: bool, stratum: str = "") -> Row:
 def _chase(test: Iterable[int]) -> list[Row]:
     tested = set(test)
     return [Row(f"{child:02d}{eye}", f"{child:02d}", child in tested) for child in range(1, 15) for eye in "LR"]
+
+
+def _dr_hagis() -> list[Row]:
+    """Four diseases in blocks of ten; 32 shows the photograph of 24 and is no image of the set."""
+    development = {*range(1, 6), *range(11, 16), *range(21, 26), 31, 33, 34, 35}
+    numbers = [number for number in range(1, 41) if number != 32]
+    return [_alone(str(number), number not in development, str((number - 1) // 10)) for number in numbers]
 
 
 def _drishti() -> list[Row]:

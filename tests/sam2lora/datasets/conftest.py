@@ -104,6 +104,76 @@ def _fives(root: Path) -> None:
         save(grey(truth()).convert("RGB"), root / "FIVES" / part / "Ground truth" / "1_A.png")
 
 
+def _les_av(root: Path) -> None:
+    for number in ("275", "276"):
+        save(photograph(), root / "LES-AV" / "images" / f"{number}.png")
+        save(Image.fromarray(truth()), root / "LES-AV" / "vessel-segmentations" / f"{number}.png")
+        save(grey(lit()), root / "LES-AV" / "masks" / f"{number}_mask.gif")
+        for place in ("arteries", "veins"):
+            save(Image.fromarray(truth(grader=2)), root / "LES-AV" / place / f"{number}.png")
+
+
+def arteries_and_veins() -> Image.Image:
+    """The left half of the line is a red artery, the right half a blue vein, green between, white at the end."""
+    pixels = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    columns = np.mgrid[:HEIGHT, :WIDTH][1]
+    pixels[truth()] = (0, 255, 0)
+    pixels[truth() & (columns < 34)] = (255, 0, 0)
+    pixels[truth() & (columns > 38)] = (0, 0, 255)
+    pixels[truth() & (columns > 50)] = (255, 255, 255)
+    return Image.fromarray(pixels)
+
+
+def _rite(root: Path) -> None:
+    for part, number in (("training", "21"), ("test", "01")):
+        base, name = root / "RITE" / part, f"{number}_{part}"
+        save(photograph(), base / "images" / f"{name}.tif")
+        save(grey(truth()), base / "vessel" / f"{name}.png")
+        save(arteries_and_veins(), base / "av" / f"{name}.png")
+
+
+def _iostar(root: Path) -> None:
+    base = root / "IOSTAR"
+    for stem, written in (("STAR 01_OSC", "STAR 01_OSC"), ("STAR 34_ODC", "STAR34_ODC")):
+        save(photograph(), base / "image" / f"{stem}.jpg", quality=95)
+        save(grey(truth()), base / "GT" / f"{written}_GT.tif")
+        save(grey(lit()), base / "mask" / f"{stem}_Mask.tif")
+        for place in ("mask_OD", "GT"):
+            save(grey(~truth("disc")), base / place / f"{stem}_ODMask.tif")
+
+
+def _orvs(root: Path) -> None:
+    """The masks are as wide as the blocks of a JPEG, so that all of them survive."""
+    for part, number in (("Train", "1"), ("Train", "2"), ("Test", "1")):
+        base = root / "ORVS" / part / "Original"
+        save(photograph(), base / "Images" / f"{number}.jpg", quality=95)
+        save(grey(truth()).convert("RGB"), base / "Labels" / f"{number}.jpg", quality=90)
+
+
+def _dr_hagis(root: Path) -> None:
+    base = root / "DRHAGIS"
+    for number in (1, 24, 32, 40):
+        save(photograph(), base / "Fundus_Images" / f"{number}.jpg", quality=95)
+        save(Image.fromarray(truth()), base / "Manual_Segmentations" / f"{number}_manual_orig.png")
+        save(Image.fromarray(lit()), base / "Mask_images" / f"{number}_mask_orig.png")
+
+
+def _av_wide(root: Path) -> None:
+    for number in ("01", "02"):
+        save(photograph(), root / "AV-WIDE" / f"wide_image_{number}.png")
+        save(grey(truth()), root / "AV-WIDE" / f"wide_image_{number}_vessels.png")
+        save(arteries_and_veins(), root / "AV-WIDE" / f"wide_image_{number}_AV.png")
+
+
+def _aria(root: Path) -> None:
+    for letter, count, inner in (("a", "(0001) ", ""), ("c", "", ""), ("d", "", "aria_d_markups")):
+        base = root / "ARIA" / f"aria_{letter}_markups" / inner
+        save(photograph(), base / f"{count}aria_{letter}_1.tif")
+        masks = root / "ARIA" / f"aria_{letter}_markup_vessel" / inner.replace("markups", "markup_vessel")
+        for number, grader in ((1, "BDP"), (2, "BSS")):
+            save(grey(truth(grader=number)), masks / f"aria_{letter}_1_{grader}.tif")
+
+
 def _drishti(root: Path) -> None:
     base = root / "DRISHTI-GS1" / "Drishti-GS1_files"
     for part, maps, number in (("Training", "GT", "002"), ("Test", "Test_GT", "001")):
@@ -136,6 +206,13 @@ WRITERS: dict[str, Callable[[Path], None]] = {
     "chase_db1": _chase,
     "hrf": _hrf,
     "fives": _fives,
+    "les_av": _les_av,
+    "rite": _rite,
+    "iostar": _iostar,
+    "orvs": _orvs,
+    "dr_hagis": _dr_hagis,
+    "av_wide": _av_wide,
+    "aria": _aria,
     "drishti_gs1": _drishti,
     "idrid": _idrid,
 }
@@ -153,6 +230,7 @@ def drawing() -> object:
         save = staticmethod(save)
         grey = staticmethod(grey)
         palette = staticmethod(palette)
+        arteries_and_veins = staticmethod(arteries_and_veins)
 
     return Drawing
 

@@ -20,6 +20,7 @@ NAMES = sorted(rows())
 TOTAL = {  # images and test images of the owners' complete sets
     "chase_db1_first_20": (28, 8),
     "chase_db1_last_8": (28, 20),
+    "dr_hagis": (39, 20),
     "drishti_gs1": (101, 51),
     "drive": (40, 20),
     "fives": (800, 200),
@@ -87,11 +88,17 @@ def test_an_answer_can_be_changed_without_changing_the_next():
 
 @pytest.mark.parametrize("dataset", DATASETS, ids=lambda dataset: dataset.name)
 def test_every_set_has_a_split(dataset):
-    """Committed tables ignore the entries; a rule deals as many as the complete set has."""
-    entries = [Entry(str(number), str(number), Path(), ()) for number in range(dataset.complete)]
-    table = dataset.assignment(entries)
-    assert set(table.values()) == {*FOLDS, "test"}
+    """Committed tables ignore the entries; a rule deals those that are there, whatever it is told of the test part."""
+    entries = [Entry(f"test/{number}", str(number), Path(), ()) for number in range(11)]
+    entries += [Entry(f"train/{number}", str(number), Path(), ()) for number in range(11, dataset.complete)]
+    committed_table, table = dataset.assignment(()), dataset.assignment(entries)
+    if committed_table:
+        assert table == committed_table
+    else:
+        assert list(table) == [entry.id for entry in entries]
+        assert dataset.assignment(entries[::-1]) == table
     assert len(table) == dataset.complete
+    assert set(table.values()) >= set(FOLDS)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7, 22, 143])
@@ -105,6 +112,14 @@ def test_dealt_splits_are_balanced_and_keep_patients_together(count):
     assert folds.pop("test", 0) == (count + 2) // 4
     assert max(folds.values()) - min(folds.get(fold, 0) for fold in FOLDS) <= 1
     assert dealt("x", dict(reversed(eyes.items()))) == table
+
+
+def test_a_named_test_part_leaves_the_folds_to_the_others():
+    eyes = {f"{patient}{eye}": str(patient) for patient in range(30) for eye in "LR"}
+    table = dealt("x", eyes, {"3", "29", "of another copy"})
+    assert [image for image, split in table.items() if split == "test"] == ["3L", "3R", "29L", "29R"]
+    assert {Counter(table.values())[fold] for fold in FOLDS} == {10, 12}
+    assert set(dealt("x", eyes, ()).values()) == set(FOLDS)
 
 
 def test_dealt_splits_depend_on_the_name_and_the_patients_alone():
