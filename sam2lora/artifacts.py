@@ -22,7 +22,8 @@ RESULT: Final = "result.json"
 IMAGES: Final = "images.parquet"
 """One row per test image."""
 ADAPTER: Final = "adapter.safetensors"
-"""The trained tensors; the metadata hold ``config`` and ``replicate`` as canonical JSON."""
+"""The trained tensors; the metadata hold ``config`` and ``replicate`` as canonical JSON, and the ``threshold``, a
+probability, that the test images were judged with."""
 PREDICTIONS: Final = "predictions.png"
 """One test image of every data set, with its truth, probability and errors."""
 
@@ -38,6 +39,8 @@ def finish(session: Session, key: str, folder: Path) -> pd.DataFrame:
     write_atomically(folder / IMAGES, lambda path: rows.to_parquet(path, index=False))
     tensors = session.config.adapter.state(session.segmenter)
     settings = {"config": to_json(session.config), "replicate": to_json(session.replicate)}
+    if "threshold" in rows:
+        settings["threshold"] = repr(float(rows["threshold"].iloc[0]))
     write_atomically(folder / ADAPTER, lambda path: safetensors.torch.save_file(tensors, path, metadata=settings))
     picture = gallery(session)
     write_atomically(folder / PREDICTIONS, lambda path: picture.save(path, format="PNG"))

@@ -1,4 +1,7 @@
-"""What a model sees: predictions beside the truth, as pictures. People look at pictures before they read numbers."""
+"""What a model sees: predictions beside the truth, as pictures. People look at pictures before they read numbers.
+
+``python -m sam2lora.predict`` segments photographs without a truth, and lives in ``sam2lora.commands.predict``.
+"""
 
 from __future__ import annotations
 
@@ -44,6 +47,13 @@ def errors(image: NDArray[np.uint8], mask: NDArray[np.bool_], found: NDArray[np.
     return painted
 
 
+def overlay(image: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """``image`` (H, W, 3) with the pixels of ``mask`` (H, W) half green."""
+    painted = image.copy()
+    painted[mask] = image[mask] // 2 + np.array(_FOUND, np.uint8) // 2
+    return painted
+
+
 def _grey(values: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.repeat(values[..., None], 3, axis=2)
 
@@ -61,3 +71,9 @@ def _stack(rows: list[tuple[str, list[NDArray[np.uint8]]]], size: int) -> Image.
         for c, panel in enumerate(panels):
             sheet.paste(Image.fromarray(panel), (_GAP + c * (size + _GAP), top + _TITLE))
     return sheet
+
+
+if __name__ == "__main__":
+    from sam2lora.commands.predict import main
+
+    raise SystemExit(main())

@@ -30,12 +30,14 @@ _RUN = re.compile(r"runs:/.+|[0-9a-f]{32}")
 class Tuned:
     """What training left: ``tensors`` by name, as ``adapter.state`` gave them, and the settings they belong to.
 
-    ``file`` is where they were read from and ``digest`` sixteen hexadecimal digits over its contents.
+    ``threshold``: the probability above which a pixel was predicted when the trial was judged, 0.5 where it was judged
+    on nothing. ``file`` is where they were read from and ``digest`` sixteen hexadecimal digits over its contents.
     """
 
     config: TrialConfig
     replicate: Replicate
     tensors: Mapping[str, Tensor]
+    threshold: float
     file: Path
     digest: str
 
@@ -96,7 +98,7 @@ def read(file: Path) -> Tuned:
             f"The settings of an adapter must be ones that this version knows, but in {file}:\n{told(error)}\n"
             f"Use the version that trained it, or train it again."
         ) from error
-    return Tuned(config, replicate, tensors, file, digest)
+    return Tuned(config, replicate, tensors, float(metadata.get("threshold", 0.5)), file, digest)
 
 
 def attached(tuned: Tuned, runtime: Runtime) -> Segmenter:

@@ -1,0 +1,322 @@
+"""``python -m sam2lora.predict``: masks of photographs from a trained adapter."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import Progress
+from scipy.special import expit
+
+from sam2lora import tuned
+from sam2lora.commands.options import INTERRUPTED, add_adapter, add_machine, machine, positive, refuse
+from sam2lora.datasets.pairs import Pixels
+from sam2lora.datasets.reading import read_image
+from sam2lora.errors import DataError, OutOfMemory, Sam2LoraError
+from sam2lora.memory import is_out_of_memory
+from sam2lora.model import Segmenter
+from sam2lora.predict import overlay
+from sam2lora.runtime import Runtime
+from sam2lora.tiles import Logits, View, logits_of, view
+from sam2lora.train import precision, write_atomically
+from sam2lora.tuned import Tuned
+
+FAILED = 1
+TABLE = "images.csv"
+SETTINGS = "prediction.json"
+COLUMNS = (
+    "image", "file", "width", "height", "pixels_per_field", "field_pixels", "area_pixels", "area_share", "confidence",
+    "seconds",
+)  # fmt: skip
+_SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".ppm", ".bmp", ".gif"}
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line of the prediction."""
+    command = argparse.ArgumentParser(
+        prog="python -m sam2lora.predict",
+        description="Segment photographs with a trained adapter. Writes DIR/masks (0 and 255, as large as the image), "
+        "DIR/overlays, DIR/probabilities if asked for, and DIR/images.csv: per image its size, the pixels that the "
+        "field of view was resized to, the pixels of the field of view and of the structure, their share, the mean "
+        "over the field of view of the probability of what was predicted, and seconds. What is there already is left "
+        "out, so the same command goes on after an interruption.",
+        epilog="Exit status: 0, 1 if an image could not be used, 2 if nothing could be done.",
+    )
+    command.add_argument("images", nargs="+", type=Path, metavar="IMAGES", help="8-bit RGB images, and folders of them")
+    command.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the results go")
+    add_adapter(command)
+    output = command.add_argument_group("the output")
+    output.add_argument(
+        "--probabilities",
+        type=int,
+        choices=(8, 16),
+        metavar="BITS",
+        help="also as PNG of 8 or 16 bits, 0 to their maximum",
+    )
+    output.add_argument("--no-overlays", action="store_true", help="leave the overlays out")
+    output.add_argument(
+        "--threshold", type=_probability, metavar="P", help="a pixel is predicted above this (default: the adapter's)"
+    )
+    output.add_argument("--overwrite", action="store_true", help="predict again what is there already")
+    command.add_argument(
+        "--tiles",
+        type=_finer,
+        default=1.0,
+        metavar="K",
+        help="resize the field of view to K times the pixels that the model was trained with, at most the image's own, "
+        "and predict overlapping tiles: thin structures are resolved, but all look up to K times wider than in "
+        "training (default: 1, the whole field of view as in training)",
+    )
+    group = add_machine(command)
+    group.add_argument(
+        "--batch-size", type=positive, default=4, metavar="N", help="images or tiles at once (default: 4)"
+    )
+    return command
+
+
+@dataclass
+class Job:
+    """A prediction in progress: what predicts, where to, how, and how many images came to which end."""
+
+    tuned: Tuned
+    segmenter: Segmenter
+    runtime: Runtime
+    out: Path
+    finer: float
+    batch_size: int
+    threshold: float
+    bits: int | None
+    overlays: bool
+    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(("written", "there already", "failed"), 0))
+
+
+def found(images: Sequence[Path]) -> list[Path]:
+    """The image files that ``images`` names, of folders those inside by name. Two of one stem: ``DataError``."""
+    files: list[Path] = []
+    for path in images:
+        if path.is_dir():
+            inside = sorted(file for file in path.iterdir() if file.is_file() and _suffix(file) in _SUFFIXES)
+            if not inside:
+                raise DataError(f"A folder must hold images ({', '.join(sorted(_SUFFIXES))}), but {path} holds none.")
+            files += inside
+        elif path.is_file():
+            files.append(path)
+        else:
+            raise DataError(f"Images must be files or folders that exist, but {path} does not: check the path.")
+    files = list(dict.fromkeys(file.resolve() for file in files))
+    stems: dict[str, Path] = {}
+    for file in files:
+        if (other := stems.setdefault(stem(file), file)) != file:
+            raise DataError(
+                f"Images must differ in their names, which name their masks, but {other} and {file} do not: rename "
+                f"one, or predict them into two folders."
+            )
+    return files
+
+
+def stem(file: Path) -> str:
+    """The name of an image without its suffix, and without the ``.gz`` behind it."""
+    return Path(file.stem).stem if file.suffix.lower() == ".gz" else file.stem
+
+
+def _suffix(file: Path) -> str:
+    return Path(file.stem).suffix.lower() if file.suffix.lower() == ".gz" else file.suffix.lower()
+
+
+def run(job: Job, files: Sequence[Path], console: Console) -> None:
+    """Predict ``files``, count what became of them in ``job.counts``, and name every file that could not be used."""
+    group = job.batch_size if job.finer == 1 else 1  # the tiles of one image fill batches of their own
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("predicting", total=len(files))
+        for begin in range(0, len(files), group):
+            opened = list(_opened(job, files[begin : begin + group], console))
+            if opened:
+                _predict(job, opened)
+            bar.advance(task, min(group, len(files) - begin))
+
+
+def _opened(job: Job, files: Sequence[Path], console: Console) -> Iterator[tuple[Path, Pixels, View, float]]:
+    for file in files:
+        begun = time.perf_counter()
+        try:
+            image = read_image(file)
+            yield file, image, view(image, job.segmenter.image_size, job.finer), time.perf_counter() - begun
+        except DataError as error:
+            job.counts["failed"] += 1
+            console.print(f"[bold red]failed:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+
+
+def _predict(job: Job, opened: Sequence[tuple[Path, Pixels, View, float]]) -> None:
+    begun = time.perf_counter()
+    frames = np.concatenate([seen.frames for _, _, seen, _ in opened])
+    with precision(job.tuned.config, job.runtime):
+        logits = logits_of(job.segmenter, frames, job.runtime.device, job.batch_size)
+    share, done = (time.perf_counter() - begun) / len(opened), 0
+    for file, image, seen, seconds in opened:
+        begun = time.perf_counter()
+        own = seen.joined(logits[done : done + len(seen.frames)])
+        done += len(seen.frames)
+        row = _write(job, stem(file), image, own, seen)
+        elapsed = seconds + share + time.perf_counter() - begun
+        _append(job.out / TABLE, {"image": stem(file), "file": str(file), **row, "seconds": round(elapsed, 3)})
+        job.counts["written"] += 1
+
+
+def _write(job: Job, name: str, image: Pixels, logits: Logits, seen: View) -> dict[str, Any]:
+    """Write the pictures of one image, its mask last; what the table says of it."""
+    fov = seen.native.fov
+    mask = (logits > math.log(job.threshold / (1 - job.threshold))) & fov
+    probability = expit(logits)
+    if job.bits is not None:
+        levels = np.where(fov, np.rint(probability * (2**job.bits - 1)), 0)
+        _save(job.out / "probabilities" / f"{name}.png", levels.astype(np.uint8 if job.bits == 8 else np.uint16))
+    if job.overlays:
+        _save(job.out / "overlays" / f"{name}.png", overlay(image, mask))
+    _save(job.out / "masks" / f"{name}.png", mask * np.uint8(255))
+    pixels, area = int(fov.sum()), int(mask.sum())
+    sure = np.where(mask, probability, 1 - probability)[fov]
+    return {
+        "width": image.shape[1],
+        "height": image.shape[0],
+        "pixels_per_field": seen.side,
+        "field_pixels": pixels,
+        "area_pixels": area,
+        "area_share": round(area / pixels, 6) if pixels else math.nan,
+        "confidence": round(float(sure.mean()), 6) if pixels else math.nan,
+    }
+
+
+def _save(path: Path, pixels: NDArray[Any]) -> None:
+    picture = Image.fromarray(pixels)
+    write_atomically(path, lambda draft: picture.save(draft, format="PNG"))
+
+
+def _append(table: Path, row: dict[str, Any]) -> None:
+    fresh = not table.exists()
+    with table.open("a", newline="") as opened:
+        writer = csv.DictWriter(opened, COLUMNS)
+        if fresh:
+            writer.writeheader()
+        writer.writerow(row)
+
+
+def claim(out: Path, settings: dict[str, Any], files: Sequence[Path], overwrite: bool) -> list[Path]:
+    """Make ``out`` ready for ``files`` and give those that are still to be predicted.
+
+    Raises ``DataError``, and changes nothing, when something else lies there, or predictions with other settings.
+    """
+    rows, known = _rows(out / TABLE), out / SETTINGS
+    if not known.exists() and (taken := [name for name in ("masks", "overlays", TABLE) if (out / name).exists()]):
+        raise DataError(
+            f"Predictions need a folder of their own, but {out} holds {taken[0]} of something else: name another."
+        )
+    names = {stem(file): str(file) for file in files}
+    kept = [row for row in rows if not (overwrite and row["image"] in names)]
+    before = json.loads(known.read_text()) if known.exists() else settings
+    if before != settings and (kept or not overwrite):
+        differ = ", ".join(sorted(name for name in settings if before.get(name) != settings[name]))
+        raise DataError(
+            f"A folder holds predictions of one adapter with one set of settings, but those in {out} differ in "
+            f"{differ}: name another folder with --out, or predict all of its images again with --overwrite."
+        )
+    if clash := [row for row in kept if names.get(row["image"], row["file"]) != row["file"]]:
+        raise DataError(
+            f"{out} holds a mask of {clash[0]['file']}, so {names[clash[0]['image']]}, of the same name, needs another "
+            f"folder: name one with --out, or replace the mask with --overwrite."
+        )
+    write_atomically(known, lambda path: path.write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n"))
+    if len(kept) < len(rows):
+        (out / TABLE).unlink()
+        for row in kept:
+            _append(out / TABLE, row)
+    there = {row["image"] for row in kept if (out / "masks" / f"{row['image']}.png").exists()}
+    return [file for file in files if stem(file) not in there]
+
+
+def _rows(table: Path) -> list[dict[str, Any]]:
+    if not table.exists():
+        return []
+    with table.open(newline="") as opened:
+        return list(csv.DictReader(opened))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Predict from the command line; returns the exit status."""
+    arguments = parser().parse_args(argv)
+    console = Console(stderr=True)
+    try:
+        files = found(arguments.images)
+        job = _job(arguments, tuned.find(arguments.adapter, arguments.runs, arguments.storage))
+        settings = {
+            "adapter": job.tuned.digest,
+            "tiles": job.finer,
+            "threshold": job.threshold,
+            "probabilities": job.bits,
+            "overlays": job.overlays,
+        }
+        wanted = claim(job.out, settings, files, arguments.overwrite)
+        job.counts["there already"] = len(files) - len(wanted)
+        if job.tuned.config.test_prompt.oracle:
+            console.print(
+                "The adapter was judged with prompts; new images have none, so expect worse.", highlight=False
+            )
+        run(job, wanted, console)
+    except (Sam2LoraError, ValueError) as error:
+        return refuse(console, error)
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        return refuse(console, OutOfMemory(f"A batch must fit into memory, but {error}: lower --batch-size."))
+    except KeyboardInterrupt:
+        console.print("Interrupted. Run the same command again to go on.")
+        return INTERRUPTED
+    counts = ", ".join(f"{count} {what}" for what, count in job.counts.items())
+    console.print(f"{len(files)} images: {counts}. Results: {escape(str(job.out))}", highlight=False, soft_wrap=True)
+    return FAILED if job.counts["failed"] else 0
+
+
+def _job(arguments: argparse.Namespace, adapter: Tuned) -> Job:
+    device, threads = machine(arguments)
+    torch.set_num_threads(threads)
+    runtime = Runtime(checkpoint=arguments.checkpoint, device=device, threads=threads)
+    return Job(
+        tuned=adapter,
+        segmenter=tuned.merged(adapter, runtime).to(device),
+        runtime=runtime,
+        out=arguments.out,
+        finer=arguments.tiles,
+        batch_size=arguments.batch_size,
+        threshold=arguments.threshold or adapter.threshold,
+        bits=arguments.probabilities,
+        overlays=not arguments.no_overlays,
+    )
+
+
+def _number(fits: Callable[[float], bool], rule: str) -> Callable[[str], float]:
+    def read(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not fits(value):
+            raise argparse.ArgumentTypeError(f"must be {rule}, but is {text!r}")
+        return value
+
+    return read
+
+
+_finer = _number(lambda value: 1 <= value < math.inf, "a number of 1 or more")
+_probability = _number(lambda value: 0 < value < 1, "a number between 0 and 1")
