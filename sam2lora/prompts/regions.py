@@ -19,9 +19,9 @@ whatever lies beyond the frame is outside: 1 at the edge and all along a line of
 - ``density``: in proportion to the share of the mask in a square around p, whose side is about a sixteenth of the
   frame's; so most often in thick or crowded parts, as at the crossings of vessels.
 
-On a line of one pixel centre and periphery are uniform. The names are SAM2LoRA's (its "general" is uniform); its rules
-are others: the nearest and farthest pixels from the centroid, which may lie outside a ring or a vessel tree, and for
-density the mask after an erosion by 15 pixels of 1024.
+Along a line of one pixel centre and periphery are uniform. The names are SAM2LoRA's (its "general" is uniform); its
+rules are others: the nearest and farthest pixels from the centroid, which may lie outside a ring or a vessel tree, and
+for density the mask after an erosion by 15 pixels of 1024.
 """
 
 _WINDOW = 32

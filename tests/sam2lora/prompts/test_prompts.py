@@ -1,4 +1,4 @@
-"""Prompts: marks that lie where their labels say."""
+"""Prompts in general, and points: marks that lie where their labels say."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from sam2lora.choice import kinds
-from sam2lora.prompts import PAPER_MODES, NoPrompt, Points, Prompt, Region
+from sam2lora.prompts import PAPER_MODES, NoPrompt, Points, Prompt, Region, as_tensors
 
 SIDE = 24
 REGIONS: tuple[Region, ...] = get_args(Region)
@@ -160,3 +160,16 @@ def test_no_points_at_all_is_refused() -> None:
         Points(positive=0, negative=0)
     with pytest.raises(ValidationError, match="positive"):
         Points(positive=-1)
+
+
+def test_marks_of_images_are_stacked_in_their_order() -> None:
+    drawn = [Points(positive=2).sample(mask, rng()) for mask in masks(n=4)]
+    stacked = as_tensors(drawn, "cpu")
+    assert stacked is not None
+    coords, labels = stacked
+    assert coords.shape == (4, 2, 2)
+    assert labels.shape == (4, 2)
+    for i, (own, names) in enumerate(drawn):
+        assert np.array_equal(coords[i].numpy(), own)
+        assert np.array_equal(labels[i].numpy(), names)
+    assert as_tensors([None, None], "cpu") is None
