@@ -12,18 +12,27 @@ from sam2lora.datasets.av_wide import AVWide
 from sam2lora.datasets.cache import CachedSet, cached
 from sam2lora.datasets.chase_db1 import ChaseDB1
 from sam2lora.datasets.dr_hagis import DRHagis
+from sam2lora.datasets.drions_db import DrionsDB
 from sam2lora.datasets.drishti_gs1 import DrishtiGS1
 from sam2lora.datasets.drive import Drive
 from sam2lora.datasets.fives import Fives
+from sam2lora.datasets.g1020 import G1020
 from sam2lora.datasets.geometry import OUTSIDE, Native, to_native
+from sam2lora.datasets.grape import Grape
 from sam2lora.datasets.hospitals import DEMO_HOSPITALS, HOSPITALS, PRETRAINING_HOSPITALS, Hospital
 from sam2lora.datasets.hrf import HRF
 from sam2lora.datasets.idrid import Idrid
 from sam2lora.datasets.iostar import Iostar
 from sam2lora.datasets.les_av import LesAV
 from sam2lora.datasets.naming import Named, aimed, parse
+from sam2lora.datasets.origa import Origa
 from sam2lora.datasets.orvs import Orvs
 from sam2lora.datasets.pairs import Entry, Found, Pair, Problem, Source, Target
+from sam2lora.datasets.papila import Papila
+from sam2lora.datasets.refuge1 import Refuge1
+from sam2lora.datasets.refuge2 import Refuge2
+from sam2lora.datasets.rim_one_dl import RimOneDL
+from sam2lora.datasets.rim_one_r3 import RimOneR3
 from sam2lora.datasets.rite import Rite
 from sam2lora.datasets.stare import Stare
 from sam2lora.datasets.synthetic import Synthetic
@@ -43,6 +52,15 @@ Dataset = Annotated[
     | Aria
     | DrishtiGS1
     | Idrid
+    | Refuge1
+    | Refuge2
+    | Origa
+    | G1020
+    | RimOneR3
+    | RimOneDL
+    | Papila
+    | Grape
+    | DrionsDB
     | Synthetic,
     Field(discriminator="kind"),
 ]
@@ -62,6 +80,15 @@ DATASETS: tuple[Dataset, ...] = (
     Aria(),
     DrishtiGS1(),
     Idrid(),
+    Refuge1(),
+    Refuge2(),
+    Origa(),
+    G1020(),
+    RimOneR3(),
+    RimOneDL(),
+    Papila(),
+    Grape(),
+    DrionsDB(),
 )
 
 
@@ -80,6 +107,7 @@ def named(text: str) -> Dataset:
 __all__ = [
     "DATASETS",
     "DEMO_HOSPITALS",
+    "G1020",
     "HRF",
     "OUTSIDE",
     "PRETRAINING_HOSPITALS",
@@ -89,19 +117,27 @@ __all__ = [
     "ChaseDB1",
     "DRHagis",
     "Dataset",
+    "DrionsDB",
     "DrishtiGS1",
     "Drive",
     "Entry",
     "Fives",
     "Found",
+    "Grape",
     "Hospital",
     "Idrid",
     "Iostar",
     "LesAV",
     "Native",
+    "Origa",
     "Orvs",
     "Pair",
+    "Papila",
     "Problem",
+    "Refuge1",
+    "Refuge2",
+    "RimOneDL",
+    "RimOneR3",
     "Rite",
     "Source",
     "Stare",

@@ -9,11 +9,10 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from sam2lora.choice import choice
-from sam2lora.datasets.field_of_view import field_of_view
 from sam2lora.datasets.layout import by_stem, folder, gather, pair_up
-from sam2lora.datasets.outlines import nested, structure
+from sam2lora.datasets.outlines import nested, photograph, size, structure
 from sam2lora.datasets.pairs import Bits, DiscTarget, Entry, Found, Pair, failure
-from sam2lora.datasets.reading import check_share, open_image, read_image
+from sam2lora.datasets.reading import open_image, read_image
 from sam2lora.datasets.splits import committed
 
 _FOLDERS = {"owners": ("DRISHTI-GS1", "DRISHTI-GS", "Drishti-GS1_files"), "1024": ("DRISHTI-GS1_1024",)}
@@ -59,12 +58,10 @@ class DrishtiGS1:
     def read(self, entry: Entry) -> Pair:
         """Decode one entry. Raises ``DataError`` naming the file."""
         image = read_image(entry.image)
-        shape, least = (image.shape[0], image.shape[1]), _LEAST[self.annotator]
-        disc, cup = (_read_soft_map(path, shape, least) for path in entry.masks)
+        least = _LEAST[self.annotator]
+        disc, cup = (_read_soft_map(path, size(image), least) for path in entry.masks)
         mask = structure([nested(disc, cup, entry.masks[1])], self.target)
-        fov = field_of_view(image)
-        check_share(entry.masks[self.target == "cup"], mask, fov)
-        return Pair(image, mask, fov)
+        return photograph(image, mask, entry.masks[self.target == "cup"])
 
     def assignment(self, entries: Sequence[Entry]) -> dict[str, str]:
         """The split of every image id; the same for both copies."""

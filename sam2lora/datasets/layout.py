@@ -47,15 +47,17 @@ def folder(root: Path | None, names: Sequence[str], title: str, hint: str = "") 
     raise MissingFolderError(Problem(root, rule, f"there is {listing}", remedy), names)
 
 
-def by_stem(where: Path, prefix: str = "", suffix: str = "") -> dict[str, Path]:
+def by_stem(
+    where: Path, prefix: str = "", suffix: str = "", endings: Sequence[str] = IMAGE_SUFFIXES
+) -> dict[str, Path]:
     """The image files of a folder by stem, less ``prefix`` and ``suffix``; files without these are passed over.
 
-    Suffixes of image files may be in either case. Empty when there is no folder. Raises ``DataError`` when two files
-    have the same stem, for then it is not known which is meant.
+    ``endings``: of the files that count, in either case; for outlines that are no images. Empty when there is no
+    folder. Raises ``DataError`` when two files have the same stem, for then it is not known which is meant.
     """
     stems: dict[str, Path] = {}
     for path in sorted(where.iterdir()) if where.is_dir() else []:
-        stem = _stem(path.name)
+        stem = _stem(path.name, endings)
         if stem is None or not (stem.startswith(prefix) and stem.endswith(suffix)):
             continue
         identity = stem[len(prefix) : len(stem) - len(suffix)]
@@ -76,8 +78,8 @@ def renamed(files: Files, name: Callable[[str], str]) -> Files:
     return named
 
 
-def _stem(name: str) -> str | None:
-    ending = next((suffix for suffix in IMAGE_SUFFIXES if name.lower().endswith(suffix)), None)
+def _stem(name: str, endings: Sequence[str]) -> str | None:
+    ending = next((suffix for suffix in endings if name.lower().endswith(suffix)), None)
     return None if ending is None or name.startswith(".") else name[: -len(ending)]
 
 

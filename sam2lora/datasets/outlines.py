@@ -16,11 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 from skimage.draw import polygon2mask
 
-from sam2lora.datasets.pairs import Bits, DiscTarget, failure
-from sam2lora.datasets.reading import combine, open_image
+from sam2lora.datasets.field_of_view import field_of_view
+from sam2lora.datasets.pairs import Bits, DiscTarget, Pair, Pixels, failure
+from sam2lora.datasets.reading import Empty, check_share, combine, open_image
 
 Contour = NDArray[np.float64]  # (N, 2), x and y in pixels; (0, 0) is the centre of the first pixel
 
+REFUGE_CODES = {0: "cup", 128: "rim", 255: "rest"}
+LAYER_CODES = {0: "rest", 1: "rim", 2: "cup"}
 _STRAY = 0.1  # share of the cup that may lie beside the disc
 
 
@@ -55,11 +58,27 @@ def structure(outlines: Sequence[Outline], target: DiscTarget, annotator: str = 
     return disc if target == "disc" else disc & ~cup
 
 
-def check_drawn(file: Path, mask: Bits) -> None:
-    """Raises ``DataError`` when a mask made of outlines is empty: they lie outside of the image, or enclose nothing."""
-    if not mask.any():
-        rule, value = "an outline must enclose a part of its image", "it encloses none"
-        raise failure(file, rule, value, "check that it belongs to this image, and in this size")
+def photograph(image: Pixels, mask: Bits, file: Path, empty: Empty = "refuse") -> Pair:
+    """A pair whose field of view is computed. Raises ``DataError`` naming ``file`` as ``reading.check_share`` does."""
+    fov = field_of_view(image)
+    check_share(file, mask, fov, empty)
+    return Pair(image, mask, fov)
+
+
+def crop(image: Pixels, mask: Bits, file: Path) -> Pair:
+    """A pair of a picture that shows the disc alone: no dark border, so all of it is the field of view.
+
+    Raises ``DataError`` naming ``file`` when ``mask`` is empty or covers all.
+    """
+    if not mask.any() or mask.all():
+        rule, value = "a mask must cover a part of its image", "it covers " + ("all" if mask.any() else "nothing")
+        raise failure(file, rule, value, "check that it belongs to this image, in this size, and check its coding")
+    return Pair(image, mask, np.ones_like(mask))
+
+
+def size(image: Pixels) -> tuple[int, int]:
+    """Height and width."""
+    return image.shape[0], image.shape[1]
 
 
 def inside(contour: Contour, shape: tuple[int, int]) -> Bits:
@@ -135,27 +154,23 @@ def coded(file: Path, codes: NDArray[Any], values: Mapping[int, str]) -> Outline
     return Outline(where["cup"] | where["rim"], where["cup"])
 
 
-def read_codes(file: Path) -> NDArray[np.uint8]:
+def read_codes(file: Path, shape: tuple[int, int] | None = None) -> NDArray[np.uint8]:
     """The values of a mask, (H, W): grey levels, or the indices of a palette; RGB only where it is grey.
 
-    Raises ``DataError`` for any other file.
+    Raises ``DataError`` for any other file, and for another size than ``shape``.
     """
     image = open_image(file)
     pixels = np.asarray(image)
     if image.mode == "RGB" and (pixels == pixels[..., :1]).all():
-        return np.ascontiguousarray(pixels[..., 0])
-    if image.mode not in ("L", "P"):
+        pixels = np.ascontiguousarray(pixels[..., 0])
+    elif image.mode not in ("L", "P"):
         rule, remedy = "a mask of codes must be 8-bit grey or a palette image", "take the owners' file"
         raise failure(file, rule, f"its mode is {image.mode}", remedy)
-    return pixels
-
-
-def check_size(file: Path, mask: NDArray[Any], shape: tuple[int, int]) -> None:
-    """Raises ``DataError`` unless ``mask`` (H, W) has the ``shape`` of its image."""
-    if mask.shape != shape:
+    if shape is not None and pixels.shape != shape:
         rule = f"a mask must have the size of its image, {shape[1]}x{shape[0]}"
-        value = f"it has {mask.shape[1]}x{mask.shape[0]}"
+        value = f"it has {pixels.shape[1]}x{pixels.shape[0]}"
         raise failure(file, rule, value, "take both from the same copy of the set")
+    return pixels
 
 
 def _contour(file: Path, points: Contour) -> Contour:

@@ -31,6 +31,23 @@ _DRISHTI_TRAINING = (
 )
 
 
+# RIM-ONE r3 by class and split: the numbers of the left and the right eyes.
+_RIM_ONE_EYES = {
+    ("N", False): (
+        "5 7 8 9 11 13 25 27 53 55 59 61 63 65 67 69 71 74 79 81 83 85 87 91",
+        "6 10 12 14 16 24 26 52 54 56 58 62 64 66 68 70 72 73 75 76 80 82 84 86 88 90 92",
+    ),
+    ("G", False): ("1 4 6 7 10 12 15 17 20 32 34 38 39", "3 5 8 9 11 13 14 16 18 19 21 33 35 36 37"),
+    ("S", False): ("1 11 12 15 17 18 20 22 23 25 27", "10 13 14 16 19 21 24 26 28"),
+    ("N", True): (
+        "1 3 17 21 23 29 31 33 35 37 39 41 43 47 49 51",
+        "2 4 18 20 22 28 30 32 34 36 38 40 42 44 46 48 50 78",
+    ),
+    ("G", True): ("22 24 25 28 30", "2 23 26 27 29 31"),
+    ("S", True): ("2 4 5 7 9 30 31 32 34", "3 6 8 29 33 35"),
+}
+
+
 def rows() -> dict[str, list[Row]]:
     """Every image of every complete set, by the name of its CSV."""
     return {
@@ -38,10 +55,14 @@ def rows() -> dict[str, list[Row]]:
         "chase_db1_last_8": _chase(test=range(1, 11)),
         "dr_hagis": _dr_hagis(),
         "drishti_gs1": _drishti(),
+        "drions_db": [_alone(f"{number:03d}", number > 60) for number in range(1, 111)],
         "drive": [_alone(f"{number:02d}", number <= 20) for number in range(1, 41)],
         "fives": _fives(),
         "hrf": [_alone(f"{n:02d}_{c}", n > 5, c) for n in range(1, 16) for c in ("dr", "g", "h")],
         "idrid": [_alone(f"IDRiD_{number:02d}", number > 54) for number in range(1, 82)],
+        "refuge1_by_camera": _refuge("VT"),
+        "refuge1_official": _refuge("T"),
+        "rim_one_r3": _rim_one(),
         "stare": [_alone(f"im{number}", place >= 10) for place, number in enumerate(_STARE.split())],
     }
 
@@ -67,6 +88,21 @@ def _drishti() -> list[Row]:
     training = set(_DRISHTI_TRAINING.split())
     numbers = [f"{number:03d}" for number in range(1, 102)]
     return [_alone(number, number not in training) for number in numbers]
+
+
+def _refuge(test: str) -> list[Row]:
+    """The letter of an image is its part and, in the training part, its class: g and n. ``test``: letters."""
+    counts = {"g": 40, "n": 360, "V": 400, "T": 400}
+    return [_alone(f"{c}{n:04d}", c in test, c) for c, count in counts.items() for n in range(1, count + 1)]
+
+
+def _rim_one() -> list[Row]:
+    return [
+        _alone(f"{letter}-{number}-{eye}", test, letter)
+        for (letter, test), eyes in _RIM_ONE_EYES.items()
+        for eye, numbers in zip("LR", eyes, strict=True)
+        for number in numbers.split()
+    ]
 
 
 def _fives() -> list[Row]:

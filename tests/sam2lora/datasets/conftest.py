@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.io import savemat
 
 from sam2lora.datasets import DATASETS, Dataset
 
@@ -200,6 +202,131 @@ def _idrid(root: Path) -> None:
         save(palette(truth("disc"), [0, 0, 0, 255, 0, 0]), place / f"IDRiD_{number}_OD.tif")
 
 
+def codes(cup: int, rim: int, rest: int) -> Image.Image:
+    """Disc and cup in one mask."""
+    values = np.full((HEIGHT, WIDTH), rest, np.uint8)
+    values[truth("rim")] = rim
+    values[truth("cup")] = cup
+    return Image.fromarray(values)
+
+
+def contour(structure: str, grader: int = 1) -> np.ndarray:
+    """Points on the edge of ``truth``, (N, 2), x and y."""
+    angle = np.linspace(0, 2 * np.pi, 720, endpoint=False)
+    radius = (6 if structure == "disc" else 3.5) - (grader - 1) - 1e-3
+    return np.stack([40 + radius * np.cos(angle), 30 + radius * np.sin(angle)], axis=1)
+
+
+def text(path: Path, content: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content)
+    return path
+
+
+def points(path: Path, structure: str, grader: int, delimiter: str) -> Path:
+    return text(path, "".join(f"{x:.4f}{delimiter}{y:.4f}\n" for x, y in contour(structure, grader)))
+
+
+def polygons(path: Path, **labels: str) -> Path:
+    """A labelme file with an outline of each label's structure."""
+    shapes = [
+        {"label": label, "points": contour(structure).tolist(), "shape_type": "polygon"}
+        for label, structure in labels.items()
+    ]
+    return text(path, json.dumps({"shapes": shapes, "imageHeight": HEIGHT, "imageWidth": WIDTH}))
+
+
+def _refuge1(root: Path) -> None:
+    base = root / "REFUGE"
+    for folder, maps, name in (
+        ("Training400/Glaucoma", "Annotation-Training400/Disc_Cup_Masks/Glaucoma", "g0001"),
+        ("Training400/Non-Glaucoma", "Annotation-Training400/Disc_Cup_Masks/Non-Glaucoma", "n0360"),
+        ("REFUGE-Validation400", "REFUGE-Validation400-GT/Disc_Cup_Masks", "V0001"),
+        ("Test400", "REFUGE-Test-GT/Disc_Cup_Masks/G", "T0001"),
+        ("Test400", "REFUGE-Test-GT/Disc_Cup_Masks/N", "T0002"),
+    ):
+        save(photograph(), base / folder / f"{name}.jpg", quality=95)
+        save(codes(0, 128, 255), base / maps / f"{name}.bmp")
+
+
+def _refuge2(root: Path) -> None:
+    for part, name in (("train", "g0001"), ("train", "n0001"), ("val", "V0001"), ("test", "T0001"), ("test", "T0002")):
+        save(photograph(), root / "REFUGE2" / part / "images" / f"{name}.jpg", quality=95)
+        save(codes(0, 128, 255), root / "REFUGE2" / part / "mask" / f"{name}.bmp")
+
+
+def _origa(root: Path) -> None:
+    base, rows = root / "ORIGA", ["Eye,Filename,ExpCDR,Set,Glaucoma"]
+    for name, part in (("001", "A"), ("002", "B"), ("003", "A")):
+        save(photograph(), base / "Images" / f"{name}.jpg", quality=95)
+        save(codes(2, 1, 0), base / "Masks" / f"{name}.png")
+        (base / "Semi-automatic-annotations").mkdir(exist_ok=True)
+        savemat(base / "Semi-automatic-annotations" / f"{name}.mat", {"mask": np.asarray(codes(2, 1, 0))})
+        rows.append(f"OD,{name}.jpg,0.6,{part},0")
+    text(base / "OrigaList.csv", "\n".join(rows) + "\n")
+
+
+def _g1020(root: Path) -> None:
+    base = root / "G1020"
+    for name in ("image_0", "image_1", "image_12"):
+        save(photograph(), base / "Images" / f"{name}.jpg", quality=95)
+        polygons(base / "Images" / f"{name}.json", disc="disc", cup="cup")
+        save(codes(2, 1, 0), base / "Masks" / f"{name}.png")
+
+
+def _rim_one_r3(root: Path) -> None:
+    half = np.asarray(photograph().crop((4, 0, WIDTH, HEIGHT)).resize((WIDTH, HEIGHT)))
+    tall = Image.fromarray(np.hstack([half, half[:, ::-1]]))
+    for group, name in (("Healthy", "N-10-R"), ("Healthy", "N-1-L"), ("Glaucoma and suspects", "S-2-L")):
+        base = root / "RIM-ONE r3" / group
+        save(tall, base / "Stereo Images" / f"{name}.jpg", quality=95)
+        for structure, what in (("disc", "Disc"), ("cup", "Cup")):
+            for grader in (1, 2):
+                place = base / f"Expert{grader}_masks"
+                save(grey(truth(structure, grader)), place / f"{name}-1-{what}-exp{grader}.png")
+            save(grey(truth(structure, 2)), base / "Average_masks" / f"{name}-{what}-Avg.png")
+
+
+def _rim_one_dl(root: Path) -> None:
+    base = root / "RIM-ONE DL"
+    for name, group, random, hospital in (
+        ("r1_Im001", "normal", "training_set", "test_set"),
+        ("r2_Im002", "glaucoma", "training_set", "training_set"),
+        ("r3_N-10-R", "normal", "test_set", "training_set"),
+    ):
+        for how, part in (("randomly", random), ("by_hospital", hospital)):
+            save(photograph(), base / "RIM-ONE_DL_images" / f"partitioned_{how}" / part / group / f"{name}.png")
+        for structure, what in (("disc", "Disc"), ("cup", "Cup")):
+            place = base / "RIM-ONE_DL_reference_segmentations" / group
+            save(grey(truth(structure)), place / f"{name}-1-{what}-T.png")
+
+
+def _papila(root: Path) -> None:
+    base = root / "PapilaDB-PAPILA-17f8fa7746adb20275b5b6a0d99dc9dfe3007e9f"
+    for name in ("RET002OD", "RET002OS", "RET004OD"):
+        save(photograph(), base / "FundusImages" / f"{name}.jpg", quality=95)
+        for structure in ("disc", "cup"):
+            for grader in (1, 2):
+                place = base / "ExpertsSegmentations" / "Contours"
+                points(place / f"{name}_{structure}_exp{grader}.txt", structure, grader, " ")
+
+
+def _grape(root: Path) -> None:
+    base = root / "GRAPE"
+    for name in ("1_OD_1", "1_OS_2", "20_OD_1"):
+        save(photograph(), base / "ROI images" / f"{name}.jpg", quality=95)
+        save(photograph().resize((2 * WIDTH, 2 * HEIGHT)), base / "CFPs" / f"{name}.jpg", quality=95)
+        polygons(base / "json" / f"{name}.json", OD="disc", OC="cup")
+
+
+def _drions_db(root: Path) -> None:
+    base = root / "DRIONS-DB"
+    for name in ("001", "061", "101"):
+        save(photograph(), base / "images" / f"image_{name}.jpg", quality=95)
+        for grader in (1, 2):
+            points(base / "experts_anotation" / f"anotExpert{grader}_{name}.txt", "disc", grader, " , ")
+
+
 WRITERS: dict[str, Callable[[Path], None]] = {
     "drive": _drive,
     "stare": _stare,
@@ -215,6 +342,15 @@ WRITERS: dict[str, Callable[[Path], None]] = {
     "aria": _aria,
     "drishti_gs1": _drishti,
     "idrid": _idrid,
+    "refuge1": _refuge1,
+    "refuge2": _refuge2,
+    "origa": _origa,
+    "g1020": _g1020,
+    "rim_one_r3": _rim_one_r3,
+    "rim_one_dl": _rim_one_dl,
+    "papila": _papila,
+    "grape": _grape,
+    "drions_db": _drions_db,
 }
 
 
@@ -231,6 +367,8 @@ def drawing() -> object:
         grey = staticmethod(grey)
         palette = staticmethod(palette)
         arteries_and_veins = staticmethod(arteries_and_veins)
+        codes = staticmethod(codes)
+        polygons = staticmethod(polygons)
 
     return Drawing
 

@@ -23,7 +23,8 @@ from sam2lora.datasets import (
 from sam2lora.datasets.naming import Named, parse
 from sam2lora.errors import DataError
 
-SHARED = {("drive", "rite")}  # the same photographs, outlined by other people
+# pairs of sets that show the same patients
+SHARED = {("drive", "rite"), ("refuge1", "refuge2"), ("rim_one_r3", "rim_one_dl")}
 
 
 def test_every_set_is_found_by_its_name():

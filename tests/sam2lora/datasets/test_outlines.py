@@ -12,9 +12,8 @@ from PIL import Image
 
 from sam2lora.datasets.outlines import (
     Outline,
-    check_drawn,
-    check_size,
     coded,
+    crop,
     filled,
     inside,
     nested,
@@ -205,9 +204,16 @@ def test_what_is_no_polygon_is_refused(tmp_path):
             read_polygons(file)
 
 
-def test_sizes_and_empty_outlines():
-    check_size(FILE, np.zeros(SHAPE), SHAPE)
-    with pytest.raises(DataError, match="the size of its image, 160x120, but it has 120x160"):
-        check_size(FILE, np.zeros(SHAPE[::-1]), SHAPE)
-    with pytest.raises(DataError, match="must enclose a part of its image, but it encloses none"):
-        check_drawn(FILE, np.zeros(SHAPE, bool))
+def test_another_size_is_refused(tmp_path):
+    Image.fromarray(np.zeros(SHAPE, np.uint8)).save(tmp_path / "codes.png")
+    assert read_codes(tmp_path / "codes.png", SHAPE).shape == SHAPE
+    with pytest.raises(DataError, match="the size of its image, 120x160, but it has 160x120"):
+        read_codes(tmp_path / "codes.png", SHAPE[::-1])
+
+
+def test_all_of_a_crop_is_seen_and_its_mask_is_a_part():
+    image = np.full((*SHAPE, 3), 200, np.uint8)
+    assert crop(image, round_mask(80, 60, 50), FILE).fov.all()
+    for mask, covers in ((np.zeros(SHAPE, bool), "nothing"), (np.ones(SHAPE, bool), "all")):
+        with pytest.raises(DataError, match=f"must cover a part of its image, but it covers {covers}: check"):
+            crop(image, mask, FILE)

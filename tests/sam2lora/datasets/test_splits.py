@@ -22,10 +22,14 @@ TOTAL = {  # images and test images of the owners' complete sets
     "chase_db1_last_8": (28, 20),
     "dr_hagis": (39, 20),
     "drishti_gs1": (101, 51),
+    "drions_db": (110, 50),
     "drive": (40, 20),
     "fives": (800, 200),
     "hrf": (45, 30),
     "idrid": (81, 27),
+    "refuge1_by_camera": (1200, 800),
+    "refuge1_official": (1200, 400),
+    "rim_one_r3": (159, 60),
     "stare": (20, 10),
 }
 
@@ -78,6 +82,20 @@ def test_conventions():
     assert committed("idrid")["IDRiD_54"] in FOLDS
     assert committed("idrid")["IDRiD_55"] == committed("drive")["20"] == committed("fives")["test/1_A"] == "test"
     assert committed("fives")["train/600_N"] in FOLDS
+    official, by_camera = committed("refuge1_official"), committed("refuge1_by_camera")
+    assert {image[0] for image in official if official[image] == "test"} == {"T"}
+    assert {image[0] for image in by_camera if by_camera[image] != "test"} == {"g", "n"}
+    drions = committed("drions_db")
+    assert drions["060"] in FOLDS
+    assert drions["061"] == "test"
+    rim_one = committed("rim_one_r3")
+    assert Counter((image[0] == "N", split == "test") for image, split in rim_one.items()) == {
+        (True, False): 51,
+        (True, True): 34,
+        (False, False): 48,
+        (False, True): 26,
+    }
+    assert len({image.rpartition("-")[0] for image in rim_one}) == 159
 
 
 def test_an_answer_can_be_changed_without_changing_the_next():
