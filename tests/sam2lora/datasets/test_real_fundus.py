@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from sam2lora.datasets import HRF, ChaseDB1, DrishtiGS1, Drive, Fives, Idrid, Stare, cached, to_native
 from sam2lora.datasets.field_of_view import field_of_view
@@ -82,3 +83,38 @@ def test_masks_survive_the_frame(fundus, tmp_path):
         native = one.native(index)
         back = to_native(one.masks[index].astype(np.float32) * 2 - 1, native) > 0
         assert 2 * (back & native.mask).sum() / (back.sum() + native.mask.sum()) > 0.95
+
+
+@pytest.mark.parametrize("copy", ["owners", "1024"])
+@pytest.mark.parametrize("annotator", ["union", "majority", "intersection"])
+def test_the_disc_of_drishti_contains_the_cup(copy, annotator, fundus):
+    """The majority's cup covers 0.35 to 0.66 of the disc in the owners' images that are here."""
+    sets = [DrishtiGS1(target=target, copy=copy, annotator=annotator) for target in ("disc", "cup", "rim")]
+    shares = []
+    for entry in found(sets[0], fundus).entries[:: 3 if copy == "owners" else 40]:
+        disc, cup, rim = (dataset.read(entry).mask for dataset in sets)
+        np.testing.assert_array_equal(disc, cup | rim)
+        assert not (cup & rim).any()
+        shares.append(cup.sum() / disc.sum())
+    assert all(0.05 < share < 0.95 for share in shares)
+
+
+def test_experts_of_drishti_are_nested(fundus):
+    for target in ("disc", "cup"):
+        sets = [DrishtiGS1(target=target, annotator=how) for how in ("intersection", "majority", "union")]
+        for entry in found(sets[0], fundus).entries[:1]:
+            all_four, two, any_one = (dataset.read(entry).mask for dataset in sets)
+            assert not (all_four & ~two).any()
+            assert not (two & ~any_one).any()
+            assert all_four.sum() < two.sum() < any_one.sum()
+
+
+def test_the_disc_of_idrid_is_one_round_piece(fundus):
+    for entry in found(Idrid(), fundus).entries[::10]:
+        mask = Idrid().read(entry).mask
+        labels, count = ndimage.label(mask)
+        assert np.bincount(labels.ravel())[1:].max() > 0.98 * mask.sum()
+        rows, columns = np.nonzero(mask)
+        height, width = np.ptp(rows) + 1, np.ptp(columns) + 1
+        assert 0.75 < mask.sum() / (np.pi * height * width / 4) < 1.15
+        assert count < 10
