@@ -18,7 +18,7 @@ from sam2lora.errors import OutOfMemory
 from sam2lora.memory import training_mib
 from sam2lora.model import SHIPPED, build, sha256
 from sam2lora.runtime import Runtime
-from sam2lora.train import check_parts, training_images, validation_images
+from sam2lora.train import check_parts, given_images, training_images, validation_images
 
 _PROCESS_MIB = 1100.0
 """Resident memory of a worker that has imported torch and sam2 and holds nano, as measured."""
@@ -28,7 +28,8 @@ _PROCESS_MIB = 1100.0
 class Prepared:
     """``digests``: what the settings only point at, by name; part of every trial's key. ``materials``: for MLflow.
 
-    ``training``, ``validation``: images of all sources together. ``fitting``: how many trials fit into memory at once.
+    ``training``, ``validation``: images of all sets that train or validate together. ``fitting``: how many trials fit
+    into memory at once.
     """
 
     digests: dict[str, str]
@@ -54,9 +55,11 @@ def prepare(search: Search, overrides: Overrides, runtime: Runtime, concurrent: 
                     sets[label] = cached(dataset, runtime.data, config.image_size, runtime.cache)
                 contexts[label] = context
     typical = configs[0]
-    sources = [sets[f"{dataset.name}@{typical.image_size}"] for dataset in typical.protocol.sources]
-    fold = search.replicate.fold
+    protocol, fold = typical.protocol, search.replicate.fold
+    sources = [sets[f"{dataset.name}@{typical.image_size}"] for dataset in protocol.sources]
+    given = [sets[f"{dataset.name}@{typical.image_size}"] for dataset in protocol.targets if protocol.shots]
     check_parts(sources, fold)
+    shots = given_images(given, protocol.shots, search.replicate, sources)
     backbones = _distinct(config.backbone for config in configs)
     for backbone in backbones:
         build(backbone, typical.image_size, runtime)
@@ -74,8 +77,8 @@ def prepare(search: Search, overrides: Overrides, runtime: Runtime, concurrent: 
             )
             for label, opened in sets.items()
         ),
-        training=len(training_images(sources, fold)),
-        validation=sum(len(validation_images(opened, fold)) for opened in sources),
+        training=len(training_images(sources, fold)) + len(shots),
+        validation=sum(len(validation_images(opened, fold)) for opened in sources or given),
         fitting=fitting(configs, runtime, concurrent),
     )
 

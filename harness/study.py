@@ -17,7 +17,7 @@ from sam2lora.backbones import Backbone, UNet
 from sam2lora.choice import digest, to_json
 from sam2lora.config import Replicate, TrialConfig
 from sam2lora.datasets import Dataset, Target, aimed
-from sam2lora.protocols import Transfer
+from sam2lora.protocols import FewShot, Protocol, Transfer
 
 Space = Callable[[optuna.Trial], TrialConfig]
 
@@ -48,6 +48,7 @@ class Search:
 class Overrides:
     """What the command line says in place of the declaration; None leaves the declared value."""
 
+    protocol: Protocol | None = None
     sources: tuple[Dataset, ...] | None = None
     targets: tuple[Dataset, ...] | None = None
     structure: Target | None = None
@@ -58,11 +59,14 @@ class Overrides:
     def apply(self, config: TrialConfig) -> TrialConfig:
         """``config`` with the overrides in place. Naming sources without targets means no targets.
 
-        A U-Net in place of a SAM 2 is trained whole: it takes the adapter ``Full`` with it, since LoRA has no layers
-        there. What else a U-Net cannot do, such as prompts, is refused by ``TrialConfig``. Raises ``DataError`` when a
-        data set holds no outlines of ``structure``.
+        ``protocol`` replaces the declared one as a whole; ``sources``, ``targets`` and ``structure`` change one that
+        has sources and targets (``ValueError`` for any other). A U-Net in place of a SAM 2 is trained whole: it takes
+        the adapter ``Full`` with it, since LoRA has no layers there. What else a U-Net cannot do, such as prompts, is
+        refused by ``TrialConfig``. Raises ``DataError`` when a data set holds no outlines of ``structure``.
         """
-        if (self.sources, self.targets, self.structure) != (None, None, None):
+        if self.protocol is not None:
+            config = replace(config, protocol=self.protocol)
+        elif (self.sources, self.targets, self.structure) != (None, None, None):
             config = replace(config, protocol=self._protocol(config.protocol))
         if self.backbone is not None:
             adapter = Full() if isinstance(self.backbone, UNet) else config.adapter
@@ -73,8 +77,13 @@ class Overrides:
             config = replace(config, image_size=self.image_size)
         return config
 
-    def _protocol(self, declared: Transfer) -> Transfer:
+    def _protocol(self, declared: Protocol) -> Protocol:
         """The data sets as they are named and aimed, in one step: a protocol refuses two structures at once."""
+        if not isinstance(declared, Transfer | FewShot):
+            raise ValueError(
+                f"--sources, --targets and --structure alone change a protocol that has sources and targets, but the "
+                f"search declares {declared.kind}: name --protocol {declared.kind} and its --datasets as well."
+            )
         sources = declared.sources if self.sources is None else self.sources
         targets = declared.targets if self.sources is self.targets is None else self.targets or ()
         return replace(declared, sources=self._aim(sources), targets=self._aim(targets))

@@ -38,12 +38,16 @@ class Replicate:
 class TrialConfig:
     """The settings of one trial.
 
-    ``image_size``: side of the square model frame in pixels. ``batch_size``: images per optimizer step.
-    ``epochs``: passes over the training images. ``train_prompt``: given with the training images; ``test_prompt``: with
-    the validation and the test images. ``prompt_dropout``: probability that a training batch goes without its prompt,
-    so that a model that is trained with prompts learns to do without, too. ``clip_norm``: largest norm of the gradient
-    of all adapter parameters together, in the gradient's own unscaled units (None: not clipped). ``precision``: of the
-    forward pass; ``"bfloat16"`` is autocast and needs no loss scaling.
+    ``image_size``: side of the square model frame in pixels. ``batch_size``: images that are in memory together.
+    ``accumulate``: batches per optimizer step; up to rounding, k batches of n images are one of k n, but for what is
+    drawn per batch (whether it goes without its prompt, the adapter's dropout). ``epochs``: passes over the training
+    images. ``train_prompt``: given with the training images; ``test_prompt``: with the validation and the test images.
+    ``prompt_dropout``: probability that a training batch goes without its prompt, so that a model that is trained with
+    prompts learns to do without, too.
+    ``iou_weight``: weight, beside the segmentation loss whose weights sum to 1, of how far SAM 2's quality head is off,
+    the mean of ``|predicted IoU - IoU|`` (``sam2lora.losses.quality``); at 0 it is not computed. ``clip_norm``: largest
+    norm of the gradient of all adapter parameters together, in the gradient's own unscaled units (None: not clipped).
+    ``precision``: of the forward pass; ``"bfloat16"`` is autocast and needs no loss scaling.
     """
 
     protocol: Protocol
@@ -58,7 +62,9 @@ class TrialConfig:
     prompt_dropout: Annotated[float, Ge(0), Le(1)] = 0.0
     image_size: Annotated[int, Ge(32)] = 256
     batch_size: Annotated[int, Ge(1)] = 2
+    accumulate: Annotated[int, Ge(1)] = 1
     epochs: Annotated[int, Ge(1)] = 8
+    iou_weight: Annotated[float, Ge(0)] = 0.0
     clip_norm: Annotated[float, Gt(0)] | None = 1.0
     precision: Literal["float32", "bfloat16"] = "float32"
 
@@ -92,6 +98,6 @@ def trial_key(config: TrialConfig, replicate: Replicate, materials: Mapping[str,
     return digest(config, replicate, dict(materials))
 
 
-def steps_per_epoch(images: int, batch_size: int) -> int:
-    """Optimizer steps in one pass over ``images``; the last batch may be smaller."""
-    return math.ceil(images / batch_size)
+def steps_per_epoch(images: int, batch_size: int, accumulate: int = 1) -> int:
+    """Optimizer steps in one pass over ``images``; the last step may see fewer."""
+    return math.ceil(images / (batch_size * accumulate))

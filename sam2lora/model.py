@@ -88,6 +88,11 @@ class Sam2Segmenter(nn.Module):
         """Logits (N, 1, S / mask_stride, S / mask_stride) for RGB ``images`` (N, 3, S, S) in [0, 1]."""
         return self.decode(self.encode(images), points)
 
+    def forward_with_iou(self, images: Tensor, points: Points | None = None) -> tuple[Tensor, Tensor]:
+        """The logits of ``forward`` and, from the same pass, SAM 2's own guess (N, 1) in [0, 1] of their mask's IoU."""
+        masks, quality = self._decode(self.encode(images), points)
+        return masks[:, :1], quality[:, :1]
+
     def image_path(self) -> dict[str, nn.Parameter]:
         """The parameters that can change a mask of ours or its quality score, by their names in ``sam``.
 
@@ -118,10 +123,14 @@ class Sam2Segmenter(nn.Module):
 
     def decode(self, features: Features, points: Points | None = None) -> Tensor:
         """Logits (N, 1, S / mask_stride, S / mask_stride) for the features of N images, with or without points."""
+        return self._decode(features, points)[0][:, :1]
+
+    def _decode(self, features: Features, points: Points | None) -> tuple[Tensor, Tensor]:
+        """Logits (N, 3, h, h) and predicted IoU (N, 3) of the three masks."""
         count = features.image.shape[0]
         prompts = self.sam.sam_prompt_encoder
         sparse, dense = prompts(points=points, boxes=None, masks=None)
-        masks, *_ = self.sam.sam_mask_decoder(
+        masks, quality, *_ = self.sam.sam_mask_decoder(
             image_embeddings=features.image,
             image_pe=prompts.get_dense_pe(),
             sparse_prompt_embeddings=sparse.expand(count, -1, -1),  # no points: one empty prompt for all
@@ -130,7 +139,7 @@ class Sam2Segmenter(nn.Module):
             repeat_image=False,
             high_res_features=[features.fine, features.middle],
         )
-        return masks[:, :1]  # type: ignore[no-any-return]
+        return masks, quality
 
 
 Segmenter = Sam2Segmenter | UNetSegmenter

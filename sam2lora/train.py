@@ -32,6 +32,7 @@ from sam2lora.config import Replicate, TrialConfig, steps_per_epoch
 from sam2lora.datasets import CachedSet, Dataset, cached
 from sam2lora.errors import DataError, DiskError, Diverged
 from sam2lora.evaluate import Role, evaluate, summary
+from sam2lora.losses.quality import quality_error
 from sam2lora.model import Points, Segmenter, build
 from sam2lora.prompts import as_tensors
 from sam2lora.runtime import Runtime
@@ -53,21 +54,30 @@ class Cost:
 class Session:
     """One trial in training: its settings, its model and where it stands.
 
+    ``sources`` and ``given``: the opened sources, and the targets of which some patients join the training;
+    ``training``: pairs (set, image) of every training image, the set by its place in ``sets``.
+
     ``curve`` holds one entry per finished epoch: ``epoch`` (from 1), ``score`` (mean Dice over the validation images,
-    averaged over sources with equal weight), ``lr``, ``loss/total``, ``loss/<kind>`` (unweighted, mean over training
-    images), ``<source>/dice`` and ``seconds``.
+    averaged over the sets that validate with equal weight), ``lr``, ``loss/total``, ``loss/<kind>`` (unweighted, mean
+    over training images; ``loss/iou`` beside them where that term is on), ``<set>/dice`` and ``seconds``.
     """
 
     config: TrialConfig
     replicate: Replicate
     runtime: Runtime
     sources: tuple[CachedSet, ...]
+    given: tuple[CachedSet, ...]
     segmenter: Segmenter
     optimizer: torch.optim.Optimizer
     schedule: LambdaLR
     training: tuple[tuple[int, int], ...]
     cost: Cost
     curve: list[dict[str, float]] = field(default_factory=list)
+
+    @property
+    def sets(self) -> tuple[CachedSet, ...]:
+        """Every set that training images come from: the sources, then the targets that gave patients."""
+        return self.sources + self.given
 
     @property
     def epoch(self) -> int:
@@ -90,20 +100,21 @@ def start(config: TrialConfig, replicate: Replicate, runtime: Runtime) -> Sessio
     begun = time.perf_counter()
     torch.set_num_threads(runtime.threads)
     sources = open_sets(config.protocol.sources, config.image_size, runtime)
+    given = open_sets(config.protocol.targets if config.protocol.shots else (), config.image_size, runtime)
     segmenter = pristine(config.backbone, config.image_size, runtime)
     config.adapter.attach(segmenter, torch.Generator().manual_seed(derived(replicate, "adapter")))
     trainable = [parameter for parameter in segmenter.parameters() if parameter.requires_grad]
     # A frozen segmenter trains nothing, but an optimizer must hold something.
     optimizer = config.optimizer.build(trainable or [nn.Parameter(torch.zeros(()))])
-    training = training_images(sources, replicate.fold)
-    total = config.epochs * steps_per_epoch(len(training), config.batch_size)
+    training = training_images(sources, replicate.fold) + given_images(given, config.protocol.shots, replicate, sources)
+    total = config.epochs * steps_per_epoch(len(training), config.batch_size, config.accumulate)
     schedule = LambdaLR(optimizer, lambda step: config.schedule.factor(min(step, total - 1), total))
     cost = Cost(
         setup_seconds=time.perf_counter() - begun,
         trainable_parameters=sum(parameter.numel() for parameter in trainable),
         total_parameters=sum(parameter.numel() for parameter in segmenter.parameters()),
     )
-    return Session(config, replicate, runtime, sources, segmenter, optimizer, schedule, training, cost)
+    return Session(config, replicate, runtime, sources, given, segmenter, optimizer, schedule, training, cost)
 
 
 def training_images(sources: Sequence[CachedSet], fold: int) -> tuple[tuple[int, int], ...]:
@@ -119,6 +130,46 @@ def training_images(sources: Sequence[CachedSet], fold: int) -> tuple[tuple[int,
 def validation_images(source: CachedSet, fold: int) -> list[int]:
     """Indices of the images of ``fold``, the part of the development images that validates."""
     return [i for i, split in enumerate(source.splits) if split == str(fold)]
+
+
+def given_images(
+    given: Sequence[CachedSet], shots: int, replicate: Replicate, sources: Sequence[CachedSet] = ()
+) -> tuple[tuple[int, int], ...]:
+    """Pairs (set, image) of the images that ``shots`` patients of each of ``given`` add.
+
+    Sets count on from ``sources``. Patients are drawn from the development part outside the replicate's fold. Raises
+    ``DataError`` when a set has fewer of them, nothing to be judged on, or, where no source validates, nothing to
+    validate on.
+    """
+    return tuple(
+        (s, image)
+        for s, opened in enumerate(given, start=len(sources))
+        for image in _shots(opened, shots, replicate, validates=not sources)
+    )
+
+
+def _shots(opened: CachedSet, shots: int, replicate: Replicate, *, validates: bool) -> list[int]:
+    name = opened.dataset.name
+    free = [i for i, split in enumerate(opened.splits) if split not in ("test", str(replicate.fold))]
+    patients = sorted({opened.patients[i] for i in free})
+    if shots > len(patients):
+        raise DataError(
+            f"A target must have the patients that it gives, but {name!r} has {len(patients)} outside the test part "
+            f"and fold {replicate.fold}, and shots is {shots}: lower shots."
+        )
+    if not test_images(opened, "test"):
+        raise DataError(
+            f"A target that gives patients is judged on its test part, but {name!r} has none: use it as a source, or "
+            f"as the target of a transfer."
+        )
+    if validates and not validation_images(opened, replicate.fold):
+        raise DataError(
+            f"Without sources the targets validate, but {name!r} has no image in fold {replicate.fold}: name a source, "
+            f"or choose another fold."
+        )
+    rng = np.random.default_rng(derived(replicate, "shots", name))
+    drawn = set(rng.permutation(patients)[:shots].tolist())
+    return [i for i in free if opened.patients[i] in drawn]
 
 
 def check_parts(sources: Sequence[CachedSet], fold: int) -> None:
@@ -163,25 +214,57 @@ def _train(session: Session, number: int) -> tuple[dict[str, float], int]:
     segmenter.train()
     # Dropout draws from torch's global generator: one seed per epoch makes a resumed trial equal an uninterrupted one.
     torch.manual_seed(derived(session.replicate, "dropout", number))
-    for step, (images, masks, points) in enumerate(batches(session, number), start=1):
-        with precision(config, session.runtime):
-            logits = segmenter(images, points)
-        logits = F.interpolate(logits.float(), size=masks.shape[-2:], mode="bilinear", align_corners=False)
-        total, parts = config.loss(logits, masks)
-        session.optimizer.zero_grad(set_to_none=True)
-        objective = total.mean()
+    left, per_step = len(session.training), config.batch_size * config.accumulate
+    step = seen = group = 0
+    for images, masks, points in batches(session, number):
+        if seen == 0:
+            step, group = step + 1, min(per_step, left)
+            session.optimizer.zero_grad(set_to_none=True)
+        total, parts = losses(config, segmenter, images, masks, points, session.runtime)
+        objective = total.sum() / group  # the mean over all images of the step, however many batches bring them
         if not torch.isfinite(objective):
             raise Diverged("the loss is not finite", number, step)
         if objective.requires_grad:
             objective.backward()  # type: ignore[no-untyped-call]
-            norm = clip_grad_norm_(trainable, config.clip_norm if config.clip_norm is not None else float("inf"))
-            if not torch.isfinite(norm):
-                raise Diverged("the gradient is not finite", number, step)
-        session.optimizer.step()
-        session.schedule.step()
+        seen += len(images)
+        if seen == group:
+            _update(session, trainable, number, step)
+            left, seen = left - group, 0
         for name, value in {"total": total, **parts}.items():
             sums[name] = sums.get(name, torch.zeros((), device=value.device)) + value.detach().sum()
     return {name: float(value) for name, value in sums.items()}, len(session.training)
+
+
+def _update(session: Session, trainable: Sequence[nn.Parameter], number: int, step: int) -> None:
+    """One optimizer step on the gradients that are there, clipped in their own units. Raises ``Diverged``."""
+    limit = session.config.clip_norm
+    norm = clip_grad_norm_(trainable, limit if limit is not None else float("inf"))
+    if not torch.isfinite(norm):
+        raise Diverged("the gradient is not finite", number, step)
+    session.optimizer.step()
+    session.schedule.step()
+
+
+def losses(
+    config: TrialConfig, segmenter: Segmenter, images: Tensor, masks: Tensor, points: Points | None, runtime: Runtime
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """What a batch is trained on: the total (N,) and its unweighted parts (N,) by name, the parts detached.
+
+    ``images`` (N, 3, S, S) in [0, 1], ``masks`` (N, 1, S, S) in {0, 1}. Where ``iou_weight`` is above 0 the total holds
+    ``iou_weight`` times the part ``iou``, and only then is the quality head run for it.
+    """
+    with precision(config, runtime):
+        if config.iou_weight > 0:
+            logits, quality = segmenter.forward_with_iou(images, points)
+        else:
+            logits, quality = segmenter(images, points), None
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    logits = F.interpolate(logits, size=masks.shape[-2:], mode="bilinear", align_corners=False)
+    total, parts = config.loss(logits, masks)
+    if quality is None:
+        return total, parts
+    error = quality_error(quality, logits, masks)
+    return total + config.iou_weight * error, {**parts, "iou": error.detach()}
 
 
 def batches(session: Session, number: int) -> Iterator[tuple[Tensor, Tensor, Points | None]]:
@@ -212,14 +295,14 @@ def _dropped(session: Session, number: int, begin: int) -> bool:
 def _points(session: Session, number: int, pairs: Sequence[tuple[int, int]], masks: Tensor) -> Points | None:
     drawn = []
     for (source, image), mask in zip(pairs, masks.numpy().astype(bool), strict=True):
-        opened = session.sources[source]
+        opened = session.sets[source]
         seed = derived(session.replicate, "prompt", number, opened.dataset.name, opened.ids[image])
         drawn.append(session.config.train_prompt.sample(mask, np.random.default_rng(seed)))
     return as_tensors(drawn, session.runtime.device)
 
 
 def _augmented(session: Session, source: int, image: int, number: int) -> tuple[Tensor, Tensor]:
-    opened = session.sources[source]
+    opened = session.sets[source]
     pixels = torch.from_numpy(np.array(opened.images[image])).permute(2, 0, 1).contiguous()
     mask = torch.from_numpy(np.array(opened.masks[image]))
     seed = derived(session.replicate, "augment", number, opened.dataset.name, opened.ids[image])
@@ -227,12 +310,15 @@ def _augmented(session: Session, source: int, image: int, number: int) -> tuple[
 
 
 def validate(session: Session) -> dict[str, float]:
-    """``score`` and ``<source>/dice`` on the validation images, at native resolution inside the field of view."""
+    """``score`` and ``<set>/dice`` on the validation images, at native resolution inside the field of view.
+
+    The sources validate; only where a protocol has none does the same fold of the targets that gave patients.
+    """
     fold = session.replicate.fold
     rows = pd.concat(
         [
             _rows(session, opened, validation_images(opened, fold), role="val", metrics="dice")
-            for opened in session.sources
+            for opened in session.sources or session.given
         ],
         ignore_index=True,
     )
@@ -244,10 +330,18 @@ def judge(session: Session) -> pd.DataFrame:
     """One row per test image of every source and per image of every target: the trial's final scores.
 
     Called once, after the last epoch. Columns as in ``sam2lora.evaluate.evaluate``; ``role`` is ``"source"`` or
-    ``"target"``.
+    ``"target"``, and ``given`` counts the images by which the patients of a target joined the training (0 of a source,
+    which trains by its whole development part).
     """
     begun = time.perf_counter()
-    frames = [_rows(session, opened, images, role=role, metrics="all") for opened, role, images in judged(session)]
+    given = {opened.dataset.name: 0 for opened in session.given}
+    for s, _ in session.training:
+        if s >= len(session.sources):
+            given[session.given[s - len(session.sources)].dataset.name] += 1
+    frames = [
+        _rows(session, opened, images, role=role, metrics="all").assign(given=given.get(opened.dataset.name, 0))
+        for opened, role, images in judged(session)
+    ]
     session.cost.evaluate_seconds += time.perf_counter() - begun
     session.cost.peak_mib = max(session.cost.peak_mib, peak_mib(session.runtime))
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()

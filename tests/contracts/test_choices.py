@@ -11,7 +11,7 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from sam2lora.choice import digest, from_json, kinds, to_json
-from sam2lora.datasets import Drive
+from sam2lora.datasets import Drive, Stare
 
 FAMILIES = {
     "adapters": "Adapter",
@@ -28,6 +28,10 @@ FAMILIES = {
 NEEDED: dict[str, dict[str, Any]] = {
     "synthetic": {"hospital": "alder"},
     "transfer": {"sources": (Drive(),), "targets": ()},
+    "pooled": {"datasets": (Drive(),)},
+    "per_dataset": {"datasets": (Drive(),), "dataset": "drive"},
+    "leave_one_dataset_out": {"datasets": (Drive(), Stare()), "held_out": "drive"},
+    "few_shot": {"targets": (Drive(),), "shots": 1},
 }
 
 
