@@ -40,7 +40,7 @@ class TrialConfig:
 
     ``image_size``: side of the square model frame in pixels. ``batch_size``: images that are in memory together.
     ``accumulate``: batches per optimizer step; up to rounding, k batches of n images are one of k n, but for what is
-    drawn per batch (whether it goes without its prompt, the adapter's dropout). ``epochs``: passes over the training
+    drawn or measured per batch (dropout, also of the prompt; a U-Net's BatchNorm). ``epochs``: passes over the training
     images. ``train_prompt``: given with the training images; ``test_prompt``: with the validation and the test images.
     ``prompt_dropout``: probability that a training batch goes without its prompt, so that a model that is trained with
     prompts learns to do without, too.
@@ -86,6 +86,8 @@ class TrialConfig:
         for name, prompt in (("train_prompt", self.train_prompt), ("test_prompt", self.test_prompt)):
             if not isinstance(prompt, NoPrompt):
                 raise ValueError(f"a U-Net takes no prompt, but {name} is {prompt.kind!r}: use NoPrompt()")
+        if self.iou_weight > 0:
+            raise ValueError(f"a U-Net guesses no IoU, but iou_weight is {self.iou_weight:g}: set it to 0")
         return self
 
 

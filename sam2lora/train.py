@@ -33,7 +33,7 @@ from sam2lora.datasets import CachedSet, Dataset, cached
 from sam2lora.errors import DataError, DiskError, Diverged
 from sam2lora.evaluate import Role, evaluate, summary
 from sam2lora.losses.quality import quality_error
-from sam2lora.model import Points, Segmenter, build
+from sam2lora.model import Points, Sam2Segmenter, Segmenter, build
 from sam2lora.prompts import as_tensors
 from sam2lora.runtime import Runtime
 
@@ -254,7 +254,7 @@ def losses(
     ``iou_weight`` times the part ``iou``, and only then is the quality head run for it.
     """
     with precision(config, runtime):
-        if config.iou_weight > 0:
+        if config.iou_weight > 0 and isinstance(segmenter, Sam2Segmenter):  # a U-Net with a weight is refused
             logits, quality = segmenter.forward_with_iou(images, points)
         else:
             logits, quality = segmenter(images, points), None

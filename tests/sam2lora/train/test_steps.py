@@ -8,13 +8,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 from sklearn.metrics import jaccard_score
 
-from sam2lora.adapters import LoRA
-from sam2lora.backbones import Nano
+from sam2lora.adapters import Full, LoRA
+from sam2lora.backbones import Nano, UNet
 from sam2lora.config import Replicate, TrialConfig, steps_per_epoch
 from sam2lora.losses.quality import quality_error
-from sam2lora.model import Segmenter, build
+from sam2lora.model import Sam2Segmenter, build
 from sam2lora.runtime import Runtime
 from sam2lora.schedules import Step
 from sam2lora.train import Session, batches, epoch, losses, pristine, start
@@ -87,7 +88,7 @@ def test_the_quality_head_is_run_only_where_it_counts(
     tiny: TrialConfig, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     session = start(tiny, Replicate(), runtime)
-    monkeypatch.setattr(Segmenter, "forward_with_iou", lambda *_: pytest.fail("computed"))
+    monkeypatch.setattr(Sam2Segmenter, "forward_with_iou", lambda *_: pytest.fail("computed"))
     _, parts = losses(tiny, session.segmenter, *batch_of(session), None, runtime)
     assert "iou" not in parts
 
@@ -147,3 +148,8 @@ def test_the_logits_are_those_of_the_plain_pass_and_the_quality_is_the_official_
     segmenter(images)
     assert torch.equal(quality[:, 0], seen[0][:, 1]), "channel 0 of three is token 1 of four"
     assert ((quality >= 0) & (quality <= 1)).all()
+
+
+def test_a_unet_guesses_no_iou(tiny: TrialConfig) -> None:
+    with pytest.raises(ValidationError, match=r"a U-Net guesses no IoU, but iou_weight is 0\.1: set it to 0"):
+        replace(tiny, backbone=UNet(), adapter=Full(), iou_weight=0.1)
