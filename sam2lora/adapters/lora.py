@@ -90,7 +90,7 @@ class LoRA:
         widths: int = sum(
             linear.inputs + rows.stop - rows.start
             for linear in self.targets(backbone)
-            for rows in self._rows(linear).values()
+            for rows in self.rows(linear).values()
         )
         return self.rank * widths
 
@@ -135,15 +135,18 @@ class LoRA:
             if name.startswith("lora.")
         }
 
-    def _rows(self, linear: LinearShape) -> dict[str, slice]:
-        """The updated output channels. Hiera's qkv is dim -> 3 * dim_out, so its thirds follow from the outputs."""
+    def rows(self, linear: LinearShape) -> dict[str, slice]:
+        """The updated output channels of a target, by the name of their update.
+
+        Hiera's qkv is dim -> 3 * dim_out, so its thirds follow from the outputs.
+        """
         if linear.role != "qkv" or self.encoder != "qv":
             return {"whole": slice(0, linear.outputs)}
         third = linear.outputs // 3
         return {"q": slice(0, third), "v": slice(2 * third, linear.outputs)}
 
     def _adapted(self, linear: nn.Linear, target: LinearShape, seed: int) -> LoRALinear:
-        rows = self._rows(target)
+        rows = self.rows(target)
         parts = {
             part: LowRank(
                 self._first(target.inputs, f"{seed} {target.name} {part}").to(linear.weight),
