@@ -16,6 +16,7 @@ from sam2lora.datasets.drions_db import DrionsDB
 from sam2lora.datasets.drishti_gs1 import DrishtiGS1
 from sam2lora.datasets.drive import Drive
 from sam2lora.datasets.fives import Fives
+from sam2lora.datasets.folder import Folder
 from sam2lora.datasets.g1020 import G1020
 from sam2lora.datasets.geometry import OUTSIDE, Native, to_native
 from sam2lora.datasets.grape import Grape
@@ -61,6 +62,7 @@ Dataset = Annotated[
     | Papila
     | Grape
     | DrionsDB
+    | Folder
     | Synthetic,
     Field(discriminator="kind"),
 ]
@@ -122,6 +124,7 @@ __all__ = [
     "Drive",
     "Entry",
     "Fives",
+    "Folder",
     "Found",
     "Grape",
     "Hospital",

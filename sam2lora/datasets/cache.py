@@ -19,10 +19,10 @@ from PIL import Image
 
 from sam2lora.choice import to_json
 from sam2lora.datasets.geometry import Native, letterbox
-from sam2lora.datasets.pairs import Bits, Entry, Pixels, Problem, Source, report
+from sam2lora.datasets.pairs import Bits, Entry, Found, Pixels, Problem, Source, report
 from sam2lora.errors import DataError, DiskError
 
-_FORMAT = 3  # raise it when the rules of reading, of the field of view or of the frame change what a cache holds
+_FORMAT = 4  # raise it when the rules of reading, of the field of view or of the frame change what a cache holds
 _MIB = 2**20
 
 
@@ -32,7 +32,8 @@ class CachedSet:
 
     ``ids``, ``patients``, ``splits``: one text per image, sorted by id. ``images``: (N, S, S, 3) uint8 and ``masks``:
     (N, S, S) uint8 in {0, 1}, both memory-mapped and read-only. ``digest``: sixteen hexadecimal digits over the
-    contents of all files and the options of the set; the size is not part of it.
+    contents of all files and the options of the set; the size is not part of it. ``skipped``: why images were left
+    out that could not be read, one text each; empty unless the set asks for that.
     """
 
     dataset: Source
@@ -44,6 +45,7 @@ class CachedSet:
     masks: Pixels
     digest: str
     folder: Path
+    skipped: tuple[str, ...]
     _ways: tuple[tuple[tuple[int, int, int, int], tuple[int, int]], ...]
 
     def __len__(self) -> int:
@@ -72,7 +74,7 @@ def cached(dataset: Source, root: Path | None, size: int, cache_dir: Path) -> Ca
     digest = _digest(dataset, found.entries, cache_dir)
     home = cache_dir / f"{dataset.name}_{size}_{digest}"
     if not home.is_dir():
-        _build(dataset, found.entries, size, home)
+        _build(dataset, found, size, home)
     return _open(dataset, found.entries, splits, size, digest, home)
 
 
@@ -116,14 +118,14 @@ def _digest(dataset: Source, entries: Sequence[Entry], cache_dir: Path) -> str:
     return digest
 
 
-def _build(dataset: Source, entries: Sequence[Entry], size: int, home: Path) -> None:
-    needed = len(entries) * size * size * 4
+def _build(dataset: Source, found: Found, size: int, home: Path) -> None:
+    needed = len(found.entries) * size * size * 4
     with _disk(home.parent, needed):
         if shutil.disk_usage(home.parent).free < needed:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         draft = Path(tempfile.mkdtemp(prefix=f".{home.name}.", dir=home.parent))
         try:
-            _fill(dataset, entries, size, draft)
+            _fill(dataset, found, size, draft)
             _publish(draft, home)
         finally:
             shutil.rmtree(draft, ignore_errors=True)
@@ -137,53 +139,59 @@ def _publish(draft: Path, home: Path) -> None:
             raise
 
 
-def _fill(dataset: Source, entries: Sequence[Entry], size: int, draft: Path) -> None:
+def _fill(dataset: Source, found: Found, size: int, draft: Path) -> None:
     """Write every file of a cache. Rows are written, not mapped: a full disk is an error, not a bus signal."""
-    count, ways, problems = len(entries), [], []
+    ways: dict[str, object] = {}
+    problems: list[str] = []
     with (draft / "images.npy").open("wb") as images, (draft / "masks.npy").open("wb") as masks:
-        _header(images, (count, size, size, 3))
-        _header(masks, (count, size, size))
-        for index, entry in enumerate(entries):
+        _headers(images, masks, len(found.entries), size)
+        for entry in found.entries:
             try:
                 image, mask, native = letterbox(dataset.read(entry), size)
             except DataError as error:
-                problems.append(error)
+                problems.append(str(error))
                 continue
             images.write(image.tobytes())
             masks.write(mask.tobytes())
             for what, bits in (("mask", native.mask), ("fov", native.fov)):
-                Image.fromarray(bits).save(draft / f"{index:05d}_{what}.png", compress_level=1)
-            ways.append([native.box, native.content])
-    if problems:
+                Image.fromarray(bits).save(draft / f"{len(ways):05d}_{what}.png", compress_level=1)
+            ways[entry.id] = [native.box, native.content]
+        _headers(images, masks, len(ways), size)
+    if problems and not (found.skip_unreadable and ways):
         raise report(dataset.title, problems)
-    (draft / "ways.json").write_text(json.dumps(ways))
+    (draft / "ways.json").write_text(json.dumps([ways, problems]))
 
 
-def _header(file: BinaryIO, shape: tuple[int, ...]) -> None:
-    np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+def _headers(images: BinaryIO, masks: BinaryIO, count: int, size: int) -> None:
+    """Begin both files with how many images they hold; NumPy leaves room for any count, so it can be corrected."""
+    for file, shape in ((images, (count, size, size, 3)), (masks, (count, size, size))):
+        file.seek(0)
+        np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
 
 
 def _open(
     dataset: Source, entries: Sequence[Entry], splits: tuple[str, ...], size: int, digest: str, home: Path
 ) -> CachedSet:
     try:
-        ways = json.loads((home / "ways.json").read_text())
+        ways, skipped = json.loads((home / "ways.json").read_text())
         images, masks = (np.load(home / f"{what}.npy", mmap_mode="r") for what in ("images", "masks"))
     except (OSError, ValueError) as error:
         raise DiskError(
             f"{home}: a cache must be as it was written, but {error}: remove this folder, it will be built again."
         ) from error
+    kept = [(entry, split) for entry, split in zip(entries, splits, strict=True) if entry.id in ways]
     return CachedSet(
         dataset=dataset,
         size=size,
-        ids=tuple(entry.id for entry in entries),
-        patients=tuple(entry.patient for entry in entries),
-        splits=splits,
+        ids=tuple(entry.id for entry, _ in kept),
+        patients=tuple(entry.patient for entry, _ in kept),
+        splits=tuple(split for _, split in kept),
         images=images,
         masks=masks,
         digest=digest,
         folder=home,
-        _ways=tuple((tuple(box), tuple(content)) for box, content in ways),
+        skipped=tuple(skipped),
+        _ways=tuple((tuple(box), tuple(content)) for box, content in (ways[entry.id] for entry, _ in kept)),
     )
 
 

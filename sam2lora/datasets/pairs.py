@@ -59,10 +59,14 @@ class Problem:
 
 @dataclass(frozen=True)
 class Found:
-    """The entries of a set, sorted by id, and every problem of its layout. Usable only without problems."""
+    """The entries of a set, sorted by id, and every problem of its layout. Usable only without problems.
+
+    ``skip_unreadable``: the user wants entries that cannot be read left out and counted; otherwise they are refused.
+    """
 
     entries: tuple[Entry, ...]
     problems: tuple[Problem, ...] = ()
+    skip_unreadable: bool = False
 
 
 @dataclass(frozen=True)

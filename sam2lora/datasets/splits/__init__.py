@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -19,21 +19,37 @@ SPLITS = (*FOLDS, "test")
 
 
 def read_split(path: Path) -> dict[str, tuple[str, str]]:
-    """``{image: (patient, split)}`` of one CSV.
+    """``{image: (patient, split)}`` of one CSV of this package.
 
     Raises ``DataError`` when the file is missing, a column or value is unknown, an image is named twice, or one
     patient lies in two splits (a score on it would be a score on a known patient).
     """
     if not path.is_file():
         raise DataError(f"{path}: a data set needs a split, but there is no such file: write it (image,patient,split).")
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = csv.DictReader(file)
-        if rows.fieldnames != ["image", "patient", "split"]:
-            raise DataError(
-                f"{path}: the columns must be image,patient,split, but they are {','.join(rows.fieldnames or [])}: "
-                f"correct the first line."
-            )
-        return _checked(path, list(rows))
+    table = _table(path, (["image", "patient", "split"],))
+    return {image: (patient, split) for image, (patient, split) in table.items() if split is not None}
+
+
+def read_listing(path: Path) -> dict[str, tuple[str, str | None]]:
+    """``{image: (patient, split)}`` of a user's CSV; the split is None where the file has no such column.
+
+    Raises ``DataError`` as ``read_split`` does, and when the file is no UTF-8 text.
+    """
+    return _table(path, (["image", "patient", "split"], ["image", "patient"]))
+
+
+def _table(path: Path, columns: Sequence[list[str]]) -> dict[str, tuple[str, str | None]]:
+    try:
+        rows = csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines())
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: a listing must be UTF-8 text, but {error}: save it as CSV UTF-8.") from error
+    names = list(rows.fieldnames or [])
+    if names not in columns:
+        offered = " or ".join(",".join(names) for names in columns)
+        raise DataError(
+            f"{path}: the columns must be {offered}, but they are {','.join(names)}: correct the first line."
+        )
+    return _checked(path, list(rows), "split" in names)
 
 
 def dealt(name: str, patients: Mapping[str, str], test: Collection[str] | None = None) -> dict[str, str]:
@@ -73,13 +89,15 @@ def _committed(name: str) -> tuple[tuple[str, str], ...]:
     return tuple((image, split) for image, (_, split) in table.items())
 
 
-def _checked(path: Path, rows: list[dict[str, str]]) -> dict[str, tuple[str, str]]:
-    table: dict[str, tuple[str, str]] = {}
-    home: dict[str, str] = {}
+def _checked(path: Path, rows: list[dict[str, str]], with_split: bool) -> dict[str, tuple[str, str | None]]:
+    table: dict[str, tuple[str, str | None]] = {}
+    home: dict[str, str | None] = {}
     wrong: list[str] = []
     for number, row in enumerate(rows, start=2):
-        image, patient, split = row["image"], row["patient"], row["split"]
-        if split not in SPLITS:
+        image, patient, split = row["image"], row["patient"], row.get("split")
+        if not image or not patient:
+            wrong.append(f"line {number}: an image and its patient must be named, but one is empty")
+        if with_split and split not in SPLITS:
             wrong.append(f"line {number}: a split must be one of {', '.join(SPLITS)}, but it is {split!r}")
         if image in table:
             wrong.append(f"line {number}: an image must be named once, but {image} is named again")

@@ -16,6 +16,7 @@ from sam2lora.datasets import (
     ChaseDB1,
     Dataset,
     DrishtiGS1,
+    Folder,
     Synthetic,
     aimed,
     named,
@@ -113,7 +114,8 @@ def test_names_titles_and_pools_tell_sets_apart():
 
 
 def test_the_union_reads_every_set_back():
-    assert set(kinds(Dataset)) == {dataset.kind for dataset in (*DATASETS, Synthetic(hospital="elm"))}
+    needy = (Synthetic(hospital="elm"), Folder(path="clinic"))
+    assert set(kinds(Dataset)) == {dataset.kind for dataset in (*DATASETS, *needy)}
     for dataset in (*DATASETS, Synthetic(hospital="elm", target="disc")):
         assert from_json(Dataset, to_json(dataset)) == dataset
     assert len(get_args(Dataset)) == 2

@@ -1,0 +1,187 @@
+"""A folder of one's own: its layout, its options, its listing of patients, and what is left out of it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from sam2lora.choice import to_json
+from sam2lora.datasets import Folder, cached, named
+from sam2lora.datasets.layout import MissingFolderError
+from sam2lora.datasets.splits import FOLDS
+from sam2lora.errors import DataError
+
+IDS = tuple("abcdefgh")
+
+
+@pytest.fixture
+def clinic(tmp_path, drawing):
+    """Eight images without fields of view."""
+    base = tmp_path / "root" / "My Clinic"
+    for identity in IDS:
+        drawing.save(drawing.photograph(), base / "images" / f"{identity}.png")
+        drawing.save(drawing.grey(drawing.truth()), base / "masks" / f"{identity}.tif")
+    return base
+
+
+def dataset(**options):
+    return Folder(path="My Clinic", **options)
+
+
+def listed(clinic, text):
+    (clinic / "patients.csv").write_text(text)
+    return dataset().find(clinic.parent)
+
+
+def test_a_folder_is_found_and_read(clinic, drawing):
+    for one, root in ((dataset(), clinic.parent), (Folder(path=str(clinic)), None), (Folder(path=str(clinic)), clinic)):
+        found = one.find(root)
+        assert found.problems == ()
+        assert tuple(entry.id for entry in found.entries) == IDS
+        pair = one.read(found.entries[0])
+        np.testing.assert_array_equal(pair.mask, drawing.truth())
+    assert dataset().read(found.entries[0]).fov.mean() < 1
+
+
+def test_shipped_fields_of_view_are_used_and_must_be_complete(clinic, drawing):
+    for identity in IDS:
+        drawing.save(drawing.grey(drawing.lit()), clinic / "fov" / f"{identity}.png")
+    entry = dataset().find(clinic.parent).entries[0]
+    np.testing.assert_array_equal(dataset().read(entry).fov, drawing.lit())
+    (clinic / "fov" / "c.png").unlink()
+    (problem,) = dataset().find(clinic.parent).problems
+    assert "c.png: every image needs its field of view" in str(problem)
+
+
+@pytest.mark.parametrize(
+    ("path", "name"), [("clinic", "clinic"), ("A b/C-d", "a_b_c_d"), ("/data/x/Clinic 2", "clinic_2"), ("über", "über")]
+)
+def test_the_name_is_that_of_the_folder(path, name):
+    assert Folder(path=path).name == f"folder_{name}"
+    assert Folder(path=path).overlaps == Folder(path=path, target="cup").overlaps == {f"folder_{name}"}
+    assert named(f"folder:path={path}:target=disc") == Folder(path=path, target="disc")
+
+
+@pytest.mark.parametrize("path", ["", ".", "/", "../.."])
+def test_a_path_without_a_name_is_refused(path):
+    with pytest.raises(ValidationError, match="must name a folder"):
+        Folder(path=path)
+
+
+def test_a_missing_folder(clinic):
+    with pytest.raises(MissingFolderError, match="The folder none must be a folder, but there is none: write the path"):
+        Folder(path="none").find(clinic.parent)
+    with pytest.raises(DataError, match=r"but none was named: name one, with --data .*, or write the whole path"):
+        dataset().find(None)
+
+
+def test_patients_are_dealt_and_the_name_of_the_folder_has_no_part_in_it(clinic):
+    lines = [f"{identity},{'pq'[place % 2]}{place // 4}" for place, identity in enumerate(IDS)]
+    entries = listed(clinic, "\n".join(["image,patient", *lines])).entries
+    assert [entry.patient for entry in entries[:3]] == ["p0", "q0", "p0"]
+    table = dataset().assignment(entries)
+    assert len({(entry.patient, table[entry.id]) for entry in entries}) == 4
+    assert Folder(path="elsewhere").assignment(entries) == table
+    assert "test" in table.values()
+
+
+def test_a_listed_split_is_kept(clinic):
+    """As a spreadsheet writes it: with a byte order mark and the line ends of another system."""
+    splits = [*FOLDS, "test", "test", "0"]
+    lines = [f"{identity},{identity},{split}" for identity, split in zip(IDS, splits, strict=True)]
+    found = listed(clinic, "\ufeff" + "\r\n".join(["image,patient,split", *lines]))
+    assert list(dataset().assignment(found.entries).values()) == splits
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("image;patient\na;p", "must be image,patient,split or image,patient, but they are image;patient: correct"),
+        ("image,patient\na,p", "every image must have a line, but b, c, d, e, f have none: add a line"),
+        ("image,patient\na,p\na,q", "line 3: an image must be named once, but a is named again"),
+        ("image,patient\na,", "line 2: an image and its patient must be named, but one is empty"),
+        ("image,patient,split\na,p,0\nb,p,test", "line 3: a patient must lie in one split, but p is in 0 and test"),
+        ("image,patient,split\na,p,train", "a split must be one of 0, 1, 2, 3, 4, test, but it is 'train'"),
+        ("image,patient\n" + "".join(f"{i},p\n" for i in (*IDS, "z")), "must name an image, but there is no image z:"),
+    ],
+)
+def test_a_wrong_listing_is_refused(text, message, clinic):
+    with pytest.raises(DataError, match=message) as error:
+        listed(clinic, text)
+    assert "patients.csv" in str(error.value)
+
+
+def test_a_listing_in_another_encoding_is_refused(clinic):
+    (clinic / "patients.csv").write_bytes("image,patient\na,Müller".encode("latin-1"))
+    with pytest.raises(DataError, match="a listing must be UTF-8 text"):
+        dataset().find(clinic.parent)
+
+
+def test_an_image_without_the_structure(clinic, drawing, tmp_path):
+    drawing.save(drawing.grey(drawing.truth() & False), clinic / "masks" / "b.tif")
+    with pytest.raises(DataError, match="must cover more than nothing"):
+        cached(dataset(), clinic.parent, 32, tmp_path / "cache")
+    kept = cached(dataset(empty="keep"), clinic.parent, 32, tmp_path / "cache")
+    assert len(kept) == 8
+    assert not kept.masks[1].any()
+
+
+def test_unreadable_images_are_refused_or_left_out_and_named(clinic, tmp_path):
+    """What is left out moves no other image to another split, and its contents are in the digest."""
+    place = tmp_path / "cache"
+    whole = cached(dataset(unreadable="skip"), clinic.parent, 32, place)
+    assert whole.skipped == ()
+    (clinic / "images" / "c.png").write_bytes(b"")
+    with pytest.raises(DataError, match=r"1 problem:\n.*c\.png: an image file must be readable, but it is empty"):
+        cached(dataset(), clinic.parent, 32, place)
+    for _ in range(2):
+        one = cached(dataset(unreadable="skip"), clinic.parent, 32, place)
+        assert one.ids == tuple("abdefgh")
+        assert one.images.shape[0] == one.masks.shape[0] == len(one) == 7
+        (text,) = one.skipped
+        assert "c.png: an image file must be readable, but it is empty" in text
+        assert one.splits == tuple(s for i, s in zip(whole.ids, whole.splits, strict=True) if i != "c")
+        for index in range(7):
+            assert one.native(index).mask.any()
+        np.testing.assert_array_equal(one.images[2], whole.images[3])
+    assert one.digest != whole.digest
+
+
+def test_a_set_of_which_nothing_can_be_read_is_refused(clinic, tmp_path):
+    for path in (clinic / "images").iterdir():
+        path.write_bytes(b"")
+    with pytest.raises(DataError, match="8 problems"):
+        cached(dataset(unreadable="skip"), clinic.parent, 32, tmp_path / "cache")
+
+
+def test_patients_and_splits_are_in_the_digest(clinic, tmp_path):
+    def digest():
+        return cached(dataset(), clinic.parent, 32, tmp_path / "cache").digest
+
+    alone = digest()
+    lines = "".join(f"{identity},p{place // 2}\n" for place, identity in enumerate(IDS))
+    (clinic / "patients.csv").write_text("image,patient\n" + lines)
+    people = digest()
+    (clinic / "patients.csv").write_text("image,patient,split\n" + lines.replace("\n", ",0\n"))
+    assert len({alone, people, digest()}) == 3
+
+
+def test_half_a_folder_and_one_too_deep(clinic):
+    shutil.rmtree(clinic / "masks")
+    (problem,) = dataset().find(clinic.parent).problems
+    assert "every image needs its mask, but there are 8 images and no mask here" in str(problem)
+    (clinic / "inner").mkdir()
+    (clinic / "images").rename(clinic / "inner" / "images")
+    (problem,) = dataset().find(clinic.parent).problems
+    assert "all that it holds is the folder inner: move the contents" in str(problem)
+
+
+def test_every_option_is_in_the_text_of_the_choice():
+    changed = {"target": "rim", "coding": "index", "empty": "keep", "unreadable": "skip"}
+    text = json.loads(to_json(replace(Folder(path="x"), **changed)))
+    assert text == {"kind": "folder", "path": "x", **changed}
