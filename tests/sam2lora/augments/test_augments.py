@@ -12,14 +12,14 @@ import torch
 from pydantic import ValidationError
 
 import sam2lora.augments
-from sam2lora.augments import Augment, Flips, Fundus, NoAugment
+from sam2lora.augments import Augment, Flips, Fundus, NoAugment, Sam2Lora
 from sam2lora.augments.fundus import _turn
 from sam2lora.choice import from_json, kinds, to_json
 
 STRONGEST = Fundus(degrees=180.0, scale=0.5, brightness=1.0, contrast=1.0, gamma=2.0, hue=0.5)
-EVERY = [NoAugment(), Flips(), Fundus(), STRONGEST]
+EVERY = [NoAugment(), Flips(), Fundus(), STRONGEST, Sam2Lora()]
 STILL = Fundus(degrees=0.0, scale=0.0, brightness=0.0, contrast=0.0, gamma=0.0, hue=0.0)
-augments = pytest.mark.parametrize("augment", EVERY, ids=["none", "flips", "fundus", "strongest"])
+augments = pytest.mark.parametrize("augment", EVERY, ids=["none", "flips", "fundus", "strongest", "sam2lora"])
 
 
 @pytest.fixture
@@ -133,7 +133,7 @@ def test_colour_changes_the_image_and_not_the_mask(field, pair):
     assert (changed.int() - plain.int()).abs().float().mean() > 1
 
 
-@pytest.mark.parametrize("augment", EVERY[2:], ids=["fundus", "strongest"])
+@pytest.mark.parametrize("augment", EVERY[2:4], ids=["fundus", "strongest"])
 def test_black_stays_black(augment):
     image = torch.zeros(3, 64, 64, dtype=torch.uint8)
     image[:, 20:40, 20:40] = 150
@@ -183,7 +183,7 @@ def test_impossible_values_are_refused(wrong):
 
 
 def test_the_union_reads_every_augment_back():
-    assert list(kinds(Augment)) == ["none", "flips", "fundus"]
+    assert list(kinds(Augment)) == ["none", "flips", "fundus", "sam2lora"]
     for augment in EVERY:
         assert from_json(Augment, to_json(augment)) == augment
     assert all(hasattr(sam2lora.augments, name) for name in sam2lora.augments.__all__)
