@@ -19,6 +19,7 @@ from sam2lora.optimizers import AdamW, Optimizer
 from sam2lora.prompts import NoPrompt, Prompt
 from sam2lora.protocols import Protocol
 from sam2lora.schedules import Cosine, Schedule
+from sam2lora.thresholds import Fixed, Threshold
 
 
 @choice
@@ -48,6 +49,8 @@ class TrialConfig:
     the mean of ``|predicted IoU - IoU|`` (``sam2lora.losses.quality``); at 0 it is not computed. ``clip_norm``: largest
     norm of the gradient of all adapter parameters together, in the gradient's own unscaled units (None: not clipped).
     ``precision``: of the forward pass; ``"bfloat16"`` is autocast and needs no loss scaling.
+    ``threshold``: the probability above which a pixel is predicted when the trial is judged at its end; validation
+    after an epoch always uses 0.5.
     """
 
     protocol: Protocol
@@ -60,6 +63,7 @@ class TrialConfig:
     train_prompt: Prompt = field(default_factory=NoPrompt)
     test_prompt: Prompt = field(default_factory=NoPrompt)
     prompt_dropout: Annotated[float, Ge(0), Le(1)] = 0.0
+    threshold: Threshold = field(default_factory=Fixed)
     image_size: Annotated[int, Ge(32)] = 256
     batch_size: Annotated[int, Ge(1)] = 2
     accumulate: Annotated[int, Ge(1)] = 1

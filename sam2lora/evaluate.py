@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from math import log
 from typing import Literal
 
 import numpy as np
@@ -14,7 +15,7 @@ from torch import nn
 from torch.nn.functional import interpolate
 
 from sam2lora.datasets import CachedSet, to_native
-from sam2lora.metrics import METRICS, Metric, measure
+from sam2lora.metrics import METRICS, Histogram, Metric, histogram, measure
 from sam2lora.model import Segmenter
 from sam2lora.prompts import Prompt, as_tensors
 from sam2lora.runtime import Runtime
@@ -33,11 +34,13 @@ def evaluate(
     seed: int,
     batch_size: int = 4,
     metrics: Literal["all", "dice"] = "all",
+    probability: float = 0.5,
 ) -> pd.DataFrame:
     """One row per image of ``indices``, in that order; no indices, no rows.
 
     Columns: ``dataset``, ``role``, ``image``, ``patient``, the metrics (all of ``METRICS``, or Dice alone, which is
-    much cheaper) and ``pixels``, how many were compared. An undefined metric is NaN (see ``sam2lora.metrics``).
+    much cheaper), ``pixels``, how many were compared, and ``threshold``, which is ``probability``: a pixel is predicted
+    where its own is larger. An undefined metric is NaN (see ``sam2lora.metrics``).
 
     The logits are resized to native resolution and thresholded there, against the mask as it was drawn: a mask
     that is first resized loses its thin vessels. Only one image is held at native size at a time.
@@ -47,12 +50,40 @@ def evaluate(
     restored, and no global random state is touched.
     """
     names: tuple[Metric, ...] = METRICS if metrics == "all" else ("dice",)
-    rows: list[dict[str, object]] = []
+    frames = _frames(segmenter, cached_set, indices, prompt, runtime, seed, batch_size)
+    rows = [_row(cached_set, index, frame, role, names, probability) for index, frame in frames]
+    return pd.DataFrame(rows, columns=["dataset", "role", "image", "patient", *names, "pixels", "threshold"])
+
+
+def histograms(
+    segmenter: Segmenter,
+    cached_set: CachedSet,
+    indices: Sequence[int],
+    prompt: Prompt,
+    runtime: Runtime,
+    *,
+    seed: int,
+    batch_size: int = 4,
+) -> Iterator[Histogram]:
+    """The histogram of every image of ``indices`` of the logits that ``evaluate`` scores, each when asked for."""
+    for index, frame in _frames(segmenter, cached_set, indices, prompt, runtime, seed, batch_size):
+        native = cached_set.native(index)
+        yield histogram(to_native(frame, native), native.mask, native.fov)
+
+
+def _frames(
+    segmenter: Segmenter,
+    cached_set: CachedSet,
+    indices: Sequence[int],
+    prompt: Prompt,
+    runtime: Runtime,
+    seed: int,
+    batch_size: int,
+) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """Each index with its logits (S, S) in the model frame."""
     for begin in range(0, len(indices), batch_size):
         batch = indices[begin : begin + batch_size]
-        frames = predict(segmenter, cached_set, batch, prompt, runtime, seed=seed)
-        rows += [_row(cached_set, index, frame, role, names) for index, frame in zip(batch, frames, strict=True)]
-    return pd.DataFrame(rows, columns=["dataset", "role", "image", "patient", *names, "pixels"])
+        yield from zip(batch, predict(segmenter, cached_set, batch, prompt, runtime, seed=seed), strict=True)
 
 
 def predict(
@@ -111,14 +142,21 @@ def _evaluating(module: nn.Module) -> Iterator[None]:
 
 
 def _row(
-    cached_set: CachedSet, index: int, frame: NDArray[np.float32], role: Role, metrics: Sequence[Metric]
+    cached_set: CachedSet,
+    index: int,
+    frame: NDArray[np.float32],
+    role: Role,
+    metrics: Sequence[Metric],
+    probability: float,
 ) -> dict[str, object]:
     native = cached_set.native(index)
+    cut = log(probability / (1 - probability))
     return {
         "dataset": cached_set.dataset.name,
         "role": role,
         "image": cached_set.ids[index],
         "patient": cached_set.patients[index],
-        **measure(to_native(frame, native), native.mask, native.fov, metrics),
+        **measure(to_native(frame, native), native.mask, native.fov, metrics, cut),
         "pixels": int(np.count_nonzero(native.fov)),
+        "threshold": probability,
     }

@@ -31,8 +31,9 @@ from sam2lora.choice import digest, to_json
 from sam2lora.config import Replicate, TrialConfig, steps_per_epoch
 from sam2lora.datasets import CachedSet, Dataset, cached
 from sam2lora.errors import DataError, DiskError, Diverged
-from sam2lora.evaluate import Role, evaluate, summary
+from sam2lora.evaluate import Role, evaluate, histograms, summary
 from sam2lora.losses.quality import quality_error
+from sam2lora.metrics import Histogram
 from sam2lora.model import Points, Sam2Segmenter, Segmenter, build
 from sam2lora.prompts import as_tensors
 from sam2lora.runtime import Runtime
@@ -331,15 +332,20 @@ def judge(session: Session) -> pd.DataFrame:
 
     Called once, after the last epoch. Columns as in ``sam2lora.evaluate.evaluate``; ``role`` is ``"source"`` or
     ``"target"``, and ``given`` counts the images by which the patients of a target joined the training (0 of a source,
-    which trains by its whole development part).
+    which trains by its whole development part). The threshold is found on the validation images of the sources and
+    holds for every row.
     """
     begun = time.perf_counter()
+    with precision(session.config, session.runtime):
+        probability = session.config.threshold.find(_validation_histograms(session))
     given = {opened.dataset.name: 0 for opened in session.given}
     for s, _ in session.training:
         if s >= len(session.sources):
             given[session.given[s - len(session.sources)].dataset.name] += 1
     frames = [
-        _rows(session, opened, images, role=role, metrics="all").assign(given=given.get(opened.dataset.name, 0))
+        _rows(session, opened, images, role=role, metrics="all", probability=probability).assign(
+            given=given.get(opened.dataset.name, 0)
+        )
         for opened, role, images in judged(session)
     ]
     session.cost.evaluate_seconds += time.perf_counter() - begun
@@ -361,8 +367,30 @@ def test_images(opened: CachedSet, part: Literal["all", "test"]) -> list[int]:
     return [i for i, split in enumerate(opened.splits) if part == "all" or split == "test"]
 
 
+def _validation_histograms(session: Session) -> Iterator[Iterator[Histogram]]:
+    for opened in session.sources:
+        yield histograms(
+            session.segmenter,
+            opened,
+            validation_images(opened, session.replicate.fold),
+            session.config.test_prompt,
+            session.runtime,
+            seed=_prompt_seed(session, opened),
+        )
+
+
+def _prompt_seed(session: Session, opened: CachedSet) -> int:
+    return derived(session.replicate, "test prompts", opened.dataset.name)
+
+
 def _rows(
-    session: Session, opened: CachedSet, images: Sequence[int], *, role: Role, metrics: Literal["all", "dice"]
+    session: Session,
+    opened: CachedSet,
+    images: Sequence[int],
+    *,
+    role: Role,
+    metrics: Literal["all", "dice"],
+    probability: float = 0.5,
 ) -> pd.DataFrame:
     with precision(session.config, session.runtime):
         return evaluate(
@@ -372,8 +400,9 @@ def _rows(
             session.config.test_prompt,
             session.runtime,
             role=role,
-            seed=derived(session.replicate, "test prompts", opened.dataset.name),
+            seed=_prompt_seed(session, opened),
             metrics=metrics,
+            probability=probability,
         )
 
 

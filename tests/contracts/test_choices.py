@@ -23,6 +23,7 @@ FAMILIES = {
     "prompts": "Prompt",
     "protocols": "Protocol",
     "schedules": "Schedule",
+    "thresholds": "Threshold",
 }
 # What has no default must be said: the smallest value of the choices that cannot be built without one.
 NEEDED: dict[str, dict[str, Any]] = {

@@ -19,7 +19,7 @@ from torch.nn.functional import interpolate
 
 from sam2lora.backbones import Nano
 from sam2lora.datasets import CachedSet, Native, Synthetic, cached, to_native
-from sam2lora.evaluate import evaluate, n_undefined, predict, summary
+from sam2lora.evaluate import evaluate, histograms, n_undefined, predict, summary
 from sam2lora.metrics import METRICS
 from sam2lora.model import Segmenter, build
 from sam2lora.prompts import NoPrompt, Points, Prompt
@@ -99,7 +99,7 @@ def run(segmenter: Any, opened: Any, indices: Any = None, prompt: Prompt | None 
 
 def test_a_row_names_its_image_and_holds_every_metric(hospital: CachedSet, redness: Redness) -> None:
     rows = run(redness, hospital, [4, 1], role="target")
-    assert list(rows) == ["dataset", "role", "image", "patient", *METRICS, "pixels"]
+    assert list(rows) == ["dataset", "role", "image", "patient", *METRICS, "pixels", "threshold"]
     assert rows["image"].tolist() == [hospital.ids[4], hospital.ids[1]]
     assert rows["patient"].tolist() == [hospital.patients[4], hospital.patients[1]]
     assert set(rows["dataset"]) == {"alder"}
@@ -151,12 +151,49 @@ def test_dice_alone_is_the_same_dice(hospital: CachedSet, redness: Redness, monk
     everything = run(redness, hospital)
 
     def refuse(*_: object) -> float:
-        raise AssertionError("the AUC was not asked for")
+        raise AssertionError("Dice alone was asked for")
 
-    monkeypatch.setattr("sam2lora.metrics.auc", refuse)
+    for costly in ("histogram", "distances", "boundary_iou", "cldice"):
+        monkeypatch.setattr(f"sam2lora.metrics.{costly}", refuse)
     fast = run(redness, hospital, metrics="dice")
-    assert list(fast) == ["dataset", "role", "image", "patient", "dice", "pixels"]
+    assert list(fast) == ["dataset", "role", "image", "patient", "dice", "pixels", "threshold"]
     pd.testing.assert_frame_equal(fast, everything[list(fast)])
+
+
+def test_the_probability_is_that_above_which_a_pixel_is_predicted(hospital: CachedSet, redness: Redness) -> None:
+    """Where logits are lowered by as much as the threshold is, nothing that is thresholded changes."""
+    half = run(redness, hospital)
+    assert set(half["threshold"]) == {0.5}
+    low = run(redness, hospital, probability=0.01)
+    assert set(low["threshold"]) == {0.01}
+    assert (low["sensitivity"] > half["sensitivity"]).all()
+    assert low["auc"].tolist() == half["auc"].tolist()
+    assert low["ece"].tolist() == half["ece"].tolist()
+
+    class Lowered(Redness):
+        def forward(self, images: Tensor, points: tuple[Tensor, Tensor] | None = None) -> Tensor:
+            return super().forward(images, points) - np.log(99)
+
+    lowered = run(Lowered(), hospital)
+    cut = [name for name in METRICS if name not in ("auc", "ece", "auc_full")]
+    np.testing.assert_allclose(run(redness, hospital, probability=0.99)[cut], lowered[cut], rtol=1e-4)
+
+
+def test_histograms_are_those_of_the_scored_logits(hospital: CachedSet, redness: Redness) -> None:
+    rows = run(redness, hospital, [4, 1, 3], prompt=Points())
+    for batch_size in (1, 4):
+        found = list(histograms(redness, hospital, [4, 1, 3], Points(), Runtime(), seed=3, batch_size=batch_size))
+        assert [each.auc for each in found] == rows["auc"].tolist()
+        assert [each.ece for each in found] == rows["ece"].tolist()
+        dice = [float(each.dice([0.0])[0]) for each in found]
+        assert dice == pytest.approx(rows["dice"].tolist(), abs=1e-3)
+
+
+def test_histograms_are_computed_when_they_are_asked_for(hospital: CachedSet, redness: Redness) -> None:
+    found = histograms(redness, hospital, range(6), NoPrompt(), Runtime(), seed=0, batch_size=2)
+    assert redness.batches == []
+    next(found)
+    assert redness.batches == [2]
 
 
 def test_every_module_returns_to_its_mode(hospital: CachedSet, redness: Redness) -> None:
@@ -228,7 +265,7 @@ def _lift(hospital: CachedSet, index: int) -> float:
 def test_no_image_gives_no_row(hospital: CachedSet, redness: Redness) -> None:
     rows = run(redness, hospital, [])
     assert rows.empty
-    assert list(rows) == ["dataset", "role", "image", "patient", *METRICS, "pixels"]
+    assert list(rows) == ["dataset", "role", "image", "patient", *METRICS, "pixels", "threshold"]
     assert summary(rows) == {}
     assert n_undefined(rows) == {}
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from math import isnan, nan
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 from sklearn import metrics as oracle
 
-from sam2lora.metrics import METRICS, auc, confusion, measure
+from sam2lora.metrics import METRICS, Metric, confusion, measure
 
 EMPTY, FULL = np.zeros((4, 4), bool), np.ones((4, 4), bool)
 CORNER = EMPTY.copy()
@@ -43,75 +43,48 @@ def test_all_are_scikit_learns(seed: int) -> None:
     assert values["sensitivity"] == pytest.approx(oracle.recall_score(truth, guess), abs=1e-12)
     assert values["specificity"] == pytest.approx(oracle.recall_score(~truth, ~guess), abs=1e-12)
     assert values["accuracy"] == pytest.approx(oracle.accuracy_score(truth, guess), abs=1e-12)
+    assert values["precision"] == pytest.approx(oracle.precision_score(truth, guess), abs=1e-12)
+    assert values["mcc"] == pytest.approx(oracle.matthews_corrcoef(truth, guess), abs=1e-12)
     assert values["auc"] == pytest.approx(oracle.roc_auc_score(truth, scores), abs=1e-4)
+    assert values["accuracy_full"] == pytest.approx(oracle.accuracy_score(mask.ravel(), logits.ravel() > 0), abs=1e-12)
+    assert values["auc_full"] == pytest.approx(oracle.roc_auc_score(mask.ravel(), logits.ravel()), abs=1e-4)
 
 
-@given(
-    scores=arrays(np.float16, (5, 6), elements=st.floats(-4, 4, width=16)),
-    mask=arrays(bool, (5, 6)),
-)
-@settings(max_examples=200, deadline=None, derandomize=True)
-def test_auc_of_half_precision_scores_is_exact(scores: NDArray[np.float16], mask: NDArray[np.bool_]) -> None:
-    """Ties, the two zeros and subnormal numbers included."""
-    ours = auc(scores.astype(np.float32), mask)
-    if mask.all() or not mask.any():
-        assert isnan(ours)
-    else:
-        assert ours == pytest.approx(oracle.roc_auc_score(mask.ravel(), scores.ravel()), abs=1e-12)
+def test_every_metric_is_declared_and_measured() -> None:
+    assert get_args(Metric) == METRICS
 
 
-def test_auc_counts_ties_as_half() -> None:
-    mask = np.array([[True, True, False, False]])
-    assert auc(np.array([[1.0, 0.0, -0.0, -1.0]]), mask) == (1 + 1 + 0.5 + 1) / 4
-    assert auc(np.zeros((1, 4)), mask) == 0.5
-
-
-def test_auc_sees_order_alone_and_bears_infinite_logits() -> None:
-    mask = np.array([[True, True, False, False]])
-    extreme = np.array([[np.inf, 90000.0, 3.0, -np.inf]])
-    with np.errstate(all="raise"):
-        assert auc(extreme, mask) == 1
-        assert auc(extreme, ~mask) == 0
-    logits, mask = image(0)
-    assert auc(np.float32(16) * logits, mask) == auc(logits, mask)
-    assert auc(-logits, mask) == pytest.approx(1 - auc(logits, mask), abs=1e-12)
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_auc_of_continuous_scores_is_close(seed: int) -> None:
-    logits, mask = image(seed, (300, 300))
-    assert auc(logits, mask) == pytest.approx(oracle.roc_auc_score(mask.ravel(), logits.ravel()), abs=1e-5)
-
-
-def test_auc_of_eight_megapixels_takes_less_than_half_a_second() -> None:
-    logits, mask = image(0, (2336, 3504))
-    begun = time.process_time()
-    auc(logits, mask, np.ones_like(mask))
-    assert time.process_time() - begun < 0.5
+# The metrics whose degenerate cases the table of the module states.
+STATED: tuple[Metric, ...] = (
+    "dice", "iou", "auc", "sensitivity", "specificity", "accuracy",
+    "precision", "mcc", "hd95", "assd", "boundary_iou", "cldice",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("guess", "mask", "expected"),
-    [  # dice, iou, auc, sensitivity, specificity, accuracy
-        (EMPTY, EMPTY, (1, 1, nan, nan, 1, 1)),
-        (CORNER, EMPTY, (0, 0, nan, nan, 0.75, 0.75)),
-        (FULL, EMPTY, (0, 0, nan, nan, 0, 0)),
-        (EMPTY, CORNER, (0, 0, 0.5, 0, 1, 0.75)),
-        (CORNER, CORNER, (1, 1, 1, 1, 1, 1)),
-        (~CORNER, CORNER, (0, 0, 0, 0, 0, 0)),
-        (FULL, CORNER, (0.4, 0.25, 0.5, 1, 0, 0.25)),
-        (EMPTY, FULL, (0, 0, nan, 0, nan, 0)),
-        (CORNER, FULL, (0.4, 0.25, nan, 0.25, nan, 0.25)),
-        (FULL, FULL, (1, 1, nan, 1, nan, 1)),
+    [  # dice, iou, auc, sensitivity, specificity, accuracy, precision, mcc, hd95, assd, boundary IoU, clDice
+        (EMPTY, EMPTY, (1, 1, nan, nan, 1, 1, nan, nan, 0, 0, 1, 1)),
+        (CORNER, EMPTY, (0, 0, nan, nan, 0.75, 0.75, 0, nan, nan, nan, 0, nan)),
+        (FULL, EMPTY, (0, 0, nan, nan, 0, 0, 0, nan, nan, nan, nan, nan)),
+        (EMPTY, CORNER, (0, 0, 0.5, 0, 1, 0.75, nan, nan, nan, nan, 0, nan)),
+        (CORNER, CORNER, (1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 1, 1)),
+        (~CORNER, CORNER, (0, 0, 0, 0, 0, 0, 0, -1, 1, 1, 0, 0)),
+        (FULL, CORNER, (0.4, 0.25, 0.5, 1, 0, 0.25, 0.25, nan, nan, nan, 0, 0)),
+        (EMPTY, FULL, (0, 0, nan, 0, nan, 0, nan, nan, nan, nan, nan, nan)),
+        (CORNER, FULL, (0.4, 0.25, nan, 0.25, nan, 0.25, 1, nan, nan, nan, 0, 0)),
+        (FULL, FULL, (1, 1, nan, 1, nan, 1, 1, nan, 0, 0, 1, 1)),
     ],
 )
 def test_the_degenerate_cases(guess: NDArray[np.bool_], mask: NDArray[np.bool_], expected: tuple[float, ...]) -> None:
-    assert tuple(measure(sure(guess), mask).values()) == pytest.approx(expected, nan_ok=True)
+    values = measure(sure(guess), mask, None, STATED)
+    assert values == pytest.approx(dict(zip(STATED, expected, strict=True)), nan_ok=True)
 
 
 def test_without_a_pixel_nothing_is_defined() -> None:
-    values = measure(sure(CORNER), CORNER, EMPTY)
-    assert all(isnan(value) for value in values.values())
+    for guess in (EMPTY, CORNER, FULL):
+        values = measure(sure(guess), CORNER, EMPTY)
+        assert {name for name, value in values.items() if not isnan(value)} == {"accuracy_full", "auc_full"}
     assert confusion(sure(CORNER), CORNER, EMPTY).pixels == 0
 
 
@@ -120,9 +93,10 @@ def test_only_the_field_of_view_counts() -> None:
     fov = np.zeros_like(mask)
     fov[5:30, 7:44] = True
     nonsense = np.where(fov, logits, -logits)
-    cropped = measure(logits[5:30, 7:44], mask[5:30, 7:44])
-    assert measure(nonsense, mask, fov) == cropped
-    assert measure(logits, mask) != cropped
+    inside = tuple(name for name in METRICS if not name.endswith("_full"))
+    cropped = measure(logits[5:30, 7:44], mask[5:30, 7:44], None, inside)
+    assert measure(nonsense, mask, fov, inside) == cropped
+    assert measure(logits, mask, None, inside) != cropped
     assert confusion(logits, mask, fov).pixels == 25 * 37
 
 
@@ -135,6 +109,8 @@ def test_a_black_border_flatters_accuracy_and_auc() -> None:
     assert whole["accuracy"] > inside["accuracy"]
     assert whole["auc"] > inside["auc"]
     assert whole["dice"] == inside["dice"]
+    assert inside["accuracy_full"] == whole["accuracy"] == whole["accuracy_full"]
+    assert inside["auc_full"] == whole["auc"] == whole["auc_full"]
 
 
 def test_a_logit_of_zero_is_not_predicted() -> None:
@@ -144,10 +120,76 @@ def test_a_logit_of_zero_is_not_predicted() -> None:
 
 def test_only_the_asked_metrics_are_computed(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> float:
-        raise AssertionError("the AUC was not asked for")
+        raise AssertionError("it was not asked for")
 
-    monkeypatch.setattr("sam2lora.metrics.auc", refuse)
+    for costly in ("histogram", "distances", "boundary_iou", "cldice"):
+        monkeypatch.setattr(f"sam2lora.metrics.{costly}", refuse)
     assert measure(sure(CORNER), CORNER, None, ("dice", "iou")) == {"dice": 1, "iou": 1}
+
+
+def test_the_cut_moves_what_is_predicted_and_leaves_auc_and_calibration_alone() -> None:
+    logits, mask = image(6)
+    fov = np.ones_like(mask)
+    same, moved = measure(logits, mask, fov, cut=1.25), measure(logits - np.float32(1.25), mask, fov)
+    for name in METRICS:
+        if name not in ("auc", "auc_full", "ece"):
+            assert same[name] == pytest.approx(moved[name], abs=1e-12), name
+            assert same[name] != measure(logits, mask, fov)[name], name
+    for name in ("auc", "auc_full", "ece"):
+        assert same[name] == measure(logits, mask, fov)[name]
+
+
+SHARES = tuple(name for name in METRICS if name not in ("mcc", "hd95", "assd"))
+# Swapping prediction and truth turns these into each other.
+SWAPPED = {"sensitivity": "precision", "precision": "sensitivity"}
+SYMMETRIC = ("dice", "iou", "accuracy", "mcc", "hd95", "assd", "boundary_iou", "cldice", "accuracy_full")
+masks = arrays(bool, (12, 17), elements=st.booleans())
+pairs = given(guess=masks, mask=masks, fov=masks)
+small = settings(max_examples=60, deadline=None, derandomize=True)
+
+
+def same(one: float, other: float) -> bool:
+    return one == pytest.approx(other, abs=1e-9, nan_ok=True)
+
+
+@pairs
+@small
+def test_metrics_are_in_range(guess: NDArray[np.bool_], mask: NDArray[np.bool_], fov: NDArray[np.bool_]) -> None:
+    values = measure(sure(guess), mask, fov)
+    assert all(isnan(values[name]) or 0 <= values[name] <= 1 for name in SHARES)
+    assert isnan(values["mcc"]) or -1 <= values["mcc"] <= 1
+    assert isnan(values["hd95"]) or 0 <= values["hd95"] <= np.hypot(11, 16)
+    assert isnan(values["assd"]) or 0 <= values["assd"] <= np.hypot(11, 16)
+    assert isnan(values["hd95"]) == isnan(values["assd"])
+
+
+@pairs
+@small
+def test_metrics_are_symmetric(guess: NDArray[np.bool_], mask: NDArray[np.bool_], fov: NDArray[np.bool_]) -> None:
+    there, back = measure(sure(guess), mask, fov), measure(sure(mask), guess, fov)
+    assert all(same(there[name], back[name]) for name in SYMMETRIC)
+    assert all(same(there[name], back[other]) for name, other in SWAPPED.items())
+
+
+@pairs
+@small
+def test_metrics_see_no_direction(guess: NDArray[np.bool_], mask: NDArray[np.bool_], fov: NDArray[np.bool_]) -> None:
+    """Mirrored and transposed images score alike; only thinning, in clDice, has a side from which it begins."""
+    still = tuple(name for name in METRICS if name != "cldice")
+    whole = measure(sure(guess), mask, fov, still)
+    for turn in (np.fliplr, np.flipud, np.transpose):
+        turned = measure(sure(turn(guess)), turn(mask), turn(fov), still)
+        assert all(same(turned[name], whole[name]) for name in still)
+
+
+@given(mask=masks, fov=masks)
+@small
+def test_a_mask_is_its_own_best_prediction(mask: NDArray[np.bool_], fov: NDArray[np.bool_]) -> None:
+    values = measure(sure(mask), mask, fov)
+    best = dict.fromkeys(SHARES, 1.0) | {"mcc": 1.0, "hd95": 0.0, "assd": 0.0, "ece": values["ece"]}
+    assert all(isnan(value) or same(value, best[name]) for name, value in values.items())
+    for name in ("dice", "iou", "hd95", "assd", "boundary_iou"):
+        assert isnan(values[name]) == (not fov.any())
 
 
 def test_arguments_are_left_alone() -> None:
@@ -158,13 +200,13 @@ def test_arguments_are_left_alone() -> None:
     assert all(np.array_equal(now, before) for now, before in zip((logits, mask, fov), kept, strict=True))
 
 
-@pytest.mark.parametrize("function", [auc, confusion])
-def test_broken_input_is_refused(function: type) -> None:
-    with pytest.raises(ValueError, match="one shape"):
-        function(sure(CORNER), CORNER[:3])
-    with pytest.raises(ValueError, match="one shape"):
-        function(sure(CORNER), CORNER, FULL[:3])
+def test_broken_input_is_refused() -> None:
     broken = sure(CORNER)
     broken[0, 0] = nan
-    with pytest.raises(ValueError, match="one is NaN"):
-        function(broken, CORNER)
+    for name in METRICS:
+        with pytest.raises(ValueError, match="one shape"):
+            measure(sure(CORNER), CORNER[:3], None, (name,))
+        with pytest.raises(ValueError, match="one shape"):
+            measure(sure(CORNER), CORNER, FULL[:3], (name,))
+        with pytest.raises(ValueError, match="one is NaN"):
+            measure(broken, CORNER, None, (name,))
