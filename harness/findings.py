@@ -141,7 +141,7 @@ def scores(table: StudyTable, ranked: pd.DataFrame, rng: np.random.Generator) ->
 
 
 def _from_images(images: pd.DataFrame, rng: np.random.Generator) -> list[dict[str, Any]]:
-    named = {"number", "key", "dataset", "role", "image", "patient", "pixels", "given"}
+    named = {"number", "key", "dataset", "role", "image", "patient", "pixels", "given", "threshold"}
     metrics = [name for name in images.columns if name not in named and pd.api.types.is_numeric_dtype(images[name])]
     rows = []
     # A trial's validation images chose the settings: only test images are evidence about them.

@@ -64,11 +64,13 @@ def distances(predicted: Mask, mask: Mask, fov: Mask) -> Distances:
     Equal masks without a contour, which are empty or full, are at one distance, 0. Undefined if masks differ and one
     has no contour, or if ``fov`` is empty.
     """
+    if not fov.any():
+        return Distances(np.zeros(0), np.zeros(0))
     one, other = contour(predicted, fov), contour(mask, fov)
     if one.any() and other.any():
         return Distances(_distances(one, other), _distances(other, one))
-    alike = fov.any() and np.array_equal(predicted & fov, mask & fov)
-    return Distances(np.zeros(int(alike)), np.zeros(int(alike)))
+    same = int(np.array_equal(predicted & fov, mask & fov))
+    return Distances(np.zeros(same), np.zeros(same))
 
 
 def boundary_iou(predicted: Mask, mask: Mask, fov: Mask) -> float:
@@ -96,7 +98,7 @@ def boundary_iou(predicted: Mask, mask: Mask, fov: Mask) -> float:
 def _edge(mask: Mask, fov: Mask, reach: NDArray[np.uint8]) -> Mask:
     """The pixels of ``mask`` within ``reach`` of a pixel off it, all inside ``fov``."""
     beside = cv2.dilate((fov & ~mask).view(np.uint8), reach)
-    return mask & fov & beside.view(np.bool_)
+    return np.asarray(mask & fov & beside.view(np.bool_))
 
 
 def _distances(start: Mask, end: Mask) -> NDArray[np.float64]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import nan
-from typing import Final
+from typing import Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,8 @@ from scipy.special import expit
 from sam2lora.metrics.arrays import Mask, Scores, checked
 
 Counts = NDArray[np.int64]
+
+_Number = TypeVar("_Number", np.int64, np.float64)
 
 CALIBRATION_BINS: Final = 15
 """Bins of the expected calibration error, of equal width in probability, as in Guo et al. 2017."""
@@ -95,7 +97,7 @@ def _counts(bits: NDArray[np.uint16]) -> Counts:
     return _ascending(by_bits)
 
 
-def _ascending(by_bits: NDArray) -> NDArray:
+def _ascending(by_bits: NDArray[_Number]) -> NDArray[_Number]:
     return np.concatenate([by_bits[: _SIGN - 1 : -1], by_bits[:_SIGN]])
 
 
