@@ -28,4 +28,4 @@ class TrackingError(HarnessError):
 
 
 class Hopeless(HarnessError):
-    """Trials crash one after the other: the fault is not theirs."""
+    """Trials crash, or proposals are infeasible, one after the other: no further one would help."""

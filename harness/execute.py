@@ -114,7 +114,7 @@ def run(suggest: Suggest, scheduler: Any, room: Slots, retries: int, trainable: 
     """Run trials until ``suggest`` has no more, or until SIGINT: then every open trial can go on from its last epoch.
 
     A trial that crashes is started again from its last epoch up to ``retries`` times. Raises ``Hopeless`` when
-    trials crash one after the other.
+    trials crash, or proposals are infeasible, one after the other.
     """
     hopeless: list[Hopeless] = []
     scratch = Path(tempfile.mkdtemp(prefix="ray-tune-"))  # disposable: the record is what counts
@@ -145,6 +145,8 @@ def run(suggest: Suggest, scheduler: Any, room: Slots, retries: int, trainable: 
         shutil.rmtree(scratch, ignore_errors=True)
     if hopeless:
         raise hopeless[0]
+    if suggest.hopeless is not None:
+        raise suggest.hopeless
 
 
 class _StopWhen(tune.Stopper):

@@ -11,7 +11,9 @@ import numpy as np
 import pandas as pd
 
 from harness.importance import Fanova, Importance, PedAnova, is_probe
-from harness.table import StudyTable, measured, metric_of
+from harness.levels import cross, levels
+from harness.objectives import front as pareto
+from harness.table import StudyTable, measured, metric_of, objective_columns
 from sam2lora.intervals import mean_interval
 
 OUTCOMES = (
@@ -19,6 +21,7 @@ OUTCOMES = (
     "stopped",
     "diverged",
     "out_of_memory",
+    "infeasible",
     "crashed",
     "reused",
     "running",
@@ -64,8 +67,11 @@ class Findings:
 
     ``best``: rows of the trials with ``place`` in front, by validation score, each key once. ``scores``: their test
     scores per data set and metric (`SCORE_COLUMNS`). ``importance``: evaluator and table, in order. ``metric``: the one
-    of the objective. ``probe``: whether the sampler covered the space without looking at scores. ``oracle``: whether a
-    trial was prompted from ground truth, which looks at labels of the images that it is tested on.
+    of the (first) objective. ``front``: rows of the trials on the Pareto front of a search with several objectives,
+    ``place`` in front, by the first objective; ``front_scores``: their test scores. ``levels`` and ``cross``: scores by
+    level of categorical settings, as in `harness.levels`. ``probe``: whether the sampler covered the space without
+    looking at scores. ``oracle``: whether a trial was prompted from ground truth, which looks at labels of the images
+    that it is tested on.
     """
 
     table: StudyTable
@@ -73,6 +79,10 @@ class Findings:
     outcomes: Mapping[str, int]
     best: pd.DataFrame
     scores: pd.DataFrame
+    front: pd.DataFrame
+    front_scores: pd.DataFrame
+    levels: pd.DataFrame
+    cross: pd.DataFrame
     importance: tuple[tuple[Importance, pd.DataFrame], ...]
     cost: Cost
     probe: bool
@@ -81,13 +91,17 @@ class Findings:
 
 def summarize(table: StudyTable, top: int, seed: int) -> Findings:
     """Everything but importance, which takes seconds: see `with_importance`. ``top``: how many best trials."""
-    ranked = best(table, top)
+    ranked, on_front = best(table, top), front(table)
     return Findings(
         table=table,
         metric=metric_of(table),
         outcomes=outcomes(table),
         best=ranked,
         scores=scores(table, ranked, np.random.default_rng([seed, 1])),
+        front=on_front,
+        front_scores=scores(table, on_front, np.random.default_rng([seed, 3])),
+        levels=levels(table, np.random.default_rng([seed, 4])),
+        cross=cross(table),
         importance=(),
         cost=cost(table),
         probe=is_probe(kind_of(table.question.get("sampler"))),
@@ -124,6 +138,16 @@ def best(table: StudyTable, top: int) -> pd.DataFrame:
     )
     ranked.insert(0, "place", range(1, len(ranked) + 1))
     return ranked.head(top)
+
+
+def front(table: StudyTable) -> pd.DataFrame:
+    """The completed trials on the Pareto front, best first objective first; no row if the search has one objective."""
+    ranked = best(table, len(table.trials))
+    if len(table.objectives) == 1 or ranked.empty:
+        return ranked.head(0)
+    points = ranked[objective_columns(table)].astype(float).to_numpy().tolist()
+    chosen = ranked[pareto(points, list(table.objectives.values()))].reset_index(drop=True)
+    return chosen.assign(place=range(1, len(chosen) + 1))
 
 
 def scores(table: StudyTable, ranked: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:

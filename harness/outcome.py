@@ -51,6 +51,14 @@ class OutOfMemory:
 
 
 @dataclass(frozen=True)
+class Infeasible:
+    """The settings miss a constraint of the search: never trained, and no trial of the study's number."""
+
+    epoch: int
+    why: str
+
+
+@dataclass(frozen=True)
 class Crashed:
     """Anything else, after its retries: says nothing about the settings."""
 
@@ -58,13 +66,14 @@ class Crashed:
     why: str
 
 
-Outcome = Completed | Stopped | Diverged | OutOfMemory | Crashed
+Outcome = Completed | Stopped | Diverged | OutOfMemory | Infeasible | Crashed
 
 KINDS: dict[type[Any], str] = {
     Completed: "completed",
     Stopped: "stopped",
     Diverged: "diverged",
     OutOfMemory: "out_of_memory",
+    Infeasible: "infeasible",
     Crashed: "crashed",
 }
 """The name of each outcome in the record."""

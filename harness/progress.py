@@ -13,7 +13,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from harness.objectives import DIRECTIONS, Objective, front
+
 _SHOWN = 12
+_FREE = ("infeasible", "crashed")  # endings that are no trial of the study's number
 
 
 @dataclass
@@ -27,11 +30,20 @@ class LiveTable:
     """A ``harness.suggest.Listener`` that shows every trial's state, epoch and score, the best so far, and the ETA.
 
     ``trials``: how many the study is to have; ``before``: how many had ended before. The ETA is the mean time between
-    endings since the start, times what is left: none before the first ending.
+    endings since the start, times what is left: none before the first ending. With several ``objectives`` it shows how
+    many of this run's trials are on their Pareto front, too.
     """
 
-    def __init__(self, console: Console, trials: int, epochs: int, before: int = 0) -> None:
+    def __init__(
+        self,
+        console: Console,
+        trials: int,
+        epochs: int,
+        objectives: tuple[Objective, ...] = ("val/dice",),
+        before: int = 0,
+    ) -> None:
         self.console, self.trials, self.epochs, self.before = console, trials, epochs, before
+        self.objectives, self.points = objectives, list[list[float]]()
         self.rows: dict[int, _Row] = {}
         self.counts: dict[str, int] = {}
         self.best: tuple[float, int] | None = None
@@ -58,19 +70,26 @@ class LiveTable:
         """Show how it ended; only a completed trial can be the best."""
         outcome = trial.user_attrs["outcome"]
         kind = "reused" if "reused_from" in trial.user_attrs else outcome["kind"]
-        score = trial.intermediate_values.get(outcome["epoch"])
+        score = {entry["epoch"]: entry["score"] for entry in trial.user_attrs["curve"]}.get(outcome["epoch"])
         self.rows[trial.number] = _Row(kind.replace("_", " "), outcome["epoch"], score)
         self.counts[kind] = self.counts.get(kind, 0) + 1
-        if outcome["kind"] == "completed" and (self.best is None or trial.values[0] > self.best[0]):
+        if outcome["kind"] != "completed":
+            return
+        self.points.append(trial.values)
+        if self.best is None or trial.values[0] > self.best[0]:
             self.best = (trial.values[0], trial.number)
+
+    @property
+    def finished(self) -> int:
+        """How many trials of the study's number have ended in this run."""
+        return sum(count for kind, count in self.counts.items() if kind not in _FREE)
 
     @property
     def eta(self) -> float | None:
         """Seconds that are left, or None while nothing has ended."""
-        ended = sum(self.counts.values())
-        if not ended:
+        if not self.finished:
             return None
-        return (time.monotonic() - self.begun) / ended * max(self.trials - self.before - ended, 0)
+        return (time.monotonic() - self.begun) / self.finished * max(self.trials - self.before - self.finished, 0)
 
     def __rich__(self) -> Group:
         table = Table("trial", "state", "epoch", "val dice", title_justify="left", box=None, pad_edge=False)
@@ -81,14 +100,16 @@ class LiveTable:
             mark = "*" if self.best is not None and self.best[1] == number else ""
             score = "" if row.score is None else f"{row.score:.4f}{mark}"
             table.add_row(str(number), row.state, f"{row.epoch}/{self.epochs}", score)
-        return Group(table, self._line(), ProgressBar(self.trials, self.before + sum(self.counts.values()), width=40))
+        return Group(table, self._line(), ProgressBar(self.trials, self.before + self.finished, width=40))
 
     def _line(self) -> Text:
-        ended = self.before + sum(self.counts.values())
-        parts = [f"{ended} of {self.trials} trials"]
+        parts = [f"{self.before + self.finished} of {self.trials} trials"]
         parts += [f"{count} {kind.replace('_', ' ')}" for kind, count in sorted(self.counts.items())]
         if self.best is not None:
             parts.append(f"best {self.best[0]:.4f} (trial {self.best[1]})")
+        if len(self.objectives) > 1 and self.points:
+            on = sum(front(self.points, [DIRECTIONS[name] for name in self.objectives]))
+            parts.append(f"{on} on the Pareto front")
         if self.eta is not None:
             parts.append(f"about {self.eta / 60:.0f} min left" if self.eta > 90 else f"about {self.eta:.0f} s left")
         return Text(", ".join(parts))

@@ -24,18 +24,23 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from harness.errors import OtherQuestion, RecordError
-from harness.outcome import KINDS, WORST, Completed, Crashed, Diverged, Outcome, OutOfMemory, Stopped
+from harness.objectives import DIRECTIONS, Objective, values, worst
+from harness.outcome import KINDS, WORST, Completed, Crashed, Diverged, Infeasible, Outcome, OutOfMemory, Stopped
 
 _PACKAGES = ("torch", "sam2", "optuna", "ray", "mlflow", "numpy", "scikit-learn")
 
 
 @dataclass(frozen=True)
 class Record:
-    """One study in its storage, with the folder that holds its trials' files: ``<folder>/trials/<key>/``."""
+    """One study in its storage, with the folder that holds its trials' files: ``<folder>/trials/<key>/``.
+
+    ``objectives``: what each value of a trial is, in the study's order.
+    """
 
     study: optuna.Study
     storage_url: str
     folder: Path
+    objectives: tuple[Objective, ...] = ("val/dice",)
 
     @property
     def name(self) -> str:
@@ -62,6 +67,7 @@ def open_record(
     question: Mapping[str, Any],
     sampler: BaseSampler,
     command: str = "",
+    objectives: tuple[Objective, ...] = ("val/dice",),
 ) -> Record:
     """The study ``name``, created on first use; ``command``, as it was typed, tells a report how to go on.
 
@@ -71,7 +77,11 @@ def open_record(
     storage = open_storage(storage_url)
     try:
         study = optuna.create_study(
-            storage=storage, study_name=name, direction="maximize", sampler=sampler, load_if_exists=True
+            storage=storage,
+            study_name=name,
+            directions=[DIRECTIONS[objective] for objective in objectives],
+            sampler=sampler,
+            load_if_exists=True,
         )
         recorded = study.user_attrs.get("question")
         if recorded is None:
@@ -85,7 +95,7 @@ def open_record(
             )
     except FAULTS as error:
         raise unusable(storage_url, error) from error
-    return Record(study, storage_url, folder)
+    return Record(study, storage_url, folder, objectives)
 
 
 def open_storage(url: str) -> RDBStorage:
@@ -132,12 +142,23 @@ def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
     return {prefix.removesuffix("."): value}
 
 
-def begin(trial: optuna.Trial, key: str, config: str, replicate: str, *, oracle_prompt: bool) -> None:
+def begin(
+    trial: optuna.Trial,
+    key: str,
+    config: str,
+    replicate: str,
+    excess: Mapping[str, float] | None = None,
+    *,
+    oracle_prompt: bool,
+) -> None:
     """Write what a trial is about to run, before anything of it runs.
 
+    ``excess``: by how much it misses each constraint of the search, met ones included: a sampler learns from both.
     ``oracle_prompt``: whether its scores will be reached with prompts drawn from the ground truth, ``Prompt.oracle`` of
     its test prompt. Whoever reads the record reads this and does not judge by the settings again.
     """
+    for name, value in (excess or {}).items():
+        trial.set_constraint(name, value)
     trial.set_user_attr("key", key)
     trial.set_user_attr("config", config)
     trial.set_user_attr("oracle_prompt", oracle_prompt)
@@ -145,7 +166,12 @@ def begin(trial: optuna.Trial, key: str, config: str, replicate: str, *, oracle_
 
 
 def report(trial: optuna.Trial, epoch: int, score: float) -> None:
-    """Write the validation score of an epoch. An epoch that is already there was replayed and is left as it is."""
+    """Write the validation score of an epoch. An epoch that is already there was replayed and is left as it is.
+
+    Optuna keeps no intermediate values for several objectives: there the curve of the trial's attributes is all.
+    """
+    if len(trial.study.directions) > 1:
+        return
     if epoch not in trial.storage.get_trial(trial._trial_id).intermediate_values:
         trial.report(score, epoch)
 
@@ -155,8 +181,10 @@ def tell(
 ) -> FrozenTrial:
     """Commit how a trial ended.
 
-    Completed is COMPLETE with its value; Stopped is PRUNED; Diverged is COMPLETE with the worst value, which teaches
-    the sampler; OutOfMemory is PRUNED and infeasible, so that samplers with constraints avoid it; Crashed is FAIL.
+    Completed is COMPLETE with its values; Stopped is PRUNED; Diverged is COMPLETE with the worst value of every
+    objective, which teaches the sampler; so is Infeasible, which violates its constraints, too: of samplers that learn
+    from constraints TPE alone looks at trials that are not COMPLETE. OutOfMemory is PRUNED and violates a constraint of
+    its own; Crashed is FAIL.
     """
     trial.set_user_attr("outcome", {"kind": KINDS[type(outcome)], "epoch": outcome.epoch, "why": _why(outcome)})
     trial.set_user_attr("curve", curve)
@@ -166,12 +194,14 @@ def tell(
         case Completed():
             for name in ("scores", "n_images", "roles", "validation"):
                 trial.set_user_attr(name, getattr(outcome, name))
-            return study.tell(trial, outcome.score)
+            return study.tell(trial, values(record.objectives, outcome.score, cost))
         case Stopped():
             return study.tell(trial, state=TrialState.PRUNED)
         case Diverged():
             report(trial, outcome.epoch, WORST)
-            return study.tell(trial, WORST)
+            return study.tell(trial, worst(record.objectives))
+        case Infeasible():
+            return study.tell(trial, worst(record.objectives))
         case OutOfMemory():
             trial.set_constraint("memory", 1.0)
             return study.tell(trial, state=TrialState.PRUNED)
@@ -185,7 +215,7 @@ def _why(outcome: Outcome) -> str:
             return "all epochs ran"
         case Stopped(epoch=epoch):
             return f"stopped by the scheduler after epoch {epoch}"
-        case Diverged(why=why) | OutOfMemory(why=why) | Crashed(why=why):
+        case Diverged(why=why) | OutOfMemory(why=why) | Infeasible(why=why) | Crashed(why=why):
             return why
 
 
@@ -204,8 +234,10 @@ def reuse(record: Record, trial: optuna.Trial, twin: FrozenTrial) -> FrozenTrial
     trial.set_user_attr("cost", {})
     for epoch, score in sorted(twin.intermediate_values.items()):
         trial.report(score, epoch)
+    own = record.trial(trial.number).constraints
     for name, value in twin.constraints.items():
-        trial.set_constraint(name, value)
+        if name not in own:  # equal settings have equal constraints, and Optuna takes each once
+            trial.set_constraint(name, value)
     return record.study.tell(trial, twin.values if twin.state == TrialState.COMPLETE else None, state=twin.state)
 
 

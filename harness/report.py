@@ -24,7 +24,7 @@ from harness import wording
 from harness.errors import HarnessError
 from harness.findings import Findings, importances, summarize
 from harness.importance import Fanova, Importance, PedAnova
-from harness.table import StudyTable, UnknownStudy, label, measured, metric_name, read, studies
+from harness.table import StudyTable, UnknownStudy, label, measured, metric_name, objective_columns, read, studies
 
 
 @dataclass(frozen=True)
@@ -84,6 +84,8 @@ def _write(found: Findings, folder: Path, mlflow_uri: str) -> Report:
         "trials": found.table.trials,
         "best": _best(found),
         "scores": found.scores,
+        **({"levels": found.levels} if len(found.levels) else {}),
+        **({"front": found.front} if len(found.table.objectives) > 1 else {}),
         "importance": _importance(found),
     }
     tables = [folder / f"{name}.csv" for name in frames]
@@ -94,6 +96,8 @@ def _write(found: Findings, folder: Path, mlflow_uri: str) -> Report:
 
 def _summary(found: Findings) -> dict[str, float]:
     numbers: dict[str, float] = {f"trials/{kind}": float(count) for kind, count in found.outcomes.items()}
+    if len(found.table.objectives) > 1:
+        numbers["front/trials"] = float(len(found.front))
     if len(found.best):
         numbers["best/trial"] = float(found.best.iloc[0]["number"])
         numbers["best/validation"] = float(found.best.iloc[0]["value"])
@@ -125,7 +129,7 @@ def _best(found: Findings) -> pd.DataFrame:
 
 def _draw(found: Findings, folder: Path) -> list[Path]:
     # Imported here: matplotlib takes a second to load, and the terminal shows its tables before that.
-    from harness.figures import curves, history, importance, simplex, style, targets
+    from harness.figures import cross, curves, history, importance, pareto, simplex, style, targets
 
     table = found.table
     drawn = {}
@@ -135,6 +139,10 @@ def _draw(found: Findings, folder: Path) -> list[Path]:
         drawn["curves"] = curves.draw(table)
     if len(simplex.searched(table)) >= 2 and len(measured(table.trials)):
         drawn["simplex"] = simplex.draw(table)
+    if len(found.front):
+        drawn["pareto"] = pareto.draw(table, found.front)
+    if found.cross["trials"].sum() > 0:
+        drawn["cross"] = cross.draw(table, found.cross)
     if any(len(rows) for _, rows in found.importance):
         drawn["importance"] = importance.draw(
             [importance.Panel(how.title, how.question, rows) for how, rows in found.importance]
@@ -160,6 +168,9 @@ def _show_result(found: Findings, console: Console) -> None:
     if found.best.empty:
         console.print("No trial has completed, so there are no best settings.")
         return
+    if len(found.front):
+        console.print(f"Pareto front of {', '.join(found.table.objectives)}", style="bold", highlight=False)
+        console.print(_front(found))
     console.print("Best settings, by validation on the sources alone", style="bold")
     console.print(_settings(found))
     title = f"Their test {metric_name(found.metric)}, with 95 % intervals over patients"
@@ -180,6 +191,14 @@ def _settings(found: Findings) -> Table:
     for row in found.best.to_dict("records"):
         values = (wording.setting(row[name]) for name in chosen)
         shown.add_row(str(row["place"]), str(row["number"]), wording.score(row["value"]), *values)
+    return shown
+
+
+def _front(found: Findings) -> Table:
+    further = objective_columns(found.table)[1:]
+    shown = _table("trial", "validation", *map(label, further))
+    for row in found.front.to_dict("records"):
+        shown.add_row(str(row["number"]), wording.score(row["value"]), *(wording.amount(row[name]) for name in further))
     return shown
 
 

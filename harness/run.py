@@ -19,6 +19,7 @@ from harness.errors import Hopeless, StudyBusy, TrackingError
 from harness.execute import Slots
 from harness.prepare import Prepared, prepare
 from harness.progress import LiveTable
+from harness.report import Report
 from harness.samplers import Sampler
 from harness.schedulers import Scheduler
 from harness.study import Overrides, Search
@@ -185,8 +186,10 @@ def _search(plan: Plan, console: Console) -> bool:
     space = study.distributions(plan.search.space)
     so_far = record.count(plan.storage, plan.study)
     sampler = plan.search.sampler.build(plan.search.replicate.seed, space, so_far)
-    book = record.open_record(plan.storage, plan.study, plan.folder, question, sampler, plan.command)
-    total = min(plan.search.trials, plan.search.sampler.limit(space) or plan.search.trials)
+    objectives = plan.search.objectives
+    book = record.open_record(plan.storage, plan.study, plan.folder, question, sampler, plan.command, objectives)
+    limit = plan.search.sampler.limit(space)
+    total = min(plan.search.trials, limit or plan.search.trials)
     mirror = Mirror(plan.mlflow, book, question, prepared.materials)
     ask = Suggest(
         book,
@@ -195,20 +198,22 @@ def _search(plan: Plan, console: Console) -> bool:
         prepared.digests,
         runtime,
         total,
-        listeners=(mirror, live := LiveTable(console, total, question["epochs"])),
+        listeners=(mirror, live := LiveTable(console, total, question["epochs"], objectives)),
+        constraints=plan.search.constraints,
+        limit=limit,
     )
     live.before = ask.ended
     _head(console, plan, question, prepared, room, ask)
     hopeless = _run(plan, question["epochs"], room, ask, mirror, live)
     if hopeless is not None or ask.wanted:
-        _close(mirror, console, {}, "", None, finished=False)
+        _close(mirror, console, None)
     if hopeless is not None:
         raise hopeless
     if ask.wanted:
         return False
     written = report.write(table.read(plan.storage, plan.study, plan.folder.parent), plan.folder.parent, plan.mlflow)
     report.show(written, Console())
-    _close(mirror, console, written.summary, written.note, written.folder, finished=True)
+    _close(mirror, console, written)
     console.print(f"{time.monotonic() - begun:.0f} s.", highlight=False)
     return True
 
@@ -244,11 +249,16 @@ def _head(
     )
 
 
-def _close(
-    mirror: Mirror, console: Console, summary: Mapping[str, float], note: str, folder: Path | None, *, finished: bool
-) -> None:
-    """Bring MLflow up to date. A server that has gone away is a warning: the record has everything."""
+def _close(mirror: Mirror, console: Console, written: Report | None) -> None:
+    """Bring MLflow up to date, with the report of a finished study; without one the study was interrupted.
+
+    A server that has gone away is a warning: the record has everything.
+    """
     try:
-        mirror.close(summary, note, folder, finished=finished)
+        if written is None:
+            mirror.close({}, "", None, finished=False)
+        else:
+            on_front = written.findings.front["number"].tolist()
+            mirror.close(written.summary, written.note, written.folder, on_front, finished=True)
     except TrackingError as error:
         console.print(f"[bold yellow]warning:[/] {escape(str(error))}", highlight=False, soft_wrap=True)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, distribution_to_json
 
-from harness.samplers import TPE, Sampler
+from harness.constraints import Constraint
+from harness.objectives import DIRECTIONS, Objective
+from harness.samplers import CMAES, TPE, Sampler
 from harness.schedulers import ASHA, Scheduler
 from sam2lora.adapters import Full
 from sam2lora.backbones import Backbone, UNet
@@ -28,20 +30,48 @@ _DRAWS = 64
 class Search:
     """A search: which settings to draw, how many, who proposes them and who stops them.
 
-    ``objective`` is what the sampler and the scheduler see: the mean Dice over the validation images of the sources,
-    averaged over sources. No target ever enters it.
+    ``objectives`` are what the sampler sees, and the first, which a scheduler sees too, is the mean Dice over the
+    validation images of the sources, averaged over sources. No target ever enters it. With further objectives the
+    search is after a Pareto front: a trial that is stopped early has no place on one, so no scheduler may stop any.
+    Settings that miss one of ``constraints`` are proposed, told to the sampler and never trained.
     """
 
     space: Space
     trials: int
     sampler: Sampler = field(default_factory=TPE)
     scheduler: Scheduler = field(default_factory=ASHA)
-    objective: Literal["val/dice"] = "val/dice"
+    objectives: tuple[Objective, ...] = ("val/dice",)
+    constraints: tuple[Constraint, ...] = ()
     replicate: Replicate = field(default_factory=Replicate)
 
     def __post_init__(self) -> None:
         if self.trials < 1:
             raise ValueError(f"A search needs one trial or more, but trials is {self.trials}: raise it.")
+        if self.objectives[:1] != ("val/dice",) or len(set(self.objectives)) < len(self.objectives):
+            raise ValueError(
+                f"The objectives must be distinct and begin with val/dice, but are {self.objectives}: "
+                f"put val/dice first, then each of {', '.join(list(DIRECTIONS)[1:])} at most once."
+            )
+        named = [constraint.kind for constraint in self.constraints]
+        if len(set(named)) < len(named):
+            raise ValueError(
+                f"A kind of constraint must be given once, but they are {', '.join(named)}: keep the tightest."
+            )
+        if len(self.objectives) > 1:
+            self._check_several()
+
+    def _check_several(self) -> None:
+        """What a Pareto front needs of scheduler and sampler."""
+        if self.scheduler.kind != "none":
+            raise ValueError(
+                f"A search with {len(self.objectives)} objectives must train every trial to its end, but the scheduler "
+                f"{self.scheduler.kind} stops some: use --scheduler none."
+            )
+        if isinstance(self.sampler, CMAES):
+            raise ValueError(
+                f"A search with {len(self.objectives)} objectives needs a sampler that weighs several, but cmaes knows "
+                f"one: use --sampler tpe, nsga2, gp, random, qmc or grid."
+            )
 
 
 @dataclass(frozen=True)
@@ -137,8 +167,9 @@ def question(name: str, search: Search, overrides: Overrides, materials: Mapping
         "epochs": typical.epochs,
         "sampler": json.loads(to_json(search.sampler)),
         "scheduler": json.loads(to_json(search.scheduler)),
-        "objective": search.objective,
-        "direction": "maximize",
+        "objectives": list(search.objectives),
+        "directions": [DIRECTIONS[name] for name in search.objectives],
+        "constraints": [json.loads(to_json(constraint)) for constraint in search.constraints],
         "seed": search.replicate.seed,
         "fold": search.replicate.fold,
         "materials": dict(sorted(materials.items())),

@@ -19,8 +19,9 @@ from ray.tune import Callback
 from ray.tune.search import Searcher
 
 from harness import record as recorded
+from harness.constraints import Constraint
 from harness.errors import Hopeless
-from harness.outcome import WORST, Completed, Crashed, Diverged, Outcome, OutOfMemory, Stopped
+from harness.outcome import WORST, Completed, Crashed, Diverged, Infeasible, Outcome, OutOfMemory, Stopped
 from harness.record import Record
 from harness.study import Space
 from harness.worker import Order
@@ -31,6 +32,8 @@ from sam2lora.runtime import Runtime
 
 CRASHES_IN_A_ROW = 3
 """So many crashed trials, one after the other, end a run: the fault is not in their settings."""
+INFEASIBLE_IN_A_ROW = 100
+"""So many infeasible proposals, one after the other, end a run: what is asked for can hardly be had."""
 
 
 class Listener(Protocol):
@@ -61,7 +64,9 @@ class Suggest(Searcher):
 
     First come the trials that an earlier run left open, then new ones. Settings whose key has an ending in the record
     take that ending; settings whose key is running wait for it. A crashed trial does not count: another one is drawn in
-    its place.
+    its place. Nor do settings that miss one of ``constraints``, which cost nothing: they are told as infeasible
+    at once. ``limit``: how many proposals the sampler has, if they come to an end; there infeasible ones do count.
+    After ``INFEASIBLE_IN_A_ROW`` of them ``hopeless`` says so and nothing more is proposed.
     """
 
     def __init__(
@@ -73,20 +78,30 @@ class Suggest(Searcher):
         runtime: Runtime,
         trials: int,
         listeners: Sequence[Listener] = (),
+        constraints: Sequence[Constraint] = (),
+        limit: int | None = None,
     ) -> None:
         super().__init__(metric="score", mode="max")
         self.record, self.space, self.replicate = record, space, replicate
         self.materials, self.runtime, self.trials, self.listeners = dict(materials), runtime, trials, listeners
+        self.constraints, self.limit = constraints, limit
         self.open: dict[str, Open] = {}
         self.waiting: list[tuple[optuna.Trial, str]] = []
         self.endings = recorded.finished(record.trials())
-        self.ended = sum(trial.state in (TrialState.COMPLETE, TrialState.PRUNED) for trial in record.trials())
+        self.infeasible = sum(_kind(trial) == "infeasible" for trial in record.trials())
+        told = sum(trial.state in (TrialState.COMPLETE, TrialState.PRUNED) for trial in record.trials())
+        self.ended = told - self.infeasible
+        self.in_a_row = 0
+        self.hopeless: Hopeless | None = None
         self.left = self._left_open()
 
     @property
     def wanted(self) -> int:
         """How many trials have no ending yet."""
-        return max(self.trials - self.ended, 0)
+        left = self.trials - self.ended
+        if self.limit is not None:
+            left = min(left, self.limit - self.ended - self.infeasible)
+        return max(left, 0)
 
     def _left_open(self) -> list[FrozenTrial]:
         left = [trial for trial in self.record.trials() if trial.state == TrialState.RUNNING]
@@ -97,15 +112,20 @@ class Suggest(Searcher):
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """The next order for a worker, None while it depends on a running trial, ``FINISHED`` when all have ended."""
-        if self.left:
-            return self._hand_out(trial_id, recorded.reopen(self.record, frozen := self.left.pop(0)), frozen.user_attrs)
+        while self.left:
+            trial = recorded.reopen(self.record, frozen := self.left.pop(0))
+            if not self._refused(trial, from_json(TrialConfig, frozen.user_attrs["config"])):
+                return self._hand_out(trial_id, trial, frozen.user_attrs)
         self._settle_waiting()
-        while self.ended + len(self.open) + len(self.waiting) < self.trials:
+        while self.hopeless is None and len(self.open) + len(self.waiting) < self.wanted:
             trial = self.record.study.ask()
             config = self._draw(trial)
             key = trial_key(config, self.replicate, self.materials)
+            excess: dict[str, float] = {limit.kind: limit.excess(config) for limit in self.constraints}
             oracle = config.test_prompt.oracle
-            recorded.begin(trial, key, to_json(config), to_json(self.replicate), oracle_prompt=oracle)
+            recorded.begin(trial, key, to_json(config), to_json(self.replicate), excess, oracle_prompt=oracle)
+            if self._refused(trial, config):
+                continue
             if key in self.endings:
                 self._reuse(trial, key)
             elif key in {other.key for other in self.open.values()}:
@@ -121,6 +141,26 @@ class Suggest(Searcher):
         except Exception:
             self.record.study.tell(trial, state=TrialState.FAIL)
             raise
+
+    def _refused(self, trial: optuna.Trial, config: TrialConfig) -> bool:
+        """Whether the settings miss a constraint; if so, the trial is told."""
+        missed = [constraint for constraint in self.constraints if constraint.excess(config) > 0]
+        if not missed:
+            self.in_a_row = 0
+            return False
+        why = "; ".join(f"{constraint.rule}, but is {constraint.found(config)}" for constraint in missed)
+        frozen = recorded.tell(self.record, trial, Infeasible(0, why), [], {})
+        self.infeasible += 1
+        self.in_a_row += 1
+        for listener in self.listeners:
+            listener.ended(frozen)
+        if self.in_a_row >= INFEASIBLE_IN_A_ROW:
+            self.hopeless = Hopeless(
+                f"Settings must meet the constraints of the search, but {self.in_a_row} proposals one after the other "
+                f"do not, the last one: {why}. Loosen the constraint or narrow the space, then run it as another study "
+                f"with --study; what was finished is kept."
+            )
+        return True
 
     def _hand_out(self, trial_id: str, trial: optuna.Trial, attributes: Mapping[str, Any]) -> dict[str, Any]:
         key = attributes["key"]
@@ -247,6 +287,10 @@ def reason(text: str) -> str:
     return lines[-1] if any(line.startswith("Traceback") or "ray::" in line for line in lines) else lines[0]
 
 
+def _kind(trial: FrozenTrial) -> str:
+    return str(trial.user_attrs.get("outcome", {}).get("kind", ""))
+
+
 @dataclass(eq=False)
 class _Past:
     """Enough of a Ray trial for a scheduler to remember it."""
@@ -258,12 +302,13 @@ class _Past:
 def rebuild(scheduler: Any, trials: Sequence[FrozenTrial]) -> None:
     """Show a fresh scheduler the curves of trials that have ended, so that its rungs are where they were.
 
-    Trials that are still open are left out: they replay their own curves when they go on. So are reused ones: no
-    scheduler ever saw them.
+    Trials that are still open are left out: they replay their own curves when they go on. So are reused and infeasible
+    ones: no scheduler ever saw them. Where there are several objectives, no scheduler stops anyone or remembers.
     """
     for trial in trials:
         ended = trial.state in (TrialState.COMPLETE, TrialState.PRUNED) and "outcome" in trial.user_attrs
-        if not ended or "reused_from" in trial.user_attrs:
+        unseen = "reused_from" in trial.user_attrs or _kind(trial) == "infeasible"
+        if not ended or unseen or len(trial.values or ()) > 1:
             continue
         past = _Past(f"past-{trial.number}", {"key": trial.user_attrs["key"]})
         kind, epoch = trial.user_attrs["outcome"]["kind"], trial.user_attrs["outcome"]["epoch"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -55,6 +55,7 @@ _STATE_OF = {
     "diverged": TrialState.COMPLETE,
     "stopped": TrialState.PRUNED,
     "out_of_memory": TrialState.PRUNED,
+    "infeasible": TrialState.COMPLETE,
     "crashed": TrialState.FAIL,
 }
 
@@ -70,10 +71,13 @@ class StudyTable:
     ``trials``: one row per trial in order of ``number``. Columns:
 
     - ``key``: digest of the settings and the replicate; ``config``: the settings as canonical JSON;
-    - ``outcome``: completed, stopped, diverged, out_of_memory, crashed; running or waiting for a trial that the record
-      holds open; unreadable where outcome and state contradict each other (``why`` says how);
-    - ``epoch``: the last epoch that was reached; ``value``: the final objective, NaN unless completed (the worst value
-      that a diverged trial is told with is no measurement); ``last_score``: the last validation score, of any trial;
+    - ``outcome``: completed, stopped, diverged, out_of_memory, infeasible (refused untrained), crashed; running or
+      waiting for a trial that the record holds open; unreadable where outcome and state contradict each other
+      (``why`` says how);
+    - ``epoch``: the last epoch that was reached; ``value``: the final objective, the first of several, NaN unless
+      completed (the worst value that a diverged trial is told with is no measurement); ``last_score``: the last
+      validation score, of any trial; ``objective/NAME``: the further objectives of a completed trial;
+      ``constraint/NAME``: by how much it misses a constraint, 0 or less where it meets it;
     - ``why``: the reason of an outcome in words; ``reused_from``: the trial whose result this one repeats, untrained;
     - ``seed``, ``fold``: the replicate; ``started``, ``finished``: local time; ``seconds``: between the two;
     - ``train_prompt``, ``test_prompt``: their kinds; ``oracle_prompt``: whether the test prompt was drawn from the
@@ -85,13 +89,15 @@ class StudyTable:
 
     ``curves``: one row per trial and epoch: ``score`` (validation), ``lr``, ``loss/KIND`` and ``seconds``.
     ``images``: one row per completed trial and image with ``number`` in front; a reused trial has none of its own.
-    ``distributions``: of every ``param/`` and, if the loss weights were searched, ``weight/`` column.
+    ``objectives``: direction by name, in the study's order. ``distributions``: of every ``param/`` and,
+    if the loss weights were searched, ``weight/`` column.
     ``roles``: ``source`` or ``target`` by data set. ``left_out``: unreadable files (number, key, path, why).
     """
 
     name: str
     storage: str
     direction: Direction
+    objectives: dict[str, Direction]
     question: dict[str, Any]
     provenance: dict[str, Any]
     trials: pd.DataFrame
@@ -133,14 +139,16 @@ def read(storage_url: str, study_name: str, folder: Path) -> StudyTable:
     study_id = storage.get_study_id_from_name(study_name)
     attributes = storage.get_study_user_attrs(study_id)
     recorded = sorted(storage.get_all_trials(study_id, deepcopy=False), key=lambda trial: trial.number)
-    trials = _trials(recorded)
+    question = dict(attributes.get("question", {}))
+    objectives = _objectives(storage.get_study_directions(study_id), question)
+    trials = _trials(recorded, list(objectives))
     images, left_out = _images(trials, folder / study_name)
-    maximize = storage.get_study_directions(study_id)[0] == optuna.study.StudyDirection.MAXIMIZE
     return StudyTable(
         name=study_name,
         storage=storage_url,
-        direction="maximize" if maximize else "minimize",
-        question=dict(attributes.get("question", {})),
+        direction=next(iter(objectives.values())),
+        objectives=objectives,
+        question=question,
         provenance=dict(attributes.get("provenance", {})),
         trials=trials,
         curves=_curves(recorded, trials),
@@ -161,21 +169,36 @@ def measured(trials: pd.DataFrame) -> pd.DataFrame:
     return finished.drop_duplicates("key")
 
 
+def objective_columns(table: StudyTable) -> list[str]:
+    """The column of every objective, in the study's order."""
+    return ["value", *(f"objective/{name}" for name in list(table.objectives)[1:])]
+
+
 def label(column: str) -> str:
     """A column's name for a reader: ``param/lr`` is "lr", ``weight/bce`` is "bce weight"."""
     if column.startswith("weight/"):
         return f"{column.removeprefix('weight/')} weight"
+    if column.startswith("objective/"):
+        return column.removeprefix("objective/").replace("_", " ").replace("train seconds", "training seconds")
     return column.removeprefix("param/")
 
 
 def metric_of(table: StudyTable) -> str:
     """The metric of the objective, a column of ``images``: ``dice`` for ``val/dice``."""
-    return str(table.question.get("objective", "val/dice")).rpartition("/")[2]
+    return next(iter(table.objectives)).rpartition("/")[2]
 
 
 def metric_name(metric: str) -> str:
     """A metric as the literature writes it."""
     return {"dice": "Dice", "iou": "IoU", "auc": "AUC"}.get(metric, metric)
+
+
+def _objectives(directions: Sequence[optuna.study.StudyDirection], question: Mapping[str, Any]) -> dict[str, Direction]:
+    """Direction by name; a record that does not name its objective is after validation Dice."""
+    names = question.get("objectives") or ["val/dice"]
+    maximize = optuna.study.StudyDirection.MAXIMIZE
+    ways: list[Direction] = ["maximize" if way == maximize else "minimize" for way in directions]
+    return dict(zip(names, ways, strict=True))
 
 
 def _open(storage_url: str) -> RDBStorage:
@@ -194,8 +217,8 @@ def _hint(name: str, names: Iterable[str]) -> str:
     return (f" Did you mean {near[0]!r}?" if near else "") + f" It holds: {', '.join(known)}."
 
 
-def _trials(recorded: list[FrozenTrial]) -> pd.DataFrame:
-    frame = pd.DataFrame([_row(trial) for trial in recorded])
+def _trials(recorded: list[FrozenTrial], objectives: Sequence[str]) -> pd.DataFrame:
+    frame = pd.DataFrame([_row(trial, objectives) for trial in recorded])
     frame = frame.reindex(columns=[*TRIAL_COLUMNS, *_grouped(set(frame.columns) - set(TRIAL_COLUMNS))])
     weights = [column for column in frame.columns if column.startswith("weight/")]
     described = frame["config"].notna()
@@ -206,14 +229,15 @@ def _trials(recorded: list[FrozenTrial]) -> pd.DataFrame:
 
 
 def _grouped(columns: set[str]) -> list[str]:
-    order = ("param/", "weight/", "validation/", "score/", "n_images/", "cost/")
+    order = ("param/", "weight/", "objective/", "constraint/", "validation/", "score/", "n_images/", "cost/")
     return sorted(columns, key=lambda column: ([column.startswith(prefix) for prefix in order].index(True), column))
 
 
-def _row(trial: FrozenTrial) -> dict[str, Any]:
+def _row(trial: FrozenTrial, objectives: Sequence[str]) -> dict[str, Any]:
     attributes = trial.user_attrs
     config = json.loads(attributes["config"]) if "config" in attributes else {}
     outcome, why = _outcome(trial)
+    values = dict(zip(objectives, trial.values or (), strict=False)) if outcome == "completed" else {}
     curve = attributes.get("curve") or []
     replicate = attributes.get("replicate") or {}
     duration = trial.duration
@@ -222,7 +246,7 @@ def _row(trial: FrozenTrial) -> dict[str, Any]:
         "key": attributes.get("key"),
         "outcome": outcome,
         "epoch": (attributes.get("outcome") or {}).get("epoch"),
-        "value": trial.value if outcome == "completed" else None,
+        "value": values.get(objectives[0]),
         "last_score": curve[-1].get("score") if curve else None,
         "why": why,
         "reused_from": attributes.get("reused_from"),
@@ -237,6 +261,9 @@ def _row(trial: FrozenTrial) -> dict[str, Any]:
         "config": attributes.get("config"),
         **{f"param/{name}": _plain(v) for name, v in trial.params.items() if not name.startswith(SIMPLEX)},
         **_weights(config),
+        **{f"objective/{name}": values.get(name) for name in objectives[1:]},
+        # What did not fit into memory is told to Optuna as a constraint, too, but it is an outcome, not a question.
+        **_prefixed("constraint/", {k: v for k, v in trial.constraints.items() if k != "memory"}),
         **_prefixed("validation/", attributes.get("validation")),
         **_prefixed("score/", attributes.get("scores")),
         **_prefixed("n_images/", attributes.get("n_images")),

@@ -37,6 +37,7 @@ _STATUS = {
     "stopped": "KILLED",
     "diverged": "FAILED",
     "out_of_memory": "FAILED",
+    "infeasible": "FAILED",
     "crashed": "FAILED",
 }
 _SOURCE = {"mlflow.source.name": "harness.search", "mlflow.source.type": "LOCAL"}  # the UI's column "Source"
@@ -98,14 +99,23 @@ class Mirror:
         """Write the ending, scores, cost and files of a trial and close its run."""
         self._send(self._finish, trial)
 
-    def close(self, summary: Mapping[str, float], note: str, report: Path | None, *, finished: bool) -> None:
+    def close(
+        self,
+        summary: Mapping[str, float],
+        note: str,
+        report: Path | None,
+        front: Sequence[int] = (),
+        *,
+        finished: bool,
+    ) -> None:
         """Write what is missing, the study's own numbers and its report, and end the parent run.
 
-        Raises ``TrackingError`` when the server cannot be used: the record holds everything, and says how to send it.
+        ``front``: the trials on the Pareto front, whose runs alone are tagged ``pareto_front``. Raises
+        ``TrackingError`` when the server cannot be used: the record holds everything, and says how to send it.
         """
         self.behind = None
         self._thread.submit(self._sync).add_done_callback(self._note)
-        done = self._thread.submit(self._close, dict(summary), note, report, finished)
+        done = self._thread.submit(self._close, dict(summary), note, report, set(front), finished)
         try:
             done.result()
         except _FAULTS as error:
@@ -228,7 +238,9 @@ class Mirror:
         numbers |= {f"cost/{name}": value for name, value in attributes.get("cost", {}).items()}
         numbers |= {f"n_images/{name}": count for name, count in attributes.get("n_images", {}).items()}
         if outcome["kind"] == "completed":
-            numbers["score"] = trial.value
+            numbers["score"] = trial.values[0]
+            further = zip(self.record.objectives[1:], trial.values[1:], strict=True)
+            numbers |= {f"objective/{name}": value for name, value in further}
         tags = {"outcome": outcome["kind"], "why": outcome["why"][: _PARAM_LIMIT // 2], "sam2lora.sealed": "yes"}
         if "reused_from" in attributes:
             tags["reused_from"] = str(attributes["reused_from"])
@@ -248,7 +260,20 @@ class Mirror:
             if (folder / name).exists():
                 self.client.log_artifact(run_id, str(folder / name))
 
-    def _close(self, summary: Mapping[str, float], note: str, report: Path | None, finished: bool) -> None:
+    def _tag_front(self, front: set[int]) -> None:
+        """Tag the runs on the front; a run that a later trial has pushed off it loses its tag."""
+        mine = f"tags.`sam2lora.study` = '{self.record.name}' and tags.pareto_front = 'true'"
+        tagged = {int(run.data.tags["trial"]) for run in self._search(mine)}
+        for number in sorted(tagged - front):
+            self.client.delete_tag(self._runs[number], "pareto_front")
+        for number in sorted(front - tagged):
+            self.client.set_tag(self._runs[number], "pareto_front", "true")
+
+    def _close(
+        self, summary: Mapping[str, float], note: str, report: Path | None, front: set[int], finished: bool
+    ) -> None:
+        if finished and len(self.record.objectives) > 1:
+            self._tag_front(front)
         stamp = int(time.time() * 1000)
         metrics = [Metric(name, float(value), stamp, 0) for name, value in summary.items()]
         self.client.log_batch(self.parent, metrics=metrics, tags=[RunTag("mlflow.note.content", note)])

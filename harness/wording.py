@@ -14,13 +14,15 @@ import pandas as pd
 
 from harness.findings import Findings, kind_of
 from harness.importance import Importance
-from harness.table import label, measured, metric_name
+from harness.levels import axes
+from harness.table import label, measured, metric_name, objective_columns
 
 OUTCOME_WORDS = {
     "completed": "trained all its epochs and was tested",
     "stopped": "stopped early by the scheduler; its score belongs to an earlier epoch and is used nowhere as a result",
     "diverged": "the loss or a gradient was no longer a number; told to the sampler as the worst score",
     "out_of_memory": "did not fit into memory; told to the sampler as infeasible",
+    "infeasible": "missed a constraint of the search; never trained, told to the sampler, not counted as a trial",
     "crashed": "ended with an error that is not its settings' fault; not used",
     "reused": "asked for settings that had been run before; repeats that result, untrained, and is not counted twice",
     "running": "not closed in the record: in progress, or left behind by a run that was killed",
@@ -44,7 +46,9 @@ def markdown(found: Findings, places: Places) -> str:
         _plainly(found),
         _question(found),
         _outcomes(found),
+        _front(found, places),
         _best(found, places),
+        _levels(found, places),
         _losses(found, places),
         _importance(found, places),
         _course(found, places),
@@ -80,6 +84,11 @@ def interval(row: Mapping[Any, Any] | pd.Series, name: str = "mean") -> str:
     if pd.isna(row["low"]):
         return f"{score(row[name])} (no interval)"
     return f"{score(row[name])} [{score(row['low'])}, {score(row['high'])}]"
+
+
+def amount(value: float) -> str:
+    """A number of parameters or seconds: whole with separators from 100 up, else three digits."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def setting(value: Any) -> str:
@@ -203,12 +212,17 @@ def _question(found: Findings) -> list[str]:
         ("search", f"`{question.get('search', found.table.name)}`"),
         ("sources (training and validation)", _names(question.get("sources"))),
         ("unseen targets (test only)", _names(question.get("targets"))),
-        ("objective", f"{question.get('objective', 'unknown')}, {found.table.direction}d"),
+        ("objective", "; ".join(f"{name}, {way}d" for name, way in found.table.objectives.items())),
+        *([("constraints", _constraints(question))] if question.get("constraints") else []),
         *((name, _described(question.get(name))) for name in ("backbone", "image_size", "epochs")),
         *((name, _described(question.get(name))) for name in ("sampler", "scheduler", "seed", "fold")),
         ("data digests", ", ".join(f"{name} `{digest}`" for name, digest in data.items()) or "not recorded"),
     ]
     return ["## The question", "", *grid(("what", "value"), [(name.replace("_", " "), text) for name, text in rows])]
+
+
+def _constraints(question: Mapping[str, Any]) -> str:
+    return "; ".join(_described(constraint) for constraint in question["constraints"])
 
 
 def _described(value: Any) -> str:
@@ -231,8 +245,23 @@ def _outcomes(found: Findings) -> list[str]:
     rows = [(kind.replace("_", " "), str(count), OUTCOME_WORDS[kind]) for kind, count in found.outcomes.items()]
     header = ("outcome", "trials", "which means")
     lines = ["## What became of the trials", "", *grid(header, rows or [("none", "0", "")])]
+    lines += _refused(found)
     reasons = _reasons(found.table.trials)
     return [*lines, "", "Recorded reasons:", "", *grid(("outcome", "trials", "why"), reasons)] if reasons else lines
+
+
+def _refused(found: Findings) -> list[str]:
+    """Which constraint refused how many proposals, and by how much they missed it."""
+    refused = found.table.trials[found.table.trials["outcome"] == "infeasible"]
+    rows = []
+    for constraint in found.table.question.get("constraints") or ():
+        missed = refused[refused[f"constraint/{constraint['kind']}"] > 0] if len(refused) else refused
+        if len(missed):
+            excess = missed[f"constraint/{constraint['kind']}"]
+            span = f"{excess.min():.3g} to {excess.max():.3g}"
+            rows.append((_described(constraint), str(len(missed)), span))
+    header = ("constraint", "proposals that missed it", "by")
+    return ["", "Refused before training:", "", *grid(header, rows)] if rows else []
 
 
 def _reasons(trials: pd.DataFrame) -> list[tuple[str, str, str]]:
@@ -272,6 +301,108 @@ def _best(found: Findings, places: Places) -> list[str]:
         json.dumps(json.loads(str(found.best.iloc[0]["config"])), indent=1, sort_keys=True),
         "```",
     ]
+
+
+def _front(found: Findings, places: Places) -> list[str]:
+    if len(found.table.objectives) == 1:
+        return []
+    title = "## The Pareto front"
+    if found.front.empty:
+        return [title, "", "No trial has completed, so there is none."]
+    n = len(measured(found.table.trials))
+    tests = found.front_scores[found.front_scores["metric"] == found.metric]
+    datasets = tests[["dataset", "role"]].drop_duplicates().sort_values(["role", "dataset"], ascending=[False, True])
+    names = datasets["dataset"].tolist()
+    metric = metric_name(found.metric)
+    further = objective_columns(found.table)[1:]
+    chosen = [name for name in found.table.distributions if name in found.front]
+    header = ["trial", f"validation {metric}", *map(label, further)]
+    header += [f"test {metric}, {name} ({_size(tests[tests['dataset'] == name])})" for name in names]
+    rows = []
+    for row in found.front.to_dict("records"):
+        own = tests[tests["place"] == row["place"]]
+        cells = {test["dataset"]: _cell(test) for test in own.to_dict("records")}
+        rows.append(
+            [str(row["number"]), score(row["value"]), *(amount(row[name]) for name in further)]
+            + [cells.get(name, "not tested") for name in names]
+            + [setting(row[name]) for name in chosen]
+        )
+    return [
+        title,
+        "",
+        f"{_count(len(found.front), 'trial')} of {n} completed: no other trial is as good in every objective and "
+        f"better in one. {_clock(found)}Places on the front were given by the objectives alone; test scores (mean over "
+        "images with a 95 % bootstrap interval over patients) took no part. Validation has no interval: it "
+        "chose, so it is too high by selection; and neighbours on the front that are closer than the spread between "
+        "seeds may change places with another seed.",
+        "",
+        *grid([*header, *map(label, chosen)], rows),
+        "",
+        *_figure(places, "pareto", f"Every objective against validation {metric}, the front filled"),
+    ]
+
+
+def _clock(found: Findings) -> str:
+    if "train_seconds" not in found.table.objectives:
+        return ""
+    return (
+        "Training seconds are wall-clock time as measured on the machine that ran the trials, with what else it was "
+        "doing: not a property of the settings. "
+    )
+
+
+def _levels(found: Findings, places: Places) -> list[str]:
+    if found.levels.empty or found.best.empty:
+        return []
+    metric = metric_name(found.metric)
+    lines = [
+        "## By level of the categorical settings",
+        "",
+        f"Completed trials only. Validation {metric}: mean [95 % interval over trials]. Test {metric}: every image "
+        "averaged over the level's trials, then mean [95 % interval over patients]. "
+        + ("" if found.probe else "The sampler gave good levels more trials and better company: no fair comparison. ")
+        + "Levels of one setting may differ in the others.",
+        "",
+    ]
+    for parameter, part in found.levels.groupby("parameter", sort=False):
+        lines += [f"### {label(str(parameter))}", "", *_level_table(part), ""]
+    return lines + _cross(found, places)
+
+
+def _level_table(part: pd.DataFrame) -> list[str]:
+    tests = part[part["role"] != "val"][["dataset", "role"]].drop_duplicates()
+    names = tests.sort_values(["role", "dataset"], ascending=[False, True])["dataset"].tolist()
+    roles = dict(tests.itertuples(index=False, name=None))
+    words = {"target": "unseen", "source": "in domain"}
+    rows = []
+    for level, own in part.groupby("level", sort=False):
+        cells = {row["dataset"]: interval(row) for row in own.to_dict("records")}
+        trials = int(own["trials"].iloc[0])
+        validation = cells["validation"] if trials else "no completed trial"
+        rows.append([str(level), str(trials), validation, *(cells.get(name, "not tested") for name in names)])
+    return grid(["level", "trials", "validation", *(f"{name} ({words[roles[name]]})" for name in names)], rows)
+
+
+def _cross(found: Findings, places: Places) -> list[str]:
+    if found.cross.empty:
+        return []
+    (down, _), (across, _) = axes(found.table)
+    columns = list(dict.fromkeys(found.cross["column"]))
+    rows = [
+        [str(row), *(_cross_cell(cell) for cell in part.to_dict("records"))]
+        for row, part in found.cross.groupby("row", sort=False)
+    ]
+    return [
+        f"### Validation {metric_name(found.metric)} of every combination (trials)",
+        "",
+        *grid([f"{label(down)} / {label(across)}", *columns], rows),
+        "",
+        *_figure(places, "cross", f"Mean score of every combination of {label(down)} and {label(across)}"),
+    ]
+
+
+def _cross_cell(cell: Mapping[Any, Any]) -> str:
+    return f"{score(cell['validation'])} ({cell['trials']})" if cell["trials"] else "none"
 
 
 def _scores(found: Findings, role: str, title: str) -> list[str]:

@@ -33,6 +33,7 @@ LOOKS = {
     "stopped": Look("stopped early", "o", GREY, False),
     "diverged": Look("diverged", "x", VERMILLION, True),
     "out_of_memory": Look("out of memory", "s", PURPLE, False),
+    "infeasible": Look("infeasible", "v", SKY, False),
     "crashed": Look("crashed", "^", ORANGE, False),
 }
 

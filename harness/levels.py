@@ -1,0 +1,92 @@
+"""How the levels of categorical settings did: pure functions of a study's table.
+
+Means over the trials that a search happened to make: unless they were drawn without looking at scores, or are a full
+grid, the levels of one setting also differ in the others.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from optuna.distributions import CategoricalDistribution
+
+from harness.table import StudyTable, measured, metric_of
+from sam2lora.intervals import MeanInterval, mean_interval
+
+LEVEL_COLUMNS = ("parameter", "level", "trials", "dataset", "role", "mean", "low", "high", "n", "clusters", "undefined")
+CROSS_COLUMNS = ("row", "column", "trials", "validation", "target")
+_NO_TRIAL = MeanInterval(math.nan, math.nan, math.nan, 0, 0, 0)
+
+
+def categorical(table: StudyTable) -> dict[str, list[Any]]:
+    """The choices of every categorical setting that has two or more, by column."""
+    return {
+        name: list(spread.choices)
+        for name, spread in table.distributions.items()
+        if isinstance(spread, CategoricalDistribution) and len(spread.choices) > 1
+    }
+
+
+def levels(table: StudyTable, rng: np.random.Generator) -> pd.DataFrame:
+    """Scores by level of every categorical setting, over completed trials: `LEVEL_COLUMNS`.
+
+    Rows with role ``val`` hold the mean validation score with an interval over trials (``n`` trials); the others the
+    mean test score on one data set, each image averaged over the level's trials first, with an interval over patients
+    (``n`` images). ``trials``: completed trials of the level. A level without a completed trial has NaN.
+    """
+    done = measured(table.trials)
+    rows: list[dict[str, Any]] = []
+    for column, choices in categorical(table).items():
+        for level in choices:
+            part = done[done[column] == level] if column in done else done.head(0)
+            named = {"parameter": column, "level": str(level), "trials": len(part)}
+            over_trials = mean_interval(part["value"], part["number"], rng) if len(part) else _NO_TRIAL
+            rows.append({**named, "dataset": "validation", "role": "val", **asdict(over_trials)})
+            rows += [{**named, **tested} for tested in _tested(table, part["key"], rng)]
+    return pd.DataFrame(rows, columns=LEVEL_COLUMNS)
+
+
+def _tested(table: StudyTable, keys: pd.Series, rng: np.random.Generator) -> list[dict[str, Any]]:
+    images = table.images[table.images["key"].isin(keys) & (table.images["role"] != "val")]
+    metric = metric_of(table)
+    rows = []
+    for (dataset, role), part in images.groupby(["dataset", "role"], sort=True):
+        by_image = part.groupby(["image", "patient"], as_index=False)[metric].mean()
+        interval = mean_interval(by_image[metric], by_image["patient"], rng)
+        rows.append({"dataset": dataset, "role": role, **asdict(interval)})
+    return rows
+
+
+def is_grid(table: StudyTable) -> bool:
+    """Whether exactly two settings were searched, both categorical: then `cross` holds their combinations."""
+    return len(table.distributions) == 2 and len(categorical(table)) == 2
+
+
+def cross(table: StudyTable) -> pd.DataFrame:
+    """Every combination of the two settings of a grid (`is_grid`), else no row: `CROSS_COLUMNS`.
+
+    ``row`` and ``column``: the levels of the setting with more levels and of the other one. ``validation``: mean
+    validation score; ``target``: mean test score on unseen data sets, each with equal weight; NaN where no trial of
+    the combination has completed, or nothing unseen was tested.
+    """
+    if not is_grid(table):
+        return pd.DataFrame(columns=CROSS_COLUMNS)
+    done = measured(table.trials)
+    (down, rows), (across, columns) = axes(table)
+    unseen = [f"score/{name}/{metric_of(table)}" for name, role in table.roles.items() if role == "target"]
+    tested = done.reindex(columns=unseen).mean(axis=1)
+    cells = []
+    for row in rows:
+        for column in columns:
+            here = (done[down] == row) & (done[across] == column) if len(done) else pd.Series(dtype=bool)
+            cells.append((str(row), str(column), int(here.sum()), done["value"][here].mean(), tested[here].mean()))
+    return pd.DataFrame(cells, columns=CROSS_COLUMNS)
+
+
+def axes(table: StudyTable) -> list[tuple[str, list[Any]]]:
+    """Column and choices of the two settings of a grid, that with more choices first."""
+    return sorted(categorical(table).items(), key=lambda item: (-len(item[1]), item[0]))
