@@ -90,8 +90,7 @@ class Sam2Segmenter(nn.Module):
 
     def forward_with_iou(self, images: Tensor, points: Points | None = None) -> tuple[Tensor, Tensor]:
         """The logits of ``forward`` and, from the same pass, SAM 2's own guess (N, 1) in [0, 1] of their mask's IoU."""
-        masks, quality = self._decode(self.encode(images), points)
-        return masks[:, :1], quality[:, :1]
+        return self.decode_with_iou(self.encode(images), points)
 
     def image_path(self) -> dict[str, nn.Parameter]:
         """The parameters that can change a mask of ours or its quality score, by their names in ``sam``.
@@ -123,10 +122,10 @@ class Sam2Segmenter(nn.Module):
 
     def decode(self, features: Features, points: Points | None = None) -> Tensor:
         """Logits (N, 1, S / mask_stride, S / mask_stride) for the features of N images, with or without points."""
-        return self._decode(features, points)[0][:, :1]
+        return self.decode_with_iou(features, points)[0]
 
-    def _decode(self, features: Features, points: Points | None) -> tuple[Tensor, Tensor]:
-        """Logits (N, 3, h, h) and predicted IoU (N, 3) of the three masks."""
+    def decode_with_iou(self, features: Features, points: Points | None = None) -> tuple[Tensor, Tensor]:
+        """The logits of ``decode`` and SAM 2's own guess (N, 1) in [0, 1] of their mask's IoU."""
         count = features.image.shape[0]
         prompts = self.sam.sam_prompt_encoder
         sparse, dense = prompts(points=points, boxes=None, masks=None)
@@ -139,7 +138,7 @@ class Sam2Segmenter(nn.Module):
             repeat_image=False,
             high_res_features=[features.fine, features.middle],
         )
-        return masks, quality
+        return masks[:, :1], quality[:, :1]
 
 
 Segmenter = Sam2Segmenter | UNetSegmenter

@@ -1,6 +1,6 @@
-"""Procedural scenes: branching curves among blobs, on textured ground. No scene is, or imitates, one real photograph.
+"""Procedural scenes: branching curves among shapes, on textured ground. No scene is, or imitates, one real photograph.
 
-The curves are what nano learns to find without a prompt; a point on any structure asks for that structure.
+The curves are what nano learns to find without a prompt; a point or a box on any structure asks for that structure.
 """
 
 from __future__ import annotations
@@ -17,33 +17,60 @@ Bits = NDArray[np.bool_]
 Field = NDArray[np.float32]
 
 _FINER = 4  # curves are drawn this much finer and averaged, for widths below a pixel
+_LEAST_PIXELS = 12  # of a structure that may be asked for
 
 
 @dataclass(frozen=True)
 class Scene:
-    """``image`` (S, S, 3) uint8, ``curves`` (S, S) bool and the other ``structures``, each (S, S) and not empty."""
+    """``image`` (S, S, 3) uint8, ``curves`` (S, S) bool and the other ``structures``, each (S, S) and not empty.
+
+    Of a structure the part is marked that no later one hides; curves lie on top and hide nothing.
+    """
 
     image: Pixels
     curves: Bits
     structures: tuple[Bits, ...]
 
 
-def scene(size: int, rng: Generator) -> Scene:
-    """A scene of ``size`` x ``size`` pixels, a function of the state of ``rng`` alone."""
+def plain_scene(size: int, rng: Generator) -> Scene:
+    """A scene of two to four large shapes of strong contrast and nothing else: no curves, no camera."""
+    image, structures = _ground(size, rng), list[Bits]()
+    for _ in range(rng.integers(2, 5)):
+        cover = _shape(size, rng, (0.08, 0.25))
+        tint = rng.choice([-1.0, 1.0]) * rng.uniform(0.3, 0.6) + rng.uniform(-0.15, 0.15, 3)
+        image = _blend(image, cover, tint.astype(np.float32)[None, None])
+        structures = _on_top(structures, cover)
+    return _scene(image, np.zeros((size, size), np.bool_), structures)
+
+
+def scene(size: int, rng: Generator, shapes: tuple[int, int] = (0, 4)) -> Scene:
+    """A scene of ``size`` x ``size`` pixels, a function of the state of ``rng`` alone.
+
+    ``shapes``: the least and the largest number of structures beside the curves.
+    """
     image = _ground(size, rng)
-    structures = []
-    for _ in range(rng.integers(0, 5)):
-        cover = _blob(size, rng)
-        image = _blend(image, cover, rng.uniform(-0.35, 0.35, 3).astype(np.float32) + rng.uniform(-0.1, 0.25))
-        structures.append(cover >= 0.5)
+    structures: list[Bits] = []
+    for _ in range(rng.integers(shapes[0], shapes[1] + 1)):
+        cover = _shape(size, rng, (0.03, 0.25))
+        image = _blend(image, cover, _contrast(size, rng))
+        structures = _on_top(structures, cover)
     for _ in range(rng.integers(0, 4)):
         image = _shadow(image, rng)
     curves = _curves(size, rng)
     image = _ink(image, curves, rng)
     view = _view(size, rng)
     image = np.where(view[..., None], _camera(image, rng), rng.uniform(0, 0.04)).astype(np.float32)
-    seen = tuple(mask & view for mask in structures if (mask & view).any())
-    return Scene((image.clip(0, 1) * 255).round().astype(np.uint8), (curves >= 0.5) & view, seen)
+    return _scene(image, (curves >= 0.5) & view, [mask & view for mask in structures])
+
+
+def _on_top(structures: list[Bits], cover: Field) -> list[Bits]:
+    shape = cover >= 0.5
+    return [mask & ~shape for mask in structures] + [shape]
+
+
+def _scene(image: Field, curves: Bits, structures: list[Bits]) -> Scene:
+    seen = tuple(mask for mask in structures if np.count_nonzero(mask) >= _LEAST_PIXELS)
+    return Scene((image.clip(0, 1) * 255).round().astype(np.uint8), curves, seen)
 
 
 def _ground(size: int, rng: Generator) -> Field:
@@ -66,18 +93,46 @@ def _texture(size: int, cells: int, rng: Generator) -> Field:
     return np.asarray(cv2.resize(knots, (size, size), interpolation=cv2.INTER_CUBIC), dtype=np.float32)
 
 
-def _blob(size: int, rng: Generator) -> Field:
-    """The cover (S, S) in [0, 1] of an ellipse or a wobbly polygon with a soft rim."""
-    centre, radius = rng.uniform(0, size, 2), size * rng.uniform(0.02, 0.18)
-    angles = np.linspace(0, 2 * np.pi, 24, endpoint=False)
-    wobble = rng.uniform(0, 0.25) * rng.standard_normal(24) if rng.random() < 0.5 else 0.0
-    squash = rng.uniform(0.6, 1.0)
-    outline = centre + radius * (1 + np.asarray(wobble))[..., None] * np.stack(
-        [np.cos(angles), squash * np.sin(angles)], axis=-1
-    )
+def _shape(size: int, rng: Generator, radii: tuple[float, float]) -> Field:
+    """The cover (S, S) in [0, 1] of an ellipse, a wobbly outline, a polygon, a star or a ring, with a soft rim."""
+    centre, radius = rng.uniform(0.1, 0.9, 2) * size, size * np.exp(rng.uniform(*np.log(radii)))
+    kind = rng.choice(["ellipse", "wobble", "polygon", "star", "ring"])
+    angles, lengths = _outline(kind, rng)
+    turn = rng.uniform(0, 2 * np.pi)
+    ray = np.stack([np.cos(angles), rng.uniform(0.55, 1.0) * np.sin(angles)], axis=-1) * lengths[:, None]
+    rotation = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+    outline = radius * ray @ rotation.T
     cover = np.zeros((size, size), np.float32)
-    cv2.fillPoly(cover, [outline.round().astype(np.int32)], 1.0, cv2.LINE_AA)
-    return _blur(cover, rng.uniform(0.5, 2.5))
+    cv2.fillPoly(cover, [(centre + outline).round().astype(np.int32)], 1.0, cv2.LINE_AA)
+    if kind == "ring":
+        hole = (centre + rng.uniform(0.4, 0.7) * outline).round().astype(np.int32)
+        cv2.fillPoly(cover, [hole], 0.0, cv2.LINE_AA)
+    return _blur(cover, rng.uniform(0.4, 2.0))
+
+
+def _outline(kind: str, rng: Generator) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Angles and lengths of the corners of an outline about its centre."""
+    if kind == "polygon":
+        corners = int(rng.integers(3, 8))
+        return np.sort(rng.uniform(0, 2 * np.pi, corners)), np.ones(corners)
+    if kind == "star":
+        corners = 2 * int(rng.integers(3, 8))
+        return np.linspace(0, 2 * np.pi, corners, endpoint=False), np.tile([1.0, rng.uniform(0.35, 0.7)], corners // 2)
+    angles = np.linspace(0, 2 * np.pi, 48, endpoint=False)
+    if kind == "ellipse":
+        return angles, np.ones(48)
+    waves = sum(rng.uniform(0, 0.15) * np.cos(order * angles + rng.uniform(0, 2 * np.pi)) for order in (2, 3, 5, 7))
+    return angles, 1 + np.asarray(waves)
+
+
+def _contrast(size: int, rng: Generator) -> Field:
+    """How a shape changes its ground, (1, 1, 3) or (S, S, 3): a tint, half of the time with a texture of its own."""
+    strength = rng.choice([-1.0, 1.0], p=[0.35, 0.65]) * rng.uniform(0.12, 0.5)
+    tint = (strength + rng.uniform(-0.15, 0.15, 3)).astype(np.float32)[None, None]
+    if rng.random() < 0.5:
+        return np.asarray(tint, np.float32)
+    texture = rng.uniform(0.03, 0.15) * _texture(size, int(rng.integers(6, 48)), rng)
+    return np.asarray(tint + texture[..., None], np.float32)
 
 
 def _blend(image: Field, cover: Field, change: Field) -> Field:

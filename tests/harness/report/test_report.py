@@ -279,7 +279,7 @@ def test_a_name_means_its_latest_study_or_the_study_itself(tmp_path: Path) -> No
 def test_a_report_opens_without_torch_ray_or_sam2(few: Any) -> None:
     program = (
         "import sys, optuna.importance, harness.report; code = harness.report.main(sys.argv[1:]);"
-        "heavy = {'torch', 'ray', 'sam2', 'sam2lora', 'mlflow', 'matplotlib.pyplot'} & set(sys.modules);"
+        "heavy = {'torch', 'ray', 'sam2', 'mlflow', 'matplotlib.pyplot'} & set(sys.modules);"
         "sys.exit(f'loaded {heavy}' if heavy else code)"
     )
     arguments = ["loss_weights", "--out", str(few.runs)]

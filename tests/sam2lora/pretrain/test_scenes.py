@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from sam2lora.pretrain.scenes import Scene, scene
+from sam2lora.pretrain.scenes import Scene, plain_scene, scene
 
 
 @pytest.fixture(scope="module")
@@ -53,3 +53,12 @@ def test_some_scenes_offer_other_structures(scenes: list[Scene]) -> None:
     offers = [len(each.structures) for each in scenes]
     assert min(offers) == 0
     assert max(offers) > 2
+
+
+def test_shapes_do_not_overlap_and_plain_scenes_have_no_curves() -> None:
+    for index in range(20):
+        rng = np.random.default_rng([4, index])
+        for each in (scene(96, rng, shapes=(2, 6)), plain_scene(96, rng)):
+            assert sum(mask.astype(int) for mask in each.structures).max() <= 1
+        assert not each.curves.any()
+        assert 1 <= len(each.structures) <= 4
