@@ -1,6 +1,7 @@
 """``python -m sam2lora.datasets ROOT``: what lies under a data root, what is wrong with it and what is absent.
 
-Pairs are counted as found/complete; dev and test are the parts of the committed split.
+Pairs are counted as found/complete (? for a folder of one's own); dev and test are the parts of the split. Faults
+are counted as missing or left over/of another size/unreadable, and listed below the table with their remedies.
 Every image and mask is decoded; ``--quick`` looks at names only. Exit status 1 if there is a problem or no set at
 all. ``--synthetic OUT.png`` draws the procedural hospitals, one a row, and needs no data root.
 """
@@ -21,22 +22,34 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from sam2lora.datasets import DATASETS, DEMO_HOSPITALS, PRETRAINING_HOSPITALS, DrishtiGS1, Source, Synthetic
+from sam2lora.datasets import DATASETS, DEMO_HOSPITALS, PRETRAINING_HOSPITALS, DrishtiGS1, Source, Synthetic, named
 from sam2lora.datasets.cache import assigned
 from sam2lora.datasets.layout import MissingFolderError
-from sam2lora.datasets.pairs import Entry, Pixels
+from sam2lora.datasets.pairs import Entry, Pixels, WrongSizeError
 from sam2lora.errors import DataError
 
 
 @dataclass(frozen=True)
 class Inspected:
-    """One set that is there: its entries, (width, height) of every image read, its splits and its problems."""
+    """One set that is there: its entries, (width, height) of every image read, its splits and what is wrong with it.
+
+    ``layout``: what is missing or left over; ``wrong_size`` and ``unreadable``: entries that cannot be read.
+    ``skips``: whether such entries are left out of the set, which is no problem then.
+    """
 
     dataset: Source
-    entries: tuple[Entry, ...]
-    sizes: tuple[tuple[int, int], ...]
-    splits: tuple[str, ...]
-    problems: tuple[str, ...]
+    entries: tuple[Entry, ...] = ()
+    sizes: tuple[tuple[int, int], ...] = ()
+    splits: tuple[str, ...] = ()
+    layout: tuple[str, ...] = ()
+    wrong_size: tuple[str, ...] = ()
+    unreadable: tuple[str, ...] = ()
+    skips: bool = False
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """Why the set cannot be used, one text each."""
+        return self.layout if self.skips else (*self.layout, *self.wrong_size, *self.unreadable)
 
 
 def inspect(dataset: Source, root: Path, quick: bool) -> Inspected:
@@ -46,24 +59,35 @@ def inspect(dataset: Source, root: Path, quick: bool) -> Inspected:
     except MissingFolderError:
         raise
     except DataError as error:
-        return Inspected(dataset, (), (), (), (str(error),))
-    problems = [str(problem) for problem in found.problems]
+        return Inspected(dataset, layout=(str(error),))
+    layout = [str(problem) for problem in found.problems]
     try:
         splits = assigned(dataset, found.entries)
     except DataError as error:
         splits = ()
-        problems.append(str(error))
-    sizes = []
+        layout.append(str(error))
+    sizes, wrong_size, unreadable = _decoded(dataset, () if quick else found.entries)
+    return Inspected(
+        dataset, found.entries, sizes, splits, tuple(layout), wrong_size, unreadable, found.skip_unreadable
+    )
+
+
+def _decoded(
+    dataset: Source, entries: Sequence[Entry]
+) -> tuple[tuple[tuple[int, int], ...], tuple[str, ...], tuple[str, ...]]:
+    """(width, height) of every entry that can be read, and why the others cannot: wrong in size, or otherwise."""
+    sizes, wrong_size, unreadable = [], [], []
     console = Console(stderr=True)
-    shown = track(found.entries, dataset.title, console=console, transient=True, disable=not console.is_terminal)
-    for entry in () if quick else shown:
+    for entry in track(entries, dataset.title, console=console, transient=True, disable=not console.is_terminal):
         try:
             height, width = dataset.read(entry).mask.shape
+        except WrongSizeError as error:
+            wrong_size.append(str(error))
         except DataError as error:
-            problems.append(str(error))
+            unreadable.append(str(error))
         else:
             sizes.append((width, height))
-    return Inspected(dataset, found.entries, tuple(sizes), splits, tuple(problems))
+    return tuple(sizes), tuple(wrong_size), tuple(unreadable)
 
 
 def contact_sheet(images: int = 4, size: int = 256) -> Pixels:
@@ -81,6 +105,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m sam2lora.datasets", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("root", type=Path, nargs="?", help="folder that holds the folders of the data sets")
+    parser.add_argument(
+        "--set",
+        action="append",
+        metavar="NAME[:FIELD=VALUE]...",
+        help="look at this set alone, for instance folder:path=clinic:target=disc; may be repeated",
+    )
     parser.add_argument("--quick", action="store_true", help="look at names only, decode nothing")
     parser.add_argument("--synthetic", type=Path, metavar="OUT.png", help="draw the procedural hospitals into a file")
     options = parser.parse_args(arguments)
@@ -88,17 +118,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("name a data root, or a file for --synthetic")
     if options.synthetic is not None:
         Image.fromarray(contact_sheet()).save(options.synthetic)
-    return 0 if options.root is None else _report(options.root, options.quick)
-
-
-def _report(root: Path, quick: bool) -> int:
+    if options.root is None:
+        return 0
     console = Console(soft_wrap=True)
+    try:
+        chosen = tuple(named(text) for text in options.set or ())
+    except DataError as error:
+        console.print(str(error), markup=False, highlight=False)
+        return 1
+    return _report(console, options.root, chosen, options.quick)
+
+
+def _report(console: Console, root: Path, chosen: Sequence[Source], quick: bool) -> int:
     if not root.is_dir():
         console.print(f"{root}: the data root must be a folder, but it is none: pass the folder of the data sets.")
         return 1
     there: list[Inspected] = []
     absent: list[str] = []
-    for dataset in (*DATASETS, DrishtiGS1(copy="1024")):
+    for dataset in chosen or (*DATASETS, DrishtiGS1(copy="1024")):
         try:
             there.append(inspect(dataset, root, quick))
         except MissingFolderError as error:
@@ -108,24 +145,29 @@ def _report(root: Path, quick: bool) -> int:
     else:
         console.print(f"{root}: the data root must hold a data set, but none was found: unpack one there.")
     _list(console, "Problems", [f"{one.dataset.name}: {problem}" for one in there for problem in one.problems])
+    left_out = [(one, text) for one in there if one.skips for text in (*one.wrong_size, *one.unreadable)]
+    _list(console, "Left out, as was asked for", [f"{one.dataset.name}: {text}" for one, text in left_out])
     _list(console, "Shared patients: use one of each pair", _overlaps(there))
     _list(console, "Absent", absent)
+    _list(console, "Folders of no known set", [] if chosen else _unclaimed(root, there))
     licences = {one.dataset.title: one.dataset.licence for one in there}
     _list(console, "Licences, as far as known", [f"{title}: {licence}" for title, licence in licences.items()])
-    return 1 if not there or any(one.problems for one in there) else 0
+    missed = bool(chosen and absent)
+    return 1 if not there or missed or any(one.problems for one in there) else 0
 
 
 def _table(there: Sequence[Inspected]) -> Table:
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for name in ("set", "target", "size"):
         table.add_column(name, no_wrap=True)
-    for name in ("pairs", "patients", "dev", "test", "problems"):
+    for name in ("pairs", "patients", "dev", "test", "faults"):
         table.add_column(name, justify="right", no_wrap=True)
     for one in there:
         test = one.splits.count("test")
         patients = len({entry.patient for entry in one.entries})
         pairs = f"{len(one.entries)}/{one.dataset.complete or '?'}"
-        counts = (pairs, patients, len(one.splits) - test, test, len(one.problems))
+        wrong = f"{len(one.layout)}/{len(one.wrong_size)}/{len(one.unreadable)}"
+        counts = (pairs, patients, len(one.splits) - test, test, wrong)
         table.add_row(one.dataset.name, one.dataset.target, _size_range(one.sizes), *map(str, counts))
     return table
 
@@ -136,6 +178,17 @@ def _size_range(sizes: Sequence[tuple[int, int]]) -> str:
     smallest, largest = min(sizes), max(sizes)
     text = f"{smallest[0]}x{smallest[1]}"
     return text if smallest == largest else f"{text} to\n{largest[0]}x{largest[1]}"
+
+
+def _unclaimed(root: Path, there: Sequence[Inspected]) -> list[str]:
+    """Folders laid out like a set of one's own, of which no published set has read a file."""
+    used = {folder for one in there for entry in one.entries for folder in entry.image.parents}
+    own = [
+        path
+        for path in sorted(root.iterdir())
+        if (path / "images").is_dir() and (path / "masks").is_dir() and path not in used
+    ]
+    return [f"{path.name}: look at it with --set folder:path={path.name}" for path in own]
 
 
 def _overlaps(there: Sequence[Inspected]) -> list[str]:

@@ -11,7 +11,7 @@ import numpy as np
 from sam2lora.choice import choice
 from sam2lora.datasets.layout import by_stem, folder, gather, pair_up
 from sam2lora.datasets.outlines import nested, photograph, size, structure
-from sam2lora.datasets.pairs import Bits, DiscTarget, Entry, Found, Pair, failure
+from sam2lora.datasets.pairs import Bits, DiscTarget, Entry, Found, Pair, Problem, WrongSizeError, failure
 from sam2lora.datasets.reading import open_image, read_image
 from sam2lora.datasets.splits import committed
 
@@ -96,5 +96,5 @@ def _read_soft_map(path: Path, shape: tuple[int, int], least: int) -> Bits:
     if not all(0 <= lack <= _MISSING_PIXELS for lack in lacking):
         size, value = f"{shape[1]}x{shape[0]}", f"it has {soft.shape[1]}x{soft.shape[0]}"
         rule = f"a soft map must have the size of its image, {size}, or up to {_MISSING_PIXELS} pixels less"
-        raise failure(path, rule, value, "take both from the same copy of the set")
+        raise WrongSizeError(str(Problem(path, rule, value, "take both from the same copy of the set")))
     return np.pad(soft >= least, ((0, lacking[0]), (0, lacking[1])))

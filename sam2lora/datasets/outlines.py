@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from skimage.draw import polygon2mask
 
 from sam2lora.datasets.field_of_view import field_of_view
-from sam2lora.datasets.pairs import Bits, DiscTarget, Pair, Pixels, failure
+from sam2lora.datasets.pairs import Bits, DiscTarget, Pair, Pixels, Problem, WrongSizeError, failure
 from sam2lora.datasets.reading import Empty, check_share, combine, open_image
 
 Contour = NDArray[np.float64]  # (N, 2), x and y in pixels; (0, 0) is the centre of the first pixel
@@ -169,7 +169,7 @@ def read_codes(file: Path, shape: tuple[int, int] | None = None) -> NDArray[np.u
     if shape is not None and pixels.shape != shape:
         rule = f"a mask must have the size of its image, {shape[1]}x{shape[0]}"
         value = f"it has {pixels.shape[1]}x{pixels.shape[0]}"
-        raise failure(file, rule, value, "take both from the same copy of the set")
+        raise WrongSizeError(str(Problem(file, rule, value, "take both from the same copy of the set")))
     return pixels
 
 

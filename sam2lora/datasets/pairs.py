@@ -119,6 +119,10 @@ class Source(Protocol):
         """
 
 
+class WrongSizeError(DataError):
+    """A mask that does not have the size of its image."""
+
+
 def failure(file: Path, rule: str, value: str, remedy: str) -> DataError:
     """The ``DataError`` of one problem."""
     return DataError(str(Problem(file, rule, value, remedy)))

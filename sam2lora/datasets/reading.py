@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from sam2lora.datasets.field_of_view import field_of_view
-from sam2lora.datasets.pairs import Bits, Entry, Pair, Pixels, Problem, failure
+from sam2lora.datasets.pairs import Bits, Entry, Pair, Pixels, Problem, WrongSizeError, failure
 from sam2lora.errors import DataError
 
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF")  # Pillow would start other programs for some of the others
@@ -150,11 +150,11 @@ def read_mask(path: Path, shape: tuple[int, int], coding: Coding = "light") -> B
 
 
 def check_size(path: Path, mask: Bits, shape: tuple[int, int]) -> Bits:
-    """``mask``, when it has the (H, W) of its image. Raises ``DataError`` otherwise."""
+    """``mask``, when it has the (H, W) of its image. Raises ``WrongSizeError`` otherwise."""
     if mask.shape != shape:
         rule = f"a mask must have the size of its image, {shape[1]}x{shape[0]}"
         value = f"it has {mask.shape[1]}x{mask.shape[0]}"
-        raise failure(path, rule, value, "take both from the same copy of the set")
+        raise WrongSizeError(str(Problem(path, rule, value, "take both from the same copy of the set")))
     return mask
 
 

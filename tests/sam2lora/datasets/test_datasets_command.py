@@ -24,8 +24,8 @@ def row(text: str, name: str) -> list[str]:
 def test_a_complete_root(tree, capsys):
     assert main([str(tree(*NAMES))]) == 0
     text = capsys.readouterr().out
-    assert row(text, "chase_db1") == ["chase_db1", "vessel", "72x60", "3/28", "2", "2", "1", "0"]
-    assert row(text, "fives") == ["fives", "vessel", "72x60", "2/800", "2", "1", "1", "0"]
+    assert row(text, "chase_db1") == ["chase_db1", "vessel", "72x60", "3/28", "2", "2", "1", "0/0/0"]
+    assert row(text, "fives") == ["fives", "vessel", "72x60", "2/800", "2", "1", "1", "0/0/0"]
     assert "Problems" not in text
     for dataset in DATASETS:
         assert f"{dataset.title}: {dataset.licence}" in text
@@ -40,12 +40,50 @@ def test_problems_and_absent_sets(tree, capsys):
     shutil.copy(first.masks[0], root / "STARE" / "labels-ah" / "im9999.ah.ppm")
     assert main([str(root)]) == 1
     text = capsys.readouterr().out
-    assert row(text, "stare")[-1] == "3"
+    assert row(text, "stare")[-1] == "2/0/1"
     assert f"stare: {first.image}: an image file must be readable" in text
     assert f"stare: {second.image}: every image needs its mask" in text
     assert "im9999.ah.ppm: every mask needs its image" in text
     for name in NAMES:
         assert (f"{name}: looked for {root}" in text) == (name != "stare")
+
+
+def test_a_mask_of_another_size_is_counted_apart(tree, drawing, capsys):
+    root = tree("stare")
+    drawing.save(drawing.grey(drawing.truth()[1:]), Stare().find(root).entries[0].masks[0])
+    assert main([str(root)]) == 1
+    text = capsys.readouterr().out
+    assert row(text, "stare")[-1] == "0/1/0"
+    assert "must have the size of its image" in text
+
+
+def test_a_folder_of_ones_own_is_pointed_out_and_looked_at(tree, drawing, capsys):
+    root = tree("les_av")
+    for identity in "abc":
+        drawing.save(drawing.photograph(), root / "clinic" / "images" / f"{identity}.png")
+        drawing.save(drawing.grey(drawing.truth()), root / "clinic" / "masks" / f"{identity}.png")
+    assert main([str(root)]) == 0
+    text = capsys.readouterr().out
+    assert "clinic: look at it with --set folder:path=clinic" in text
+    assert "LES-AV: look at it" not in text
+    assert main([str(root), "--set", "folder:path=clinic:target=disc"]) == 0
+    text = capsys.readouterr().out
+    assert row(text, "folder_clinic") == ["folder_clinic", "disc", "72x60", "3/?", "3", "2", "1", "0/0/0"]
+    assert "les_av" not in text
+    assert "ask whoever owns the photographs" in text
+    (root / "clinic" / "images" / "b.png").write_bytes(b"")
+    assert main([str(root), "--set", "folder:path=clinic"]) == 1
+    assert main([str(root), "--set", "folder:path=clinic:unreadable=skip"]) == 0
+    text = capsys.readouterr().out.partition("Left out, as was asked for")[2]
+    assert "b.png: an image file must be readable, but it is empty" in text
+
+
+def test_a_set_that_was_asked_for_and_is_absent_or_unknown(tree, capsys):
+    root = tree("stare")
+    assert main([str(root), "--set", "stare", "--set", "drive"]) == 1
+    assert "drive: looked for" in capsys.readouterr().out
+    assert main([str(root), "--set", "stair"]) == 1
+    assert "did you mean 'stare'" in capsys.readouterr().out
 
 
 def test_names_alone(tree, capsys):
@@ -95,5 +133,5 @@ def test_a_contact_sheet(tmp_path):
 def test_help_is_true():
     command = [sys.executable, "-m", "sam2lora.datasets", "--help"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    for word in ("ROOT", "--quick", "--synthetic OUT.png", "Exit status 1"):
+    for word in ("ROOT", "--quick", "--set NAME", "--synthetic OUT.png", "Exit status 1"):
         assert word in done.stdout
