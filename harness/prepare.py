@@ -11,6 +11,7 @@ from rich.console import Console
 
 from harness.study import Overrides, Search, draws
 from harness.track import Material
+from sam2lora import checkpoints
 from sam2lora.backbones import Backbone, Nano, Sam2, UNet
 from sam2lora.config import TrialConfig
 from sam2lora.datasets import CachedSet, Dataset, Synthetic, cached
@@ -42,7 +43,8 @@ class Prepared:
 def prepare(search: Search, overrides: Overrides, runtime: Runtime, concurrent: int, console: Console) -> Prepared:
     """Open every data set that the space can ask for, check their parts, the weights and the memory.
 
-    The first use of a data set decodes and resizes it, with a line of progress. Raises ``DataError``,
+    The first use of a data set decodes and resizes it, with a line of progress; weights that go by name are downloaded
+    when all else is well. Raises ``DataError``,
     ``CheckpointError``, ``OutOfMemory`` or ``DiskError``.
     """
     configs = [overrides.apply(config) for config, _ in draws(search.space)]
@@ -62,6 +64,8 @@ def prepare(search: Search, overrides: Overrides, runtime: Runtime, concurrent: 
     shots = given_images(given, protocol.shots, search.replicate, sources)
     backbones = _distinct(config.backbone for config in configs)
     for backbone in backbones:
+        if isinstance(backbone, Sam2) and runtime.checkpoint == checkpoints.place(backbone).resolve():
+            checkpoints.fetch(backbone, console)
         build(backbone, typical.image_size, runtime)
     digests = {f"data/{opened.dataset.name}": opened.digest for opened in sets.values()}
     digests |= {f"weights/{backbone.kind}": weights_digest(backbone) for backbone in backbones}

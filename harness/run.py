@@ -25,7 +25,8 @@ from harness.schedulers import Scheduler
 from harness.study import Overrides, Search
 from harness.suggest import Suggest
 from harness.track import Mirror
-from sam2lora.backbones import Backbone, Encoder, Nano, Sam2, Size, UNet, Version
+from sam2lora import checkpoints
+from sam2lora.backbones import Backbone, Encoder, Nano, Sam2, Size, UNet, published
 from sam2lora.choice import kinds
 from sam2lora.datasets import Dataset, named
 from sam2lora.errors import CheckpointError, DiskError
@@ -36,7 +37,6 @@ RETRIES = 1
 """How often a crashed trial is started again from its last epoch."""
 _RANDOM = "random"  # what --checkpoint says in place of a file
 _SIZES: tuple[str, ...] = get_args(Size)
-_VERSIONS: tuple[str, ...] = get_args(Version)
 _ENCODERS: tuple[str, ...] = get_args(Encoder)
 
 
@@ -58,22 +58,27 @@ class Plan:
 
 def plan(arguments: argparse.Namespace, command: str) -> Plan:
     """The plan of a command line, ``command`` as it was typed. Raises before anything is opened or written."""
+    backbone = _backbone(arguments.backbone, arguments.checkpoint)
     overrides = Overrides(
         sources=_datasets(arguments.sources),
         targets=_datasets(arguments.targets),
-        backbone=_backbone(arguments.backbone, arguments.checkpoint),
+        backbone=backbone,
         structure=arguments.structure,
         epochs=arguments.epochs,
         image_size=arguments.image_size,
     )
-    checkpoint = _absolute(arguments.checkpoint if arguments.checkpoint != _RANDOM else None)
+    checkpoint = None if arguments.checkpoint == _RANDOM else arguments.checkpoint
+    if isinstance(backbone, Sam2) and checkpoint is None and backbone.checkpoint is not None:
+        checkpoint = checkpoints.place(backbone)  # prepare downloads what is not there yet
     out, study = arguments.out.resolve(), arguments.study or arguments.name
     return Plan(
         name=arguments.name,
         study=study,
         search=_overridden(declared.search(arguments.name), arguments),
         overrides=overrides,
-        runtime=Runtime(data=_absolute(arguments.data), checkpoint=checkpoint, cache=default_cache().resolve()),
+        runtime=Runtime(
+            data=_absolute(arguments.data), checkpoint=_absolute(checkpoint), cache=default_cache().resolve()
+        ),
         gpus_per_trial=arguments.gpus_per_trial,
         storage=arguments.storage or f"sqlite:///{out / 'optuna.db'}",
         mlflow=os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{out / 'mlflow.db'}",
@@ -110,19 +115,13 @@ def _backbone(name: str | None, checkpoint: str | None) -> Backbone | None:
         return _nano(checkpoint)
     if str(name).partition(":")[0] == "unet":
         return _unet(str(name), checkpoint)
-    size, _, version = str(name).partition("@")
-    if size not in _SIZES or version not in ("", *_VERSIONS):
+    model = published(str(name))
+    if model is None:
         raise CheckpointError(
             f"--backbone must be one of nano, {', '.join(_SIZES)}, the last four with @2.0 for SAM 2 instead of 2.1, "
             f"or unet, but is {name!r}: choose one of them."
         )
-    model = Sam2(size=cast("Size", size), version=cast("Version", version or "2.1"))
-    if checkpoint is None:
-        raise CheckpointError(
-            f"--backbone {name} needs weights, but no --checkpoint was given: name Meta's file of SAM {model.version} "
-            f"{size}, or say --checkpoint {_RANDOM} to train on random weights on purpose."
-        )
-    return replace(model, checkpoint=_digest(checkpoint))
+    return replace(model, checkpoint=checkpoints.file_of(model).sha256 if checkpoint is None else _digest(checkpoint))
 
 
 def _digest(checkpoint: str | None) -> str | None:

@@ -50,7 +50,8 @@ def parser() -> argparse.ArgumentParser:
     question.add_argument(
         "--backbone",
         metavar="B",
-        help="nano, tiny, small, base+ or large; the last four are SAM 2.1 (tiny@2.0: SAM 2) and need --checkpoint",
+        help="nano, tiny, small, base+ or large (the last four are SAM 2.1, downloaded on first use; tiny@2.0: SAM 2), "
+        "unet or unet:ENCODER (a U-Net that is trained whole, without an adapter)",
     )
     question.add_argument("--checkpoint", metavar="FILE", help="weights as Meta distributes them, or the word 'random'")
     question.add_argument("--epochs", type=positive, metavar="N", help="epochs of a trial that is not stopped")

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from sam2lora.backbones import Architecture, Backbone, Hiera, Nano, Sam2, Sha256, Size, UNet, Version, architecture
+from sam2lora.checkpoints import located
 from sam2lora.errors import CheckpointError
 from sam2lora.runtime import Runtime
 from sam2lora.unet import MULTIPLE, SMALLEST, UNetSegmenter, load_encoder, network
@@ -331,13 +332,18 @@ def _weights(backbone: Backbone, runtime: Runtime) -> Mapping[str, Tensor] | Non
 
 
 def _named_file(checkpoint: Sha256 | None, path: Path | None) -> Path | None:
-    """``path`` if it is the file of sha256 ``checkpoint``; None if neither is given, ``CheckpointError`` otherwise."""
+    """``path``, or else a downloaded file, if its sha256 is ``checkpoint``; None if neither is given.
+
+    Raises ``CheckpointError`` otherwise.
+    """
     if path is None and checkpoint is None:
         return None
+    path = path or located(checkpoint or "")
     if path is None:
         raise CheckpointError(
             f"A backbone with checkpoint={checkpoint} needs the file of that sha256, but no file was given: "
-            f"set Runtime.checkpoint to it, or checkpoint=None for random weights."
+            f"set Runtime.checkpoint to it, or checkpoint=None for random weights. Meta's own files are found once "
+            f"python -m sam2lora.checkpoints NAME has downloaded them."
         )
     found = sha256(path)
     if found != checkpoint:

@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import Field
 
 from sam2lora.backbones.nano import Nano
-from sam2lora.backbones.sam2 import Sam2, Sha256, Size, Version
+from sam2lora.backbones.sam2 import Sam2, Sha256, Size, Version, published
 from sam2lora.backbones.shapes import Architecture, Hiera, LinearShape, Role, architecture, linears
 from sam2lora.backbones.unet import Encoder, UNet
 
@@ -26,4 +26,5 @@ __all__ = [
     "Version",
     "architecture",
     "linears",
+    "published",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast, get_args
 
 from pydantic import StringConstraints
 
@@ -25,3 +25,11 @@ class Sam2:
     size: Size = "large"
     version: Version = "2.1"
     checkpoint: Sha256 | None = None
+
+
+def published(name: str) -> Sam2 | None:
+    """The model of a name as typed, ``"tiny"`` (SAM 2.1) or ``"tiny@2.0"``, without weights; None if there is none."""
+    size, at, version = name.partition("@")
+    if size not in get_args(Size) or (at and version not in get_args(Version)):
+        return None
+    return Sam2(size=cast("Size", size), version=cast("Version", version) if at else Sam2().version)

@@ -170,6 +170,8 @@ def quick(project: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Run the command in this process, in a folder of its own."""
     monkeypatch.chdir(project)
     monkeypatch.setenv("SAM2LORA_CACHE", str(cache))
+    monkeypatch.setenv("SAM2LORA_CHECKPOINTS", str(project / "checkpoints"))
+    monkeypatch.setenv("SAM2LORA_CHECKPOINTS_URL", "http://127.0.0.1:9")  # nobody listens
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     return project
 
@@ -192,7 +194,10 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
         (["--sources", "alder,alder"], "named twice"),
         (["--sources", "alder:size=wide"], "size of alder must be"),
         (["--sources", "idrid", "--data", ".", "--structure", "cup"], "'idrid' holds disc"),
-        (["--backbone", "tiny"], "needs weights, but no --checkpoint was given"),
+        (["--backbone", "tiny"], "give it with --checkpoint"),
+        (["--backbone", "unet:vgg"], "unet:ENCODER must name one of resnet18"),
+        (["--backbone", "unet", "--checkpoint", "nowhere.pt"], "must be a file, but nowhere.pt is not"),
+        (["--backbone", "unet", "--image-size", "80"], "multiple of 32 from 64 on"),
         (["--backbone", "tiny", "--checkpoint", "nowhere.pt"], "must be a file, but nowhere.pt is not"),
         (["--backbone", "medium"], "must be one of nano, tiny, small, base+, large"),
         (["--checkpoint", "nowhere.pt"], "nano comes with weights of its own"),

@@ -1,0 +1,257 @@
+"""Meta's weights of SAM 2 by name: ``python -m sam2lora.checkpoints tiny large@2.0``.
+
+Without a name: what there is, and what is here already. Files lie in ``$SAM2LORA_CHECKPOINTS``, else in the folder
+``checkpoints`` of the cache. ``$SAM2LORA_CHECKPOINTS_URL`` names a mirror of Meta's folder ``segment_anything_2``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import hashlib
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import requests
+from filelock import FileLock
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+from rich.table import Table
+
+from sam2lora.backbones import Sam2, Size, Version, published
+from sam2lora.errors import CheckpointError, DiskError, Sam2LoraError
+from sam2lora.runtime import default_cache
+
+_META = "https://dl.fbaipublicfiles.com/segment_anything_2"
+_BLOCK = 2**16  # at most this much is lost when a connection breaks
+_SECONDS = 30  # without a byte, after which a server counts as gone
+
+
+@dataclass(frozen=True)
+class Published:
+    """One of Meta's files: its path below the base address, its length in bytes, and its sha256."""
+
+    path: str
+    size: int
+    sha256: str
+
+    @property
+    def name(self) -> str:
+        """The name of the file."""
+        return self.path.rpartition("/")[2]
+
+
+# Meta publishes no digests. These are the ones that micro-sam (computational-cell-analytics) checks its downloads of
+# the same addresses against; the Git LFS pointers of other public copies and the records of other downloaders agree,
+# and so do the lengths that the server gives.
+CHECKPOINTS: dict[tuple[Size, Version], Published] = {
+    ("tiny", "2.1"): Published(
+        "092824/sam2.1_hiera_tiny.pt",
+        156_008_466,
+        "7402e0d864fa82708a20fbd15bc84245c2f26dff0eb43a4b5b93452deb34be69",
+    ),
+    ("small", "2.1"): Published(
+        "092824/sam2.1_hiera_small.pt",
+        184_416_285,
+        "6d1aa6f30de5c92224f8172114de081d104bbd23dd9dc5c58996f0cad5dc4d38",
+    ),
+    ("base+", "2.1"): Published(
+        "092824/sam2.1_hiera_base_plus.pt",
+        323_606_802,
+        "a2345aede8715ab1d5d31b4a509fb160c5a4af1970f199d9054ccfb746c004c5",
+    ),
+    ("large", "2.1"): Published(
+        "092824/sam2.1_hiera_large.pt",
+        898_083_611,
+        "2647878d5dfa5098f2f8649825738a9345572bae2d4350a2468587ece47dd318",
+    ),
+    ("tiny", "2.0"): Published(
+        "072824/sam2_hiera_tiny.pt",
+        155_906_050,
+        "65b50056e05bcb13694174f51bb6da89c894b57b75ccdf0ba6352c597c5d1125",
+    ),
+    ("small", "2.0"): Published(
+        "072824/sam2_hiera_small.pt",
+        184_309_650,
+        "95949964d4e548409021d47b22712d5f1abf2564cc0c3c765ba599a24ac7dce3",
+    ),
+    ("base+", "2.0"): Published(
+        "072824/sam2_hiera_base_plus.pt",
+        323_493_298,
+        "d0bb7f236400a49669ffdd1be617959a8b1d1065081789d7bbff88eded3a8071",
+    ),
+    ("large", "2.0"): Published(
+        "072824/sam2_hiera_large.pt",
+        897_952_466,
+        "7442e4e9b732a508f80e141e7c2913437a3610ee0c77381a66658c3a445df87b",
+    ),
+}
+
+
+def folder() -> Path:
+    """Where the files lie: ``$SAM2LORA_CHECKPOINTS``, else ``checkpoints`` in the cache."""
+    named = os.environ.get("SAM2LORA_CHECKPOINTS")
+    return Path(named).expanduser() if named else default_cache() / "checkpoints"
+
+
+def file_of(model: Sam2) -> Published:
+    """Meta's file for the size and version of ``model``."""
+    return CHECKPOINTS[model.size, model.version]
+
+
+def place(model: Sam2) -> Path:
+    """Where ``fetch`` puts the file of ``model``, whether it is there or not."""
+    return folder() / file_of(model).name
+
+
+def located(sha256: str) -> Path | None:
+    """The downloaded file of this digest, by its name alone: who reads it checks the content. None if there is none."""
+    paths = [folder() / file.name for file in CHECKPOINTS.values() if file.sha256 == sha256]
+    return next((path for path in paths if path.exists()), None)
+
+
+def fetch(model: Sam2, console: Console) -> Path:
+    """The file of ``model``, downloaded if it is not here: once, however many processes ask for it.
+
+    What an interrupted download left is gone on with. A file appears under its name only after its length and its
+    sha256 were checked. Raises ``CheckpointError`` with the way to do without a network, and ``DiskError``.
+    """
+    file, path = file_of(model), place(model)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.with_name(f".{path.name}.lock")):
+            if not path.exists():
+                _download(file, path, console)
+    except requests.RequestException as error:
+        raise CheckpointError(
+            f"The weights of SAM {model.version} {model.size} must be downloaded from {_address(file)}, but "
+            f"{_reason(error)}. Run the same command again to go on, name a mirror in $SAM2LORA_CHECKPOINTS_URL, or "
+            f"download the file elsewhere and give it with --checkpoint."
+        ) from error
+    except OSError as error:
+        raise DiskError(
+            f"A checkpoint must be written to {path}, but it cannot be ({error}): free some space, or name another "
+            f"folder in $SAM2LORA_CHECKPOINTS. What has arrived is kept."
+        ) from error
+    if path.stat().st_size != file.size:
+        raise CheckpointError(
+            f"{path} must have {file.size:,} bytes, but has {path.stat().st_size:,}: remove it to download it again."
+        )
+    return path
+
+
+def _address(file: Published) -> str:
+    return f"{os.environ.get('SAM2LORA_CHECKPOINTS_URL', _META).rstrip('/')}/{file.path}"
+
+
+def _reason(error: requests.RequestException) -> str:
+    if error.response is not None:
+        return f"the server answers {error.response.status_code} {error.response.reason}"
+    return f"the connection failed ({type(error).__name__})"
+
+
+def _download(file: Published, path: Path, console: Console) -> None:
+    part = path.with_name(f"{path.name}.part")
+    have = part.stat().st_size if part.exists() else 0
+    if have > file.size:
+        part.unlink()
+        have = 0
+    _check_room(file.size - have, path.parent)
+    if have < file.size:
+        _transfer(file, part, have, console)
+    with part.open("rb") as content:
+        found = hashlib.file_digest(content, "sha256").hexdigest()
+    if found != file.sha256:
+        part.unlink()  # a wrong byte cannot be found again by going on
+        raise CheckpointError(
+            f"{file.name} must have sha256 {file.sha256}, but what {_address(file)} sent has {found}: it was removed. "
+            f"Download again, or from elsewhere and give the file with --checkpoint."
+        )
+    part.replace(path)
+
+
+def _check_room(needed: int, where: Path) -> None:
+    if shutil.disk_usage(where).free < needed:
+        raise OSError(errno.ENOSPC, f"{needed:,} bytes are needed")
+
+
+def _transfer(file: Published, part: Path, have: int, console: Console) -> None:
+    """Append to ``part`` what is missing after its first ``have`` bytes."""
+    # A compressed answer would have another length, and no range could be asked of it.
+    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
+    with requests.get(_address(file), headers=headers, stream=True, timeout=_SECONDS) as answer:
+        answer.raise_for_status()
+        if answer.status_code != requests.codes.partial_content:
+            have = 0  # the server knows no ranges and sends everything
+        offered = have + int(answer.headers.get("Content-Length", file.size - have))
+        if offered != file.size:
+            raise CheckpointError(
+                f"{file.name} must have {file.size:,} bytes, but {_address(file)} offers {offered:,}: it is another "
+                f"file. Check the address, or download it elsewhere and give it with --checkpoint."
+            )
+        with part.open("ab" if have else "wb") as out:
+            _copy(answer, out, file, have, console)
+    if part.stat().st_size < file.size:
+        raise requests.ConnectionError("the server closed the connection early")
+
+
+def _copy(answer: requests.Response, out: IO[bytes], file: Published, have: int, console: Console) -> None:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task(file.name, total=file.size, completed=have)
+        for block in answer.iter_content(_BLOCK):
+            out.write(block)
+            progress.advance(task, len(block))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Download the named files and print their paths, or list all of them; returns the exit status."""
+    command = argparse.ArgumentParser(prog="python -m sam2lora.checkpoints", description=__doc__)
+    command.add_argument("names", nargs="*", metavar="NAME", help="tiny, small, base+ or large, with @2.0 for SAM 2")
+    arguments = command.parse_args(argv)
+    errors = Console(stderr=True)
+    try:
+        for model in [_named(name) for name in arguments.names]:
+            Console().print(str(fetch(model, errors)), highlight=False, soft_wrap=True, markup=False)
+    except Sam2LoraError as error:
+        errors.print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+        return 2
+    if not arguments.names:
+        Console().print(_table())
+    return 0
+
+
+def _named(name: str) -> Sam2:
+    model = published(name)
+    if model is None:
+        names = ", ".join(_name(*key) for key in CHECKPOINTS)
+        raise CheckpointError(f"A checkpoint must be one of {names}, but is {name!r}: choose one of them.")
+    return model
+
+
+def _name(size: Size, version: Version) -> str:
+    return size if version == Sam2().version else f"{size}@{version}"
+
+
+def _table() -> Table:
+    table = Table("name", "file", "MiB", "here", box=None)
+    for (size, version), file in CHECKPOINTS.items():
+        here = place(Sam2(size=size, version=version))
+        table.add_row(_name(size, version), file.name, f"{file.size / 2**20:.0f}", str(here) if here.exists() else "no")
+    return table
+
+
+if __name__ == "__main__":
+    sys.exit(main())
