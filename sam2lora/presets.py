@@ -58,7 +58,7 @@ TEST_SHARES: Mapping[str, str] = MappingProxyType(
         "papila": "25 %, random images",
     }
 )
-"""What SAM2LoRA tests on, by data set. Its random splits depend on the order of files and ignore patients, unlike ours."""
+"""What SAM2LoRA tests on, by data set. Its random splits depend on file order and ignore patients, unlike ours."""
 
 
 @dataclass(frozen=True)
