@@ -79,7 +79,7 @@ def test_every_package_is_listed() -> None:
     listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
     there = {
         ".".join(path.parent.relative_to(ROOT).parts)
-        for package in ("harness", "sam2lora", "search_spaces")
+        for package in ("ablations", "harness", "sam2lora", "search_spaces")
         for path in (ROOT / package).rglob("__init__.py")
     }
     assert set(listed) == there
