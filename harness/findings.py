@@ -13,7 +13,7 @@ import pandas as pd
 from harness.importance import Fanova, Importance, PedAnova, is_probe
 from harness.levels import cross, levels
 from harness.objectives import front as pareto
-from harness.table import StudyTable, measured, metric_of, objective_columns
+from harness.table import StudyTable, metric_of, objective_columns, ranking
 from sam2lora.intervals import mean_interval
 
 OUTCOMES = (
@@ -41,6 +41,7 @@ SCORE_COLUMNS = (
     "n",
     "clusters",
     "undefined",
+    "oracle_prompt",
 )
 
 
@@ -71,7 +72,8 @@ class Findings:
     ``place`` in front, by the first objective; ``front_scores``: their test scores. ``levels`` and ``cross``: scores by
     level of categorical settings, as in `harness.levels`. ``probe``: whether the sampler covered the space without
     looking at scores. ``oracle``: whether a trial was prompted from ground truth, which looks at labels of the images
-    that it is tested on.
+    that it is scored on; ``mixed``: whether some completed trials were and others were not, so that their scores do
+    not compare.
     """
 
     table: StudyTable
@@ -87,6 +89,7 @@ class Findings:
     cost: Cost
     probe: bool
     oracle: bool
+    mixed: bool
 
 
 def summarize(table: StudyTable, top: int, seed: int) -> Findings:
@@ -106,6 +109,7 @@ def summarize(table: StudyTable, top: int, seed: int) -> Findings:
         cost=cost(table),
         probe=is_probe(kind_of(table.question.get("sampler"))),
         oracle=bool(table.trials["oracle_prompt"].any()),
+        mixed=ranking(table)["oracle_prompt"].nunique() > 1,
     )
 
 
@@ -132,21 +136,26 @@ def outcomes(table: StudyTable) -> dict[str, int]:
 
 
 def best(table: StudyTable, top: int) -> pd.DataFrame:
-    """The ``top`` completed trials by validation score, the earlier first among equals, ``place`` from 1 in front."""
-    ranked = measured(table.trials).sort_values(
-        ["value", "number"], ascending=[table.direction == "minimize", True], ignore_index=True
-    )
+    """The ``top`` completed trials by validation score, the earlier first among equals, ``place`` from 1 in front.
+
+    Where some trials were prompted from the ground truth and others were not, the ``top`` of each, as `ranking` has it.
+    """
+    ranked = ranking(table).groupby("oracle_prompt", sort=False).head(top).reset_index(drop=True)
     ranked.insert(0, "place", range(1, len(ranked) + 1))
-    return ranked.head(top)
+    return ranked
 
 
 def front(table: StudyTable) -> pd.DataFrame:
-    """The completed trials on the Pareto front, best first objective first; no row if the search has one objective."""
+    """The completed trials on the Pareto front, best first objective first; no row if the search has one objective.
+
+    Trials that were prompted from the ground truth are on it only where there are no others: they do not compare.
+    """
     ranked = best(table, len(table.trials))
-    if len(table.objectives) == 1 or ranked.empty:
-        return ranked.head(0)
-    points = ranked[objective_columns(table)].astype(float).to_numpy().tolist()
-    chosen = ranked[pareto(points, list(table.objectives.values()))].reset_index(drop=True)
+    alike: pd.DataFrame = ranked[ranked["oracle_prompt"] == ranked["oracle_prompt"].min()]
+    if len(table.objectives) == 1 or alike.empty:
+        return alike.head(0)
+    points = alike[objective_columns(table)].astype(float).to_numpy().tolist()
+    chosen: pd.DataFrame = alike[pareto(points, list(table.objectives.values()))].reset_index(drop=True)
     return chosen.assign(place=range(1, len(chosen) + 1))
 
 
@@ -160,7 +169,8 @@ def scores(table: StudyTable, ranked: pd.DataFrame, rng: np.random.Generator) ->
     for trial in ranked.to_dict("records"):
         images = table.images[table.images["key"] == trial["key"]]
         known = _from_images(images, rng) if len(images) else _from_record(trial, table.roles)
-        rows += [{"place": trial["place"], "number": trial["number"], "key": trial["key"], **row} for row in known]
+        named = {name: trial[name] for name in ("place", "number", "key", "oracle_prompt")}
+        rows += [{**named, **row} for row in known]
     return pd.DataFrame(rows, columns=SCORE_COLUMNS)
 
 

@@ -14,11 +14,24 @@ import numpy as np
 import pandas as pd
 from optuna.distributions import CategoricalDistribution
 
-from harness.table import StudyTable, measured, metric_of
+from harness.table import StudyTable, metric_of, ranking
 from sam2lora.intervals import MeanInterval, mean_interval
 
-LEVEL_COLUMNS = ("parameter", "level", "trials", "dataset", "role", "mean", "low", "high", "n", "clusters", "undefined")
-CROSS_COLUMNS = ("row", "column", "trials", "validation", "target")
+LEVEL_COLUMNS = (
+    "parameter",
+    "level",
+    "trials",
+    "oracle_trials",
+    "dataset",
+    "role",
+    "mean",
+    "low",
+    "high",
+    "n",
+    "clusters",
+    "undefined",
+)
+CROSS_COLUMNS = ("row", "column", "trials", "oracle_trials", "validation", "target")
 _NO_TRIAL = MeanInterval(math.nan, math.nan, math.nan, 0, 0, 0)
 
 
@@ -36,14 +49,16 @@ def levels(table: StudyTable, rng: np.random.Generator) -> pd.DataFrame:
 
     Rows with role ``val`` hold the mean validation score with an interval over trials (``n`` trials); the others the
     mean test score on one data set, each image averaged over the level's trials first, with an interval over patients
-    (``n`` images). ``trials``: completed trials of the level. A level without a completed trial has NaN.
+    (``n`` images). ``trials``: completed trials of the level; ``oracle_trials``: those of them that were prompted from
+    the ground truth. A level without a completed trial has NaN.
     """
-    done = measured(table.trials)
+    done = ranking(table)
     rows: list[dict[str, Any]] = []
     for column, choices in categorical(table).items():
         for level in choices:
             part = done[done[column] == level] if column in done else done.head(0)
             named = {"parameter": column, "level": str(level), "trials": len(part)}
+            named["oracle_trials"] = int(part["oracle_prompt"].sum())
             over_trials = mean_interval(part["value"], part["number"], rng) if len(part) else _NO_TRIAL
             rows.append({**named, "dataset": "validation", "role": "val", **asdict(over_trials)})
             rows += [{**named, **tested} for tested in _tested(table, part["key"], rng)]
@@ -69,13 +84,13 @@ def is_grid(table: StudyTable) -> bool:
 def cross(table: StudyTable) -> pd.DataFrame:
     """Every combination of the two settings of a grid (`is_grid`), else no row: `CROSS_COLUMNS`.
 
-    ``row`` and ``column``: the levels of the setting with more levels and of the other one. ``validation``: mean
-    validation score; ``target``: mean test score on unseen data sets, each with equal weight; NaN where no trial of
-    the combination has completed, or nothing unseen was tested.
+    ``row`` and ``column``: the levels of the setting with more levels and of the other one; trials are counted as by
+    `levels`. ``validation``: mean validation score; ``target``: mean test score on unseen data sets, each with equal
+    weight; NaN where no trial of the combination has completed, or nothing unseen was tested.
     """
     if not is_grid(table):
         return pd.DataFrame(columns=CROSS_COLUMNS)
-    done = measured(table.trials)
+    done = ranking(table)
     (down, rows), (across, columns) = axes(table)
     unseen = [f"score/{name}/{metric_of(table)}" for name, role in table.roles.items() if role == "target"]
     tested = done.reindex(columns=unseen).mean(axis=1)
@@ -83,7 +98,8 @@ def cross(table: StudyTable) -> pd.DataFrame:
     for row in rows:
         for column in columns:
             here = (done[down] == row) & (done[across] == column) if len(done) else pd.Series(dtype=bool)
-            cells.append((str(row), str(column), int(here.sum()), done["value"][here].mean(), tested[here].mean()))
+            counts = int(here.sum()), int(done["oracle_prompt"][here].sum())
+            cells.append((str(row), str(column), *counts, done["value"][here].mean(), tested[here].mean()))
     return pd.DataFrame(cells, columns=CROSS_COLUMNS)
 
 

@@ -101,6 +101,7 @@ def _summary(found: Findings) -> dict[str, float]:
     if len(found.best):
         numbers["best/trial"] = float(found.best.iloc[0]["number"])
         numbers["best/validation"] = float(found.best.iloc[0]["value"])
+        numbers["best/oracle_prompt"] = float(found.best.iloc[0]["oracle_prompt"])
     rows = found.scores[(found.scores["place"] == 1) & (found.scores["metric"] == found.metric)]
     for row in rows.to_dict("records"):
         name = f"best/test/{row['dataset']}/{found.metric}"
@@ -176,6 +177,8 @@ def _show_result(found: Findings, console: Console) -> None:
     title = f"Their test {metric_name(found.metric)}, with 95 % intervals over patients"
     console.print(title, style="bold", highlight=False)
     console.print(_scores(found))
+    if note := wording.oracle_note(found):
+        console.print(note, highlight=False)
 
 
 def _table(*header: str) -> Table:
@@ -190,7 +193,7 @@ def _settings(found: Findings) -> Table:
     shown = _table("place", "trial", "validation", *(label(name).replace(" ", "\n") for name in chosen))
     for row in found.best.to_dict("records"):
         values = (wording.setting(row[name]) for name in chosen)
-        shown.add_row(str(row["place"]), str(row["number"]), wording.score(row["value"]), *values)
+        shown.add_row(str(row["place"]), wording.marked(row), wording.score(row["value"]), *values)
     return shown
 
 
@@ -208,10 +211,10 @@ def _scores(found: Findings) -> Table:
     roles = {"target": "unseen", "source": "in domain"}
     named = datasets.itertuples(index=False, name=None)
     shown = _table("place", "trial", *(f"{dataset}\n{roles[role]}" for dataset, role in named))
-    for (place, number), part in rows.groupby(["place", "number"]):
+    for place, part in rows.groupby("place"):
         own = {row["dataset"]: wording.interval(row).replace(" [", "\n[") for row in part.to_dict("records")}
         cells = [own.get(name, "not tested") for name in datasets["dataset"]]
-        shown.add_row(str(place), str(number), *map(escape, cells))
+        shown.add_row(str(place), wording.marked(part.iloc[0].to_dict()), *map(escape, cells))
     return shown
 
 

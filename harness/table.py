@@ -27,6 +27,9 @@ SIMPLEX = "simplex/"
 """Prefix of the Optuna parameters that stand for a point on the simplex of loss weights. They have no meaning one by
 one, so the table carries the weights they became instead."""
 
+ORACLE = "†"
+"""Stands beside every score that was reached with a prompt from the ground truth."""
+
 TRIAL_COLUMNS = (
     "number",
     "key",
@@ -167,6 +170,18 @@ def measured(trials: pd.DataFrame) -> pd.DataFrame:
     """
     finished = trials[(trials["outcome"] == "completed") & trials["value"].notna()]
     return finished.drop_duplicates("key")
+
+
+def ranking(table: StudyTable) -> pd.DataFrame:
+    """The measured trials, the best by validation score first, the earlier first among equals.
+
+    Trials that were prompted from the ground truth were shown a part of the answer: they come after all others,
+    whatever their scores. ``oracle_prompt`` is False for a trial that does not say.
+    """
+    done = measured(table.trials)
+    told = done["oracle_prompt"].fillna(False).astype(bool)
+    order = ["oracle_prompt", "value", "number"]
+    return done.assign(oracle_prompt=told).sort_values(order, ascending=[True, table.direction == "minimize", True])
 
 
 def objective_columns(table: StudyTable) -> list[str]:

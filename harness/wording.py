@@ -15,7 +15,7 @@ import pandas as pd
 from harness.findings import Findings, kind_of
 from harness.importance import Importance
 from harness.levels import axes
-from harness.table import label, measured, metric_name, objective_columns
+from harness.table import ORACLE, label, measured, metric_name, objective_columns
 
 OUTCOME_WORDS = {
     "completed": "trained all its epochs and was tested",
@@ -91,6 +91,23 @@ def amount(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
+def marked(row: Mapping[Any, Any]) -> str:
+    """A trial's number, with `ORACLE` if its scores were reached with prompts from the ground truth."""
+    return f"{row['number']} {ORACLE}" if row["oracle_prompt"] else str(row["number"])
+
+
+def oracle_note(found: Findings) -> str:
+    """What `ORACLE` means in this study, in a sentence or two; empty if no trial has it."""
+    if not found.oracle:
+        return ""
+    apart = (
+        " They come after the trials without such prompts, whatever their scores: the two do not compare."
+        if found.mixed
+        else ""
+    )
+    return f"{ORACLE} Prompted from ground truth: upper bounds, not what an unlabelled image would get.{apart}"
+
+
 def setting(value: Any) -> str:
     """A setting with as many digits as a reader can use."""
     if value is None or (not isinstance(value, str) and pd.isna(value)):
@@ -163,6 +180,10 @@ def _plainly(found: Findings) -> list[str]:
     text += f"; the others: {_ended(others)}." if others else "."
     top = found.best.iloc[0]
     text += f" The best settings, trial {top['number']}, reach {score(top['value'])} in validation."
+    if found.mixed:
+        text += " Trials that were prompted from the ground truth are ranked after it: their scores do not compare."
+    elif found.oracle:
+        text += " The prompts of validation were taken from the ground truth."
     return [text, "", _on_targets(found), "", _what_mattered(found)]
 
 
@@ -176,7 +197,9 @@ def _on_targets(found: Findings) -> str:
     if not targets:
         return "No unseen hospital was tested, so this report says nothing about how the settings carry over."
     told = [f"{interval(row)} on {row['dataset']} ({_sizes(row)})" for row in targets]
-    prompted = " The prompts were taken from the ground truth, which a real patient does not have." * found.oracle
+    prompted = " The prompts were taken from the ground truth, which a real patient does not have." * bool(
+        found.best.iloc[0]["oracle_prompt"]
+    )
     return (
         f"On unseen hospitals these settings score a mean test {metric_name(found.metric)} (with 95 % interval) of "
         + "; ".join(told)
@@ -279,19 +302,21 @@ def _best(found: Findings, places: Places) -> list[str]:
     chosen = [name for name in found.table.distributions if name in found.best]
     header = ["place", "trial", f"validation {metric_name(found.metric)}", *map(label, chosen)]
     rows = [
-        [str(row["place"]), str(row["number"]), score(row["value"]), *(setting(row[name]) for name in chosen)]
+        [str(row["place"]), marked(row), score(row["value"]), *(setting(row[name]) for name in chosen)]
         for row in found.best.to_dict("records")
     ]
     metric = metric_name(found.metric)
     return [
         "## Best settings",
         "",
-        f"The {len(found.best)} best of {_count(len(measured(found.table.trials)), 'completed trial')}, **chosen by "
+        f"The {len(found.best)} best{_of_each(found)} of "
+        f"{_count(len(measured(found.table.trials)), 'completed trial')}, **chosen by "
         "validation on the sources alone**. A best-of-many validation score is too high by selection; test scores took "
         "no part in the choice.",
         "",
         *grid(header, rows),
         "",
+        *_oracle(found),
         *_scores(found, "target", f"### Test {metric} on unseen hospitals"),
         *_scores(found, "source", f"### Test {metric} in domain (test split of the sources: same hospitals)"),
         *_figure(places, "targets", "Test scores of the best settings with 95 % intervals over patients"),
@@ -323,7 +348,7 @@ def _front(found: Findings, places: Places) -> list[str]:
         own = tests[tests["place"] == row["place"]]
         cells = {test["dataset"]: _cell(test) for test in own.to_dict("records")}
         rows.append(
-            [str(row["number"]), score(row["value"]), *(amount(row[name]) for name in further)]
+            [marked(row), score(row["value"]), *(amount(row[name]) for name in further)]
             + [cells.get(name, "not tested") for name in names]
             + [setting(row[name]) for name in chosen]
         )
@@ -338,6 +363,7 @@ def _front(found: Findings, places: Places) -> list[str]:
         "",
         *grid([*header, *map(label, chosen)], rows),
         "",
+        *_oracle(found),
         *_figure(places, "pareto", f"Every objective against validation {metric}, the front filled"),
     ]
 
@@ -366,7 +392,15 @@ def _levels(found: Findings, places: Places) -> list[str]:
     ]
     for parameter, part in found.levels.groupby("parameter", sort=False):
         lines += [f"### {label(str(parameter))}", "", *_level_table(part), ""]
-    return lines + _cross(found, places)
+    told = (
+        f"{ORACLE}: how many of the trials were prompted from ground truth; a mean over both kinds describes neither."
+    )
+    return [*lines, *([told, ""] if found.oracle else []), *_cross(found, places)]
+
+
+def _counted(row: Mapping[Any, Any]) -> str:
+    """How many trials, and how many of them were prompted from the ground truth: ``8, 5 †``."""
+    return str(row["trials"]) + (f", {row['oracle_trials']} {ORACLE}" if row["oracle_trials"] else "")
 
 
 def _level_table(part: pd.DataFrame) -> list[str]:
@@ -379,7 +413,14 @@ def _level_table(part: pd.DataFrame) -> list[str]:
         cells = {row["dataset"]: interval(row) for row in own.to_dict("records")}
         trials = int(own["trials"].iloc[0])
         validation = cells["validation"] if trials else "no completed trial"
-        rows.append([str(level), str(trials), validation, *(cells.get(name, "not tested") for name in names)])
+        rows.append(
+            [
+                str(level),
+                _counted(own.iloc[0].to_dict()),
+                validation,
+                *(cells.get(name, "not tested") for name in names),
+            ]
+        )
     return grid(["level", "trials", "validation", *(f"{name} ({words[roles[name]]})" for name in names)], rows)
 
 
@@ -402,7 +443,7 @@ def _cross(found: Findings, places: Places) -> list[str]:
 
 
 def _cross_cell(cell: Mapping[Any, Any]) -> str:
-    return f"{score(cell['validation'])} ({cell['trials']})" if cell["trials"] else "none"
+    return f"{score(cell['validation'])} ({_counted(cell)})" if cell["trials"] else "none"
 
 
 def _scores(found: Findings, role: str, title: str) -> list[str]:
@@ -412,15 +453,24 @@ def _scores(found: Findings, role: str, title: str) -> list[str]:
     datasets = sorted(rows["dataset"].unique())
     header = ["place", "trial", *(f"{name} ({_size(rows[rows['dataset'] == name])})" for name in datasets)]
     lines = []
-    for (place, number), part in rows.groupby(["place", "number"]):
+    for place, part in rows.groupby("place"):
         cells = {row["dataset"]: _cell(row) for row in part.to_dict("records")}
-        lines.append([str(place), str(number), *(cells.get(name, "not tested") for name in datasets)])
-    prompted = ["", "Prompted from ground truth: these are upper bounds, not what an unlabelled image would get."]
+        lines.append(
+            [str(place), marked(part.iloc[0].to_dict()), *(cells.get(name, "not tested") for name in datasets)]
+        )
     said = (
         "Mean over images [95 % bootstrap interval, resampling patients]. The interval holds for other patients of the "
         "same hospital; it does not contain the spread between training runs."
     )
-    return [title, "", said, *(prompted if found.oracle else []), "", *grid(header, lines), ""]
+    return [title, "", said, "", *grid(header, lines), "", *_oracle(found)]
+
+
+def _oracle(found: Findings) -> list[str]:
+    return [oracle_note(found), ""] if found.oracle else []
+
+
+def _of_each(found: Findings) -> str:
+    return " (with and without prompts from the ground truth)" if found.mixed else ""
 
 
 def _cell(row: Mapping[Any, Any]) -> str:
@@ -612,6 +662,11 @@ def _limits(found: Findings) -> list[str]:
             f"{_count(targets, 'unseen hospital')}: a signed-rank test over {targets} data sets cannot go below "
             f"p = {min(2 / 2**targets, 1.0):.3g}, so no claim about hospitals in general can be significant here (that "
             "needs 6)."
+        )
+    if found.mixed:
+        lines.append(
+            "Trials with and without prompts from the ground truth are mixed. Importance compares all of them: that of "
+            "a setting that decides about the test prompt says what the prompt gives away, not what the model learned."
         )
     lines.append("A search shows which settings did well, not why. Cause and effect of a component need an ablation.")
     return ["## What this report cannot tell", "", *(f"- {line}" for line in lines)]

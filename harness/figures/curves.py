@@ -6,14 +6,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from harness.figures import style
-from harness.table import StudyTable, measured
+from harness.table import StudyTable, ranking
 
 
 def draw(table: StudyTable) -> Figure:
     """One line per trial: the best in bold, other completed ones thin, stopped and diverged ones up to their end."""
     figure = style.figure(7.2, 4.2)
     axes = figure.add_subplot()
-    done = measured(table.trials).sort_values("value", ascending=table.direction == "minimize")
+    done = ranking(table)
     best = int(done["number"].iloc[0]) if len(done) else None
     counted = {"completed": set(done["number"])} | {
         kind: set(table.trials.loc[table.trials["outcome"] == kind, "number"]) for kind in ("stopped", "diverged")

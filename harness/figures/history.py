@@ -13,7 +13,8 @@ from harness.table import StudyTable
 def draw(table: StudyTable) -> Figure:
     """Two panels: trials in order, and the same against cumulative trial time in minutes.
 
-    The step line is the best completed score so far. A stopped trial stands, hollow, at its last validation score;
+    The step line is the best completed score so far; without those prompted from the ground truth, where both kinds
+    are there. A stopped trial stands, hollow, at its last validation score;
     trials without a score stand in the strip below. Reused trials cost nothing and are not drawn twice.
     """
     trials = table.trials[table.trials["outcome"].isin(list(style.LOOKS)) & table.trials["reused_from"].isna()]
@@ -53,9 +54,20 @@ def _panel(axes: Axes, table: StudyTable, trials: pd.DataFrame, x: pd.Series, he
             y = height[chosen].fillna(floor)
             style.points(axes, x[chosen].tolist(), y.tolist(), look)
     done = trials["outcome"] == "completed"
+    mixed = trials.loc[done, "oracle_prompt"].nunique() > 1
+    if mixed:
+        done &= ~trials["oracle_prompt"].fillna(False).astype(bool)
     best = height[done].cummax() if table.direction == "maximize" else height[done].cummin()
     if len(best):
-        axes.step(x[done], best, where="post", color=style.GREEN, lw=1.6, label="best so far", zorder=2)
+        axes.step(
+            x[done],
+            best,
+            where="post",
+            color=style.GREEN,
+            lw=1.6,
+            label="best so far" + mixed * ", unprompted",
+            zorder=2,
+        )
     if height.isna().any():
         axes.axhspan(floor - 0.0001, floor + 0.0001, color="#D0D0D0", lw=5, alpha=0.5, zorder=1)
     style.tidy(axes)

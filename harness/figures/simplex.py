@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from harness.figures import style
-from harness.table import StudyTable, label, measured
+from harness.table import StudyTable, label, measured, ranking
 
 # Ternary coordinates of the labels: above the top corner, below the tick labels of the lower ones.
 _BESIDE_CORNERS = ((1.15, -0.075, -0.075), (-0.14, 1.07, 0.07), (-0.14, 0.07, 1.07))
@@ -44,7 +44,7 @@ def _ternary(table: StudyTable, columns: list[str]) -> Figure:
         text = f"{look.words} ({len(rows)})"
         spots = [rows[name] for name in columns]
         axes.scatter(*spots, s=32, marker=look.marker, label=text, zorder=2.5, clip_on=False, **face)
-    done = measured(table.trials).sort_values("value", ascending=table.direction == "maximize")
+    done = ranking(table).iloc[::-1]  # the best last, so that it lies on top
     dots = axes.scatter(
         *(done[name] for name in columns), c=done["value"], cmap="cividis", s=62, edgecolor="black", lw=0.5, zorder=3,
         clip_on=False, label=f"completed ({len(done)})",

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from harness.figures import style
-from harness.table import metric_name
+from harness.table import ORACLE, metric_name
 
 MARKERS = ("o", "s", "D", "^", "v", "P", "X", "<", ">", "*")
 
@@ -15,7 +15,8 @@ MARKERS = ("o", "s", "D", "^", "v", "P", "X", "<", ">", "*")
 def draw(scores: pd.DataFrame, metric: str) -> Figure:
     """One dot per trial and data set with its 95 % interval over patients, sources above unseen targets.
 
-    ``scores``: columns place (1 is the best by validation), number, dataset, role, mean, low, high, n, clusters.
+    ``scores``: columns place (1 is the best by validation), number, dataset, role, mean, low, high, n, clusters,
+    oracle_prompt. The legend marks a trial that was prompted from the ground truth.
     A mean without an interval (per-image scores left out) is a dot alone.
     """
     datasets = list(scores[["dataset", "role"]].drop_duplicates().itertuples(index=False, name=None))
@@ -64,11 +65,11 @@ def _legend(figure: Figure, axes: Axes, scores: pd.DataFrame) -> None:
     ):
         if (scores["role"] == role).any():
             axes.plot([], [], color=colour, lw=3, label=text)
-    trials = scores[["place", "number"]].drop_duplicates().sort_values("place")
-    for place, number in trials.itertuples(index=False, name=None):
+    trials = scores[["place", "number", "oracle_prompt"]].drop_duplicates().sort_values("place")
+    for place, number, oracle in trials.itertuples(index=False, name=None):
         face = "black" if place == 1 else "white"
         marker = MARKERS[(place - 1) % len(MARKERS)]
-        text = f"place {place}: trial {number}"
+        text = f"place {place}: trial {number}" + (f" {ORACLE} (prompted from ground truth)" if oracle else "")
         axes.plot([], [], marker, color="black", mfc=face, ms=6, label=text)
     handles, labels = axes.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right upper", frameon=False, fontsize=9)

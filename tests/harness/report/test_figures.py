@@ -76,7 +76,7 @@ def test_curves_draw_each_trial_with_a_curve(table: StudyTable) -> None:
 
 
 def test_targets_stand_apart_below_the_sources() -> None:
-    measured = {"mean": 0.6, "low": 0.5, "high": 0.7, "n": 9, "clusters": 8}
+    measured = {"mean": 0.6, "low": 0.5, "high": 0.7, "n": 9, "clusters": 8, "oracle_prompt": False}
     rows = [
         {"place": place, "number": 10 + place, "dataset": name, "role": role, **measured}
         for place in (1, 2)

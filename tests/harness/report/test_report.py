@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -16,12 +17,13 @@ import numpy as np
 import optuna
 import pandas as pd
 import pytest
+from rich.console import Console
 
 import harness
 from harness import wording
 from harness.findings import summarize
 from harness.importance import Fanova, PedAnova
-from harness.report import Report, main, resolve, write
+from harness.report import Report, main, resolve, show, write
 from harness.table import StudyTable, UnknownStudy, measured, read
 from sam2lora.intervals import mean_interval
 
@@ -156,9 +158,55 @@ def test_what_cannot_be_concluded_is_said(report: Report) -> None:
 
 def test_prompts_from_ground_truth_are_marked(table: StudyTable) -> None:
     prompted = replace(table, trials=table.trials.assign(oracle_prompt=True))
-    text = wording.markdown(summarize(prompted, 5, 0), wording.Places(MLFLOW, {}))
-    assert text.count("Prompted from ground truth") == 2
-    assert "Prompted from ground truth" not in wording.markdown(summarize(table, 5, 0), wording.Places(MLFLOW, {}))
+    found = summarize(prompted, 5, 0)
+    text = wording.markdown(found, wording.Places(MLFLOW, {}))
+    assert text.count("† Prompted from ground truth") == 3  # under the settings and under both tables of test scores
+    assert text.count("| 16 † |") == 3
+    assert "which a real patient does not have" in wording.note(found)
+    assert found.best["oracle_prompt"].all()
+    assert found.scores["oracle_prompt"].all()
+    assert not found.mixed
+    unprompted = wording.markdown(summarize(table, 5, 0), wording.Places(MLFLOW, {}))
+    assert "round truth" not in unprompted
+    assert "†" not in unprompted
+
+
+def told(table: StudyTable, *numbers: int) -> StudyTable:
+    """The study with the trials of ``numbers`` prompted from the ground truth."""
+    flags = table.trials["number"].isin(numbers).astype("boolean")
+    return replace(table, trials=table.trials.assign(oracle_prompt=flags))
+
+
+def test_a_trial_that_was_told_the_answer_does_not_lead(table: StudyTable) -> None:
+    """Trial 16 has the best score by far; prompted from the ground truth, it stands after the others."""
+    plain = summarize(table, 5, 0).best["number"].tolist()
+    found = summarize(told(table, 16, 3), 3, 0)
+    assert found.mixed
+    assert found.best["number"].tolist()[:3] == [number for number in plain if number not in (16, 3)][:3]
+    assert found.best["number"].tolist()[3:] == [16, 3]
+    assert found.best["place"].tolist() == [1, 2, 3, 4, 5]
+    assert found.best["oracle_prompt"].tolist() == [False] * 3 + [True] * 2
+    text = wording.markdown(found, wording.Places(MLFLOW, {}))
+    assert text.count("the two do not compare") == 3
+    assert "| 16 † |" in text
+    assert f"trial {plain[1]}, reach" in wording.note(found)
+    assert "ranked after it" in wording.note(found)
+    assert "which a real patient does not have" not in wording.note(found)
+    assert "what the prompt gives away" in text.partition("## What this report cannot tell")[2]
+
+
+def test_prompts_from_ground_truth_reach_files_terminal_and_tracker(table: StudyTable, tmp_path: Path) -> None:
+    made = write(told(table, 16), tmp_path, MLFLOW, evaluators=FAST)
+    for name in ("trials", "best", "scores"):
+        rows = pd.read_csv(made.folder / f"{name}.csv").dropna(subset="oracle_prompt")
+        assert set(rows.loc[rows["oracle_prompt"].astype(bool), "number"]) == {16}
+    assert made.summary["best/oracle_prompt"] == 0.0
+    assert made.summary["best/trial"] != 16
+    console = Console(record=True, width=200, file=io.StringIO())
+    show(made, console)
+    shown = console.export_text()
+    assert shown.count("16 †") == 2
+    assert "Prompted from ground truth" in shown
 
 
 def test_the_summary_holds_finite_numbers_for_a_tracker(report: Report) -> None:
