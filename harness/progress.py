@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.objectives import DIRECTIONS, Objective, front
+from harness.table import ORACLE
 
 _SHOWN = 12
 _FREE = ("infeasible", "crashed")  # endings that are no trial of the study's number
@@ -31,7 +32,8 @@ class LiveTable:
 
     ``trials``: how many the study is to have; ``before``: how many had ended before. The ETA is the mean time between
     endings since the start, times what is left: none before the first ending. With several ``objectives`` it shows how
-    many of this run's trials are on their Pareto front, too.
+    many of this run's trials are on their Pareto front, too. Scores that were reached with prompts from the ground
+    truth are marked, and lead only while there are no others.
     """
 
     def __init__(
@@ -43,10 +45,11 @@ class LiveTable:
         before: int = 0,
     ) -> None:
         self.console, self.trials, self.epochs, self.before = console, trials, epochs, before
-        self.objectives, self.points = objectives, list[list[float]]()
+        self.objectives, self.points = objectives, list[tuple[bool, list[float]]]()
         self.rows: dict[int, _Row] = {}
         self.counts: dict[str, int] = {}
         self.best: tuple[float, int] | None = None
+        self.oracle: set[int] = set()
         self.begun = time.monotonic()
         self.live = Live(self, console=console, auto_refresh=console.is_terminal, refresh_per_second=4, transient=True)
 
@@ -60,6 +63,7 @@ class LiveTable:
 
     def began(self, trial: FrozenTrial) -> None:
         """Show a trial as running."""
+        self._mark(trial)
         self.rows[trial.number] = _Row("running", 0, None)
 
     def advanced(self, trial: FrozenTrial, entry: Mapping[str, float]) -> None:
@@ -68,6 +72,7 @@ class LiveTable:
 
     def ended(self, trial: FrozenTrial) -> None:
         """Show how it ended; only a completed trial can be the best."""
+        self._mark(trial)
         outcome = trial.user_attrs["outcome"]
         kind = "reused" if "reused_from" in trial.user_attrs else outcome["kind"]
         score = {entry["epoch"]: entry["score"] for entry in trial.user_attrs["curve"]}.get(outcome["epoch"])
@@ -75,9 +80,19 @@ class LiveTable:
         self.counts[kind] = self.counts.get(kind, 0) + 1
         if outcome["kind"] != "completed":
             return
-        self.points.append(trial.values)
-        if self.best is None or trial.values[0] > self.best[0]:
+        self.points.append((trial.number in self.oracle, trial.values))
+        if self._leads(trial):
             self.best = (trial.values[0], trial.number)
+
+    def _mark(self, trial: FrozenTrial) -> None:
+        if trial.user_attrs["oracle_prompt"]:
+            self.oracle.add(trial.number)
+
+    def _leads(self, trial: FrozenTrial) -> bool:
+        if self.best is None:
+            return True
+        score, number = self.best
+        return (trial.number not in self.oracle, trial.values[0]) > (number not in self.oracle, score)
 
     @property
     def finished(self) -> int:
@@ -98,7 +113,7 @@ class LiveTable:
         for number in sorted(others[-(_SHOWN - len(running)) :] + running):
             row = self.rows[number]
             mark = "*" if self.best is not None and self.best[1] == number else ""
-            score = "" if row.score is None else f"{row.score:.4f}{mark}"
+            score = "" if row.score is None else f"{row.score:.4f}{mark}{self._dagger(number)}"
             table.add_row(str(number), row.state, f"{row.epoch}/{self.epochs}", score)
         return Group(table, self._line(), ProgressBar(self.trials, self.before + self.finished, width=40))
 
@@ -106,10 +121,17 @@ class LiveTable:
         parts = [f"{self.before + self.finished} of {self.trials} trials"]
         parts += [f"{count} {kind.replace('_', ' ')}" for kind, count in sorted(self.counts.items())]
         if self.best is not None:
-            parts.append(f"best {self.best[0]:.4f} (trial {self.best[1]})")
+            parts.append(f"best {self.best[0]:.4f}{self._dagger(self.best[1])} (trial {self.best[1]})")
         if len(self.objectives) > 1 and self.points:
-            on = sum(front(self.points, [DIRECTIONS[name] for name in self.objectives]))
+            least = min(oracle for oracle, _ in self.points)
+            points = [values for oracle, values in self.points if oracle == least]
+            on = sum(front(points, [DIRECTIONS[name] for name in self.objectives]))
             parts.append(f"{on} on the Pareto front")
         if self.eta is not None:
             parts.append(f"about {self.eta / 60:.0f} min left" if self.eta > 90 else f"about {self.eta:.0f} s left")
+        if self.oracle:
+            parts.append(f"{ORACLE} prompted from ground truth")
         return Text(", ".join(parts))
+
+    def _dagger(self, number: int) -> str:
+        return f" {ORACLE}" if number in self.oracle else ""
