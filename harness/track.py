@@ -207,6 +207,7 @@ class Mirror:
             "sources": ", ".join(self.question["sources"]),
             "targets": ", ".join(self.question["targets"]),
             "backbone": _backbone(config["backbone"]),
+            **_oracle(trial),
         }
         run = self.client.create_run(
             self.experiment,
@@ -280,6 +281,17 @@ class Mirror:
         if report is not None:
             self.client.log_artifacts(self.parent, str(report), "report")
         self.client.set_terminated(self.parent, status="FINISHED" if finished else "KILLED")
+
+
+def _oracle(trial: FrozenTrial) -> dict[str, str]:
+    """Tags that mark whether a trial's scores are reached with prompts from the ground truth; a note where they are."""
+    if not trial.user_attrs["oracle_prompt"]:
+        return {"oracle_prompt": "no"}
+    return {
+        "oracle_prompt": "yes",
+        "mlflow.note.content": "All scores of this run, `val/` too, were reached with **prompts from the ground "
+        "truth** of the images that were scored: upper bounds, not to be compared with runs without.",
+    }
 
 
 def settings(config: Mapping[str, Any]) -> dict[str, Any]:

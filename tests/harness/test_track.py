@@ -209,3 +209,18 @@ def test_settings_are_flat_and_name_the_loss_by_its_parts(tiny: TrialConfig) -> 
     assert flat["loss.focal_tversky.alpha"] == 0.7
     assert sum(value for name, value in flat.items() if name.startswith("weight.")) == pytest.approx(1)
     assert not any("terms" in name or "protocol." in name for name in flat)
+
+
+@pytest.mark.parametrize("oracle", [True, False])
+def test_a_run_says_whether_its_scores_were_prompted_from_the_ground_truth(
+    record: Record, tiny: TrialConfig, uri: str, oracle: bool
+) -> None:
+    mirror = Mirror(uri, record, QUESTION, ())
+    mirror.wait()
+    trial = record.study.ask()
+    recorded.begin(trial, "key0", to_json(tiny), to_json(Replicate()), oracle_prompt=oracle)
+    mirror.began(record.trial(0))
+    mirror.close({}, "", None, finished=False)
+    tags = runs(uri)["0"].data.tags
+    assert tags["oracle_prompt"] == ("yes" if oracle else "no")
+    assert ("prompts from the ground truth" in tags.get("mlflow.note.content", "")) == oracle
