@@ -237,12 +237,15 @@ def _run(plan: Plan, epochs: int, room: Slots, ask: Suggest, mirror: Mirror, liv
 def _head(
     console: Console, plan: Plan, question: Mapping[str, Any], prepared: Prepared, room: Slots, ask: Suggest
 ) -> None:
+    told = [config.test_prompt.oracle for config, _ in study.draws(plan.search.space)]
+    oracle = "" if not any(told) else f"; {'all' if all(told) else 'some'} scores prompted from the ground truth"
     where = f"{room.gpus:g} GPU each" if room.gpus else "one CPU core each"
     console.print(f"[bold]{escape(plan.study)}[/]: {declared.question_of(plan.name)}", highlight=False, soft_wrap=True)
     console.print(
         f"sources {', '.join(question['sources'])}; targets {', '.join(question['targets']) or 'none'}; "
         f"{prepared.training} training and {prepared.validation} validation images; {question['backbone']['kind']}; "
-        f"{ask.trials} trials of {question['epochs']} epochs, {ask.ended} done; {room.concurrent} at once, {where}",
+        f"{ask.trials} trials of {question['epochs']} epochs, {ask.ended} done; {room.concurrent} at once, {where}"
+        f"{oracle}",
         highlight=False,
         soft_wrap=True,
     )
