@@ -10,10 +10,13 @@ from harness.table import StudyTable, ranking
 
 
 def draw(table: StudyTable) -> Figure:
-    """One line per trial: the best in bold, other completed ones thin, stopped and diverged ones up to their end."""
+    """One line per trial: the best in bold, other completed ones thin, stopped and diverged ones up to their end.
+
+    The end of a trial that was prompted from the ground truth is marked.
+    """
     figure = style.figure(7.2, 4.2)
     axes = figure.add_subplot()
-    done = ranking(table)
+    done, told = ranking(table), style.told(table.trials)
     best = int(done["number"].iloc[0]) if len(done) else None
     counted = {"completed": set(done["number"])} | {
         kind: set(table.trials.loc[table.trials["outcome"] == kind, "number"]) for kind in ("stopped", "diverged")
@@ -31,7 +34,11 @@ def draw(table: StudyTable) -> Figure:
             style.points(axes, [end["epoch"] for end in ends], [end["score"] for end in ends], look, size=22)
     if best is not None:
         curve = table.curves[table.curves["number"] == best]
-        axes.plot(curve["epoch"], curve["score"], color=style.GREEN, lw=2.6, label=f"best (trial {best})", zorder=4)
+        text = f"best (trial {best}){style.mark(best, told)}"
+        axes.plot(curve["epoch"], curve["score"], color=style.GREEN, lw=2.6, label=text, zorder=4)
+    shown = {number for numbers in counted.values() for number in numbers} & set(told["number"])
+    marked = table.curves[table.curves["number"].isin(shown)].groupby("number").tail(1)
+    style.oracle(axes, marked["epoch"].tolist(), marked["score"].tolist())
     axes.set_xlabel("epoch")
     axes.set_ylabel(style.objective(table))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -13,9 +13,9 @@ from harness.table import StudyTable
 def draw(table: StudyTable) -> Figure:
     """Two panels: trials in order, and the same against cumulative trial time in minutes.
 
-    The step line is the best completed score so far; without those prompted from the ground truth, where both kinds
-    are there. A stopped trial stands, hollow, at its last validation score;
-    trials without a score stand in the strip below. Reused trials cost nothing and are not drawn twice.
+    The step line is the best completed score so far; without those prompted from the ground truth, which are marked,
+    where both kinds are there. A stopped trial stands, hollow, at its last validation score; trials without a score
+    stand in the strip below. Reused trials cost nothing and are not drawn twice.
     """
     trials = table.trials[table.trials["outcome"].isin(list(style.LOOKS)) & table.trials["reused_from"].isna()]
     minutes = trials["seconds"].fillna(0.0).cumsum() / 60.0
@@ -53,21 +53,16 @@ def _panel(axes: Axes, table: StudyTable, trials: pd.DataFrame, x: pd.Series, he
         if chosen.any():
             y = height[chosen].fillna(floor)
             style.points(axes, x[chosen].tolist(), y.tolist(), look)
-    done = trials["outcome"] == "completed"
-    mixed = trials.loc[done, "oracle_prompt"].nunique() > 1
+    done, told = trials["outcome"] == "completed", trials.index.isin(style.told(trials).index)
+    scored = height.notna() & told
+    style.oracle(axes, x[scored].tolist(), height[scored].tolist())
+    mixed = 0 < (done & told).sum() < done.sum()
     if mixed:
-        done &= ~trials["oracle_prompt"].fillna(False).astype(bool)
+        done &= ~told
     best = height[done].cummax() if table.direction == "maximize" else height[done].cummin()
     if len(best):
-        axes.step(
-            x[done],
-            best,
-            where="post",
-            color=style.GREEN,
-            lw=1.6,
-            label="best so far" + mixed * ", unprompted",
-            zorder=2,
-        )
+        text = "best so far, unprompted" if mixed else "best so far"
+        axes.step(x[done], best, where="post", color=style.GREEN, lw=1.6, label=text, zorder=2)
     if height.isna().any():
         axes.axhspan(floor - 0.0001, floor + 0.0001, color="#D0D0D0", lw=5, alpha=0.5, zorder=1)
     style.tidy(axes)

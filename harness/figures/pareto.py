@@ -18,6 +18,7 @@ def draw(table: StudyTable, front: pd.DataFrame) -> Figure:
 
     With two objectives the staircase is what the front dominates. With more, a panel shows one side of the front only,
     so no line is drawn: a trial that looks beaten there is not beaten in an objective that the panel does not show.
+    Trials that were prompted from the ground truth are marked.
     """
     columns = objective_columns(table)[1:]
     figure = style.figure(1.2 + 4.2 * len(columns), 4.2)
@@ -43,6 +44,8 @@ def _panel(axes: Axes, rest: pd.DataFrame, front: pd.DataFrame, column: str) -> 
     for trials, look in ((rest, off), (front, on)):
         if len(trials):
             style.points(axes, trials[column].tolist(), trials["value"].tolist(), look, size=42)
+    told = style.told(pd.concat([rest, front]))
+    style.oracle(axes, told[column].tolist(), told["value"].tolist())
     for number, x, y in front[["number", column, "value"]].itertuples(index=False, name=None):
         axes.annotate(str(number), (x, y), xytext=(5, 4), textcoords="offset points", fontsize=8)
     known = pd.concat([rest[column], front[column]])

@@ -25,7 +25,8 @@ def draw(table: StudyTable) -> Figure:
     """A ternary plot for three components, else one panel per component with its weight on the x axis.
 
     Completed trials are filled and coloured by their score; stopped ones are hollow (their score belongs to an earlier
-    epoch), diverged ones crosses. Raises ``ValueError`` for fewer than two components: there is no simplex then.
+    epoch), diverged ones crosses. Scores prompted from the ground truth are marked. Raises ``ValueError`` for fewer
+    than two components: there is no simplex then.
     """
     columns = searched(table)
     if len(columns) < 2:
@@ -49,11 +50,14 @@ def _ternary(table: StudyTable, columns: list[str]) -> Figure:
         *(done[name] for name in columns), c=done["value"], cmap="cividis", s=62, edgecolor="black", lw=0.5, zorder=3,
         clip_on=False, label=f"completed ({len(done)})",
     )  # fmt: skip
+    told = style.told(done)
+    style.oracle(axes, *(told[name].tolist() for name in columns))
     if len(done):
         best = done.tail(1)
+        number = int(best["number"].iloc[0])
         axes.scatter(
             *(best[name] for name in columns), s=230, facecolor="none", edgecolor=style.VERMILLION, lw=2, zorder=4,
-            clip_on=False, label=f"best (trial {int(best['number'].iloc[0])})",
+            clip_on=False, label=f"best (trial {number}){style.mark(number, told)}",
         )  # fmt: skip
         figure.colorbar(dots, cax=figure.add_axes((0.87, 0.18, 0.022, 0.62)), label=style.objective(table))
     for name, corner in zip(columns, _BESIDE_CORNERS, strict=True):
@@ -73,10 +77,13 @@ def _panels(table: StudyTable, columns: list[str]) -> Figure:
     for index, column in enumerate(shown):
         axes = figure.add_subplot(down, across, index + 1, sharey=first)
         first = first or axes
-        for kind in ("stopped", "completed"):
+        heights = {"stopped": "last_score", "completed": "value"}
+        for kind, height in heights.items():
             rows = _rows(table, kind)
-            height = rows["value" if kind == "completed" else "last_score"]
-            style.points(axes, rows[column].tolist(), height.tolist(), style.LOOKS[kind])
+            style.points(axes, rows[column].tolist(), rows[height].tolist(), style.LOOKS[kind])
+        told = {height: style.told(_rows(table, kind)) for kind, height in heights.items()}
+        x = [spot for rows in told.values() for spot in rows[column]]
+        style.oracle(axes, x, [spot for height, rows in told.items() for spot in rows[height]])
         other = f" ({label(columns[1])} is 1 minus this)" if len(columns) == 2 else ""
         axes.set_xlabel(label(column) + other)
         axes.set_xlim(-0.03, 1.03)

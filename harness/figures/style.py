@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import matplotlib as mpl
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from harness.table import StudyTable, metric_name, metric_of
+from harness.table import ORACLE, StudyTable, metric_name, metric_of
 
 # Okabe and Ito (2008), "Color universal design".
 BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY = "#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9"
@@ -60,6 +61,24 @@ def points(axes: Axes, x: Sequence[float], y: Sequence[float], look: Look, size:
     face = look.colour if look.filled else "white"
     label = f"{look.words} ({len(x)})"
     axes.scatter(x, y, s=size, marker=look.marker, facecolor=face, edgecolor=look.colour, label=label, zorder=3)
+
+
+def told(trials: pd.DataFrame) -> pd.DataFrame:
+    """Those of ``trials`` that were prompted from the ground truth."""
+    return trials[trials["oracle_prompt"].fillna(False).astype(bool)]
+
+
+def oracle(axes: Axes, *at: Sequence[float]) -> None:
+    """Lay `ORACLE` over the points ``at`` (one sequence per axis), which scores prompted from the ground truth have."""
+    if len(at[0]):
+        text = f"prompted from ground truth ({len(at[0])})"
+        look: dict[str, Any] = {"s": 46, "marker": r"$\dagger$", "color": "black", "lw": 0.4}
+        axes.scatter(*at, **look, label=text, zorder=5, clip_on=False)
+
+
+def mark(number: int, among: pd.DataFrame) -> str:
+    """`ORACLE`, with a space before it, if trial ``number`` is one of the `told` trials ``among``."""
+    return f" {ORACLE}" if (among["number"] == number).any() else ""
 
 
 def objective(table: StudyTable) -> str:

@@ -69,7 +69,7 @@ def _legend(figure: Figure, axes: Axes, scores: pd.DataFrame) -> None:
     for place, number, oracle in trials.itertuples(index=False, name=None):
         face = "black" if place == 1 else "white"
         marker = MARKERS[(place - 1) % len(MARKERS)]
-        text = f"place {place}: trial {number}" + (f" {ORACLE} (prompted from ground truth)" if oracle else "")
+        text = f"place {place}: trial {number}" + (f" {ORACLE}, prompted from ground truth" if oracle else "")
         axes.plot([], [], marker, color="black", mfc=face, ms=6, label=text)
     handles, labels = axes.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right upper", frameon=False, fontsize=9)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,13 @@ import pandas as pd
 import pytest
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
-from optuna.distributions import FloatDistribution
+from optuna.distributions import CategoricalDistribution, FloatDistribution
 
-from harness.figures import curves, history, importance, simplex, style, targets
+from harness.figures import cross, curves, history, importance, pareto, simplex, style, targets
+from harness.findings import front
 from harness.importance.resampling import refused
-from harness.table import StudyTable, read
+from harness.levels import CROSS_COLUMNS
+from harness.table import StudyTable, measured, read
 
 
 @pytest.fixture(scope="module")
@@ -76,9 +79,9 @@ def test_curves_draw_each_trial_with_a_curve(table: StudyTable) -> None:
 
 
 def test_targets_stand_apart_below_the_sources() -> None:
-    measured = {"mean": 0.6, "low": 0.5, "high": 0.7, "n": 9, "clusters": 8, "oracle_prompt": False}
+    known = {"mean": 0.6, "low": 0.5, "high": 0.7, "n": 9, "clusters": 8}
     rows = [
-        {"place": place, "number": 10 + place, "dataset": name, "role": role, **measured}
+        {"place": place, "number": 10 + place, "oracle_prompt": place == 2, "dataset": name, "role": role, **known}
         for place in (1, 2)
         for name, role in (("hrf", "target"), ("drive", "source"))
     ]
@@ -87,6 +90,7 @@ def test_targets_stand_apart_below_the_sources() -> None:
     labels = [tick.get_text() for tick in figure.axes[0].get_yticklabels()]
     assert labels == ["drive\n9 images, 8 patients", "hrf\n9 images, 8 patients"]
     assert {"source (test split)", "unseen target", "place 3: trial 13"} <= texts(figure)
+    assert "place 2: trial 12 †, prompted from ground truth" in texts(figure)
     assert figure.axes[0].get_xlabel() == "test Dice: mean over images, 95 % interval over patients"
 
 
@@ -107,3 +111,68 @@ def test_equal_figures_are_equal_files(table: StudyTable, tmp_path: Path) -> Non
 def test_outcomes_differ_by_more_than_colour() -> None:
     looks = list(style.LOOKS.values())
     assert len({(look.marker, look.filled) for look in looks}) == len(looks)
+
+
+def told(table: StudyTable, *numbers: int) -> StudyTable:
+    """The study with the trials of ``numbers`` prompted from the ground truth."""
+    flags = table.trials["number"].isin(numbers).astype("boolean")
+    return replace(table, trials=table.trials.assign(oracle_prompt=flags))
+
+
+DRAWN: dict[str, Callable[[StudyTable], Figure]] = {
+    "history": history.draw,
+    "curves": curves.draw,
+    "ternary": simplex.draw,
+    "panels": lambda table: simplex.draw(with_components(table, 4)),
+    "pareto": lambda table: _pareto(table),
+}
+
+
+def _pareto(table: StudyTable) -> Figure:
+    wider = with_size(table, range(1, len(table.trials) + 1))
+    return pareto.draw(wider, front(wider))
+
+
+def with_size(table: StudyTable, parameters: Sequence[int]) -> StudyTable:
+    """The study as one after few trainable parameters as well, of which each trial has ``parameters``."""
+    trials = table.trials.assign(**{"objective/trainable_parameters": parameters})
+    return replace(table, trials=trials, objectives={"val/dice": "maximize", "trainable_parameters": "minimize"})
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_scores_prompted_from_the_ground_truth_are_marked(table: StudyTable, name: str) -> None:
+    """Completed trials 16, the best, and 3; nothing is said of them where they have no such prompt."""
+    marked = {text for text in texts(DRAWN[name](told(table, 16, 3))) if "ground truth" in text}
+    assert marked == {"prompted from ground truth (2)"}
+    assert not any("ground truth" in text or "†" in text for text in texts(DRAWN[name](told(table))))
+    everything = texts(DRAWN[name](told(table, *table.trials["number"])))
+    assert name not in ("curves", "ternary") or "best (trial 16) †" in everything
+
+
+def test_the_line_of_the_best_so_far_leaves_out_the_prompted(table: StudyTable) -> None:
+    alone, mixed, all_told = (
+        history.draw(told(table, *numbers)) for numbers in ((), (16,), table.trials["number"].tolist())
+    )
+    without = measured(table.trials).query("number != 16")["value"].max()
+    assert mixed.axes[0].lines[0].get_ydata()[-1] == without
+    assert "best so far, unprompted" in texts(mixed)
+    assert all_told.axes[0].lines[0].get_ydata()[-1] == alone.axes[0].lines[0].get_ydata()[-1]
+    assert "best so far" in texts(all_told)
+
+
+def test_a_front_of_both_kinds_is_that_of_the_unprompted(table: StudyTable) -> None:
+    wider = told(with_size(table, [1] * len(table.trials)), 16)
+    second = measured(table.trials).query("number != 16").nlargest(1, "value")["number"].tolist()
+    assert front(wider)["number"].tolist() == second
+    assert front(told(wider, *wider.trials["number"]))["number"].tolist() == [16]
+
+
+@pytest.mark.parametrize("oracles", [0, 1])
+def test_a_cell_of_the_map_with_a_prompted_trial_is_marked(table: StudyTable, oracles: int) -> None:
+    choices = {"param/a": CategoricalDistribution(("x", "y")), "param/b": CategoricalDistribution(("u", "v"))}
+    rows = [("x", "u", 2, oracles, 0.5, np.nan), ("x", "v", 1, 0, 0.4, np.nan), ("y", "u", 0, 0, np.nan, np.nan)]
+    cells = pd.DataFrame([*rows, ("y", "v", 1, 0, 0.3, np.nan)], columns=CROSS_COLUMNS)
+    figure = cross.draw(replace(table, distributions=choices), cells)
+    said = [text.get_text() for text in figure.axes[0].texts]
+    assert said == ["0.500" + " †" * oracles, "0.400", "0.300"]
+    assert (figure.get_supxlabel() != "") == bool(oracles)
