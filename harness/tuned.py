@@ -35,17 +35,20 @@ def locate(where: str, results: Path, storage: str | None) -> Path:
 
 
 def _best(name: str, results: Path, storage: str | None) -> Path:
-    """The adapter of the completed trial with the highest validation score on the sources, the earliest of equals."""
+    """The adapter of the completed trial with the highest validation score on the sources, the earliest of equals.
+
+    One that was prompted from the ground truth is taken only where there is no other: its score does not compare.
+    """
     url = storage or f"sqlite:///{results / 'optuna.db'}"
     study = report.resolve(name, url)
-    trials = table.read(url, study, results).trials
-    completed = trials[(trials["outcome"] == "completed") & trials["last_score"].notna()]
-    if completed.empty:
+    found = table.read(url, study, results)
+    ranked = table.ranking(found)
+    if ranked.empty:
         raise AdapterError(
-            f"A study needs a completed trial before it has a best one, but {study!r} has none among its {len(trials)} "
-            f"trials: let it run on."
+            f"A study needs a completed trial before it has a best one, but {study!r} has none among its "
+            f"{len(found.trials)} trials: let it run on."
         )
-    best = completed.sort_values(["last_score", "number"], ascending=[False, True], kind="stable").iloc[0]
+    best = ranked.iloc[0]
     file = results / study / "trials" / str(best["key"]) / ADAPTER
     if not file.is_file():
         raise AdapterError(
@@ -82,9 +85,8 @@ def _trained(client: MlflowClient, run: Run) -> Run:
     tags = run.data.tags
     study = f"tags.`sam2lora.study` = '{tags.get('sam2lora.study')}' and tags.`sam2lora.role` = 'trial'"
     if tags.get("sam2lora.role") == "study":
-        found = _first(
-            client, run, f"{study} and tags.outcome = 'completed'", ['metrics."val/dice" DESC', "tags.trial"]
-        )
+        order = ["tags.oracle_prompt", 'metrics."val/dice" DESC', "tags.trial"]  # "no" before "yes"
+        found = _first(client, run, f"{study} and tags.outcome = 'completed'", order)
         if found is None:
             raise AdapterError(
                 f"A study needs a completed trial before it has a best one, but {run.info.run_id} has none."

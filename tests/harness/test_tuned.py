@@ -52,6 +52,17 @@ def test_the_best_trial_by_validation_is_taken_by_name_and_by_folder(study: Reco
     assert tuned.find(str(study.files("c"))).file == study.files("c") / ADAPTER
 
 
+def test_a_trial_that_was_told_the_answer_is_taken_only_where_there_is_no_other(
+    record: Record, tiny: TrialConfig, tmp_path: Path
+) -> None:
+    for key, score, oracle in (("a", 0.9, True), ("b", 0.4, False)):
+        trial = record.study.ask()
+        recorded.begin(trial, key, to_json(tiny), to_json(Replicate()), oracle_prompt=oracle)
+        recorded.tell(record, trial, Completed(1, score, {}, {}, {}, {}), [{"epoch": 1, "score": score}], {})
+        saved(record.files(key), tiny)
+        assert tuned.find("study", tmp_path).file == record.files(key) / ADAPTER
+
+
 def test_an_unknown_study_is_refused_with_the_nearest_name(study: Record, tmp_path: Path) -> None:
     with pytest.raises(AdapterError, match="Did you mean 'study'"):
         tuned.find("studi", tmp_path)
@@ -76,12 +87,13 @@ def test_a_run_gives_its_artifact_and_a_study_run_its_best_trials(tiny: TrialCon
 
     parent = run(None, study="s", role="study")
     runs = [
-        run(score, study="s", role="trial", trial=str(n), outcome="completed") for n, score in enumerate((0.2, 0.6))
+        run(score, study="s", role="trial", trial=str(n), outcome="completed", oracle_prompt=told)
+        for n, (score, told) in enumerate(((0.2, "no"), (0.6, "no"), (0.95, "yes")))
     ]
     for n, one in enumerate(runs):
         client.log_artifact(one, str(saved(tmp_path / f"trial{n}", tiny, seed=n)))
-    stopped = run(0.9, study="s", role="trial", trial="2", outcome="stopped")
-    reused = run(0.2, study="s", role="trial", trial="3", outcome="completed", reused_from="0")
+    stopped = run(0.9, study="s", role="trial", trial="3", outcome="stopped")
+    reused = run(0.2, study="s", role="trial", trial="4", outcome="completed", reused_from="0")
 
     for where, source in ((runs[0], 0), (f"runs:/{runs[1]}", 1), (parent, 1), (reused, 0)):
         assert tuned.find(where, tmp_path).replicate.seed == source
