@@ -31,7 +31,6 @@ from sam2lora.errors import DiskError, OutOfMemory, Sam2LoraError, SettingError
 from sam2lora.intervals import mean_interval
 from sam2lora.memory import is_out_of_memory
 from sam2lora.metrics import METRICS
-from sam2lora.presets import PRESETS
 from sam2lora.protocols import Transfer
 from sam2lora.runtime import Runtime, default_cache
 from sam2lora.settings import changed, read_settings, write_settings
@@ -41,6 +40,7 @@ CONFIG = "config.json"
 REPLICATE = "replicate.json"
 SCORES = "scores.csv"
 _SHOWN = ("dice", "iou", "auc")
+_ORACLE = "†"  # beside scores that were reached with a prompt from the ground truth
 _SIZE = 12  # digits of a default folder's name
 
 
@@ -50,8 +50,8 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m sam2lora.train",
         description="Train one configuration, without a search, and score it once on the test images of its sources "
         "and on its targets. Run the same command again to go on after an interruption.",
-        epilog="Settings are taken from --config, --preset or --like (else: the defaults, --print-config shows them), "
-        "then from the named options, then from --set in the order given.",
+        epilog="Settings are taken from --config or --like (else: the defaults, --print-config shows them), then "
+        "from the named options, then from --set in the order given.",
     )
     settings = command.add_argument_group("the settings")
     begin = settings.add_mutually_exclusive_group()
@@ -59,7 +59,6 @@ def parser() -> argparse.ArgumentParser:
     begin.add_argument(
         "--like", metavar="WHERE", help="settings of a trained adapter: a file, a folder, a study or an MLflow run"
     )
-    begin.add_argument("--preset", choices=list(PRESETS), help="published settings; what they assume is printed first")
     settings.add_argument("--sources", metavar="A,B", help="data sets to train and validate on")
     settings.add_argument("--targets", metavar="C,D", help="data sets to judge on, never seen in training")
     settings.add_argument("--rank", type=positive, metavar="N", help="rank of LoRA; alpha becomes twice the rank")
@@ -129,8 +128,6 @@ def settings(arguments: argparse.Namespace) -> tuple[TrialConfig, Replicate]:
 def _begin(arguments: argparse.Namespace) -> tuple[TrialConfig, Replicate]:
     if arguments.config is not None:
         return read_settings(arguments.config), Replicate()
-    if arguments.preset is not None:
-        return PRESETS[arguments.preset].config, Replicate()
     if arguments.like is not None:
         found = tuned.find(arguments.like, arguments.runs, arguments.storage)
         return found.config, found.replicate
@@ -176,7 +173,7 @@ def _train(config: TrialConfig, replicate: Replicate, runtime: Runtime, folder: 
             entry = epoch(session)
             save(session, folder / CHECKPOINT)
             bar.advance(task)
-            console.print(_line(entry, config.epochs), highlight=False)
+            console.print(_line(entry, config), highlight=False)
         bar.update(task, description="scoring the test images")
         rows = finish(session, _key(session), folder)
     (folder / CHECKPOINT).unlink(missing_ok=True)
@@ -249,23 +246,26 @@ def _head(session: Session, console: Console) -> None:
         console.print(f"going on after epoch {session.epoch}", highlight=False)
 
 
-def _line(entry: Mapping[str, float], epochs: int) -> str:
+def _line(entry: Mapping[str, float], config: TrialConfig) -> str:
+    mark = f" {_ORACLE}" if config.test_prompt.oracle else ""
     return (
-        f"epoch {entry['epoch']:.0f}/{epochs}: validation Dice {entry['score']:.4f}, loss {entry['loss/total']:.4f}, "
-        f"{entry['seconds']:.1f} s"
+        f"epoch {entry['epoch']:.0f}/{config.epochs}: validation Dice {entry['score']:.4f}{mark}, "
+        f"loss {entry['loss/total']:.4f}, {entry['seconds']:.1f} s"
     )
 
 
-def scores(rows: pd.DataFrame, seed: int) -> pd.DataFrame:
+def scores(rows: pd.DataFrame, seed: int, *, oracle: bool) -> pd.DataFrame:
     """Mean and 95 % interval of every metric on every data set: one row each, in the order of ``rows``.
 
-    Columns: ``dataset``, ``role``, ``metric`` and the fields of ``sam2lora.intervals.MeanInterval``; patients are
+    Columns: ``dataset``, ``role``, ``metric``, the fields of ``sam2lora.intervals.MeanInterval`` and
+    ``oracle_prompt``, which is ``oracle``: whether the test prompt was drawn from the ground truth. Patients are
     resampled, by a generator seeded with ``seed``. No rows, no scores.
     """
     rng = np.random.default_rng(seed)
     table = [
         {"dataset": dataset, "role": part["role"].iloc[0], "metric": metric}
         | asdict(mean_interval(part[metric], part["patient"], rng))
+        | {"oracle_prompt": oracle}
         for dataset, part in (rows.groupby("dataset", sort=False) if len(rows) else ())
         for metric in METRICS
         if metric in part
@@ -274,7 +274,7 @@ def scores(rows: pd.DataFrame, seed: int) -> pd.DataFrame:
 
 
 def show(table: pd.DataFrame, console: Console) -> None:
-    """Print the scores that most papers give, one row per data set."""
+    """Print the scores that most papers give, one row per data set; marked if prompted from the ground truth."""
     shown = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title_justify="left")
     chosen = [metric for metric in _SHOWN if metric in set(table["metric"])]
     for title in ("data set", "role", "images", "patients", *chosen):
@@ -285,8 +285,15 @@ def show(table: pd.DataFrame, console: Console) -> None:
         by_metric = {row["metric"]: _interval(row) for row in part.to_dict("records")}
         cells = [by_metric.get(metric, "not measured") for metric in chosen]
         counts = (str(int(first["n"] + first["undefined"])), str(int(first["clusters"])))
-        shown.add_row(str(dataset), roles[str(first["role"])], *counts, *map(escape, cells))
+        name = f"{dataset} {_ORACLE}" if first["oracle_prompt"] else str(dataset)
+        shown.add_row(name, roles[str(first["role"])], *counts, *map(escape, cells))
     console.print(shown)
+    if table["oracle_prompt"].any():
+        console.print(
+            f"{_ORACLE} Prompted from ground truth: upper bounds, not what an unlabelled image would get.",
+            highlight=False,
+            soft_wrap=True,
+        )
 
 
 def _interval(row: Mapping[Any, Any]) -> str:
@@ -303,8 +310,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     console = Console(stderr=True)
     try:
         config, replicate = settings(arguments)
-        for field, why in (PRESETS[arguments.preset].assumed if arguments.preset else {}).items():
-            console.print(f"assumed {escape(field)}: {escape(why)}", highlight=False, soft_wrap=True)
         if arguments.print_config:
             sys.stdout.write(write_settings(config))
             return 0
@@ -323,7 +328,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         console.print("Interrupted. Run the same command again to go on from the last epoch.")
         return INTERRUPTED
-    _report(scores(rows, replicate.seed), folder)
+    _report(scores(rows, replicate.seed, oracle=config.test_prompt.oracle), folder)
     return 0
 
 

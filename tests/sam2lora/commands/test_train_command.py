@@ -22,6 +22,7 @@ from sam2lora.choice import from_json
 from sam2lora.commands import train
 from sam2lora.config import Replicate, TrialConfig
 from sam2lora.intervals import mean_interval
+from sam2lora.prompts import Box
 from sam2lora.settings import write_settings
 
 
@@ -63,6 +64,21 @@ def test_a_training_leaves_its_files_and_prints_its_scores(
     assert row["low"] <= row["mean"] <= row["high"]
     assert f"{row['mean']:.3f}" in printed.out
     assert "epoch 1/1: validation Dice" in printed.err
+    assert "†" not in printed.out + printed.err
+
+
+@pytest.mark.parametrize("tested", [True, False], ids=["prompted in testing", "prompted in training alone"])
+def test_scores_are_marked_where_the_test_prompt_comes_from_the_ground_truth(
+    home: Path, tiny: TrialConfig, capsys: pytest.CaptureFixture[str], tested: bool
+) -> None:
+    prompted = replace(tiny, epochs=1, test_prompt=Box()) if tested else replace(tiny, epochs=1, train_prompt=Box())
+    (home / "told.json").write_text(write_settings(prompted))
+    assert train.main(["--config", "told.json", "--threads", "1", "--out", "told"]) == 0
+    printed = capsys.readouterr()
+    assert set(pd.read_csv(home / "told" / "scores.csv")["oracle_prompt"]) == {tested}
+    assert printed.out.count("†") == 3 * tested  # both data sets and the note
+    assert ("Prompted from ground truth" in printed.out) == tested
+    assert printed.err.count("†") == tested  # the epoch's line
 
 
 def test_an_interrupted_training_goes_on_where_it_was(
@@ -195,12 +211,12 @@ def test_scores_are_those_of_the_bootstrap_over_patients() -> None:
             "dice": [0.1, 0.2, 0.6, float("nan"), float("nan")],
         }
     )
-    table = train.scores(rows, seed=5)
+    table = train.scores(rows, seed=5, oracle=False)
     expected = mean_interval(rows["dice"][:4], rows["patient"][:4], np.random.default_rng(5))
     assert (table.iloc[0]["low"], table.iloc[0]["high"]) == (expected.low, expected.high)
     assert list(table["n"]) == [3, 0]
     assert list(table["undefined"]) == [1, 1]
-    assert len(train.scores(rows[:0], seed=5)) == 0
+    assert len(train.scores(rows[:0], seed=5, oracle=False)) == 0
 
 
 def test_the_module_is_the_command_and_its_help_names_every_option(
