@@ -172,7 +172,8 @@ def _show_result(found: Findings, console: Console) -> None:
     if len(found.front):
         console.print(f"Pareto front of {', '.join(found.table.objectives)}", style="bold", highlight=False)
         console.print(_front(found))
-    console.print("Best settings, by validation on the sources alone", style="bold")
+    where = wording.chosen_on(found.table.question)
+    console.print(f"Best settings, by validation on {where}", style="bold", highlight=False)
     console.print(_settings(found))
     title = f"Their test {metric_name(found.metric)}, with 95 % intervals over patients"
     console.print(title, style="bold", highlight=False)
@@ -208,7 +209,7 @@ def _front(found: Findings) -> Table:
 def _scores(found: Findings) -> Table:
     rows = found.scores[found.scores["metric"] == found.metric]
     datasets = rows[["dataset", "role"]].drop_duplicates().sort_values(["role", "dataset"], ascending=[False, True])
-    roles = {"target": "unseen", "source": "in domain"}
+    roles = {"target": wording.judges(found.table.question), "source": "in domain"}
     named = datasets.itertuples(index=False, name=None)
     shown = _table("place", "trial", *(f"{dataset}\n{roles[role]}" for dataset, role in named))
     for place, part in rows.groupby("place"):

@@ -5,18 +5,20 @@ from __future__ import annotations
 import argparse
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast, get_args
 
 from filelock import FileLock, Timeout
 from rich.console import Console
+from rich.markdown import Markdown
 from rich.markup import escape
 
-from harness import declared, execute, record, report, study, suggest, table
+from harness import declared, execute, record, report, several, study, suggest, table
 from harness.errors import Hopeless, StudyBusy, TrackingError
 from harness.execute import Slots
+from harness.models import Asked, study_name
 from harness.prepare import Prepared, prepare
 from harness.progress import LiveTable
 from harness.report import Report
@@ -52,12 +54,46 @@ class Plan:
     gpus_per_trial: float | None
     storage: str
     mlflow: str
-    folder: Path
+    out: Path
     command: str
+
+    @property
+    def folder(self) -> Path:
+        """Where the study's files lie."""
+        return self.out / self.study
+
+
+def plans(arguments: argparse.Namespace, command: str) -> tuple[Plan, ...]:
+    """The plans of a command line, ``command`` as it was typed: one, or one for each model of the protocol.
+
+    Raises before anything is opened or written.
+    """
+    whole = plan(arguments, command)
+    if arguments.protocol is None:
+        if arguments.datasets is not None or arguments.shots is not None:
+            raise ValueError("--datasets and --shots belong to a protocol, but none is named: add --protocol.")
+        return (whole,)
+    asked = Asked(
+        kind=arguments.protocol,
+        datasets=_datasets(arguments.datasets),
+        sources=whole.overrides.sources,
+        targets=whole.overrides.targets,
+        shots=arguments.shots,
+        structure=whole.overrides.structure,
+    )
+    declared_one = study.draws(whole.search.space, 1)[0][0].protocol
+    return tuple(
+        replace(
+            whole,
+            study=study_name(whole.study, model),
+            overrides=replace(whole.overrides, protocol=model),
+        )
+        for model in asked.models(declared_one)
+    )
 
 
 def plan(arguments: argparse.Namespace, command: str) -> Plan:
-    """The plan of a command line, ``command`` as it was typed. Raises before anything is opened or written."""
+    """The plan of a command line as if its protocol had one model: the study that ``plans`` divides."""
     backbone = _backbone(arguments.backbone, arguments.checkpoint)
     overrides = Overrides(
         sources=_datasets(arguments.sources),
@@ -70,10 +106,10 @@ def plan(arguments: argparse.Namespace, command: str) -> Plan:
     checkpoint = None if arguments.checkpoint == _RANDOM else arguments.checkpoint
     if isinstance(backbone, Sam2) and checkpoint is None and backbone.checkpoint is not None:
         checkpoint = checkpoints.place(backbone)  # prepare downloads what is not there yet
-    out, study = arguments.out.resolve(), arguments.study or arguments.name
+    out = arguments.out.resolve()
     return Plan(
         name=arguments.name,
-        study=study,
+        study=arguments.study or arguments.name,
         search=_overridden(declared.search(arguments.name), arguments),
         overrides=overrides,
         runtime=Runtime(
@@ -82,7 +118,7 @@ def plan(arguments: argparse.Namespace, command: str) -> Plan:
         gpus_per_trial=arguments.gpus_per_trial,
         storage=arguments.storage or f"sqlite:///{out / 'optuna.db'}",
         mlflow=os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{out / 'mlflow.db'}",
-        folder=out / study,
+        out=out,
         command=command,
     )
 
@@ -151,6 +187,22 @@ def _nano(checkpoint: str | None) -> Nano:
     return Nano(weights="random" if checkpoint == _RANDOM else "shipped")
 
 
+def searches(plans: Sequence[Plan], name: str, console: Console) -> bool:
+    """Run the study of every plan in turn; True when all have ended, False after an interruption.
+
+    Several end with one summary, printed and written into the folder of ``name``. Raises as ``search`` does.
+    """
+    for each in plans:
+        if not search(each, console):
+            return False
+    if len(plans) > 1:
+        frame = several.summary(plans[0].storage, [each.study for each in plans], plans[0].out)
+        text, _ = several.write(frame, plans[0].out / name)
+        Console().print(Markdown(text.read_text()))
+        console.print(f"Summary: {text}", highlight=False, soft_wrap=True)
+    return True
+
+
 def search(plan: Plan, console: Console) -> bool:
     """Run the study of a plan; True when all its trials have ended, False after an interruption.
 
@@ -210,7 +262,7 @@ def _search(plan: Plan, console: Console) -> bool:
         raise hopeless
     if ask.wanted:
         return False
-    written = report.write(table.read(plan.storage, plan.study, plan.folder.parent), plan.folder.parent, plan.mlflow)
+    written = report.write(table.read(plan.storage, plan.study, plan.out), plan.out, plan.mlflow)
     report.show(written, Console())
     _close(mirror, console, written)
     console.print(f"{time.monotonic() - begun:.0f} s.", highlight=False)

@@ -23,6 +23,7 @@ from harness.schedulers import Scheduler
 from sam2lora.choice import kinds
 from sam2lora.datasets.pairs import Target
 from sam2lora.errors import Sam2LoraError
+from sam2lora.protocols import Protocol
 
 REFUSED = 2
 INTERRUPTED = 130
@@ -44,6 +45,16 @@ def parser() -> argparse.ArgumentParser:
         "--sources", metavar="A,B", help="data sets to train and validate on, each NAME[:FIELD=VALUE]..."
     )
     question.add_argument("--targets", metavar="C,D", help="data sets to judge on, never seen in training")
+    question.add_argument(
+        "--protocol",
+        choices=list(kinds(Protocol)),
+        help="who trains and who judges: transfer and few_shot take --sources and --targets, the others --datasets; "
+        "per_dataset and leave_one_dataset_out run one study for each data set (default: as declared)",
+    )
+    question.add_argument("--datasets", metavar="A,B,C", help="data sets of a protocol that has no sources and targets")
+    question.add_argument(
+        "--shots", type=positive, metavar="K", help="patients of each target that join the training (few_shot)"
+    )
     question.add_argument(
         "--structure", choices=get_args(Target), help="what to segment in every data set (the disc contains the cup)"
     )
@@ -90,7 +101,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         declared.check(arguments.name)
         with console.status("loading torch, Ray, Optuna and MLflow"):
             from harness import run  # seconds, so after all that can be refused without them
-        done = run.search(run.plan(arguments, f"python -m harness.search {shlex.join(typed)}"), console)
+        plans = run.plans(arguments, f"python -m harness.search {shlex.join(typed)}")
+        done = run.searches(plans, arguments.study or arguments.name, console)
     except (HarnessError, Sam2LoraError, ValueError) as error:
         console.print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         return REFUSED

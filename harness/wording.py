@@ -169,8 +169,9 @@ def _plainly(found: Findings) -> list[str]:
     sources, targets = _names(question.get("sources")), _names(question.get("targets"))
     total = sum(counts.values())
     metric = metric_name(found.metric)
-    asked = f"This search looked for the settings with the best validation {metric} on images of {sources}."
-    unseen = f" Images of {targets} were never used to choose anything." if question.get("targets") else ""
+    validated = sources if question.get("sources") else targets
+    asked = f"This search looked for the settings with the best validation {metric} on images of {validated}."
+    unseen = f" {_untouched(question, targets)}" if question.get("targets") else ""
     done = len(measured(found.table.trials))
     if done == 0:
         rest = f" Of {_count(total, 'trial')} none has completed yet, so there is no result: {_ended(counts)}."
@@ -187,6 +188,30 @@ def _plainly(found: Findings) -> list[str]:
     return [text, "", _on_targets(found), "", _what_mattered(found)]
 
 
+def shots_of(question: Mapping[str, Any]) -> int:
+    """How many patients each target gave to the training; 0 of a target that the model has not seen."""
+    return int((question.get("protocol") or {}).get("shots", 0))
+
+
+def judges(question: Mapping[str, Any]) -> str:
+    """What a set that judges is called: ``unseen``, or by the patients that it gave."""
+    shots = shots_of(question)
+    return f"after {_count(shots, 'patient')}" if shots else "unseen"
+
+
+def chosen_on(question: Mapping[str, Any]) -> str:
+    """Whose validation chose the best settings: the sources alone, or where there are none, the targets' fold."""
+    return "the sources alone" if question.get("sources") else "other patients of the targets"
+
+
+def _untouched(question: Mapping[str, Any], targets: str) -> str:
+    shots = shots_of(question)
+    if not shots:
+        return f"Images of {targets} were never used to choose anything."
+    told = f"Of {targets}, {_count(shots, 'patient')} each joined the training; only test parts judge."
+    return told if question.get("sources") else f"{told} A fold of their other patients validated, labels and all."
+
+
 def _ended(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{number} {kind.replace('_', ' ')}" for kind, number in counts.items()) or "no trial"
 
@@ -201,11 +226,16 @@ def _on_targets(found: Findings) -> str:
         found.best.iloc[0]["oracle_prompt"]
     )
     return (
-        f"On unseen hospitals these settings score a mean test {metric_name(found.metric)} (with 95 % interval) of "
+        f"On {_hospitals(found)} these settings score a mean test {metric_name(found.metric)} (with 95 % interval) of "
         + "; ".join(told)
         + "."
         + prompted
     )
+
+
+def _hospitals(found: Findings) -> str:
+    shots = shots_of(found.table.question)
+    return f"hospitals that gave {_count(shots, 'patient')} each" if shots else "unseen hospitals"
 
 
 def _what_mattered(found: Findings) -> str:
@@ -234,7 +264,7 @@ def _question(found: Findings) -> list[str]:
     rows = [
         ("search", f"`{question.get('search', found.table.name)}`"),
         ("sources (training and validation)", _names(question.get("sources"))),
-        ("unseen targets (test only)", _names(question.get("targets"))),
+        (f"targets ({judges(question)}, test only)", _names(question.get("targets"))),
         ("objective", "; ".join(f"{name}, {way}d" for name, way in found.table.objectives.items())),
         *([("constraints", _constraints(question))] if question.get("constraints") else []),
         *((name, _described(question.get(name))) for name in ("backbone", "image_size", "epochs")),
@@ -311,13 +341,13 @@ def _best(found: Findings, places: Places) -> list[str]:
         "",
         f"The {len(found.best)} best{_of_each(found)} of "
         f"{_count(len(measured(found.table.trials)), 'completed trial')}, **chosen by "
-        "validation on the sources alone**. A best-of-many validation score is too high by selection; test scores took "
-        "no part in the choice.",
+        f"validation on {chosen_on(found.table.question)}**. A best-of-many validation score is too high by selection; "
+        "test scores took no part in the choice.",
         "",
         *grid(header, rows),
         "",
         *_oracle(found),
-        *_scores(found, "target", f"### Test {metric} on unseen hospitals"),
+        *_scores(found, "target", f"### Test {metric} on {_hospitals(found)}"),
         *_scores(found, "source", f"### Test {metric} in domain (test split of the sources: same hospitals)"),
         *_figure(places, "targets", "Test scores of the best settings with 95 % intervals over patients"),
         "Settings of the best trial, complete:",
@@ -391,7 +421,7 @@ def _levels(found: Findings, places: Places) -> list[str]:
         "",
     ]
     for parameter, part in found.levels.groupby("parameter", sort=False):
-        lines += [f"### {label(str(parameter))}", "", *_level_table(part), ""]
+        lines += [f"### {label(str(parameter))}", "", *_level_table(part, judges(found.table.question)), ""]
     told = (
         f"{ORACLE}: how many of the trials were prompted from ground truth; a mean over both kinds describes neither."
     )
@@ -403,11 +433,11 @@ def _counted(row: Mapping[Any, Any]) -> str:
     return str(row["trials"]) + (f", {row['oracle_trials']} {ORACLE}" if row["oracle_trials"] else "")
 
 
-def _level_table(part: pd.DataFrame) -> list[str]:
+def _level_table(part: pd.DataFrame, target: str) -> list[str]:
     tests = part[part["role"] != "val"][["dataset", "role"]].drop_duplicates()
     names = tests.sort_values(["role", "dataset"], ascending=[False, True])["dataset"].tolist()
     roles = dict(tests.itertuples(index=False, name=None))
-    words = {"target": "unseen", "source": "in domain"}
+    words = {"target": target, "source": "in domain"}
     rows = []
     for level, own in part.groupby("level", sort=False):
         cells = {row["dataset"]: interval(row) for row in own.to_dict("records")}
@@ -657,9 +687,10 @@ def _limits(found: Findings) -> list[str]:
             "Every setting was trained with one seed: a difference between places that is smaller than the spread "
             "between seeds means nothing. Train the best again with other seeds, or run an ablation, to claim it."
         )
+    judged = "hospital" if shots_of(table.question) else "unseen hospital"
     if 0 < targets < 6:
         lines.append(
-            f"{_count(targets, 'unseen hospital')}: a signed-rank test over {targets} data sets cannot go below "
+            f"{_count(targets, judged)}: a signed-rank test over {targets} data sets cannot go below "
             f"p = {min(2 / 2**targets, 1.0):.3g}, so no claim about hospitals in general can be significant here (that "
             "needs 6)."
         )

@@ -31,6 +31,7 @@ from sam2lora.errors import DiskError, OutOfMemory, Sam2LoraError, SettingError
 from sam2lora.intervals import mean_interval
 from sam2lora.memory import is_out_of_memory
 from sam2lora.metrics import METRICS
+from sam2lora.presets import PRESETS
 from sam2lora.protocols import Transfer
 from sam2lora.runtime import Runtime, default_cache
 from sam2lora.settings import changed, read_settings, write_settings
@@ -50,8 +51,8 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m sam2lora.train",
         description="Train one configuration, without a search, and score it once on the test images of its sources "
         "and on its targets. Run the same command again to go on after an interruption.",
-        epilog="Settings are taken from --config or --like (else: the defaults, --print-config shows them), then "
-        "from the named options, then from --set in the order given.",
+        epilog="Settings are taken from --config, --preset or --like (else: the defaults, --print-config shows them), "
+        "then from the named options, then from --set in the order given.",
     )
     settings = command.add_argument_group("the settings")
     begin = settings.add_mutually_exclusive_group()
@@ -59,6 +60,7 @@ def parser() -> argparse.ArgumentParser:
     begin.add_argument(
         "--like", metavar="WHERE", help="settings of a trained adapter: a file, a folder, a study or an MLflow run"
     )
+    begin.add_argument("--preset", choices=list(PRESETS), help="published settings; what they assume is printed first")
     settings.add_argument("--sources", metavar="A,B", help="data sets to train and validate on")
     settings.add_argument("--targets", metavar="C,D", help="data sets to judge on, never seen in training")
     settings.add_argument("--rank", type=positive, metavar="N", help="rank of LoRA; alpha becomes twice the rank")
@@ -128,6 +130,8 @@ def settings(arguments: argparse.Namespace) -> tuple[TrialConfig, Replicate]:
 def _begin(arguments: argparse.Namespace) -> tuple[TrialConfig, Replicate]:
     if arguments.config is not None:
         return read_settings(arguments.config), Replicate()
+    if arguments.preset is not None:
+        return PRESETS[arguments.preset].config, Replicate()
     if arguments.like is not None:
         found = tuned.find(arguments.like, arguments.runs, arguments.storage)
         return found.config, found.replicate
@@ -310,6 +314,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     console = Console(stderr=True)
     try:
         config, replicate = settings(arguments)
+        for field, why in (PRESETS[arguments.preset].assumed if arguments.preset else {}).items():
+            console.print(f"assumed {escape(field)}: {escape(why)}", highlight=False, soft_wrap=True)
         if arguments.print_config:
             sys.stdout.write(write_settings(config))
             return 0

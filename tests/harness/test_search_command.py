@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import optuna
+import pandas as pd
 import pytest
 from filelock import FileLock
 from mlflow import MlflowClient
@@ -139,6 +140,31 @@ def test_a_search_runs_reports_and_goes_on(project: Path, cache: Path) -> None:
     check_consistent(project, 6)
 
 
+def test_every_model_of_a_protocol_is_a_study_and_all_of_them_end_in_one_summary(project: Path, cache: Path) -> None:
+    sets = "alder:images=14:size=64,cedar:images=14:size=64"
+    asked = ("--protocol", "leave_one_dataset_out", "--datasets", sets, "--trials", "1", "--epochs", "1")
+    status, output = run(project, cache, *asked)
+    assert status == 0, output
+    names = optuna.get_all_study_names(storage=f"sqlite:///{project / 'runs/optuna.db'}")
+    assert sorted(names) == ["tiny/held_out=alder", "tiny/held_out=cedar"]
+    frame = pd.read_csv(project / "runs/tiny/summary.csv")
+    assert list(zip(frame["study"], frame["dataset"], frame["role"], strict=True)) == [
+        ("tiny/held_out=alder", "alder", "target"),
+        ("tiny/held_out=cedar", "cedar", "target"),
+    ]
+    assert ((frame["low"] <= frame["mean"]) & (frame["mean"] <= frame["high"])).all()
+    for name in names:
+        study = optuna.load_study(storage=f"sqlite:///{project / 'runs/optuna.db'}", study_name=name)
+        assert study.user_attrs["question"]["protocol"]["held_out"] == name.partition("=")[2]
+        assert study.trials[0].value == frame.set_index("study").loc[name, "validation"]
+        assert (project / "runs" / name / "report/report.md").is_file()
+    assert "a mean over the lines" in " ".join((project / "runs/tiny/summary.md").read_text().split())
+    before = (project / "runs/tiny/summary.csv").read_bytes()
+    status, output = run(project, cache, *asked)
+    assert status == 0, output
+    assert (project / "runs/tiny/summary.csv").read_bytes() == before, "nothing was left to do"
+
+
 def test_a_search_killed_in_the_middle_goes_on_without_loss_or_double(project: Path, cache: Path) -> None:
     with started(project, cache) as process:
         wait_until_a_trial_advanced(project, process)
@@ -192,6 +218,9 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
         (["--sources", "drvie", "--data", "."], "drive"),
         (["--sources", "alder", "--targets", "alder"], "share alder"),
         (["--sources", "alder,alder"], "named twice"),
+        (["--datasets", "alder,birch"], "add --protocol"),
+        (["--protocol", "few_shot", "--sources", "alder", "--targets", "birch"], "few_shot needs --shots"),
+        (["--protocol", "leave_one_dataset_out", "--datasets", "drive,stare,rite"], "share drive"),
         (["--sources", "alder:size=wide"], "size of alder must be"),
         (["--sources", "idrid", "--data", ".", "--structure", "cup"], "'idrid' holds disc"),
         (["--backbone", "tiny"], "give it with --checkpoint"),

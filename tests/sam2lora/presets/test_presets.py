@@ -63,11 +63,12 @@ def test_the_epochs_make_the_steps_of_the_paper() -> None:
 
 
 @pytest.mark.parametrize("backbone", BACKBONES, ids=lambda backbone: getattr(backbone, "size", "nano"))
-def test_a_preset_takes_a_step_on_every_backbone(backbone: Backbone, tmp_path) -> None:  # type: ignore[no-untyped-def]
+@pytest.mark.parametrize("preset", [SAM2LORA_R64, SAM2LORA_R256], ids=["r64", "r256"])
+def test_a_preset_takes_a_step_on_every_backbone(backbone: Backbone, preset, tmp_path) -> None:  # type: ignore[no-untyped-def]
     """At the smallest size that the architecture allows, on random weights, two images and one step."""
     side = math.lcm(architecture(backbone).multiple, 32)  # type: ignore[arg-type]
     config = replace(
-        SAM2LORA_R64.config,
+        preset.config,
         backbone=backbone,
         protocol=Transfer(sources=(Synthetic(hospital="alder", images=4, size=64),)),
         image_size=side,

@@ -1,0 +1,78 @@
+"""One summary over the studies of a protocol that has several models. It loads neither torch nor Ray."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from harness.findings import summarize
+from harness.report import seed_of
+from harness.table import metric_name, read
+from harness.wording import grid, interval, score
+
+COLUMNS = ("study", "trial", "validation", "dataset", "role", "metric", "mean", "low", "high", "n", "oracle")
+
+
+def summary(storage: str, names: Sequence[str], folder: Path) -> pd.DataFrame:
+    """One row for each study and set that judges it: its best trial by validation, and that trial's test score.
+
+    ``role`` is ``target`` where the model was judged on sets that it never saw, else ``source``. ``low`` and ``high``
+    bound a 95 % interval over patients. A study without a completed trial, or whose best trial was scored on nothing,
+    has one row without scores.
+    """
+    rows: list[Mapping[Any, Any]] = []
+    for name in names:
+        table = read(storage, name, folder)
+        found = summarize(table, 1, seed_of(table))
+        if found.best.empty:
+            rows.append({"study": name})
+            continue
+        best = {
+            "study": name,
+            "trial": int(found.best.iloc[0]["number"]),
+            "oracle": bool(found.best.iloc[0]["oracle_prompt"]),
+        }
+        best["validation"] = float(found.best.iloc[0]["value"])
+        scores = found.scores[(found.scores["place"] == 1) & (found.scores["metric"] == found.metric)]
+        wanted = "target" if (scores["role"] == "target").any() else "source"
+        rows += [{**best, **row} for row in scores[scores["role"] == wanted].to_dict("records") or [{}]]
+    return pd.DataFrame(rows).reindex(columns=list(COLUMNS))
+
+
+def write(frame: pd.DataFrame, folder: Path) -> tuple[Path, Path]:
+    """Write ``summary.md`` and ``summary.csv`` into ``folder``, which is made; returns both."""
+    folder.mkdir(parents=True, exist_ok=True)
+    text, data = folder / "summary.md", folder / "summary.csv"
+    text.write_text("\n".join(markdown(frame)) + "\n", encoding="utf-8")
+    frame.to_csv(data, index=False)
+    return text, data
+
+
+def markdown(frame: pd.DataFrame) -> list[str]:
+    """The summary as Markdown: a table with a line for each set that judges, and what must not be made of it."""
+    metrics = frame["metric"].dropna().unique()
+    name = metric_name(str(metrics[0])) if len(metrics) else "score"
+    header = ("study", "best trial", f"validation {name}", "judged on", f"test {name} [95 % interval]", "images")
+    prompted = " The test prompts were taken from the ground truth." if frame["oracle"].eq(True).any() else ""
+    return [
+        "# One model for each data set",
+        "",
+        "The best trial of each study was chosen by validation on its own sources, without any of the images that "
+        "judge it. Each line is a search of its own: a mean over the lines describes the protocol, and choosing "
+        f"settings by it would let every set steer the model that is judged on it.{prompted}",
+        "",
+        *grid(header, [_cells(row) for row in frame.to_dict("records")]),
+    ]
+
+
+def _cells(row: Mapping[Any, Any]) -> list[str]:
+    study = str(row["study"])
+    if pd.isna(row["trial"]):
+        return [study, "none completed", "", "", "", ""]
+    told = [study, str(int(row["trial"])), score(float(row["validation"]))]
+    if pd.isna(row["dataset"]):
+        return [*told, "not scored", "", ""]
+    return [*told, str(row["dataset"]), interval(row), "unknown" if pd.isna(row["n"]) else str(int(row["n"]))]

@@ -1,0 +1,34 @@
+"""One summary over the studies of a protocol."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from harness.several import COLUMNS, markdown, write
+
+FULL = {"study": "s/held_out=drive", "trial": 3, "validation": 0.7, "dataset": "drive", "role": "target"}
+FULL |= {"metric": "dice", "mean": 0.6, "low": 0.5, "high": 0.7, "n": 20, "oracle": False}
+
+
+def frame(*rows: dict[str, object]) -> pd.DataFrame:
+    return pd.DataFrame(rows).reindex(columns=list(COLUMNS))
+
+
+def test_every_study_has_a_line_whatever_came_of_it(tmp_path: Path) -> None:
+    unscored = {"study": "s/held_out=hrf", "trial": 1, "validation": 0.5, "oracle": False}
+    text, data = write(frame(FULL, {"study": "s/held_out=stare"}, unscored), tmp_path / "s")
+    lines = [line for line in text.read_text().splitlines() if line.startswith("| s/")]
+    assert ["0.600 [0.500, 0.700]" in lines[0], "none completed" in lines[1], "not scored" in lines[2]] == [True] * 3
+    assert list(pd.read_csv(data)["study"]) == ["s/held_out=drive", "s/held_out=stare", "s/held_out=hrf"]
+
+
+def test_prompts_from_the_truth_are_told() -> None:
+    for oracle in (False, True):
+        told = " ".join(markdown(frame({**FULL, "oracle": oracle}, {"study": "none"})))
+        assert ("taken from the ground truth" in told) is oracle
+
+
+def test_no_study_of_a_protocol_may_have_completed() -> None:
+    assert any("none completed" in line for line in markdown(frame({"study": "s/held_out=drive"})))
