@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any
 
 from filelock import FileLock, Timeout
 from rich.console import Console
@@ -18,7 +18,6 @@ from rich.markup import escape
 from harness import declared, execute, record, report, several, study, suggest, table
 from harness.errors import Hopeless, StudyBusy, TrackingError
 from harness.execute import Slots
-from harness.models import Asked, study_name
 from harness.prepare import Prepared, prepare
 from harness.progress import LiveTable
 from harness.report import Report
@@ -28,18 +27,15 @@ from harness.study import Overrides, Search
 from harness.suggest import Suggest
 from harness.track import Mirror
 from sam2lora import checkpoints
-from sam2lora.backbones import Backbone, Encoder, Nano, Sam2, Size, UNet, published
+from sam2lora.backbones import Backbone, Sam2
 from sam2lora.choice import kinds
-from sam2lora.datasets import Dataset, named
-from sam2lora.errors import CheckpointError, DiskError
-from sam2lora.model import sha256
+from sam2lora.commands.asked import RANDOM, Asked, datasets
+from sam2lora.commands.asked import backbone as backbone_of
+from sam2lora.errors import DiskError
 from sam2lora.runtime import Runtime, default_cache
 
 RETRIES = 1
 """How often a crashed trial is started again from its last epoch."""
-_RANDOM = "random"  # what --checkpoint says in place of a file
-_SIZES: tuple[str, ...] = get_args(Size)
-_ENCODERS: tuple[str, ...] = get_args(Encoder)
 
 
 @dataclass(frozen=True)
@@ -69,41 +65,42 @@ def plans(arguments: argparse.Namespace, command: str) -> tuple[Plan, ...]:
     Raises before anything is opened or written.
     """
     whole = plan(arguments, command)
-    if arguments.protocol is None:
-        if arguments.datasets is not None or arguments.shots is not None:
-            raise ValueError("--datasets and --shots belong to a protocol, but none is named: add --protocol.")
-        return (whole,)
-    asked = Asked(
-        kind=arguments.protocol,
-        datasets=_datasets(arguments.datasets),
-        sources=whole.overrides.sources,
-        targets=whole.overrides.targets,
-        shots=arguments.shots,
-        structure=whole.overrides.structure,
-    )
-    declared_one = study.draws(whole.search.space, 1)[0][0].protocol
+    typical = study.draws(whole.search.space, 1)[0][0].protocol
     return tuple(
         replace(
             whole,
-            study=study_name(whole.study, model),
-            overrides=replace(whole.overrides, protocol=model),
+            study=study_name(whole.study, asked),
+            overrides=replace(whole.overrides, asked=asked),
         )
-        for model in asked.models(declared_one)
+        for asked in whole.overrides.asked.each(typical)
     )
+
+
+def study_name(study: str, asked: Asked) -> str:
+    """The study of one model: ``study`` itself, or with what tells it from the protocol's others behind a slash."""
+    if asked.held_out is not None:
+        return f"{study}/held_out={asked.held_out}"
+    return study if asked.dataset is None else f"{study}/dataset={asked.dataset}"
 
 
 def plan(arguments: argparse.Namespace, command: str) -> Plan:
     """The plan of a command line as if its protocol had one model: the study that ``plans`` divides."""
     backbone = _backbone(arguments.backbone, arguments.checkpoint)
-    overrides = Overrides(
-        sources=_datasets(arguments.sources),
-        targets=_datasets(arguments.targets),
-        backbone=backbone,
+    asked = Asked(
+        kind=arguments.protocol,
+        datasets=datasets(arguments.datasets),
+        sources=datasets(arguments.sources),
+        targets=datasets(arguments.targets),
+        shots=arguments.shots,
         structure=arguments.structure,
+    )
+    overrides = Overrides(
+        asked=asked,
+        backbone=backbone,
         epochs=arguments.epochs,
         image_size=arguments.image_size,
     )
-    checkpoint = None if arguments.checkpoint == _RANDOM else arguments.checkpoint
+    checkpoint = None if arguments.checkpoint == RANDOM else arguments.checkpoint
     if isinstance(backbone, Sam2) and checkpoint is None and backbone.checkpoint is not None:
         checkpoint = checkpoints.place(backbone)  # prepare downloads what is not there yet
     out = arguments.out.resolve()
@@ -140,51 +137,8 @@ def _overridden(search: Search, arguments: argparse.Namespace) -> Search:
     return search
 
 
-def _datasets(names: str | None) -> tuple[Dataset, ...] | None:
-    return None if names is None else tuple(named(name) for name in names.split(",") if name.strip())
-
-
 def _backbone(name: str | None, checkpoint: str | None) -> Backbone | None:
-    if name is None and checkpoint is None:
-        return None
-    if name in (None, "nano"):
-        return _nano(checkpoint)
-    if str(name).partition(":")[0] == "unet":
-        return _unet(str(name), checkpoint)
-    model = published(str(name))
-    if model is None:
-        raise CheckpointError(
-            f"--backbone must be one of nano, {', '.join(_SIZES)}, the last four with @2.0 for SAM 2 instead of 2.1, "
-            f"or unet, but is {name!r}: choose one of them."
-        )
-    return replace(model, checkpoint=checkpoints.file_of(model).sha256 if checkpoint is None else _digest(checkpoint))
-
-
-def _digest(checkpoint: str | None) -> str | None:
-    """The sha256 of the file that --checkpoint names; None for random weights."""
-    if checkpoint in (None, _RANDOM):
-        return None
-    if not Path(checkpoint).is_file():
-        raise CheckpointError(f"--checkpoint must be a file, but {checkpoint} is not: check the path.")
-    return sha256(Path(checkpoint))
-
-
-def _unet(name: str, checkpoint: str | None) -> UNet:
-    encoder = name.partition(":")[2] or UNet().encoder
-    if encoder not in _ENCODERS:
-        raise CheckpointError(
-            f"--backbone unet:ENCODER must name one of {', '.join(_ENCODERS)}, but is {name!r}: choose one of them."
-        )
-    return UNet(encoder=cast("Encoder", encoder), checkpoint=_digest(checkpoint))
-
-
-def _nano(checkpoint: str | None) -> Nano:
-    if checkpoint not in (None, _RANDOM):
-        raise CheckpointError(
-            f"nano comes with weights of its own, but --checkpoint {checkpoint} was given: leave it out, or name the "
-            f"size that the file belongs to with --backbone ({', '.join(_SIZES)})."
-        )
-    return Nano(weights="random" if checkpoint == _RANDOM else "shipped")
+    return None if name is None and checkpoint is None else backbone_of(name or "nano", checkpoint)
 
 
 def searches(plans: Sequence[Plan], name: str, console: Console) -> bool:

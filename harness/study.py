@@ -14,12 +14,10 @@ from harness.constraints import Constraint
 from harness.objectives import DIRECTIONS, Objective
 from harness.samplers import CMAES, TPE, Sampler
 from harness.schedulers import ASHA, Scheduler
-from sam2lora.adapters import Full
-from sam2lora.backbones import Backbone, UNet
+from sam2lora.backbones import Backbone
 from sam2lora.choice import digest, to_json
+from sam2lora.commands.asked import Asked, on
 from sam2lora.config import Replicate, TrialConfig
-from sam2lora.datasets import Dataset, Target, aimed
-from sam2lora.protocols import FewShot, Protocol, Transfer
 
 Space = Callable[[optuna.Trial], TrialConfig]
 
@@ -78,48 +76,24 @@ class Search:
 class Overrides:
     """What the command line says in place of the declaration; None leaves the declared value."""
 
-    protocol: Protocol | None = None
-    sources: tuple[Dataset, ...] | None = None
-    targets: tuple[Dataset, ...] | None = None
-    structure: Target | None = None
+    asked: Asked = field(default_factory=Asked)
     backbone: Backbone | None = None
     epochs: int | None = None
     image_size: int | None = None
 
     def apply(self, config: TrialConfig) -> TrialConfig:
-        """``config`` with the overrides in place. Naming sources without targets means no targets.
+        """``config`` with the overrides in place. Raises as ``Asked.model`` does.
 
-        ``protocol`` replaces the declared one as a whole; ``sources``, ``targets`` and ``structure`` change one that
-        has sources and targets (``ValueError`` for any other). A U-Net in place of a SAM 2 is trained whole: it takes
-        the adapter ``Full`` with it, since LoRA has no layers there. What else a U-Net cannot do, such as prompts, is
-        refused by ``TrialConfig``. Raises ``DataError`` when a data set holds no outlines of ``structure``.
+        What a U-Net in place of a SAM 2 cannot do, such as prompts, is refused by ``TrialConfig``.
         """
-        if self.protocol is not None:
-            config = replace(config, protocol=self.protocol)
-        elif (self.sources, self.targets, self.structure) != (None, None, None):
-            config = replace(config, protocol=self._protocol(config.protocol))
+        config = replace(config, protocol=self.asked.model(config.protocol))
         if self.backbone is not None:
-            adapter = Full() if isinstance(self.backbone, UNet) else config.adapter
-            config = replace(config, backbone=self.backbone, adapter=adapter)
+            config = on(config, self.backbone)
         if self.epochs is not None:
             config = replace(config, epochs=self.epochs)
         if self.image_size is not None:
             config = replace(config, image_size=self.image_size)
         return config
-
-    def _protocol(self, declared: Protocol) -> Protocol:
-        """The data sets as they are named and aimed, in one step: a protocol refuses two structures at once."""
-        if not isinstance(declared, Transfer | FewShot):
-            raise ValueError(
-                f"--sources, --targets and --structure alone change a protocol that has sources and targets, but the "
-                f"search declares {declared.kind}: name --protocol {declared.kind} and its --datasets as well."
-            )
-        sources = declared.sources if self.sources is None else self.sources
-        targets = declared.targets if self.sources is self.targets is None else self.targets or ()
-        return replace(declared, sources=self._aim(sources), targets=self._aim(targets))
-
-    def _aim(self, datasets: tuple[Dataset, ...]) -> tuple[Dataset, ...]:
-        return datasets if self.structure is None else tuple(aimed(one, self.structure) for one in datasets)
 
 
 def draws(space: Space, count: int = _DRAWS) -> list[tuple[TrialConfig, optuna.trial.FrozenTrial]]:

@@ -9,6 +9,7 @@ from harness.errors import UnknownName
 from harness.study import Overrides, Search, draws, fingerprint, question
 from sam2lora.backbones import Sam2
 from sam2lora.choice import from_json, to_json
+from sam2lora.commands.asked import Asked
 from sam2lora.config import TrialConfig
 from sam2lora.datasets import Synthetic, named
 from sam2lora.errors import DataError
@@ -65,7 +66,7 @@ def test_the_question_holds_what_changes_results_and_not_the_number_of_trials() 
     changed = [
         question("loss_weights", search, Overrides(epochs=99), {"data": "1"}),
         question("loss_weights", search, Overrides(backbone=Sam2(size="tiny")), {"data": "1"}),
-        question("loss_weights", search, Overrides(sources=(Synthetic(hospital="elm"),)), {"data": "1"}),
+        question("loss_weights", search, Overrides(asked=Asked(sources=(Synthetic(hospital="elm"),))), {"data": "1"}),
         question("loss_weights", search, Overrides(), {"data": "2"}),
     ]
     assert all(other != base for other in changed)
@@ -73,7 +74,7 @@ def test_the_question_holds_what_changes_results_and_not_the_number_of_trials() 
 
 def test_sources_without_targets_mean_no_targets() -> None:
     search: Search = declared.search("loss_weights")
-    config = Overrides(sources=(Synthetic(hospital="elm"),)).apply(draws(search.space, 1)[0][0])
+    config = Overrides(asked=Asked(sources=(Synthetic(hospital="elm"),))).apply(draws(search.space, 1)[0][0])
     assert [source.name for source in config.protocol.sources] == ["elm"]
     assert config.protocol.targets == ()
 
@@ -81,12 +82,17 @@ def test_sources_without_targets_mean_no_targets() -> None:
 def test_a_structure_is_that_of_every_data_set_and_part_of_the_question() -> None:
     search: Search = declared.search("loss_weights")
     config = draws(search.space, 1)[0][0]
-    aimed = Overrides(structure="disc").apply(config).protocol
+    aimed = Overrides(asked=Asked(structure="disc")).apply(config).protocol
     assert {one.target for one in aimed.sources + aimed.targets} == {"disc"}
     assert [one.name for one in aimed.sources] == [one.name for one in config.protocol.sources]
-    mixed = Overrides(sources=(named("drishti_gs1"),), targets=(named("elm"),), structure="disc").apply(config)
+    mixed = Overrides(asked=Asked(sources=(named("drishti_gs1"),), targets=(named("elm"),), structure="disc")).apply(
+        config
+    )
     assert [one.target for one in mixed.protocol.sources + mixed.protocol.targets] == ["disc", "disc"]
-    questions = [question("loss_weights", search, Overrides(structure=each), {}) for each in (None, "vessel", "disc")]
+    questions = [
+        question("loss_weights", search, Overrides(asked=Asked(structure=each)), {})
+        for each in (None, "vessel", "disc")
+    ]
     assert questions[0] == questions[1] != questions[2]
     with pytest.raises(DataError, match="'drive' holds vessel, and cup was asked for"):
-        Overrides(sources=(named("drive"),), structure="cup").apply(config)
+        Overrides(asked=Asked(sources=(named("drive"),), structure="cup")).apply(config)
