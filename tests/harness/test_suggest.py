@@ -19,6 +19,7 @@ from ray import tune
 
 from harness import execute
 from harness import record as recorded
+from harness.constraints import TrainableShare
 from harness.errors import Hopeless
 from harness.execute import Slots
 from harness.record import Record
@@ -26,7 +27,7 @@ from harness.schedulers import ASHA
 from harness.suggest import Suggest, rebuild, result_of
 from harness.worker import Order
 from sam2lora.artifacts import RESULT
-from sam2lora.choice import from_json
+from sam2lora.choice import from_json, to_json
 from sam2lora.config import Replicate, TrialConfig
 from sam2lora.runtime import Runtime
 
@@ -207,3 +208,68 @@ def test_a_record_that_cannot_be_written_ends_the_run_with_its_cause(
     said = str(recorded.unusable("sqlite:///runs/optuna.db", fault.value))
     assert "sqlite:///runs/optuna.db cannot be used: database or disk is full" in said
     assert "what was finished is kept" in said.lower()
+
+
+def bounded(
+    record: Record, tiny: TrialConfig, trials: int, ranks: tuple[int, ...], limit: int | None = None
+) -> Suggest:
+    """A search over ranks, of which those above 2 are infeasible."""
+
+    def space(trial: optuna.Trial) -> TrialConfig:
+        rank = trial.suggest_categorical("rank", ranks)
+        return replace(tiny, adapter=replace(tiny.adapter, rank=rank))
+
+    bound = TrainableShare(below=tiny.adapter.share(tiny.backbone) * 1.5)  # rank 2 meets it, rank 4 does not
+    return Suggest(record, space, Replicate(), {}, Runtime(), trials, (), (bound,), limit)
+
+
+def test_infeasible_settings_are_told_untrained_and_do_not_count(record: Record, tiny: TrialConfig) -> None:
+    for rank in (4, 4, 2):
+        record.study.enqueue_trial({"rank": rank})
+    ask = bounded(record, tiny, 1, (2, 4))
+    order = ask.suggest("a")
+    assert isinstance(order, dict)
+    assert order["key"] == record.trial(2).user_attrs["key"]
+    assert ask.infeasible == 2
+    assert ask.wanted == 1
+    told = record.trial(0)
+    assert (told.user_attrs["outcome"]["kind"], told.state, told.value) == ("infeasible", TrialState.COMPLETE, 0.0)
+    assert "must be below" in told.user_attrs["outcome"]["why"]
+    assert told.constraints["trainable_share"] > 0
+    assert record.trial(2).constraints["trainable_share"] < 0
+    again = bounded(record, tiny, 1, (2, 4))
+    assert (again.infeasible, again.ended) == (2, 0)
+
+
+def test_a_proposal_whose_refusal_was_interrupted_is_refused_and_not_trained(record: Record, tiny: TrialConfig) -> None:
+    ask = bounded(record, tiny, 1, (2, 4))
+    for rank in (4, 2):
+        record.study.enqueue_trial({"rank": rank})
+    trial = record.study.ask()
+    recorded.begin(trial, "k", to_json(ask.space(trial)), to_json(Replicate()), oracle_prompt=False)  # driver dies
+    order = bounded(record, tiny, 1, (2, 4)).suggest("a")
+    assert isinstance(order, dict)
+    assert record.trial(0).user_attrs["outcome"]["kind"] == "infeasible"
+    assert order["key"] == record.trial(1).user_attrs["key"]
+
+
+def test_endless_infeasible_proposals_come_to_an_end(
+    record: Record, tiny: TrialConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("harness.suggest.INFEASIBLE_IN_A_ROW", 5)
+    ask = bounded(record, tiny, 3, (4, 8, 16))
+    assert ask.suggest("a") == Suggest.FINISHED
+    assert ask.suggest("b") == Suggest.FINISHED
+    assert len(record.trials()) == 5
+    assert ask.hopeless is not None
+    assert "5 proposals one after the other do not" in str(ask.hopeless)
+    assert "Loosen the constraint" in str(ask.hopeless)
+
+
+def test_a_grid_of_infeasible_cells_is_exhausted(record: Record, tiny: TrialConfig) -> None:
+    for rank in (4, 8):
+        record.study.enqueue_trial({"rank": rank})
+    ask = bounded(record, tiny, 2, (4, 8), limit=2)
+    assert ask.suggest("a") == Suggest.FINISHED
+    assert ask.hopeless is None
+    assert ask.wanted == 0
