@@ -578,6 +578,13 @@ def _importance(found: Findings, places: Places) -> list[str]:
         "with the same rank; *comes first*: share in which it is the largest.",
         "",
     ]
+    if len(found.table.objectives) > 1:
+        lines += [
+            f"Importance is that of validation {metric_name(found.metric)} alone, not of the other objectives.",
+            "",
+        ]
+    if found.outcomes.get("infeasible"):
+        lines += ["Settings that miss a constraint were not measured: importance is about those that meet it.", ""]
     for how, table in found.importance:
         lines += _evaluator(how, table)
     return lines + _figure(places, "importance", "Importance of every searched setting with 95 % intervals")

@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from optuna.samplers import RandomSampler
 
 from harness import record as recorded
 from harness.errors import TrackingError
-from harness.outcome import Completed, Crashed, Diverged, Outcome, Stopped
+from harness.outcome import Completed, Crashed, Diverged, Infeasible, Outcome, Stopped
 from harness.record import Record
 from harness.track import Material, Mirror, settings
 from sam2lora.choice import to_json
@@ -224,3 +225,24 @@ def test_a_run_says_whether_its_scores_were_prompted_from_the_ground_truth(
     tags = runs(uri)["0"].data.tags
     assert tags["oracle_prompt"] == ("yes" if oracle else "no")
     assert ("prompts from the ground truth" in tags.get("mlflow.note.content", "")) == oracle
+
+
+def test_the_front_is_tagged_and_whoever_leaves_it_loses_the_tag(tiny: TrialConfig, uri: str, tmp_path: Path) -> None:
+    book = recorded.open_record(
+        f"sqlite:///{tmp_path / 'several.db'}", "study", tmp_path / "study", QUESTION, RandomSampler(seed=0),
+        objectives=("val/dice", "trainable_parameters"),
+    )  # fmt: skip
+    for number, outcome in enumerate((ENDINGS[0], ENDINGS[0], Infeasible(0, "too many"), Diverged(1, "nan"))):
+        trial = book.study.ask()
+        recorded.begin(trial, f"key{number}", to_json(tiny), to_json(Replicate()), oracle_prompt=False)
+        recorded.tell(book, trial, outcome, [], {"trainable_parameters": 100.0 * (number + 1)})
+    for front in ([0, 1], [1]):
+        Mirror(uri, book, QUESTION, MATERIALS).close({}, "", None, front, finished=True)
+        found = runs(uri)
+        tagged = [name for name, run in found.items() if run.data.tags.get("pareto_front") == "true"]
+        assert sorted(tagged) == sorted(map(str, front))
+    assert found["0"].data.metrics["score"] == 0.7
+    assert found["0"].data.metrics["objective/trainable_parameters"] == 100.0
+    assert (found["2"].info.status, found["2"].data.tags["outcome"]) == ("FAILED", "infeasible")
+    assert found["2"].data.tags["why"] == "too many"
+    assert not [name for name in ("2", "3") if "score" in found[name].data.metrics]
