@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import optuna
 
-from harness.base import BASE
 from harness.simplex import suggest_simplex
 from harness.study import Search
 from sam2lora.adapters import LoRA
+from sam2lora.base import BASE
 from sam2lora.config import TrialConfig
 from sam2lora.losses import BCE, ClDice, FocalTversky, Loss, SoftDice
 from sam2lora.optimizers import AdamW

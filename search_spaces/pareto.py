@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import optuna
 
-from harness.base import BASE
 from harness.samplers import TPE
 from harness.schedulers import Full
 from harness.study import Search
 from sam2lora.adapters import AllBlocks, Blocks, GlobalBlocks, LastBlocks, LoRA
+from sam2lora.base import BASE
 from sam2lora.config import TrialConfig
 
 _BLOCKS: dict[str, Blocks] = {"all": AllBlocks(), "global": GlobalBlocks(), "last 2": LastBlocks(count=2)}

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import optuna
 
-from harness.base import BASE
 from harness.samplers import Random
 from harness.schedulers import Full
 from harness.study import Search
+from sam2lora.base import BASE
 from sam2lora.config import TrialConfig
 from sam2lora.prompts import PAPER_MODES
 
