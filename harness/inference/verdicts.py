@@ -1,0 +1,129 @@
+"""Verdicts: matters, does not matter, or undecided with what would decide it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from harness.inference.cells import Cells, Contrast, Floats
+from harness.inference.effects import FEWEST, Effect, effect
+from harness.inference.multiplicity import holm
+from harness.inference.power import GOAL, MOST, Variances, replicates_needed
+
+
+@dataclass(frozen=True)
+class Matters:
+    """The effect differs from 0, in the ``direction`` of its sign."""
+
+    direction: Literal["helps", "hurts"]
+
+
+@dataclass(frozen=True)
+class DoesNotMatter:
+    """The effect is smaller than the smallest of interest, whether or not it is 0."""
+
+
+@dataclass(frozen=True)
+class Undecided:
+    """Neither was shown. ``more``: further replicates after which one of the two is expected (power 80 %) if effect and
+    variance are what they seem now; None where no number would do or nothing can be said; ``why`` says which."""
+
+    more: int | None
+    why: str
+
+
+Verdict = Matters | DoesNotMatter | Undecided
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A contrast over all targets with its verdict.
+
+    ``holm_p``: of no effect; ``equivalence_p``: of an effect of at least the smallest of interest. Both are adjusted
+    for the family (and, in a study that was looked at before, for the looks), to be compared with the study's alpha;
+    NaN where the effect has no interval.
+    """
+
+    effect: Effect
+    holm_p: float
+    equivalence_p: float
+    verdict: Verdict
+
+
+def judge(
+    cells: Cells, contrasts: Sequence[Contrast], smallest: float, rng: np.random.Generator, alpha: float = 0.05
+) -> tuple[Judged, ...]:
+    """A verdict for each of ``contrasts``, which are one family.
+
+    *Matters* if the Holm-adjusted two-sided p is at most ``alpha``: in at most that share of studies any contrast
+    without effect is called so. *Does not matter* if the Holm-adjusted p of two one-sided tests against +-``smallest``
+    is: in at most that share any contrast of at least ``smallest`` is called so. Where both hold, the effect was shown
+    to be there and to be of no interest: *does not matter*. A contrast that could not be tested counts in the family.
+    Raises ``ValueError`` unless ``smallest`` is positive and the contrasts' names differ.
+    """
+    check(contrasts, smallest)
+    found = [effect(cells, contrast, None, rng) for contrast in contrasts]
+    differs, same = tests(found, smallest)
+    return settle(found, holm(differs), holm(same), smallest, alpha)
+
+
+def check(contrasts: Sequence[Contrast], smallest: float) -> None:
+    """Raises ``ValueError`` unless the family can be judged."""
+    if not (math.isfinite(smallest) and smallest > 0.0):
+        raise ValueError(
+            f"The smallest effect of interest must be positive, but is {smallest}: say what is too little."
+        )
+    names = [contrast.name for contrast in contrasts]
+    if not names or len(set(names)) < len(names):
+        raise ValueError(
+            f"The contrasts of a family must have names that differ, but they are {names}: name each once."
+        )
+
+
+def tests(found: Sequence[Effect], smallest: float) -> tuple[Floats, Floats]:
+    """(m,), (m,): the effects' own p against 0 and against +-``smallest``; NaN where there is no interval."""
+    differs = [one.p for one in found]
+    same = [math.nan if one.why else float(one.parts().equivalence_p(smallest)) for one in found]
+    return np.array(differs), np.array(same)
+
+
+def settle(found: Sequence[Effect], differs: Floats, same: Floats, smallest: float, alpha: float) -> tuple[Judged, ...]:
+    """Verdicts from adjusted p-values (m,), (m,)."""
+    level = alpha / max(1, len(found) - int((differs <= alpha).sum()))
+    return tuple(
+        Judged(one, float(p), float(q), _verdict(one, float(p), float(q), smallest, alpha, level))
+        for one, p, q in zip(found, differs, same, strict=True)
+    )
+
+
+def _verdict(one: Effect, differs: float, same: float, smallest: float, alpha: float, level: float) -> Verdict:
+    if same <= alpha:
+        return DoesNotMatter()
+    if differs <= alpha:
+        return Matters("helps" if one.estimate > 0.0 else "hurts")
+    return _undecided(one, smallest, level)
+
+
+def _undecided(one: Effect, smallest: float, level: float) -> Undecided:
+    """``level``: of the test that would decide, with the family's other open contrasts still open."""
+    if one.why:
+        return Undecided(FEWEST - one.replicates if one.replicates < FEWEST else None, one.why)
+    variances = Variances.of(one)
+    needed = replicates_needed(one.estimate, variances, level, smallest)
+    if needed is not None:
+        more = max(1, needed - one.replicates)
+        return Undecided(
+            more, f"{more} more replicates would decide it with a chance of {GOAL:.0%}, if this is the effect"
+        )
+    if (
+        replicates_needed(one.estimate, Variances(variances.replicate, 0.0, variances.df_images), level, smallest)
+        is None
+    ):
+        return Undecided(
+            None, f"{MOST} replicates would not decide it: the effect seems to lie too near what is too small"
+        )
+    return Undecided(None, "no number of replicates would decide it: the images are too few")

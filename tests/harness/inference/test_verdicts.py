@@ -1,0 +1,97 @@
+"""Verdicts: what is called what, and Holm against statsmodels."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from harness.inference.cells import Contrast, Pair
+from harness.inference.multiplicity import holm
+from harness.inference.verdicts import DoesNotMatter, Judged, Matters, Undecided, judge
+from harness.simulated import Truth, simulate
+
+ARMS = ("base", "one", "two", "three")
+FAMILY = [Contrast(name, {name: 1.0, "base": -1.0}) for name in ARMS[1:]]
+
+
+def judged(
+    *shifts: float, replicates: int = 5, smallest: float = 0.005, seed: int = 0, **sds: float
+) -> tuple[Judged, ...]:
+    effects = dict(zip(ARMS, (0.0, *shifts), strict=True))
+    pairs = tuple(Pair(k, k) for k in range(replicates))
+    cells = simulate(Truth(effects=effects, replicates=pairs, **sds), np.random.default_rng(seed))  # type: ignore[arg-type]
+    return judge(cells, FAMILY, smallest, np.random.default_rng(1))
+
+
+def test_a_large_effect_matters_in_its_direction() -> None:
+    up, down, none = judged(0.05, -0.05, 0.0)
+    assert (up.verdict, down.verdict) == (Matters("helps"), Matters("hurts"))
+    assert isinstance(none.verdict, Undecided | DoesNotMatter)
+    assert up.holm_p <= 0.05 < up.equivalence_p
+
+
+def test_an_effect_shown_to_be_tiny_does_not_matter_even_if_it_is_there() -> None:
+    found = judged(0.002, -0.002, 0.0, replicate=1e-4, image_arm=1e-4, residual=1e-4)
+    assert [one.verdict for one in found] == [DoesNotMatter()] * 3
+    assert found[0].holm_p < 0.05
+
+
+def test_an_undecided_contrast_says_how_many_more_replicates() -> None:
+    one, *_ = judged(0.01, 0.0, 0.0, replicate=0.01, image_arm=0.002)
+    assert isinstance(one.verdict, Undecided)
+    assert one.verdict.more is not None
+    assert one.verdict.more >= 1
+    assert f"{one.verdict.more} more replicates" in one.verdict.why
+
+
+def test_where_the_images_are_too_few_no_number_of_replicates_is_promised() -> None:
+    one, *_ = judged(0.0, 0.0, 0.0, image_arm=0.05, replicate=0.001)
+    assert one.verdict == Undecided(None, "no number of replicates would decide it: the images are too few")
+
+
+def test_two_replicates_leave_everything_undecided_by_the_missing_one() -> None:
+    for one in judged(0.5, 0.5, 0.5, replicates=2):
+        assert isinstance(one.verdict, Undecided)
+        assert one.verdict.more == 1
+        assert math.isnan(one.holm_p)
+
+
+def test_exactly_no_effect_is_never_called_one() -> None:
+    found = judged(0.0, 0.0, 0.0, replicate=0.0, image_arm=0.0, residual=0.0)
+    assert [one.verdict for one in found] == [DoesNotMatter()] * 3
+    assert [one.holm_p for one in found] == [1.0] * 3
+
+
+@pytest.mark.parametrize("smallest", [0.0, -1.0, math.nan, math.inf])
+def test_the_smallest_effect_of_interest_must_be_positive(smallest: float) -> None:
+    with pytest.raises(ValueError, match="must be positive"):
+        judged(0.0, 0.0, 0.0, smallest=smallest)
+
+
+def test_contrasts_of_one_name_are_refused() -> None:
+    pairs = tuple(Pair(k, k) for k in range(3))
+    cells = simulate(Truth(effects=dict.fromkeys(ARMS, 0.0), replicates=pairs), np.random.default_rng(0))
+    with pytest.raises(ValueError, match="names that differ"):
+        judge(cells, [FAMILY[0], FAMILY[0]], 0.005, np.random.default_rng(0))
+
+
+@given(arrays(np.float64, st.integers(1, 8), elements=st.floats(0.0, 1.0)))
+@settings(max_examples=100, deadline=None)
+def test_holm_is_that_of_statsmodels(p: np.ndarray) -> None:
+    from statsmodels.stats.multitest import multipletests
+
+    np.testing.assert_allclose(holm(p), multipletests(p, method="holm")[1], atol=1e-12)
+
+
+def test_an_untested_hypothesis_stays_open_and_counts() -> None:
+    np.testing.assert_allclose(holm(np.array([0.02, math.nan, 0.01])), [0.04, math.nan, 0.03])
+
+
+def test_holm_takes_families_row_by_row() -> None:
+    p = np.random.default_rng(0).random((5, 4))
+    np.testing.assert_array_equal(holm(p), np.stack([holm(row) for row in p]))
