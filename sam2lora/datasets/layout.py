@@ -90,10 +90,10 @@ def pair_up(
 
     ``masks``: the files of each grader by the folder in which they were looked for. ``patients``: by id; an image
     that is not named there is its own patient. An image without one of its masks is a problem, and so are masks
-    without an image, once for all graders; a part whose images or masks are all missing is one problem, not one for
-    each file. A field of view that does not ship (None) is computed later.
+    without an image, once for all graders; a part whose images, masks or fields of view are all missing is one problem,
+    not one for each file. A field of view that does not ship (None) is computed later.
     """
-    halves = _halves(images, masks)
+    halves = _halves(images, masks, fovs)
     if halves:
         return Found((), tuple(halves))
     entries: list[Entry] = []
@@ -133,8 +133,8 @@ def _nothing(base: Path, title: str) -> Problem:
     return Problem(base, rule, "none was found", "unpack it as its owners distribute it")
 
 
-def _halves(images: Files, masks: Mapping[Path, Files]) -> list[Problem]:
-    """What is missing altogether: every mask of a grader, or every image."""
+def _halves(images: Files, masks: Mapping[Path, Files], fovs: Files | None) -> list[Problem]:
+    """What is missing altogether: every mask of a grader, every field of view, or every image."""
     if not images:
         rule, remedy = "every mask needs its image", "copy the images as well"
         places = [place for place, files in masks.items() if len(files) > 1]
@@ -142,7 +142,13 @@ def _halves(images: Files, masks: Mapping[Path, Files]) -> list[Problem]:
     rule, remedy = "every image needs its mask", "copy the masks as well"
     lacking = [place for place, files in masks.items() if not files]
     value = f"there are {len(images)} images and no mask here"
-    return [Problem(place, rule, value, remedy) for place in lacking] if len(images) > 1 else []
+    if len(images) == 1:
+        return []
+    problems = [Problem(place, rule, value, remedy) for place in lacking]
+    if fovs is not None and fovs.keys().isdisjoint(images):
+        rule, value = "every image needs its field of view", f"none of these {len(images)} has one"
+        problems.append(Problem(next(iter(images.values())).parent, rule, value, "copy the fields of view as well"))
+    return problems
 
 
 def _without(image: Path, place: Path, identity: str) -> Problem:

@@ -56,6 +56,10 @@ def test_shipped_fields_of_view_are_used_and_must_be_complete(clinic, drawing):
     (clinic / "fov" / "c.png").unlink()
     (problem,) = dataset().find(clinic.parent).problems
     assert "c.png: every image needs its field of view" in str(problem)
+    for path in (clinic / "fov").iterdir():
+        path.unlink()
+    (problem,) = dataset().find(clinic.parent).problems
+    assert "images: every image needs its field of view, but none of these 8 has one" in str(problem)
 
 
 @pytest.mark.parametrize(
