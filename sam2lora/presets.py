@@ -5,7 +5,7 @@ what the code leaves open, contradicts, or does in a way that is a defect, is li
 
 On a command line: ``python -m sam2lora.train --preset sam2lora_r64``. In Python, and in a search space::
 
-    BASE = replace(SAM2LORA_R64.config, backbone=Sam2(checkpoint="<sha256 of Meta's file>"))
+    BASE = SAM2LORA_R64.config
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from types import MappingProxyType
 from sam2lora.adapters import LoRA
 from sam2lora.augments import Sam2Lora
 from sam2lora.backbones import Sam2
+from sam2lora.checkpoints import file_of
 from sam2lora.config import TrialConfig
 from sam2lora.datasets import (
     G1020,
@@ -42,6 +43,9 @@ VESSELS = Pooled(datasets=(ChaseDB1(), Drive(), Fives(), HRF(), Stare()))
 
 DISCS = Pooled(datasets=(DrishtiGS1(), G1020(), Grape(), Origa(), Papila(), Refuge2()))
 """The disc pool. IDRiD has a loader there, and takes part neither in the training nor in the results."""
+
+LARGE = Sam2(size="large", checkpoint=file_of(Sam2(size="large")).sha256)
+"""The backbone, on Meta's weights."""
 
 TEST_SHARES: Mapping[str, str] = MappingProxyType(
     {
@@ -96,7 +100,7 @@ _ASSUMED = {
 def _config(rank: int) -> TrialConfig:
     return TrialConfig(
         protocol=VESSELS,
-        backbone=Sam2(size="large"),
+        backbone=LARGE,
         adapter=LoRA(rank=rank, alpha=2.0 * rank, dropout=0.1),
         loss=equal(BCE(), SoftDice(), FocalTversky()),
         iou_weight=0.1 / 3,

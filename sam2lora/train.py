@@ -6,6 +6,11 @@ A session is one trial on one device. It knows nothing of who asked for it: a se
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # in front of imports that take seconds: help and refusals come at once
+    from sam2lora.commands.train import main
+
+    raise SystemExit(main())
+
 import os
 import resource
 import shutil
@@ -495,9 +500,3 @@ def peak_mib(runtime: Runtime) -> float:
     if runtime.device.startswith("cuda"):
         return torch.cuda.max_memory_allocated(runtime.device) / 2**20
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
-if __name__ == "__main__":
-    from sam2lora.commands.train import main
-
-    raise SystemExit(main())

@@ -6,7 +6,6 @@ import argparse
 import re
 from pathlib import Path
 
-import torch
 from rich.console import Console
 from rich.markup import escape
 
@@ -55,6 +54,8 @@ def add_adapter(parser: argparse.ArgumentParser) -> None:
 
 def machine(arguments: argparse.Namespace) -> tuple[str, int]:
     """The device and the number of threads that the options ask for."""
+    import torch  # takes seconds: after all that can be refused without it
+
     device = arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
     return device, arguments.threads or torch.get_num_threads()
 
@@ -68,6 +69,10 @@ def refuse(console: Console, error: BaseException) -> int:
 def _device(text: str) -> str:
     if not re.fullmatch(r"cpu|cuda(:\d+)?", text):
         raise argparse.ArgumentTypeError(f"must be cpu, cuda or cuda:N, but is {text!r}")
-    if text != "cpu" and not torch.cuda.is_available():
+    if text == "cpu":
+        return text
+    import torch  # takes seconds: only where a GPU is asked for
+
+    if not torch.cuda.is_available():
         raise argparse.ArgumentTypeError(f"is {text!r}, but no GPU can be used here: leave it out")
     return text

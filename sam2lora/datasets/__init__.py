@@ -9,7 +9,7 @@ from pydantic import Field
 from sam2lora.choice import kinds
 from sam2lora.datasets.aria import Aria
 from sam2lora.datasets.av_wide import AVWide
-from sam2lora.datasets.cache import CachedSet, cached
+from sam2lora.datasets.cache import CachedSet, cached, left_out
 from sam2lora.datasets.chase_db1 import ChaseDB1
 from sam2lora.datasets.dr_hagis import DRHagis
 from sam2lora.datasets.drions_db import DrionsDB
@@ -148,6 +148,7 @@ __all__ = [
     "Target",
     "aimed",
     "cached",
+    "left_out",
     "named",
     "to_native",
 ]

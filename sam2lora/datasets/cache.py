@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,6 +56,17 @@ class CachedSet:
         box, content = self._ways[index]
         mask, fov = (_load_bits(self.folder / f"{index:05d}_{what}.png") for what in ("mask", "fov"))
         return Native(mask, fov, box, content)
+
+
+def left_out(sets: Iterable[CachedSet]) -> list[str]:
+    """What a user must know of images that could not be read and were left out: a line a set, then one an image."""
+    lines = []
+    for opened in sets:
+        if count := len(opened.skipped):
+            whole = count + len(opened)
+            lines.append(f"{count} of {whole} images of {opened.dataset.name} cannot be read and were left out:")
+            lines += [f"  {why}" for why in opened.skipped]
+    return lines
 
 
 def cached(dataset: Source, root: Path | None, size: int, cache_dir: Path) -> CachedSet:

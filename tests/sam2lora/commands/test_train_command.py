@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import runpy
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -14,16 +15,24 @@ import pytest
 import safetensors.torch
 import torch
 from filelock import FileLock
+from PIL import Image
 
 from sam2lora import tuned
 from sam2lora.adapters import Frozen, LoRA
+from sam2lora.backbones import Nano, Sam2, UNet
 from sam2lora.base import BASE
+from sam2lora.checkpoints import file_of
 from sam2lora.choice import from_json
-from sam2lora.commands import train
+from sam2lora.commands import train, training
 from sam2lora.config import Replicate, TrialConfig
+from sam2lora.datasets import Synthetic
 from sam2lora.intervals import mean_interval
+from sam2lora.presets import PRESETS
 from sam2lora.prompts import Box
+from sam2lora.protocols import FewShot, LeaveOneDatasetOut, Pooled, Protocol, Transfer
 from sam2lora.settings import write_settings
+
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
@@ -85,15 +94,15 @@ def test_an_interrupted_training_goes_on_where_it_was(
     options: list[str], home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert train.main([*options, "--out", "whole"]) == 0
-    epochs, own = [], train.epoch
+    epochs, own = [], training.epoch
 
-    def interrupted(session: train.Session) -> dict[str, float]:
+    def interrupted(session: training.Session) -> dict[str, float]:
         epochs.append(session.epoch)
         if len(epochs) == 2:
             raise KeyboardInterrupt
         return own(session)
 
-    monkeypatch.setattr(train, "epoch", interrupted)
+    monkeypatch.setattr(training, "epoch", interrupted)
     assert train.main([*options, "--out", "parts"]) == 130
     assert not (home / "parts" / "result.json").exists()
     assert train.main([*options, "--out", "parts"]) == 0
@@ -102,7 +111,7 @@ def test_an_interrupted_training_goes_on_where_it_was(
     whole, parts = tensors(home / "whole"), tensors(home / "parts")
     assert all(torch.equal(whole[name], parts[name]) for name in whole.keys() | parts.keys())
 
-    monkeypatch.setattr(train, "epoch", lambda session: pytest.fail("trained again"))
+    monkeypatch.setattr(training, "epoch", lambda session: pytest.fail("trained again"))
     assert train.main([*options, "--out", "parts"]) == 0
     assert "finished" in capsys.readouterr().err
 
@@ -152,6 +161,84 @@ def test_the_settings_are_the_defaults_then_the_options_then_the_assignments(
     assert printed("--targets", "").protocol == replace(BASE.protocol, targets=())
 
 
+def test_a_protocol_keeps_what_is_not_named(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    few = FewShot(sources=(Synthetic(hospital="alder"),), targets=(Synthetic(hospital="birch"),), shots=3)
+    tested = Transfer(sources=few.sources, targets=few.targets, target_images="test")
+
+    def printed(protocol: Protocol, *options: str) -> Protocol:
+        (home / "settings.json").write_text(write_settings(replace(BASE, protocol=protocol)))
+        assert train.main(["--config", "settings.json", *options, "--print-config"]) == 0
+        return from_json(TrialConfig, capsys.readouterr().out).protocol
+
+    moved = (Synthetic(hospital="cedar"),)
+    assert printed(few, "--targets", "cedar") == replace(few, targets=moved)
+    assert printed(tested, "--targets", "cedar") == replace(tested, targets=moved)
+    assert printed(few, "--shots", "1") == replace(few, shots=1)
+    pool = (*few.sources, *few.targets)
+    assert printed(few, "--protocol", "pooled") == Pooled(datasets=pool)
+    left = ("--protocol", "leave_one_dataset_out", "--held-out", "birch")
+    assert printed(few, *left) == LeaveOneDatasetOut(datasets=pool, held_out="birch")
+
+
+def test_a_backbone_is_named_as_in_a_search(capsys: pytest.CaptureFixture[str]) -> None:
+    for name, model in (
+        ("tiny", Sam2(size="tiny", checkpoint=file_of(Sam2(size="tiny")).sha256)),
+        ("nano", Nano()),
+        ("unet:resnet34", UNet(encoder="resnet34")),
+    ):
+        assert train.main(["--backbone", name, "--print-config"]) == 0
+        assert from_json(TrialConfig, capsys.readouterr().out).backbone == model
+    assert train.main(["--backbone", "nano", "--checkpoint", "random", "--print-config"]) == 0
+    assert from_json(TrialConfig, capsys.readouterr().out).backbone == Nano(weights="random")
+
+
+def test_published_weights_that_are_not_here_are_asked_for(
+    options: list[str], home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SAM2LORA_CHECKPOINTS", str(home / "checkpoints"))
+    monkeypatch.setenv("SAM2LORA_CHECKPOINTS_URL", "http://127.0.0.1:9")  # nobody listens
+    assert train.main([*options, "--backbone", "tiny", "--out", "run"]) == 2
+    assert "The weights of SAM 2.1 tiny must be downloaded" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_preset_says_what_it_assumes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert train.main(["--preset", "sam2lora_r64", "--print-config"]) == 0
+    printed = capsys.readouterr()
+    preset = PRESETS["sam2lora_r64"]
+    assert from_json(TrialConfig, printed.out) == preset.config
+    assert all(f"assumed {field}: " in printed.err for field in preset.assumed)
+
+
+def test_images_that_were_left_out_are_named(
+    options: list[str], home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for part in ("images", "masks"):
+        (home / "clinic" / part).mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for index in range(14):
+        image = np.pad(rng.integers(60, 200, (56, 56, 3), np.uint8), ((4, 4), (4, 4), (0, 0)))
+        Image.fromarray(image).save(home / "clinic/images" / f"{index}.png")
+        Image.fromarray(np.eye(64, dtype=np.uint8) * 255).save(home / "clinic/masks" / f"{index}.png")
+    (home / "clinic/images/3.png").write_bytes(b"")
+    asked = ["--data", ".", "--sources", "folder:path=clinic:unreadable=skip", "--epochs", "1", "--out", "run"]
+    assert train.main([*options, *asked]) == 0
+    said = " ".join(capsys.readouterr().err.split())
+    assert "warning: 1 of 14 images of folder_clinic cannot be read and were left out:" in said
+    assert "3.png: an image file must be readable, but it is empty" in said
+
+
+def test_help_comes_without_torch() -> None:
+    code = (
+        "import runpy, sys\n"
+        "sys.argv = ['train', '--help']\n"
+        "try: runpy.run_module('sam2lora.train', run_name='__main__')\n"
+        "except SystemExit as stop: assert stop.code == 0\n"
+        "sys.exit('torch' in sys.modules)"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "--preset" in shown.stdout
+
+
 def test_the_settings_of_a_trained_adapter_can_be_taken(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert train.main(["--like", str(trained), "--print-config"]) == 0
     assert capsys.readouterr().out == (trained / "config.json").read_text()
@@ -166,13 +253,19 @@ def test_the_settings_of_a_trained_adapter_can_be_taken(trained: Path, capsys: p
         (["--config", "absent.json"], "readable JSON file"),
         (["--like", "absent.safetensors"], "check the path"),
         (["--set", "epochs"], "has no '='"),
+        (["--datasets", "drive"], "The protocol transfer is told by --sources, --targets"),
+        (["--preset", "sam2lora_r64", "--sources", "drive"], "The protocol pooled is told by --datasets"),
+        (["--preset", "sam2lora"], "must be one of sam2lora_r64, sam2lora_r64_discs"),
+        (["--protocol", "leave_one_dataset_out"], "--held-out is left out"),
+        (["--checkpoint", "random"], "belongs to a --backbone"),
+        (["--backbone", "medium"], "--backbone must be one of nano, tiny"),
     ],
 )
 def test_what_cannot_be_is_refused_with_a_remedy(
     options: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert train.main(options) == 2
-    assert message in capsys.readouterr().err
+    assert message in " ".join(capsys.readouterr().err.split())
 
 
 def test_rank_belongs_to_lora(home: Path, tiny: TrialConfig, capsys: pytest.CaptureFixture[str]) -> None:
@@ -197,7 +290,7 @@ def test_no_room_is_told_with_a_remedy(
     def fail(session: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
 
-    monkeypatch.setattr(train, "epoch", fail)
+    monkeypatch.setattr(training, "epoch", fail)
     assert train.main(options) == 2
     assert "lower batch_size or image_size" in capsys.readouterr().err
 
@@ -211,12 +304,12 @@ def test_scores_are_those_of_the_bootstrap_over_patients() -> None:
             "dice": [0.1, 0.2, 0.6, float("nan"), float("nan")],
         }
     )
-    table = train.scores(rows, seed=5, oracle=False)
+    table = training.scores(rows, seed=5, oracle=False)
     expected = mean_interval(rows["dice"][:4], rows["patient"][:4], np.random.default_rng(5))
     assert (table.iloc[0]["low"], table.iloc[0]["high"]) == (expected.low, expected.high)
     assert list(table["n"]) == [3, 0]
     assert list(table["undefined"]) == [1, 1]
-    assert len(train.scores(rows[:0], seed=5, oracle=False)) == 0
+    assert len(training.scores(rows[:0], seed=5, oracle=False)) == 0
 
 
 def test_the_module_is_the_command_and_its_help_names_every_option(
