@@ -35,7 +35,10 @@ def draw(table: StudyTable) -> Figure:
     if best is not None:
         curve = table.curves[table.curves["number"] == best]
         text = f"best (trial {best}){style.mark(best, told)}"
-        axes.plot(curve["epoch"], curve["score"], color=style.GREEN, lw=2.6, label=text, zorder=4)
+        axes.plot(
+            curve["epoch"], curve["score"], color=style.GREEN, lw=2.6, label=text, zorder=4,
+            marker="o", markevery=[-1],  # one epoch has no line
+        )  # fmt: skip
     shown = {number for numbers in counted.values() for number in numbers} & set(told["number"])
     marked = table.curves[table.curves["number"].isin(shown)].groupby("number").tail(1)
     style.oracle(axes, marked["epoch"].tolist(), marked["score"].tolist())

@@ -5,32 +5,35 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from harness.figures import style
 from harness.table import StudyTable
 
 
 def draw(table: StudyTable) -> Figure:
-    """Two panels: trials in order, and the same against cumulative trial time in minutes.
+    """Two panels: trials in order, and the same against cumulative trial time, in minutes from two of them on.
 
     The step line is the best completed score so far; without those prompted from the ground truth, which are marked,
     where both kinds are there. A stopped trial stands, hollow, at its last validation score; trials without a score
     stand in the strip below. Reused trials cost nothing and are not drawn twice.
     """
     trials = table.trials[table.trials["outcome"].isin(list(style.LOOKS)) & table.trials["reused_from"].isna()]
-    minutes = trials["seconds"].fillna(0.0).cumsum() / 60.0
+    seconds = trials["seconds"].fillna(0.0).cumsum()
+    spent = (seconds / 60.0, "minutes") if seconds.max() >= 120.0 else (seconds, "seconds")
     height = trials["value"].where(trials["outcome"] == "completed", trials["last_score"])
     # A diverged trial's last score is no level that it held: it belongs to the strip.
     height = height.where(trials["outcome"].isin(["completed", "stopped"]))
     figure = style.figure(9.2, 4.2)
     floor = _floor(height)
-    x_axes = ((trials["number"].astype(float), "trial number"), (minutes, "cumulative trial time (minutes)"))
+    x_axes = ((trials["number"].astype(float), "trial number"), (spent[0], f"cumulative trial time ({spent[1]})"))
     first: Axes | None = None
     for index, (x, name) in enumerate(x_axes):
         axes = figure.add_subplot(1, 2, index + 1, sharey=first)
         first = first or axes
         _panel(axes, table, trials, x, height, floor)
         axes.set_xlabel(name)
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=7, integer=index == 0))
         if index > 0:
             axes.tick_params(labelleft=False)
     if height.isna().any():

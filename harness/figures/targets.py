@@ -52,10 +52,12 @@ def _dataset(axes: Axes, rows: pd.DataFrame, row: int, role: str, places: int) -
 
 
 def _size(scores: pd.DataFrame, dataset: str) -> str:
-    known = scores[(scores["dataset"] == dataset) & scores["low"].notna()]
+    known = scores[(scores["dataset"] == dataset) & scores["clusters"].notna()]
     if known.empty:
         return "no interval"
-    return f"{int(known['n'].max())} images, {int(known['clusters'].max())} patients"
+    images, patients = int(known["n"].max()), int(known["clusters"].max())
+    said = f"{images} image{'s' * (images != 1)}, {patients} patient{'s' * (patients != 1)}"
+    return said if known["low"].notna().any() else f"{said}: no interval"
 
 
 def _legend(figure: Figure, axes: Axes, scores: pd.DataFrame) -> None:

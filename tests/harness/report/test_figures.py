@@ -72,6 +72,21 @@ def test_history_holds_every_trial_once_and_the_best_so_far(table: StudyTable) -
     assert best[-1] == table.trials["value"].max()
 
 
+@pytest.mark.parametrize(("seconds", "unit"), [(1.0, "seconds"), (60.0, "minutes")])
+def test_history_counts_trials_whole_and_time_in_a_unit_that_fits(table: StudyTable, seconds: float, unit: str) -> None:
+    few = table.trials[table.trials["outcome"] == "completed"].head(4)
+    figure = history.draw(replace(table, trials=few.assign(number=range(4), seconds=seconds)))
+    assert all(tick == int(tick) for tick in figure.axes[0].get_xticks())
+    assert figure.axes[1].get_xlabel() == f"cumulative trial time ({unit})"
+    assert figure.axes[1].lines[0].get_xdata()[-1] == 4
+
+
+def test_the_best_of_one_epoch_is_a_dot(table: StudyTable) -> None:
+    figure = curves.draw(replace(table, curves=table.curves.groupby("number").head(1)))
+    best = next(line for line in figure.axes[0].lines if str(line.get_label()).startswith("best"))
+    assert (len(best.get_xdata()), best.get_marker(), best.get_markevery()) == (1, "o", [-1])
+
+
 def test_curves_draw_each_trial_with_a_curve(table: StudyTable) -> None:
     figure = curves.draw(table)
     assert texts(figure) == {"other completed (18)", "stopped early (9)", "diverged (3)", "best (trial 16)"}
@@ -92,6 +107,10 @@ def test_targets_stand_apart_below_the_sources() -> None:
     assert {"source (test split)", "unseen target", "place 3: trial 13"} <= texts(figure)
     assert "place 2: trial 12 †, prompted from ground truth" in texts(figure)
     assert figure.axes[0].get_xlabel() == "test Dice: mean over images, 95 % interval over patients"
+    alone = pd.DataFrame([rows[1] | {"low": np.nan, "high": np.nan, "n": 2, "clusters": 1}])
+    assert [tick.get_text() for tick in targets.draw(alone, "dice").axes[0].get_yticklabels()] == [
+        "drive\n2 images, 1 patient: no interval"
+    ]
 
 
 def test_an_importance_that_was_refused_says_so() -> None:
