@@ -8,13 +8,14 @@ from dataclasses import dataclass
 import psutil
 import torch
 from rich.console import Console
+from rich.markup import escape
 
 from harness.study import Overrides, Search, draws
 from harness.track import Material
 from sam2lora import checkpoints
 from sam2lora.backbones import Backbone, Nano, Sam2, UNet
 from sam2lora.config import TrialConfig
-from sam2lora.datasets import CachedSet, Dataset, Synthetic, cached
+from sam2lora.datasets import CachedSet, Dataset, Synthetic, cached, left_out
 from sam2lora.errors import OutOfMemory
 from sam2lora.memory import training_mib
 from sam2lora.model import SHIPPED, build, sha256
@@ -28,12 +29,14 @@ _PROCESS_MIB = 1100.0
 @dataclass(frozen=True)
 class Prepared:
     """``digests``: what the settings only point at, by name; part of every trial's key. ``materials``: for MLflow.
+    ``left_out``: by data set, why images that cannot be read were left out, one text each; most sets have none.
 
     ``training``, ``validation``: images of all sets that train or validate together. ``fitting``: how many trials fit
     into memory at once.
     """
 
     digests: dict[str, str]
+    left_out: dict[str, tuple[str, ...]]
     materials: tuple[Material, ...]
     training: int
     validation: int
@@ -56,6 +59,8 @@ def prepare(search: Search, overrides: Overrides, runtime: Runtime, concurrent: 
                 with console.status(f"opening {dataset.title} at {config.image_size} pixels"):
                     sets[label] = cached(dataset, runtime.data, config.image_size, runtime.cache)
                 contexts[label] = context
+    for line in left_out({opened.dataset.name: opened for opened in sets.values()}.values()):
+        console.print(f"[bold yellow]warning:[/] {escape(line)}", highlight=False, soft_wrap=True)
     typical = configs[0]
     protocol, fold = typical.protocol, search.replicate.fold
     sources = [sets[f"{dataset.name}@{typical.image_size}"] for dataset in protocol.sources]
@@ -71,6 +76,7 @@ def prepare(search: Search, overrides: Overrides, runtime: Runtime, concurrent: 
     digests |= {f"weights/{backbone.kind}": weights_digest(backbone) for backbone in backbones}
     return Prepared(
         digests=digests,
+        left_out={opened.dataset.name: opened.skipped for opened in sets.values() if opened.skipped},
         materials=tuple(
             Material(
                 name=opened.dataset.name,

@@ -188,6 +188,8 @@ def _search(plan: Plan, console: Console) -> bool:
     prepared = prepare(plan.search, plan.overrides, runtime, room.concurrent, console)
     room = replace(room, concurrent=prepared.fitting)
     question = study.question(plan.name, plan.search, plan.overrides, prepared.digests)
+    if prepared.left_out:  # told by the report; the digests of the data change with it
+        question["left_out"] = {name: list(why) for name, why in prepared.left_out.items()}
     space = study.distributions(plan.search.space)
     so_far = record.count(plan.storage, plan.study)
     sampler = plan.search.sampler.build(plan.search.replicate.seed, space, so_far)

@@ -269,6 +269,10 @@ def _question(found: Findings) -> list[str]:
         *([("constraints", _constraints(question))] if question.get("constraints") else []),
         *((name, _described(question.get(name))) for name in ("backbone", "image_size", "epochs")),
         *((name, _described(question.get(name))) for name in ("sampler", "scheduler", "seed", "fold")),
+        *(
+            (f"images of {name} left out, as they cannot be read", f"{len(why)}: {'; '.join(why)}")
+            for name, why in question.get("left_out", {}).items()
+        ),
         ("data digests", ", ".join(f"{name} `{digest}`" for name, digest in data.items()) or "not recorded"),
     ]
     return ["## The question", "", *grid(("what", "value"), [(name.replace("_", " "), text) for name, text in rows])]

@@ -4,15 +4,17 @@ from collections import namedtuple
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import optuna
 import pytest
+from PIL import Image
 from rich.console import Console
 
 from harness import prepare as preparing
 from harness.prepare import fitting, prepare
 from harness.study import Overrides, Search
 from sam2lora.config import Replicate, TrialConfig
-from sam2lora.datasets import Drive, Synthetic
+from sam2lora.datasets import Drive, Folder, Synthetic
 from sam2lora.errors import DataError, OutOfMemory
 from sam2lora.protocols import Transfer
 from sam2lora.runtime import Runtime
@@ -69,3 +71,21 @@ def test_a_published_set_without_a_data_root_is_refused(tiny: TrialConfig, runti
     for where in (runtime, replace(runtime, data=tmp_path)):
         with pytest.raises(DataError, match="DRIVE"):
             prepare(search(drive, Replicate()), Overrides(), where, 2, Console(quiet=True))
+
+
+def test_images_that_were_left_out_are_named_and_counted(
+    tiny: TrialConfig, runtime: Runtime, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng = np.random.default_rng(0)
+    for index in range(14):
+        image = np.pad(rng.integers(60, 200, (56, 56, 3), np.uint8), ((4, 4), (4, 4), (0, 0)))
+        for part, pixels in (("images", image), ("masks", np.eye(64, dtype=np.uint8) * 255)):
+            (tmp_path / part).mkdir(exist_ok=True)
+            Image.fromarray(pixels).save(tmp_path / part / f"{index}.png")
+    (tmp_path / "images/3.png").write_bytes(b"")
+    clinic = Folder(path=str(tmp_path), unreadable="skip")
+    config = replace(tiny, protocol=Transfer(sources=(clinic,)))
+    prepared = prepare(search(config, Replicate()), Overrides(), runtime, 2, Console(stderr=True))
+    ((name, (why,)),) = prepared.left_out.items()
+    assert (name, why.partition(":")[0]) == (clinic.name, str(tmp_path / "images/3.png"))
+    assert f"warning: 1 of 14 images of {clinic.name} cannot be read and were left out:" in capsys.readouterr().err
