@@ -150,7 +150,7 @@ def _draw(found: Findings, folder: Path) -> list[Path]:
         )
     scores = found.scores[found.scores["metric"] == found.metric]
     if len(scores):
-        drawn["targets"] = targets.draw(scores, found.metric)
+        drawn["targets"] = targets.draw(scores, found.metric, wording.judges(table.question))
     return [path for name, figure in drawn.items() for path in style.save(figure, folder / name)]
 
 

@@ -12,8 +12,10 @@ from harness.table import ORACLE, metric_name
 MARKERS = ("o", "s", "D", "^", "v", "P", "X", "<", ">", "*")
 
 
-def draw(scores: pd.DataFrame, metric: str) -> Figure:
-    """One dot per trial and data set with its 95 % interval over patients, sources above unseen targets.
+def draw(scores: pd.DataFrame, metric: str, judged: str = "unseen") -> Figure:
+    """One dot per trial and data set with its 95 % interval over patients, sources above targets.
+
+    ``judged``: what a target is called, such as ``unseen``.
 
     ``scores``: columns place (1 is the best by validation), number, dataset, role, mean, low, high, n, clusters,
     oracle_prompt. The legend marks a trial that was prompted from the ground truth.
@@ -35,7 +37,7 @@ def draw(scores: pd.DataFrame, metric: str) -> Figure:
     style.tidy(axes)
     axes.grid(False, axis="y")
     axes.set_xlabel(f"test {metric_name(metric)}: mean over images, 95 % interval over patients")
-    _legend(figure, axes, scores)
+    _legend(figure, axes, scores, judged)
     return figure
 
 
@@ -60,10 +62,10 @@ def _size(scores: pd.DataFrame, dataset: str) -> str:
     return said if known["low"].notna().any() else f"{said}: no interval"
 
 
-def _legend(figure: Figure, axes: Axes, scores: pd.DataFrame) -> None:
+def _legend(figure: Figure, axes: Axes, scores: pd.DataFrame, judged: str) -> None:
     for role, colour, text in (
         ("source", style.SOURCE, "source (test split)"),
-        ("target", style.TARGET, "unseen target"),
+        ("target", style.TARGET, f"target ({judged})"),
     ):
         if (scores["role"] == role).any():
             axes.plot([], [], color=colour, lw=3, label=text)

@@ -104,7 +104,7 @@ def test_targets_stand_apart_below_the_sources() -> None:
     figure = targets.draw(pd.DataFrame(rows), "dice")
     labels = [tick.get_text() for tick in figure.axes[0].get_yticklabels()]
     assert labels == ["drive\n9 images, 8 patients", "hrf\n9 images, 8 patients"]
-    assert {"source (test split)", "unseen target", "place 3: trial 13"} <= texts(figure)
+    assert {"source (test split)", "target (unseen)", "place 3: trial 13"} <= texts(figure)
     assert "place 2: trial 12 †, prompted from ground truth" in texts(figure)
     assert figure.axes[0].get_xlabel() == "test Dice: mean over images, 95 % interval over patients"
     alone = pd.DataFrame([rows[1] | {"low": np.nan, "high": np.nan, "n": 2, "clusters": 1}])
