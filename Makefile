@@ -1,4 +1,5 @@
 # make search   install, then the main job on the embedded default
+# make demo     install, then the report of a simulated ablation: no training
 # make test     install, then the test suite
 # make check    install, then format, lint, types, tests
 
@@ -7,7 +8,7 @@ PYTHON ?= python3
 UV     := $(VENV)/bin/uv
 RUN    := $(VENV)/bin/python
 
-.PHONY: install search report ui test check format lint types pins clean
+.PHONY: install search demo report ui test check format lint types pins clean
 .DEFAULT_GOAL := help
 
 help:
@@ -26,6 +27,9 @@ install: $(VENV)/installed
 
 search: install
 	$(RUN) -m harness.search loss_weights
+
+demo: install
+	$(RUN) -m harness.demo
 
 report: install
 	$(RUN) -m harness.report loss_weights

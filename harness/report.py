@@ -1,6 +1,7 @@
 """``python -m harness.report NAME``: tables and figures of a study, from its record, without training.
 
-Prints the result, and writes ``report.md``, CSV files and figures. Loads neither torch nor Ray.
+Prints the result, and writes ``report.md``, CSV files and figures, of an ablation one HTML page and LaTeX tables as
+well (`harness.ablated`). Loads neither torch nor Ray.
 """
 
 from __future__ import annotations
@@ -21,9 +22,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from harness import wording
+from harness.ablated import report as ablated
+from harness.ablated.answers import answer
+from harness.ablated.report import AblationReport
 from harness.errors import HarnessError
 from harness.findings import Findings, importances, summarize
 from harness.importance import Fanova, Importance, PedAnova
+from harness.measured import is_ablation
 from harness.table import StudyTable, UnknownStudy, label, measured, metric_name, objective_columns, read, studies
 
 
@@ -43,6 +48,11 @@ class Report:
         return wording.note(self.findings)
 
     @property
+    def front(self) -> tuple[int, ...]:
+        """The numbers of the trials on the Pareto front."""
+        return tuple(int(number) for number in self.findings.front["number"])
+
+    @property
     def summary(self) -> dict[str, float]:
         """The study's own numbers by name; only finite ones, since a tracker would draw the others as points."""
         return {name: value for name, value in _summary(self.findings).items() if math.isfinite(value)}
@@ -54,14 +64,18 @@ def write(
     mlflow_uri: str,
     top: int = 5,
     evaluators: tuple[Importance, ...] = (Fanova(), PedAnova()),
-) -> Report:
+) -> Report | AblationReport:
     """Write the report of ``table`` into ``folder/STUDY/report``, which is made. Equal tables give equal files.
+
+    An ablation's is written by `harness.ablated.report`; ``top`` and ``evaluators`` are a search's.
 
     ``folder``: where results lie, as for `harness.table.read`; ``mlflow_uri``: the tracking address that the report
     names; ``top``: how many best trials it shows; ``evaluators``: who measures importance. Bootstraps are seeded by the
     study's seed. A study without a completed trial gives a report that says so, and fewer figures.
     """
     seed = seed_of(table)
+    if is_ablation(table):
+        return ablated.write(table, folder, mlflow_uri, seed)
     found = replace(summarize(table, top, seed), importance=importances(table, seed, evaluators))
     return _write(found, folder, mlflow_uri)
 
@@ -154,8 +168,11 @@ def _draw(found: Findings, folder: Path) -> list[Path]:
     return [path for name, figure in drawn.items() for path in style.save(figure, folder / name)]
 
 
-def show(report: Report, console: Console) -> None:
+def show(report: Report | AblationReport, console: Console) -> None:
     """Print what became of the trials, the best settings, what mattered, and where the rest lies."""
+    if isinstance(report, AblationReport):
+        ablated.show(report, console)
+        return
     _show_result(report.findings, console)
     _show_importance(report, console)
 
@@ -295,6 +312,24 @@ def _positive(text: str) -> int:
     return value
 
 
+def _report(given: argparse.Namespace, table: StudyTable, console: Console) -> None:
+    """Print what is known at once, then what takes seconds."""
+    seed = seed_of(table)
+    if is_ablation(table):
+        answers = answer(table, seed)
+        ablated.show_verdicts(answers, console)
+        with console.status("Drawing ..."):
+            made = ablated.written(answers, given.out, _mlflow(given))
+        ablated.show_where(made, console)
+        return
+    found = summarize(table, given.top, seed)
+    _show_result(found, console)
+    with console.status("Measuring importance and drawing ..."):
+        found = replace(found, importance=importances(table, seed))
+        report = _write(found, given.out, _mlflow(given))
+    _show_importance(report, console)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """The command. Prints the result as soon as it is read, then measures importance, draws and writes.
 
@@ -304,17 +339,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     storage = given.storage or f"sqlite:///{given.out / 'optuna.db'}"
     console = Console()
     try:
-        table = read(storage, given.study or resolve(given.name, storage), given.out)
+        _report(given, read(storage, given.study or resolve(given.name, storage), given.out), console)
     except HarnessError as error:
         print(error, file=sys.stderr)
         return 2
-    seed = seed_of(table)
-    found = summarize(table, given.top, seed)
-    _show_result(found, console)
-    with console.status("Measuring importance and drawing ..."):
-        found = replace(found, importance=importances(table, seed))
-        report = _write(found, given.out, _mlflow(given))
-    _show_importance(report, console)
     return 0
 
 

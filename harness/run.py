@@ -16,6 +16,7 @@ from rich.markdown import Markdown
 from rich.markup import escape
 
 from harness import declared, execute, record, report, several, study, suggest, table
+from harness.ablated.report import AblationReport
 from harness.errors import Hopeless, StudyBusy, TrackingError
 from harness.execute import Slots
 from harness.prepare import Prepared, prepare
@@ -259,7 +260,7 @@ def _head(
     )
 
 
-def _close(mirror: Mirror, console: Console, written: Report | None) -> None:
+def _close(mirror: Mirror, console: Console, written: Report | AblationReport | None) -> None:
     """Bring MLflow up to date, with the report of a finished study; without one the study was interrupted.
 
     A server that has gone away is a warning: the record has everything.
@@ -268,7 +269,6 @@ def _close(mirror: Mirror, console: Console, written: Report | None) -> None:
         if written is None:
             mirror.close({}, "", None, finished=False)
         else:
-            on_front = written.findings.front["number"].tolist()
-            mirror.close(written.summary, written.note, written.folder, on_front, finished=True)
+            mirror.close(written.summary, written.note, written.folder, written.front, finished=True)
     except TrackingError as error:
         console.print(f"[bold yellow]warning:[/] {escape(str(error))}", highlight=False, soft_wrap=True)

@@ -1,0 +1,59 @@
+"""How the trials went: learning curves, cost, and those that did not finish."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from harness.ablated.answers import Answers
+from harness.pages.document import Cell, Figure, Refusal, Section, Table, row
+from harness.table import metric_name
+
+
+def curves(found: Answers) -> Section:
+    """Learning curves with bands."""
+    title = "Learning curves"
+    if found.curves.empty:
+        return Section(title, (Refusal("no completed trial has a curve."),))
+    caption = (
+        f"Mean validation {metric_name('dice')} on the sources by epoch; band: 95 % t interval over replicates (n is "
+        "their number; no band below two). Grey: the other arms. Validation chose nothing here and judges nothing."
+    )
+    return Section(title, (Figure("curves", caption),))
+
+
+def costs(found: Answers) -> Section:
+    """What an arm costs, and how its trials ended."""
+    header = ("arm", "trials", "completed", "diverged", "out of memory", "crashed", "reused", "training s a trial",
+              "evaluation s a trial", "peak MiB", "parameters trained")  # fmt: skip
+    rows = tuple(_cost(one) for one in found.costs.to_dict("records"))
+    caption = (
+        "Means of seconds over the trials of an arm that ran, as measured on the machine that ran them; the highest "
+        "peak memory of a trial; the parameters that it trains. A reused trial cost nothing here."
+    )
+    return Section("Cost of each arm", (Table("costs", caption, header, rows, found.costs),))
+
+
+def _cost(one: Mapping[Any, Any]) -> tuple[Cell, ...]:
+    counted = [str(one[name]) for name in ("trials", "completed", "diverged", "out_of_memory", "crashed", "reused")]
+    spent = [
+        _amount(one.get(name)) for name in ("train_seconds", "evaluate_seconds", "peak_mib", "trainable_parameters")
+    ]
+    return row(str(one["arm"]), *counted, *spent)
+
+
+def _amount(value: object) -> str:
+    if not isinstance(value, float | int) or pd.isna(value):
+        return "not recorded"
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
+
+
+def left_out(found: Answers) -> Section:
+    """What did not enter the numbers."""
+    from harness.pages.document import Items, Text
+
+    lines = found.measured.left_out
+    told = (Items(lines),) if lines else (Text("Nothing: every trial completed and every score is defined."),)
+    return Section("What was left out", told)

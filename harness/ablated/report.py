@@ -1,0 +1,116 @@
+"""Writes the report of an ablation: one HTML page, Markdown, tables as LaTeX and CSV, figures as PNG and SVG."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table as Shown
+
+from harness.ablated import verdicts, words
+from harness.ablated.answers import Answers, answer
+from harness.ablated.document import document, figures
+from harness.pages import html, latex, markdown
+from harness.pages.document import Document
+from harness.table import StudyTable
+
+
+@dataclass(frozen=True)
+class AblationReport:
+    """What was written: the folder, its files (``report.html`` first), and the answers behind them."""
+
+    folder: Path
+    files: tuple[Path, ...]
+    answers: Answers
+    mlflow_uri: str
+    front: tuple[int, ...] = ()
+
+    @property
+    def note(self) -> str:
+        """The verdicts in plain words."""
+        return verdicts.plainly(self.answers)
+
+    @property
+    def summary(self) -> dict[str, float]:
+        """Effects, p-values and means by name; only finite ones, since a tracker would draw the others as points."""
+        return {name: value for name, value in _summary(self.answers).items() if math.isfinite(value)}
+
+
+def write(table: StudyTable, folder: Path, mlflow_uri: str, seed: int) -> AblationReport:
+    """Answer and write into ``folder/STUDY/report``, which is made. Equal tables give equal files."""
+    return written(answer(table, seed), folder, mlflow_uri)
+
+
+def written(found: Answers, folder: Path, mlflow_uri: str) -> AblationReport:
+    """Write what was ``found``."""
+    from harness.figures import style
+
+    folder = folder / found.table.name / "report"
+    folder.mkdir(parents=True, exist_ok=True)
+    drawn = [path for name, figure in figures(found) for path in style.save(figure, folder / name)]
+    pictures = {path.stem: path for path in drawn if path.suffix == ".png"}
+    made = document(found)
+    page, text = folder / "report.html", folder / "report.md"
+    page.write_text(html.write(made, pictures), encoding="utf-8")
+    text.write_text(markdown.write(made, pictures), encoding="utf-8")
+    tables = _tables(made, folder)
+    trials = folder / "trials.csv"
+    found.table.trials.to_csv(trials, index=False)
+    return AblationReport(folder, (page, text, *tables, trials, *drawn), found, mlflow_uri)
+
+
+def _tables(made: Document, folder: Path) -> list[Path]:
+    """Every table as CSV and LaTeX, and all LaTeX tables in one file."""
+    written = []
+    for table in made.tables():
+        numbers, source = folder / f"{table.name}.csv", folder / f"{table.name}.tex"
+        table.frame.to_csv(numbers, index=False)
+        source.write_text(latex.table(table), encoding="utf-8")
+        written += [numbers, source]
+    return written
+
+
+def _summary(found: Answers) -> dict[str, float]:
+    numbers: dict[str, float] = {}
+    for one in found.judged:
+        name, effect = f"effect/{one.effect.contrast}", one.effect
+        numbers |= {name: effect.estimate, f"{name}/low": effect.low, f"{name}/high": effect.high}
+        numbers |= {f"{name}/holm_p": one.holm_p, f"{name}/equivalence_p": one.equivalence_p}
+        numbers[f"{name}/replicates"] = float(effect.replicates)
+    for mean in found.means:
+        numbers[f"mean/{mean.arm}/{mean.target or 'all'}"] = mean.mean
+    return numbers
+
+
+def show(report: AblationReport, console: Console) -> None:
+    """Print the verdicts and where the report lies."""
+    show_verdicts(report.answers, console)
+    show_where(report, console)
+
+
+def show_where(report: AblationReport, console: Console) -> None:
+    """Print where the report lies."""
+    console.print(f"Report: {report.files[0]}", soft_wrap=True, highlight=False)
+
+
+def show_verdicts(found: Answers, console: Console) -> None:
+    """Print the verdict table."""
+    finished = found.cells.finished
+    told = f"Ablation {found.table.name}: {int(finished.sum())} of {finished.size} trials completed"
+    console.print(told, style="bold", highlight=False)
+    shown = Shown(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for name in ("contrast", "effect [95 % interval]", "Holm p", "verdict", "more replicates", "n"):
+        shown.add_column(escape(name))
+    for one in found.judged:
+        effect = one.effect
+        size = escape(words.effected(effect.estimate, effect.low, effect.high))
+        sign = markdown.cell(words.verdict(one.verdict))
+        shown.add_row(
+            escape(effect.contrast), size, words.probability(one.holm_p), sign, words.more(one.verdict),
+            f"{effect.replicates} x {effect.images}",
+        )  # fmt: skip
+    console.print(shown)

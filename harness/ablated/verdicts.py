@@ -1,0 +1,151 @@
+"""The answer first: the verdicts in a paragraph, in a table, and what was compared with what."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+import pandas as pd
+
+from harness.ablated import words
+from harness.ablated.answers import ALPHA, Answers
+from harness.inference.verdicts import DoesNotMatter, Judged, Matters, Undecided
+from harness.pages.document import Block, Refusal, Section, Table, Text, row
+from harness.table import metric_name
+
+
+def plainly(found: Answers) -> str:
+    """The verdicts in one paragraph, for somebody who has not seen the code."""
+    cells, ablation = found.cells, found.ablation
+    if not found.judged:
+        return "No trial has scores on a set that judges, so there is no verdict yet. Run the same command again."
+    where = "unseen data sets" if found.measured.unseen else "test parts of the sources (the study names no target)"
+    images = sum(len(target.patients) for target in cells.targets)
+    began = (
+        f"{words.count(len(cells.arms), 'arm')} were trained in {words.count(len(cells.replicates), 'replicate')} each "
+        f"and judged by {metric_name(ablation.primary)} on the {where} "
+        f"{words.listed(tuple(target.name for target in cells.targets))} ({words.count(images, 'image')}). "
+        f"A difference below {ablation.smallest:g} was declared to be of no interest."
+    )
+    return " ".join([began, *map(_told, found.judged), *_missing(found), _settings(found)])
+
+
+def _told(one: Judged) -> str:
+    effect = one.effect
+    size = words.effected(effect.estimate, effect.low, effect.high).replace(" [", " (95 % interval ").replace("]", ")")
+    name = f"**{effect.contrast}**"
+    match one.verdict:
+        case Matters(direction):
+            return f"{name} matters: it {direction}, by {size}."
+        case DoesNotMatter():
+            return f"{name} does not matter: its effect, {size}, was shown to be below what is of interest."
+        case Undecided(why=why):
+            return f"{name} is undecided: its effect is {size}; {why}."
+
+
+def _missing(found: Answers) -> list[str]:
+    finished = found.cells.finished
+    if finished.all():
+        return []
+    return [
+        f"{int((~finished).sum())} of {finished.size} trials have no result; every comparison uses the replicates that "
+        "all of its arms completed."
+    ]
+
+
+def _settings(found: Answers) -> str:
+    if found.ablation.tuned:
+        return f"Every arm ran with its own best settings out of {found.ablation.tuned} trials of tuning."
+    return "All arms ran with the same fixed settings; an arm may do better with settings of its own."
+
+
+def verdicts(found: Answers) -> Section:
+    """The verdict table."""
+    if not found.judged:
+        return Section("Verdicts", (Refusal("no trial has scores on a set that judges."),))
+    header = ("contrast", "effect [95 % interval]", "Holm p", "equivalence p", "verdict", "more replicates needed",
+              "replicates", "images", "patients")  # fmt: skip
+    rows = tuple(_row(one) for one in found.judged)
+    smallest = found.ablation.smallest
+    caption = (
+        f"Effects on {metric_name(found.ablation.primary)} over {words.count(len(found.cells.targets), 'test set')}, "
+        f"each with equal weight. *Matters*: Holm p is at most {ALPHA:g}. *Does not matter*: equivalence p, that the "
+        f"effect is {smallest:g} or more, is at most {ALPHA:g}. Both p are adjusted for the {len(found.judged)} "
+        "comparisons together. *Undecided* says that neither was shown, not that there is no effect. The interval is "
+        "that of the one comparison, over replicates and patients, both drawn anew."
+    ).replace("*", "")
+    return Section("Verdicts", (Table("verdicts", caption, header, rows, pd.DataFrame(map(_flat, found.judged))),))
+
+
+def _row(one: Judged) -> tuple[Any, ...]:
+    effect = one.effect
+    return row(
+        effect.contrast,
+        words.effected(effect.estimate, effect.low, effect.high),
+        words.probability(one.holm_p),
+        words.probability(one.equivalence_p),
+        words.verdict(one.verdict),
+        words.more(one.verdict),
+        words.share(effect.replicates, effect.declared),
+        words.share(effect.images, effect.images + effect.undefined),
+        str(effect.patients),
+    )
+
+
+def _flat(one: Judged) -> dict[str, Any]:
+    effect = asdict(one.effect)
+    del effect["sources"]
+    further = one.verdict.more if isinstance(one.verdict, Undecided) else None
+    return {
+        **effect,
+        "holm_p": one.holm_p,
+        "equivalence_p": one.equivalence_p,
+        "verdict": words.verdict(one.verdict).text,
+        "more_replicates": further,
+    }
+
+
+def compared(found: Answers) -> Section:
+    """What each arm is, and what each contrast compares."""
+    blocks: list[Block] = [
+        Text(
+            f"The design is `{found.ablation.kind}`. An arm is the base with the differences named here, and nothing "
+            "else; at equal replicate all arms see the same batches, augmentation draws and prompts, and the same "
+            "fold validates, so that their differences are paired."
+        ),
+        _arms(found),
+        _contrasts(found),
+    ]
+    return Section("What was compared", tuple(blocks))
+
+
+def _arms(found: Answers) -> Table:
+    differences = found.ablation.differences
+    told = {arm: "; ".join(f"{path} = {shown(v)}" for path, v in differences[arm].items()) for arm in differences}
+    rows = tuple(row(arm, text or "nothing: it is the base") for arm, text in told.items())
+    frame = pd.DataFrame({"arm": list(told), "differences": [json.dumps(differences[arm]) for arm in told]})
+    caption = f"What each of the {len(rows)} arms changes in the base, derived from the recorded settings."
+    return Table("arms", caption, ("arm", "differs from the base in"), rows, frame)
+
+
+def _contrasts(found: Answers) -> Table:
+    sides = {contrast.name: words.formula(contrast) for contrast in found.ablation.contrasts}
+    rows = tuple(row(name, more, less) for name, (more, less) in sides.items())
+    flat = [
+        {"contrast": contrast.name, "arm": arm, "weight": weight}
+        for contrast in found.ablation.contrasts
+        for arm, weight in contrast.weights.items()
+    ]
+    caption = "What each comparison compares: a positive effect means that the first side scores higher."
+    return Table("contrasts", caption, ("comparison", "score of", "less score of"), rows, pd.DataFrame(flat))
+
+
+def shown(value: Any) -> str:
+    """A setting for a reader: loss terms as a sum, choices by their kind."""
+    if isinstance(value, list) and value and all(isinstance(item, dict) and "loss" in item for item in value):
+        return " + ".join(f"{term['weight']:.3g} {term['loss']['kind']}" for term in value)
+    if isinstance(value, dict) and "kind" in value:
+        rest = ", ".join(f"{name}={shown(inner)}" for name, inner in value.items() if name != "kind")
+        return f"{value['kind']}({rest})" if rest else str(value["kind"])
+    return json.dumps(value)

@@ -1,0 +1,103 @@
+"""How numbers are written in an ablation's report: effects with their sign, scores, intervals, counts, verdicts."""
+
+from __future__ import annotations
+
+import math
+
+from harness.inference.cells import Contrast
+from harness.inference.verdicts import DoesNotMatter, Matters, Undecided, Verdict
+from harness.pages.document import Cell, Tone
+
+NONE = "n/a"
+"""Stands where there is no number."""
+
+
+def score(value: float) -> str:
+    """A score with three decimals."""
+    return NONE if math.isnan(value) else f"{value:.3f}"
+
+
+def effect(value: float) -> str:
+    """A difference of scores, with its sign and four decimals."""
+    return NONE if math.isnan(value) else f"{value:+.4f}"
+
+
+def scored(mean: float, low: float, high: float) -> str:
+    """A score with its interval."""
+    return score(mean) if math.isnan(low) else f"{score(mean)} [{score(low)}, {score(high)}]"
+
+
+def effected(estimate: float, low: float, high: float) -> str:
+    """An effect with its interval."""
+    return effect(estimate) if math.isnan(low) else f"{effect(estimate)} [{effect(low)}, {effect(high)}]"
+
+
+def probability(value: float) -> str:
+    """A p-value: three decimals, or that it is smaller than that shows."""
+    if math.isnan(value):
+        return NONE
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def count(number: int, noun: str) -> str:
+    """``3 images``, ``1 image``."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
+def share(used: int, declared: int) -> str:
+    """``4 of 5``, or ``5`` where nothing is missing."""
+    return str(used) if used == declared else f"{used} of {declared}"
+
+
+def listed(names: list[str] | tuple[str, ...]) -> str:
+    """``a, b and c``."""
+    if not names:
+        return "none"
+    return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1]
+
+
+def tone(verdict: Verdict) -> Tone:
+    """How a verdict is drawn."""
+    match verdict:
+        case Matters(direction):
+            return direction
+        case DoesNotMatter():
+            return "equal"
+        case Undecided():
+            return "undecided"
+
+
+def verdict(found: Verdict) -> Cell:
+    """A verdict as a cell."""
+    match found:
+        case Matters(direction):
+            return Cell(f"matters: {direction}", tone=tone(found))
+        case DoesNotMatter():
+            return Cell("does not matter", tone=tone(found))
+        case Undecided():
+            return Cell("undecided", tone=tone(found))
+
+
+def more(found: Verdict) -> str:
+    """How many more replicates a verdict takes."""
+    match found:
+        case Undecided(more=None):
+            return "no number would do"
+        case Undecided(more=number):
+            return str(number)
+        case _:
+            return "decided"
+
+
+def formula(contrast: Contrast) -> tuple[str, str]:
+    """The arms of a contrast with positive and with negative weight, each with its weight where weights differ."""
+    sides = []
+    for sign in (1.0, -1.0):
+        arms = {arm: abs(weight) for arm, weight in contrast.weights.items() if weight * sign > 0}
+        if len({round(weight, 9) for weight in arms.values()}) > 1:
+            sides.append(" + ".join(f"{weight:.3g} x ({arm})" for arm, weight in arms.items()))
+        elif len(arms) > 1:
+            sides.append("mean of " + listed(tuple(f"({arm})" for arm in arms)))
+        else:
+            sides.append("".join(arms))
+    return sides[0], sides[1]

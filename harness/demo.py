@@ -1,0 +1,56 @@
+"""``python -m harness.demo``: a simulated ablation and its report, without training, in less than a minute.
+
+Shows what ``python -m harness.ablate`` ends with. The true effects are known: see `harness.pretended`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import optuna
+from rich.console import Console
+
+from harness import report
+from harness.errors import HarnessError
+from harness.pretended import loss_components, loss_mixture, rank
+from harness.simulated_study import write
+from harness.table import read
+
+_STUDIES = {"loss_components": loss_components, "loss_mixture": loss_mixture, "rank": rank}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Write the record, report it, print where the page lies. Returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m harness.demo", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("name", nargs="?", choices=list(_STUDIES), default="loss_components", help="which study")
+    parser.add_argument("--replicates", type=int, default=7, metavar="N", help="replicates of each arm")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the simulated scores")
+    parser.add_argument("--out", type=Path, default=Path("runs/demo"), metavar="DIR", help="made anew (%(default)s)")
+    given = parser.parse_args(argv)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    url = f"sqlite:///{given.out / 'optuna.db'}"
+    try:
+        _clear(given.out)
+        write(_STUDIES[given.name](given.replicates, given.seed), url, given.out)
+        made = report.write(read(url, given.name, given.out), given.out, f"sqlite:///{given.out / 'mlflow.db'}")
+    except HarnessError as error:
+        print(error, file=sys.stderr)
+        return 2
+    report.show(made, Console())
+    return 0
+
+
+def _clear(out: Path) -> None:
+    """Take away what an earlier demonstration left, and nothing else."""
+    for name in _STUDIES:
+        if (out / "optuna.db").is_file():
+            shutil.rmtree(out / name, ignore_errors=True)
+    (out / "optuna.db").unlink(missing_ok=True)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,56 @@
+"""A document as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from harness.pages.document import Block, Cell, Code, Document, Figure, Items, Refusal, Section, Table, Text, Tone
+
+SIGNS: Mapping[Tone, str] = {"helps": "▲", "hurts": "▼", "equal": "=", "undecided": "?"}
+"""What stands before a verdict where there is no colour."""
+
+
+def write(document: Document, pictures: Mapping[str, Path]) -> str:
+    """The whole text. ``pictures``: the PNG file of every figure by name, beside the text; a figure without one is
+    left out."""
+    parts = [f"# {document.title}", *(_block(block, pictures) for block in document.lead)]
+    parts += [_section(section, pictures) for section in document.sections]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _section(section: Section, pictures: Mapping[str, Path]) -> str:
+    return "\n\n".join([f"## {section.title}", *filter(None, (_block(block, pictures) for block in section.blocks))])
+
+
+def _block(block: Block, pictures: Mapping[str, Path]) -> str:
+    match block:
+        case Text(text):
+            return text
+        case Refusal(text):
+            return f"> Not shown: {text}"
+        case Items(texts):
+            return "\n".join(f"- {text}" for text in texts)
+        case Code(text):
+            return f"```\n{text}\n```"
+        case Figure(name, caption):
+            return f"![{caption}]({pictures[name].name})" if name in pictures else ""
+        case Table():
+            return _table(block)
+
+
+def _table(table: Table) -> str:
+    lines = [table.header, tuple("---" for _ in table.header), *(tuple(map(cell, row)) for row in table.rows)]
+    grid = "\n".join("| " + " | ".join(map(_escaped, line)) + " |" for line in lines)
+    return f"{grid}\n\n{table.caption}"
+
+
+def cell(value: Cell) -> str:
+    """A cell's text with its verdict's sign and its emphasis."""
+    text = f"{SIGNS[value.tone]} {value.text}" if value.tone else value.text
+    return f"**{text}**" if value.bold else text
+
+
+def _escaped(text: str) -> str:
+    """A bar would end the cell, so it is written as an entity."""
+    return text.replace("|", "&#124;").replace("\n", " ")
