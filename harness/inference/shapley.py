@@ -1,0 +1,136 @@
+"""What a component of a factorial is worth: Shapley values, main effects and interactions, as contrasts of arms.
+
+An arm of a factorial is a coalition: the set of components that are on. All three answers are weighted sums of the
+arms' scores, so they are `Contrast`s, and `harness.inference.effects` gives their estimates, intervals and p-values by
+the method of every other contrast. Nothing is sampled: with k components all 2^k coalitions are in the sums.
+
+- A *Shapley value* splits the gain from no component to all components among them (Shapley 1953): the mean over all
+  orders of adding them of what the component added when it came. The values add up to that gain.
+- A *main effect* is the mean gain of adding the component to a coalition of others, each coalition with equal weight.
+- An *interaction* of two components is the mean of v(S+i+j) - v(S+i) - v(S+j) + v(S) over the coalitions S of the
+  others (the factorial contrast; Banzhaf interaction index, Grabisch & Roubens 1999). Above 0 they help each other.
+
+Where an arm lacks the replicate of another, each contrast uses the replicates that it has in full, and then the values
+add up only nearly.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from itertools import combinations
+
+from harness.inference.cells import Contrast
+from harness.inference.refused import Refused
+
+Coalition = frozenset[str]
+Coalitions = Mapping[Coalition, str]
+"""The arm of each coalition of components."""
+
+
+def coalitions(components: Mapping[str, Sequence[str]], arms: Sequence[str]) -> dict[Coalition, str]:
+    """The coalition of every arm, from ``components``: the arms that hold each component.
+
+    An arm that no component names is the empty coalition. Raises ``ValueError`` when a component names an arm that is
+    not among ``arms``, or when two arms are one coalition.
+    """
+    if unknown := {arm for holders in components.values() for arm in holders} - set(arms):
+        raise ValueError(f"Components must be held by arms of {', '.join(arms)}, but also name {sorted(unknown)}.")
+    found: dict[Coalition, str] = {}
+    for arm in arms:
+        held = frozenset(name for name, holders in components.items() if arm in holders)
+        if held in found:
+            raise ValueError(
+                f"Arms of a factorial must differ in their components, but {found[held]} and {arm} both have "
+                f"{_named(held)}: leave one out, or name what they differ in."
+            )
+        found[held] = arm
+    return found
+
+
+def shapley_values(arms: Coalitions) -> tuple[Contrast, ...] | Refused:
+    """The Shapley value of every component, as contrasts named by component, in alphabetical order.
+
+    The weight of adding a component to a coalition of s others is s! (k - 1 - s)! / k!. Refused unless all 2^k
+    coalitions are arms, the empty one included.
+    """
+    names = _components(arms)
+    if absent := [one for one in _subsets(names) if one not in arms]:
+        return _incomplete("Shapley values need every coalition, the one without any component included", absent)
+    k = len(names)
+    share = [math.factorial(s) * math.factorial(k - 1 - s) / math.factorial(k) for s in range(k)]
+    return tuple(_gains(name, arms, lambda others: share[len(others)]) for name in names)
+
+
+def main_effects(arms: Coalitions) -> tuple[Contrast, ...] | Refused:
+    """The mean gain of adding each component to a non-empty coalition of others, named by component.
+
+    What a component does alone does not enter, so these stand where the empty coalition is no arm, and keep one meaning
+    where it is. Refused unless there are two or more components and all their non-empty coalitions are arms.
+    """
+    names = _components(arms)
+    if refused := _factorial("Main effects", 2, names, arms):
+        return refused
+    contexts = 2 ** (len(names) - 1) - 1
+    return tuple(_gains(name, arms, lambda others: 1 / contexts if others else 0.0) for name in names)
+
+
+def interactions(arms: Coalitions) -> tuple[Contrast, ...] | Refused:
+    """The interaction of every pair of components, named ``a x b``; the mean over the coalitions of the others.
+
+    The coalition of no others is part of the mean where the empty coalition is an arm. Without that arm, three or more
+    components are needed. Refused unless all non-empty coalitions are arms.
+    """
+    names = _components(arms)
+    empty = Coalition() in arms
+    if refused := _factorial("Interactions", 2 if empty else 3, names, arms):
+        return refused
+    return tuple(_interaction(one, other, names, arms, empty) for one, other in combinations(names, 2))
+
+
+def _interaction(one: str, other: str, names: Sequence[str], arms: Coalitions, empty: bool) -> Contrast:
+    contexts = [context for context in _subsets(sorted({*names} - {one, other})) if empty or context]
+    weights = dict.fromkeys(arms.values(), 0.0)
+    for context in contexts:
+        for added, sign in ((Coalition(), 1), ({one}, -1), ({other}, -1), ({one, other}, 1)):
+            weights[arms[context | added]] += sign / len(contexts)
+    return Contrast(f"{one} x {other}", _without_zeros(weights))
+
+
+def _gains(name: str, arms: Coalitions, share: Callable[[Coalition], float]) -> Contrast:
+    """The sum over coalitions of others of ``share`` times what ``name`` adds to them."""
+    weights = dict.fromkeys(arms.values(), 0.0)
+    for others in arms:
+        if name not in others and (weight := share(others)):
+            weights[arms[others | {name}]] += weight
+            weights[arms[others]] -= weight
+    return Contrast(name, _without_zeros(weights))
+
+
+def _factorial(what: str, least: int, names: Sequence[str], arms: Coalitions) -> Refused | None:
+    if len(names) < least:
+        need = f"{what} without the arm of no component need {least} or more components"
+        return Refused(need, f"the arms have {len(names)}", "add a component, or the untrained model as an arm")
+    absent = [one for one in _subsets(names) if one and one not in arms]
+    return _incomplete(f"{what} need every coalition that is not empty", absent) if absent else None
+
+
+def _incomplete(rule: str, absent: Sequence[Coalition]) -> Refused:
+    there = "; ".join(_named(one) for one in absent)
+    return Refused(rule, f"no arm is {there}", "declare a full factorial, or read the contrasts that the arms allow")
+
+
+def _components(arms: Coalitions) -> list[str]:
+    return sorted(Coalition().union(*arms))
+
+
+def _subsets(names: Sequence[str]) -> list[Coalition]:
+    return [Coalition(chosen) for size in range(len(names) + 1) for chosen in combinations(names, size)]
+
+
+def _without_zeros(weights: Mapping[str, float]) -> dict[str, float]:
+    return {arm: weight for arm, weight in weights.items() if weight}
+
+
+def _named(held: Coalition) -> str:
+    return " + ".join(sorted(held)) or "without components"

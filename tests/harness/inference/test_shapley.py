@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+import math
+from itertools import combinations, permutations
+
+import numpy as np
+import pytest
+
+from harness.inference.cells import Contrast
+from harness.inference.refused import Refused
+from harness.inference.shapley import Coalition, coalitions, interactions, main_effects, shapley_values
+
+NAMES = ("bce", "dice", "ft", "boundary")
+
+
+def factorial(k: int, empty: bool = True) -> dict[Coalition, str]:
+    sets = [frozenset(c) for size in range(0 if empty else 1, k + 1) for c in combinations(NAMES[:k], size)]
+    return {one: "+".join(sorted(one)) or "none" for one in sets}
+
+
+def game(arms: dict[Coalition, str], seed: int) -> dict[str, float]:
+    return dict(zip(arms.values(), np.random.default_rng(seed).normal(size=len(arms)), strict=True))
+
+
+def at(contrast: Contrast, scores: dict[str, float]) -> float:
+    return sum(weight * scores[arm] for arm, weight in contrast.weights.items())
+
+
+def values(arms: dict[Coalition, str], scores: dict[str, float]) -> dict[str, float]:
+    found = shapley_values(arms)
+    assert not isinstance(found, Refused)
+    return {contrast.name: at(contrast, scores) for contrast in found}
+
+
+def by_orders(arms: dict[Coalition, str], scores: dict[str, float]) -> dict[str, float]:
+    """The definition: what each component adds when it comes, over all orders of coming."""
+    names = sorted(frozenset().union(*arms))
+    total = dict.fromkeys(names, 0.0)
+    for order in permutations(names):
+        for place, name in enumerate(order):
+            before = frozenset(order[:place])
+            total[name] += scores[arms[before | {name}]] - scores[arms[before]]
+    return {name: value / math.factorial(len(names)) for name, value in total.items()}
+
+
+@pytest.mark.parametrize("k", [1, 2, 3, 4])
+def test_shapley_values_are_the_mean_over_all_orders(k: int) -> None:
+    arms = factorial(k)
+    scores = game(arms, k)
+    assert values(arms, scores) == pytest.approx(by_orders(arms, scores), abs=1e-12)
+
+
+@pytest.mark.parametrize("k", [1, 2, 3, 4])
+def test_shapley_values_add_up_to_the_whole_gain_arm_by_arm(k: int) -> None:
+    arms = factorial(k)
+    found = shapley_values(arms)
+    assert not isinstance(found, Refused)
+    total = sum(contrast.vector(tuple(arms.values())) for contrast in found)
+    expected = np.zeros(len(arms))
+    expected[0], expected[-1] = -1.0, 1.0  # everything less nothing
+    np.testing.assert_allclose(total, expected, atol=1e-12)
+
+
+def test_components_that_add_the_same_to_every_coalition_are_worth_the_same() -> None:
+    arms = factorial(4)
+    by_size = np.random.default_rng(0).normal(size=(5, 3))
+    # bce and dice may be swapped without a change; ft and boundary may not.
+    scores = {arm: by_size[len(one & {"bce", "dice"}), 0] * (1 + ("ft" in one)) + ("boundary" in one)
+              for one, arm in arms.items()}  # fmt: skip
+    found = values(arms, scores)
+    assert found["bce"] == pytest.approx(found["dice"], abs=1e-12)
+    assert found["bce"] != pytest.approx(found["ft"], abs=1e-3)
+
+
+def test_a_component_that_never_adds_anything_is_worth_nothing() -> None:
+    arms = factorial(3)
+    scores = {arm: len(one - {"ft"}) ** 2.0 for one, arm in arms.items()}
+    assert values(arms, scores)["ft"] == pytest.approx(0.0, abs=1e-12)
+
+
+def test_shapley_values_are_linear_in_the_scores() -> None:
+    arms = factorial(3)
+    one, other = game(arms, 1), game(arms, 2)
+    both = {arm: 2.0 * one[arm] - 3.0 * other[arm] for arm in one}
+    expected = {name: 2.0 * v - 3.0 * values(arms, other)[name] for name, v in values(arms, one).items()}
+    assert values(arms, both) == pytest.approx(expected, abs=1e-12)
+
+
+def test_without_the_empty_coalition_shapley_is_refused_and_main_effects_are_not() -> None:
+    arms = factorial(3, empty=False)
+    refused = shapley_values(arms)
+    assert isinstance(refused, Refused)
+    assert "no arm is without components" in str(refused)
+    effects = main_effects(arms)
+    assert not isinstance(effects, Refused)
+    scores = game(arms, 3)
+    by_hand = np.mean(
+        [scores[arms[s | {"ft"}]] - scores[arms[s]] for s in map(frozenset, ({"bce"}, {"dice"}, {"bce", "dice"}))]
+    )
+    assert at(effects[-1], scores) == pytest.approx(float(by_hand), abs=1e-12)
+    assert [effect.name for effect in effects] == ["bce", "dice", "ft"]
+
+
+def test_main_effects_do_not_change_when_the_empty_coalition_joins() -> None:
+    assert main_effects(factorial(3)) == main_effects(factorial(3, empty=False))
+
+
+@pytest.mark.parametrize("empty", [True, False])
+def test_an_additive_game_has_its_terms_as_main_effects_and_no_interaction(empty: bool) -> None:
+    arms = factorial(3, empty)
+    worth = {"bce": 0.3, "dice": -0.1, "ft": 0.05}
+    scores = {arm: sum(worth[name] for name in one) for one, arm in arms.items()}
+    effects, pairs = main_effects(arms), interactions(arms)
+    assert not isinstance(effects, Refused)
+    assert not isinstance(pairs, Refused)
+    assert {c.name: at(c, scores) for c in effects} == pytest.approx(worth, abs=1e-12)
+    assert {c.name: at(c, scores) for c in pairs} == pytest.approx(
+        {"bce x dice": 0.0, "bce x ft": 0.0, "dice x ft": 0.0}, abs=1e-12
+    )
+
+
+@pytest.mark.parametrize(("k", "empty"), [(2, True), (3, True), (3, False), (4, True)])
+def test_a_planted_interaction_is_found_and_only_that_one(k: int, empty: bool) -> None:
+    arms = factorial(k, empty)
+    scores = {arm: 0.2 * ({"bce", "dice"} <= one) + 0.1 * ("bce" in one) for one, arm in arms.items()}
+    pairs = interactions(arms)
+    assert not isinstance(pairs, Refused)
+    found = {contrast.name: at(contrast, scores) for contrast in pairs}
+    assert found.pop("bce x dice") == pytest.approx(0.2, abs=1e-12)
+    assert all(value == pytest.approx(0.0, abs=1e-12) for value in found.values())
+
+
+def test_two_components_without_the_empty_coalition_leave_nothing_to_say_on_their_interaction() -> None:
+    refused = interactions(factorial(2, empty=False))
+    assert isinstance(refused, Refused)
+    assert "3 or more components" in str(refused)
+
+
+def test_a_missing_coalition_is_named() -> None:
+    arms = factorial(3)
+    del arms[frozenset({"bce", "ft"})]
+    for refused in (shapley_values(arms), main_effects(arms), interactions(arms)):
+        assert isinstance(refused, Refused)
+        assert "bce + ft" in refused.found
+
+
+def test_arms_become_coalitions_of_the_components_they_hold() -> None:
+    held = {"bce": ["b", "bd"], "dice": ["bd", "d"]}
+    found = coalitions(held, ("b", "bd", "d", "frozen"))
+    assert found == {
+        frozenset({"bce"}): "b",
+        frozenset({"bce", "dice"}): "bd",
+        frozenset({"dice"}): "d",
+        frozenset(): "frozen",
+    }
+
+
+def test_arms_that_cannot_be_coalitions_are_refused() -> None:
+    with pytest.raises(ValueError, match="both have bce"):
+        coalitions({"bce": ["b", "b2"]}, ("b", "b2"))
+    with pytest.raises(ValueError, match=r"also name \['gone'\]"):
+        coalitions({"bce": ["gone"]}, ("b",))
