@@ -1,0 +1,97 @@
+"""Whether failures depend on the arm. If they do, comparing the trials that are left is biased towards arms that fail.
+
+The replicates are blocks: a hard seed or fold makes every arm fail, which says nothing about arms. So the question is
+asked within replicates: given how many arms failed in each, are the failures spread over the arms as if arms were
+exchangeable? The statistic is Cochran's Q (Cochran 1950), the arms' failure counts around their mean, and its
+distribution is that of all arrangements within replicates: the Freeman-Halton test (1951) stratified by replicate. It
+is exact where the arrangements can be enumerated, and Monte Carlo with (b + 1) / (B + 1) where they cannot.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+import numpy.typing as npt
+
+from harness.inference.cells import Cells
+
+ENUMERATED = 2**14
+DRAWN = 9_999
+# Cells of failure flags that are held at once while arrangements are drawn.
+_AT_ONCE = 4_000_000
+
+
+@dataclass(frozen=True)
+class ArmFailures:
+    """An arm's trials: ``declared``, ``failed`` (no completed result), and ``undefined`` image scores in the others."""
+
+    arm: str
+    declared: int
+    failed: int
+    undefined: int
+
+
+@dataclass(frozen=True)
+class Missing:
+    """Failures by arm and the p-value that arms do not matter for them.
+
+    ``p``: NaN where no trial failed, or all did in every replicate where one did, since nothing then tells arms apart.
+    ``exact``: all ``arrangements`` were enumerated; else that many were drawn. ``floor``: the smallest p that the
+    failures could have given, the share of the arrangements that are as uneven as any can be; a ``floor`` above 0.05
+    means that the test could not have found anything. It is NaN for drawn arrangements.
+    """
+
+    arms: tuple[ArmFailures, ...]
+    p: float
+    exact: bool
+    arrangements: int
+    floor: float
+
+
+def missing(cells: Cells, rng: np.random.Generator) -> Missing:
+    """Counts of failures by arm and the test that they do not depend on it. See `Missing`."""
+    failed = ~cells.finished
+    undefined = sum(
+        (np.isnan(target.scores) & cells.finished[:, :, None]).sum(axis=(1, 2)) for target in cells.targets
+    ) + np.zeros(len(cells.arms), dtype=np.int64)
+    counted = tuple(
+        ArmFailures(arm, failed.shape[1], int(failed[a].sum()), int(undefined[a])) for a, arm in enumerate(cells.arms)
+    )
+    blocks = failed[:, (failed.sum(axis=0) > 0) & (failed.sum(axis=0) < len(cells.arms))]
+    if blocks.size == 0:
+        return Missing(counted, math.nan, True, 1, math.nan)
+    count = math.prod(math.comb(len(cells.arms), int(k)) for k in blocks.sum(axis=0))
+    if count <= ENUMERATED:
+        spread = _enumerated(blocks)
+        p, floor = float(np.mean(spread >= _spread(blocks))), float(np.mean(spread == spread.max()))
+        return Missing(counted, p, True, count, floor)
+    worse = sum(int((drawn >= _spread(blocks)).sum()) for drawn in _drawn(blocks, rng))
+    return Missing(counted, (worse + 1) / (DRAWN + 1), False, DRAWN, math.nan)
+
+
+def _spread(blocks: npt.NDArray[np.bool_]) -> int:
+    """Cochran's Q less what all arrangements share: the sum of squares of the arms' counts, a whole number."""
+    return int((blocks.sum(axis=1).astype(np.int64) ** 2).sum())
+
+
+def _enumerated(blocks: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+    counts = np.zeros((1, len(blocks)), dtype=np.int64)
+    for failures in blocks.sum(axis=0):
+        chosen = np.array(list(combinations(range(len(blocks)), int(failures))))
+        added = np.zeros((len(chosen), len(blocks)), dtype=np.int64)
+        np.put_along_axis(added, chosen, 1, axis=1)
+        counts = (counts[:, None, :] + added[None, :, :]).reshape(-1, len(blocks))
+    return np.asarray((counts**2).sum(axis=1), dtype=np.int64)
+
+
+def _drawn(blocks: npt.NDArray[np.bool_], rng: np.random.Generator) -> list[npt.NDArray[np.int64]]:
+    per = max(1, _AT_ONCE // blocks.size)
+    sizes = [per] * (DRAWN // per) + [DRAWN % per] * (DRAWN % per > 0)
+    found = []
+    for size in sizes:
+        shuffled = rng.permuted(np.broadcast_to(blocks, (size, *blocks.shape)), axis=1)
+        found.append(np.asarray((shuffled.sum(axis=2) ** 2).sum(axis=1), dtype=np.int64))
+    return found
