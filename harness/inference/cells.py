@@ -66,6 +66,12 @@ class Cells:
         """(arms, replicates, targets): the mean over the images with a defined score; NaN where there is none."""
         return np.stack([_mean(target.scores, axis=2) for target in self.targets], axis=2)
 
+    def complete(self) -> npt.NDArray[np.bool_]:
+        """(arms, replicates): which trials completed and have a score on every target where any trial has one."""
+        scored = np.isfinite(self.means())
+        complete: npt.NDArray[np.bool_] = self.finished & scored[:, :, scored.any(axis=(0, 1))].all(axis=2)
+        return complete
+
 
 @dataclass(frozen=True)
 class Contrast:
