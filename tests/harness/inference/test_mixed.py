@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from harness.inference import mixed as module
+from harness.inference.cells import Cells, Contrast, Pair, Target
+from harness.inference.mixed import Mixed, mixed
+from harness.inference.refused import Refused
+
+GAIN = Contrast("gain", {"arm1": 1.0, "arm0": -1.0})
+
+
+def simulated(seed: int, replicates: int = 5, targets: int = 3, arms: int = 3, run: float = 0.006) -> Cells:
+    rng = np.random.default_rng(seed)
+    shared = 0.8 + rng.normal(0, 0.01, (1, replicates)) + rng.normal(0, run, (arms, replicates))
+    made = []
+    for t in range(targets):
+        own = rng.normal(0, 0.03) + rng.normal(0, 0.04, (1, 1, 8)) + rng.normal(0, 0.015, (arms, replicates, 8))
+        made.append(Target(f"set{t}", shared[:, :, None] + own, np.array([f"p{i}" for i in range(8)])))
+    names = tuple(f"arm{a}" for a in range(arms))
+    pairs = tuple(Pair(r, r) for r in range(replicates))
+    return Cells(names, pairs, tuple(made), np.ones((arms, replicates), dtype=bool))
+
+
+def fitted(cells: Cells, *contrasts: Contrast) -> Mixed:
+    found = mixed(cells, contrasts or (GAIN,))
+    assert isinstance(found, Mixed)
+    assert found.converged, found.note
+    return found
+
+
+def test_on_balanced_runs_it_is_the_analysis_of_variance() -> None:
+    cells = simulated(0)
+    found = fitted(cells)
+    means = cells.means()
+    by_run = means.mean(axis=2)
+    both = by_run - by_run.mean(axis=0) - by_run.mean(axis=1, keepdims=True) + by_run.mean()
+    noise = (both**2).sum() / 8
+    (gain,) = found.effects
+    assert gain.estimate == pytest.approx(by_run[1].mean() - by_run[0].mean(), abs=1e-9)
+    assert gain.se == pytest.approx(math.sqrt(2 * noise / 5), rel=1e-3)
+    assert found.df == 8
+    left = means - means.mean(axis=(0, 1)) - by_run[:, :, None] + means.mean()
+    assert found.variances["residual"] == pytest.approx((left**2).sum() / (14 * 2), rel=1e-3)
+    assert found.variances["target"] == pytest.approx(means.mean(axis=(0, 1)).var(ddof=1), rel=0.05)
+
+
+def test_any_contrast_of_arms_can_be_asked() -> None:
+    cells = simulated(1)
+    half = Contrast("half", {"arm2": 1.0, "arm0": -0.5, "arm1": -0.5})
+    found = fitted(cells, GAIN, half)
+    by_arm = cells.means().mean(axis=(1, 2))
+    assert [one.contrast for one in found.effects] == ["gain", "half"]
+    assert found.effects[1].estimate == pytest.approx(by_arm[2] - by_arm[:2].mean(), abs=1e-9)
+
+
+def test_intervals_hold_the_truth_where_the_model_does() -> None:
+    held = 0
+    for seed in range(150):
+        (gain,) = fitted(simulated(seed)).effects
+        held += gain.low <= 0.0 <= gain.high
+        assert (gain.p < 0.05) == (not gain.low <= 0.0 <= gain.high)
+    assert held / 150 == pytest.approx(0.95, abs=3 * math.sqrt(0.05 * 0.95 / 150))
+
+
+def test_scores_in_percent_are_the_same_answer() -> None:
+    cells = simulated(2)
+    percent = Cells(
+        cells.arms,
+        cells.replicates,
+        tuple(Target(t.name, 100 * t.scores, t.patients) for t in cells.targets),
+        cells.finished,
+    )
+    one, hundred = fitted(cells), fitted(percent)
+    assert hundred.effects[0].low == pytest.approx(100 * one.effects[0].low, rel=1e-4)
+    assert hundred.variances["target"] == pytest.approx(1e4 * one.variances["target"], rel=1e-3)
+
+
+def test_missing_runs_are_used_around() -> None:
+    cells = simulated(3)
+    cells.finished[1, 2] = False
+    for target in cells.targets:
+        target.scores[1, 2] = math.nan
+    cells.targets[0].scores[2, 0] = math.nan
+    found = fitted(cells)
+    assert (found.runs, found.declared, found.scores, found.df) == (14, 15, 41, 7)
+    paired = np.delete(cells.means()[1].mean(axis=1) - cells.means()[0].mean(axis=1), 2).mean()
+    assert found.effects[0].estimate == pytest.approx(paired, abs=0.01)
+
+
+def test_a_variance_of_zero_is_an_answer() -> None:
+    zeros = [found for seed in range(12) if (found := fitted(simulated(seed, run=0.0))).variances["run"] < 1e-7]
+    assert zeros, "without an effect of runs, some studies must show none"
+
+
+def test_one_data_set_is_paired_replicates() -> None:
+    cells = simulated(4, targets=1)
+    found = fitted(cells)
+    assert set(found.variances) == {"replicate", "residual"}
+    by_run = cells.means()[:, :, 0]
+    both = by_run - by_run.mean(axis=0) - by_run.mean(axis=1, keepdims=True) + by_run.mean()
+    assert found.effects[0].se == pytest.approx(math.sqrt(2 * (both**2).sum() / 8 / 5), rel=1e-3)
+
+
+def test_it_says_when_statsmodels_did_not_converge(monkeypatch: pytest.MonkeyPatch) -> None:
+    from statsmodels.regression.mixed_linear_model import MixedLM
+
+    def give_up(*_: object, **__: object) -> None:
+        raise np.linalg.LinAlgError("Singular matrix")
+
+    monkeypatch.setattr(MixedLM, "fit", give_up)
+    found = mixed(simulated(0), [GAIN])
+    assert isinstance(found, Mixed)
+    assert not found.converged
+    assert found.effects == ()
+    assert found.note == "statsmodels gave up: Singular matrix"
+
+
+def test_what_cannot_be_fitted_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    single = mixed(simulated(0, replicates=1), [GAIN])
+    assert isinstance(single, Refused)
+    assert "0 degrees of freedom" in single.found
+    constant = simulated(0)
+    for target in constant.targets:
+        target.scores[:] = 0.5
+    assert isinstance(mixed(constant, [GAIN]), Refused)
+    crashed = simulated(0)
+    for target in crashed.targets:
+        target.scores[1] = math.nan
+    gone = mixed(crashed, [GAIN])
+    assert isinstance(gone, Refused)
+    assert "arm1 has none" in gone.found
+    monkeypatch.setattr(module, "MOST_RUNS", 14)
+    assert isinstance(mixed(simulated(0), [GAIN]), Refused)
