@@ -81,6 +81,18 @@ def test_the_degenerate_cases(guess: NDArray[np.bool_], mask: NDArray[np.bool_],
     assert values == pytest.approx(dict(zip(STATED, expected, strict=True)), nan_ok=True)
 
 
+def test_of_one_class_only_the_auc_is_undefined_and_calibration_is_not() -> None:
+    """The metrics that the table above leaves out; outside the field of view there may be another class."""
+    fov = CORNER | CORNER.T
+    for mask in (EMPTY, FULL):
+        values = measure(sure(CORNER), mask, None, ("auc_full", "accuracy_full", "ece"))
+        assert isnan(values["auc_full"])
+        assert values["accuracy_full"] == (0.25 if mask.all() else 0.75)
+        assert 0 < values["ece"] < 1
+    assert isnan(measure(sure(CORNER), CORNER, fov, ("auc",))["auc"])
+    assert measure(sure(CORNER), CORNER, fov, ("auc_full",))["auc_full"] == 1
+
+
 def test_without_a_pixel_nothing_is_defined() -> None:
     for guess in (EMPTY, CORNER, FULL):
         values = measure(sure(guess), CORNER, EMPTY)
