@@ -38,8 +38,9 @@ class Effect:
     replicates, and the smallest p they can give. ``boot_low``, ``boot_high``: the pigeonhole bootstrap's interval.
     ``replicates`` of ``declared`` were used, ``images`` of ``patients`` patients; ``undefined``: images left out
     because an arm has no score for them. ``share_of_replicates``: the part of the variance that more replicates shrink.
-    ``sources``: the variance in parts. ``why``: why there is no interval, empty where there is one; without it all but
-    ``estimate`` and the counts is NaN, and ``estimate`` too if there is nothing to average.
+    ``sources``: the variance in parts; ``residual``: what they contain of the single cells' own. ``why``: why there is
+    no interval, empty where there is one; without it all but ``estimate`` and the counts is NaN, and ``estimate`` too
+    if there is nothing to average.
     """
 
     contrast: str
@@ -62,6 +63,7 @@ class Effect:
     share_of_replicates: float
     level: float = 0.95
     sources: tuple[Source, ...] = ()
+    residual: float = math.nan
     why: str = ""
 
     def parts(self) -> Parts:
@@ -73,6 +75,7 @@ class Effect:
             names=tuple(source.name for source in self.sources),
             variances=np.array([source.variance for source in self.sources]),
             degrees=np.array([source.df for source in self.sources]),
+            residual=np.array(self.residual),
         )
 
 
@@ -130,8 +133,9 @@ def effect(
         flip_p=float(sign_flip(means, rng)),
         boot_low=float(low),
         boot_high=float(high),
-        share_of_replicates=float(parts.variances[:-1].sum()) / total if total > 0.0 else math.nan,
+        share_of_replicates=1.0 - float(parts.fixed()) / total if total > 0.0 else math.nan,
         sources=tuple(map(Source, parts.names, parts.variances.tolist(), parts.degrees.tolist())),
+        residual=float(parts.residual),
         **known,
     )
 

@@ -9,7 +9,8 @@ from scipy.optimize import brentq
 from scipy.special import chdtri, ndtr, stdtrit
 
 from harness.inference.cells import Floats
-from harness.inference.effects import FEWEST, Effect
+from harness.inference.crossed import Parts
+from harness.inference.effects import FEWEST
 
 GOAL = 0.8
 """The power that "expected" means."""
@@ -19,19 +20,23 @@ MOST = 1000
 
 @dataclass(frozen=True)
 class Variances:
-    """What a contrast's uncertainty is made of: ``replicate``, the variance of one replicate's contrast (averaged over
-    images and targets); ``images``, the part that no replicate shrinks, with ``df_images`` degrees of freedom."""
+    """What a contrast's uncertainty is made of.
+
+    ``replicate``: variance of one replicate's contrast, averaged over images and targets; ``residual``: what of it is
+    drawn anew on every image. ``images``: variance that no replicate shrinks, with ``df_images`` degrees of freedom.
+    """
 
     replicate: float
     images: float
     df_images: float
+    residual: float = 0.0
 
     @classmethod
-    def of(cls, effect: Effect) -> Variances:
-        """As an effect's data have it. Raises ``ValueError`` for an effect without an interval."""
-        parts = effect.parts()
-        replicates = float(parts.variances[:-1].sum()) * effect.replicates
-        return cls(replicates, float(parts.variances[-1]), float(parts.degrees[-1]))
+    def of(cls, parts: Parts, replicates: int) -> Variances:
+        """As the data of a study of ``replicates`` have it: one estimate, without leading axes."""
+        fixed = float(parts.fixed())
+        shrinks = float(parts.total()) - fixed
+        return cls(replicates * shrinks, fixed, float(parts.degrees[-1]), replicates * float(parts.residual))
 
 
 def power(effect: float, variances: Variances, replicates: int, level: float = 0.05) -> float:
@@ -91,10 +96,15 @@ def replicates_needed(
 
 def _margins(variances: Variances, replicates: int, level: float) -> tuple[Floats, float]:
     """The margins of a two-sided test, over the quantiles of both variance estimates, and the true standard error."""
-    mine, theirs = variances.replicate / replicates, variances.images
-    drawn = mine * _quantiles(replicates - 1.0, 200)[:, None] * stdtrit(replicates - 1.0, level / 2.0) ** 2
-    fixed = theirs * _quantiles(variances.df_images, 25) * stdtrit(variances.df_images, level / 2.0) ** 2
-    return np.sqrt(drawn + fixed), float(np.sqrt(mine + theirs))
+    free, residual = replicates - 1.0, variances.residual / replicates
+    mine = variances.replicate / replicates * _quantiles(free, 200)[:, None]
+    theirs = (variances.images + residual) * _quantiles(variances.df_images, 25)
+    if variances.df_images < free:
+        mine = np.maximum(0.0, mine - residual)
+    else:
+        theirs = np.maximum(0.0, theirs - residual)
+    squares = mine * stdtrit(free, level / 2.0) ** 2 + theirs * stdtrit(variances.df_images, level / 2.0) ** 2
+    return np.sqrt(squares), float(np.sqrt(variances.replicate / replicates + variances.images))
 
 
 def _quantiles(df: float, count: int) -> Floats:

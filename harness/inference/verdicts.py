@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -112,17 +112,14 @@ def _undecided(one: Effect, smallest: float, level: float) -> Undecided:
     """``level``: of the test that would decide, with the family's other open contrasts still open."""
     if one.why:
         return Undecided(FEWEST - one.replicates if one.replicates < FEWEST else None, one.why)
-    variances = Variances.of(one)
+    variances = Variances.of(one.parts(), one.replicates)
     needed = replicates_needed(one.estimate, variances, level, smallest)
     if needed is not None:
         more = max(1, needed - one.replicates)
         return Undecided(
             more, f"{more} more replicates would decide it with a chance of {GOAL:.0%}, if this is the effect"
         )
-    if (
-        replicates_needed(one.estimate, Variances(variances.replicate, 0.0, variances.df_images), level, smallest)
-        is None
-    ):
+    if replicates_needed(one.estimate, replace(variances, images=0.0), level, smallest) is None:
         return Undecided(
             None, f"{MOST} replicates would not decide it: the effect seems to lie too near what is too small"
         )

@@ -1,0 +1,356 @@
+"""``python -m benchmarks.error_rates``: how often verdicts are wrong, on simulated studies whose truth is known.
+
+Each scenario draws studies of three loss components (a full factorial of seven arms), all arms alike. Of each the three
+main effects are estimated as a report does it, and judged as one family:
+
+- *matters*: share of studies that call any of the three so (all calls are wrong; 5 % promised);
+- *does not matter*: the same for studies whose three effects equal the smallest of interest, which is set to five
+  standard errors, where a study without effects would often be called so rightly (5 % promised);
+- *covers*: share of 95 % intervals that hold the truth; beside it the pigeonhole bootstrap's, and that of one t
+  quantile with Satterthwaite's degrees of freedom (with the share of studies that it would call *matters*);
+- *sign flip*: share of contrasts without effect that the sign-flip test calls at 5 %;
+- *found*: share of planted effects that are found at the level Holm guarantees (5 % / 3), where 80 % were promised from
+  the true variances; *equivalent*: the same for an effect of 0 and a smallest effect of interest chosen to give 80 %.
+
+An effect shifts every score of an arm alike, so the same draws serve all: the estimates are shifted, not drawn again.
+Then: interim looks, and what a promise is worth that a study makes from its own variances. Ranges are 95 % Wilson
+intervals.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from rich.console import Console
+from rich.table import Table
+from scipy.optimize import brentq
+from scipy.special import stdtr, stdtrit
+
+from benchmarks.machine import machine
+from harness.inference.bootstrap import pigeonhole
+from harness.inference.cells import Contrast, Floats, Pair
+from harness.inference.crossed import Parts, crossed
+from harness.inference.looks import levels, over_looks, schedule
+from harness.inference.multiplicity import holm
+from harness.inference.permutation import sign_flip
+from harness.inference.power import GOAL, Variances, equivalence_power, minimum_detectable, replicates_needed
+from harness.simulated import Truth, scores
+
+ALPHA = 0.05
+COMPONENTS = ("bce", "dice", "tversky")
+ARMS = ("bce", "dice", "tversky", "bce+dice", "bce+tversky", "dice+tversky", "bce+dice+tversky")
+DRAWS = 499
+"""Resamples of a bootstrap here: its interval's ends have noise of their own, the average coverage hardly any."""
+
+
+def plain(count: int) -> tuple[Pair, ...]:
+    """Replicates with a seed and a fold of their own."""
+    return tuple(Pair(k, k) for k in range(count))
+
+
+def grid(seeds: int, folds: int) -> tuple[Pair, ...]:
+    """Every seed with every fold."""
+    return tuple(Pair(seed, fold) for seed in range(seeds) for fold in range(folds))
+
+
+def main_effect(component: str) -> Contrast:
+    """The mean gain of adding ``component`` to each of the other arms that lacks it."""
+    weights: dict[str, float] = {}
+    without = [arm for arm in ARMS if component not in arm.split("+")]
+    for arm in without:
+        joined = "+".join(name for name in COMPONENTS if name in {*arm.split("+"), component})
+        weights[arm] = weights.get(arm, 0.0) - 1.0 / len(without)
+        weights[joined] = weights.get(joined, 0.0) + 1.0 / len(without)
+    return Contrast(component, weights)
+
+
+FAMILY = tuple(main_effect(component) for component in COMPONENTS)
+NINE = (*FAMILY, *(Contrast(f"full over {arm}", {arm: -1.0, ARMS[-1]: 1.0}) for arm in ARMS[:-1]))
+"""The main effects, and what the full arm gains on each of the others."""
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """What studies are drawn from, and the family of contrasts that is judged."""
+
+    truth: Truth
+    family: tuple[Contrast, ...] = FAMILY
+
+    @property
+    def level(self) -> float:
+        """That of one contrast of the family, which Holm does not fall below."""
+        return ALPHA / len(self.family)
+
+
+def scenario(replicates: tuple[Pair, ...], family: tuple[Contrast, ...] = FAMILY, **settings: Any) -> Scenario:
+    """No component has an effect."""
+    return Scenario(Truth(effects=dict.fromkeys(ARMS, 0.0), replicates=replicates, **settings), family)
+
+
+FEW = {"cedar": 5, "willow": 5}
+SCENARIOS: Mapping[str, Scenario] = {
+    "3 replicates": scenario(plain(3)),
+    "5 replicates": scenario(plain(5)),
+    "10 replicates": scenario(plain(10)),
+    "3, family of nine": scenario(plain(3), NINE),
+    "5, family of nine": scenario(plain(5), NINE),
+    "3, replicates dominate": scenario(plain(3), replicate=0.02, image_arm=0.003),
+    "5, replicates dominate": scenario(plain(5), replicate=0.02, image_arm=0.003),
+    "3, images dominate": scenario(plain(3), replicate=0.001, image_arm=0.04),
+    "5, images dominate": scenario(plain(5), replicate=0.001, image_arm=0.04),
+    "3, residual alone": scenario(plain(3), replicate=0.0, image_arm=0.0),
+    "5, residual alone": scenario(plain(5), replicate=0.0, image_arm=0.0),
+    "3, skewness -2": scenario(plain(3), skew=-2.0),
+    "5, skewness -2": scenario(plain(5), skew=-2.0),
+    "5, 2 x 5 images": scenario(plain(5), images=FEW),
+    "10, 2 x 3 images, these dominate": scenario(
+        plain(10), images={"cedar": 3, "willow": 3}, replicate=0.001, residual=0.03
+    ),
+    "5, 2 images a patient": scenario(plain(5), per_patient=2),
+    "10, of 5 folds": scenario(tuple(Pair(k, k % 5) for k in range(10)), fold=0.004),
+    "5 seeds x 3 folds": scenario(grid(5, 3), seed=0.003, fold=0.003, replicate=0.003),
+    "5 seeds x 5 folds": scenario(grid(5, 5), seed=0.003, fold=0.003, replicate=0.003),
+    "5 x 3, neither matters": scenario(grid(5, 3)),
+    "3 seeds x 3 folds": scenario(grid(3, 3), seed=0.003, fold=0.003, replicate=0.003),
+}
+
+
+@dataclass(frozen=True)
+class Rate:
+    """``hits`` of ``count``."""
+
+    hits: int
+    count: int
+
+    @classmethod
+    def of(cls, hits: npt.ArrayLike) -> Rate:
+        """The share of true entries."""
+        return cls(int(np.sum(hits)), int(np.size(hits)))
+
+    def interval(self) -> tuple[float, float]:
+        """95 % (Wilson 1927). Contrasts of one study are taken as independent where they are counted one by one."""
+        share, z2 = self.hits / self.count, 1.96**2 / self.count
+        middle, half = share + z2 / 2.0, math.sqrt(z2 * share * (1.0 - share) + z2**2 / 4.0)
+        return (middle - half) / (1.0 + z2), (middle + half) / (1.0 + z2)
+
+    def __str__(self) -> str:
+        low, high = self.interval()
+        return f"{self.hits / self.count:.1%} ({low * 100:.1f}-{high * 100:.1f})"
+
+    def json(self) -> dict[str, float]:
+        """Share, and its interval."""
+        low, high = self.interval()
+        return {"share": self.hits / self.count, "low": low, "high": high, "of": self.count}
+
+
+def draw(setting: Scenario, studies: int, rng: np.random.Generator) -> list[Floats]:
+    """Per target (studies, contrasts, replicates, patients)."""
+    weights = np.stack([contrast.vector(ARMS) for contrast in setting.family])
+    drawn = scores(setting.truth, studies, rng)
+    values = [np.einsum("ca,sari->scri", weights, target, optimize=True) for target in drawn]
+    return [value.reshape(*value.shape[:-1], -1, setting.truth.per_patient).mean(axis=-1) for value in values]
+
+
+def shifted(parts: Parts, effect: float) -> Parts:
+    """The same studies, had all three contrasts that effect."""
+    return replace(parts, estimate=parts.estimate + effect)
+
+
+def reach(parts: Parts) -> float:
+    """Five standard errors, as the studies' estimates spread: a smallest effect of interest that can be told from 0."""
+    return 5.0 * float(parts.estimate.std(axis=0).mean())
+
+
+def one_quantile(parts: Parts) -> tuple[Floats, Floats]:
+    """Margins of 95 % and two-sided p with one t quantile and Satterthwaite's degrees of freedom, for comparison."""
+    total = parts.total()
+    df = total**2 / np.maximum((parts.variances**2 / parts.degrees).sum(axis=0), 1e-300)
+    se = np.sqrt(total)
+    return -stdtrit(df, 0.025) * se, 2.0 * stdtr(df, -np.abs(parts.estimate) / se)
+
+
+def measure(setting: Scenario, studies: int, rng: np.random.Generator) -> dict[str, Rate]:
+    """All rates of one scenario."""
+    values = draw(setting, studies, rng)
+    pairs = setting.truth.replicates
+    parts = crossed(values, pairs)
+    margin, p = one_quantile(parts)
+    low, high = pigeonhole(values, pairs, rng, resamples=DRAWS)
+    means = np.mean([value.mean(axis=-1) for value in values], axis=0)
+    smallest = reach(parts)
+    rates = {
+        "matters": Rate.of((holm(parts.p()) <= ALPHA).any(axis=-1)),
+        "does_not_matter": Rate.of((holm(shifted(parts, smallest).equivalence_p(smallest)) <= ALPHA).any(axis=-1)),
+        "covers": Rate.of(np.abs(parts.estimate) <= parts.margin()),
+        "bootstrap_covers": Rate.of((low <= 0.0) & (high >= 0.0)),
+        "one_quantile_covers": Rate.of(np.abs(parts.estimate) <= margin),
+        "one_quantile_matters": Rate.of((holm(p) <= ALPHA).any(axis=-1)),
+        "sign_flip": Rate.of(sign_flip(means, rng) <= ALPHA),
+    }
+    return rates | (planted(setting, parts) if is_plain(setting) else {})
+
+
+def is_plain(setting: Scenario) -> bool:
+    """Whether its power is promised: replicates that share nothing, one image a patient, contrasts of one size."""
+    alike = setting.truth.per_patient == 1 and setting.family is FAMILY
+    return alike and setting.truth.replicates == plain(len(setting.truth.replicates))
+
+
+def planted(setting: Scenario, parts: Parts) -> dict[str, Rate]:
+    """How often what was promised with 80 % is found."""
+    variances, count = setting.truth.variances(setting.family[0]), len(setting.truth.replicates)
+    effect = minimum_detectable(variances, count, setting.level)
+    found = shifted(parts, effect).p() <= setting.level
+    highest = 100.0 * math.sqrt(variances.replicate / count + variances.images)
+
+    def off(smallest: float) -> float:
+        return equivalence_power(0.0, variances, count, smallest, setting.level) - GOAL
+
+    smallest = float(brentq(off, 1e-9, highest))
+    return {"found": Rate.of(found), "equivalent": Rate.of(parts.equivalence_p(smallest) <= setting.level)}
+
+
+def looked(setting: Scenario, first: int, studies: int, rng: np.random.Generator) -> dict[str, Any]:
+    """Rates over interim looks, of whatever effect the studies have; also how many were decided by which look."""
+    most = len(setting.truth.replicates)
+    looks = schedule(first, most)
+    values = draw(setting, studies, rng)
+    steps = levels(looks, most, ALPHA)
+    seen = [crossed([value[..., :look, :] for value in values], setting.truth.replicates[:look]) for look in looks]
+    effect = minimum_detectable(setting.truth.variances(setting.family[0]), most, setting.level)
+    differs = over_looks(np.stack([parts.p() for parts in seen]), steps, ALPHA)
+    smallest = reach(seen[-1])
+    same = over_looks(np.stack([shifted(parts, smallest).equivalence_p(smallest) for parts in seen]), steps, ALPHA)
+    alone = np.stack([shifted(parts, effect).p() for parts in seen])
+    by_look = [Rate.of(over_looks(alone[: k + 1], steps[: k + 1], ALPHA) <= ALPHA) for k in range(len(looks))]
+    return {
+        "looks": list(looks),
+        "matters": Rate.of((differs <= ALPHA).any(axis=-1)),
+        "does_not_matter": Rate.of((same <= ALPHA).any(axis=-1)),
+        "found_by_look": by_look,
+        "found_without_looks": Rate.of(holm(alone[-1]) <= ALPHA),
+    }
+
+
+def promised(setting: Scenario, effect: float, start: int, studies: int, rng: np.random.Generator) -> dict[str, Any]:
+    """What the number of further replicates is worth that studies of ``start`` replicates state from what they saw.
+
+    For the first contrast, at the level of one of three: the number by the truth, quartiles of those stated, and the
+    share of studies that found the effect once they had as many as they had asked for (at most those drawn).
+    """
+    most = len(setting.truth.replicates)
+    values = [value[:, 0] for value in draw(setting, studies, rng)]
+    early = shifted(crossed([value[:, :start] for value in values], setting.truth.replicates[:start]), effect)
+    undecided = np.flatnonzero(early.p() > setting.level)
+    stated, hits = [], []
+    for study in undecided:
+        seen = Parts(
+            early.estimate[study],
+            early.names,
+            early.variances[:, study],
+            early.degrees[:, study],
+            early.residual[study],
+        )
+        variances = Variances.of(seen, start)
+        needed = replicates_needed(float(early.estimate[study]), variances, setting.level)
+        stated.append(needed if needed is not None else math.inf)
+        if needed is not None and needed <= most:
+            count = max(needed, start + 1)
+            late = crossed([value[study, :count] for value in values], setting.truth.replicates[:count])
+            hits.append(float(shifted(late, effect).p()) <= setting.level)
+    return {
+        "effect": effect,
+        "start": start,
+        "by_truth": replicates_needed(effect, setting.truth.variances(setting.family[0]), setting.level),
+        "undecided": Rate(len(undecided), studies),
+        "stated": np.quantile(stated, [0.25, 0.5, 0.75], method="lower").tolist(),
+        "none_or_over": Rate(sum(number > most for number in stated), len(stated)),
+        "kept": Rate.of(hits),
+    }
+
+
+def rows(results: Mapping[str, Mapping[str, Rate]]) -> Iterator[Table]:
+    """The scenarios as two tables: errors, and what they are compared with."""
+    first = Table("scenario", "matters", "does not matter", "covers", "found (80 %)", "equivalent (80 %)")
+    second = Table("scenario", "bootstrap covers", "one quantile covers", "one quantile matters", "sign flip")
+    for name, rates in results.items():
+        power = [str(rates[key]) if key in rates else "" for key in ("found", "equivalent")]
+        first.add_row(name, *(str(rates[key]) for key in ("matters", "does_not_matter", "covers")), *power)
+        beside = ("bootstrap_covers", "one_quantile_covers", "one_quantile_matters", "sign_flip")
+        second.add_row(name, *(str(rates[key]) for key in beside))
+    yield first
+    yield second
+
+
+def later_rows(looks: Mapping[str, Mapping[str, Any]], promises: Sequence[Mapping[str, Any]]) -> Iterator[Table]:
+    """Interim looks, and the promises that studies make of themselves."""
+    first = Table("looks at", "matters", "does not matter", "found, by look", "found without looks")
+    for found in looks.values():
+        by_look = ", ".join(str(rate) for rate in found["found_by_look"])
+        errors = (str(found[key]) for key in ("matters", "does_not_matter"))
+        first.add_row(", ".join(map(str, found["looks"])), *errors, by_look, str(found["found_without_looks"]))
+    second = Table("effect", "needs", "undecided at 5", "say, quartiles", "say none or over 60", "then found")
+    for one in promises:
+        said = ", ".join(map(str, one["stated"]))
+        shares = (str(one[key]) for key in ("none_or_over", "kept"))
+        second.add_row(str(one["effect"]), str(one["by_truth"]), str(one["undecided"]), said, *shares)
+    yield first
+    yield second
+
+
+def plain_json(value: Any) -> Any:
+    """Rates as their numbers, infinity as a word."""
+    if isinstance(value, Rate):
+        return value.json()
+    if isinstance(value, Mapping):
+        return {key: plain_json(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [plain_json(entry) for entry in value]
+    return "more" if value == math.inf else value
+
+
+def main() -> None:
+    """Measure, print and write."""
+    first = (__doc__ or "").partition("\n")[0]
+    command = argparse.ArgumentParser(prog="python -m benchmarks.error_rates", description=first)
+    command.add_argument("--studies", type=int, default=2000, metavar="N", help="studies of a scenario")
+    command.add_argument("--seed", type=int, default=0, metavar="N", help="of all draws")
+    command.add_argument("--out", type=Path, default=Path("benchmarks/results/error_rates.json"), metavar="FILE")
+    arguments = command.parse_args()
+    described, begun, console = machine(), time.perf_counter(), Console()
+    root = np.random.default_rng(arguments.seed)
+    results = {
+        name: measure(setting, arguments.studies, rng)
+        for (name, setting), rng in zip(SCENARIOS.items(), root.spawn(len(SCENARIOS)), strict=True)
+    }
+    for table in rows(results):
+        console.print(table)
+    looks = {
+        f"{name}, from {start}": looked(SCENARIOS[name], start, arguments.studies, rng)
+        for (name, start), rng in zip([("10 replicates", 3), ("10 replicates", 5)], root.spawn(2), strict=True)
+    }
+    promises = [
+        promised(scenario(plain(60)), effect, 5, arguments.studies // 4, rng)
+        for effect, rng in zip((0.004, 0.006), root.spawn(2), strict=True)
+    ]
+    for table in later_rows(looks, promises):
+        console.print(table)
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    result = {
+        "machine": described, "studies": arguments.studies, "seed": arguments.seed,
+        "seconds": round(time.perf_counter() - begun, 1), "scenarios": results, "looks": looks, "promises": promises,
+    }  # fmt: skip
+    arguments.out.write_text(json.dumps(plain_json(result), indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

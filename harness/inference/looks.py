@@ -1,0 +1,111 @@
+"""Looking at a study before it is finished, with one error rate over all looks.
+
+The error that may be made is spent over the looks by an O'Brien-Fleming-type function of the share of the replicates
+that are there (Lan & DeMets 1983, Biometrika 70): next to nothing early, most of it late. Each look has what was
+spent since the one before, and the looks are added up by Bonferroni's inequality. That needs no joint distribution of
+the looks, which t statistics with few degrees of freedom do not have in closed form, and errs on the safe side. Holm's
+method judges the contrasts within a look. A contrast that was rejected at an earlier look leaves the family of the
+later ones: until the first false rejection all true hypotheses are still in it (Maurer & Bretz 2013, Bonferroni case).
+
+Which looks there are must be fixed beforehand (``schedule``); to look when it seems worth it is not covered.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from scipy.special import ndtr, ndtri
+
+from harness.inference.cells import Cells, Contrast, Floats
+from harness.inference.effects import FEWEST, effect
+from harness.inference.multiplicity import holm
+from harness.inference.verdicts import Judged, check, settle, tests
+
+
+def spent(fraction: float, alpha: float = 0.05) -> float:
+    """The error spent once ``fraction`` of the replicates are there: 2 - 2 Phi(z(1 - alpha / 2) / sqrt(fraction)).
+
+    0 for a fraction of 0, ``alpha`` for 1. Raises ``ValueError`` outside [0, 1].
+    """
+    if not 0.0 <= fraction <= 1.0:
+        raise ValueError(
+            f"A share of the replicates must lie in [0, 1], but is {fraction}: divide by the most planned."
+        )
+    if fraction == 0.0:
+        return 0.0
+    return float(2.0 * ndtr(ndtri(alpha / 2.0) / math.sqrt(fraction)))
+
+
+def schedule(first: int, most: int) -> tuple[int, ...]:
+    """Numbers of replicates at which a study is looked at: from ``first``, half as many again each time, to ``most``.
+
+    Few looks cost little: each takes its share of the error from the last. Raises ``ValueError`` unless
+    3 <= first <= most.
+    """
+    if not FEWEST <= first <= most:
+        raise ValueError(f"Looks must run from {FEWEST} or more to the most planned, but got {first} to {most}.")
+    looks = [first]
+    while looks[-1] < most:
+        looks.append(min(most, math.ceil(1.5 * looks[-1])))
+    return tuple(looks)
+
+
+def levels(looks: Sequence[int], most: int, alpha: float = 0.05) -> tuple[float, ...]:
+    """The error that each of ``looks``, numbers of replicates, may make; they sum to ``alpha`` at ``most``.
+
+    Raises ``ValueError`` unless ``looks`` rise and end at ``most`` or before.
+    """
+    if not looks or list(looks) != sorted(set(looks)) or looks[0] < 1 or looks[-1] > most:
+        raise ValueError(f"Looks must be rising numbers of replicates up to {most}, but are {tuple(looks)}.")
+    reached = [0.0, *(spent(look / most, alpha) for look in looks)]
+    return tuple(late - early for early, late in itertools.pairwise(reached))
+
+
+def over_looks(p: Floats, levels: Sequence[float], alpha: float = 0.05) -> Floats:
+    """(..., m): p-values adjusted for family and looks, to be compared with ``alpha``.
+
+    ``p``: (looks, ..., m), NaN for what could not be tested at a look. Holm's adjusted p of look k counts
+    alpha / level_k times; the smallest over the looks is what a hypothesis has in the end.
+    """
+    best = np.full(p.shape[1:], math.nan)
+    for each, level in zip(p, levels, strict=True):
+        rejected = best <= alpha
+        adjusted = np.minimum(holm(np.where(rejected, 0.0, each)) * alpha / level, 1.0)
+        best = np.where(rejected, best, np.fmin(best, adjusted))
+    return best
+
+
+def judge_looks(
+    cells: Cells,
+    contrasts: Sequence[Contrast],
+    smallest: float,
+    looks: Sequence[int],
+    most: int,
+    rng: np.random.Generator,
+    alpha: float = 0.05,
+) -> tuple[Judged, ...]:
+    """Verdicts after the last of ``looks``, as ``verdicts.judge`` gives them, with the error kept over all looks.
+
+    ``looks``: the numbers of replicates looked at so far, the latest last, out of those planned (``schedule``);
+    ``most``: the largest number planned. A look sees the first replicates of ``cells``, in the order declared: every
+    one of them must have ended, whatever its outcome. The effects shown are the latest; what an earlier look has
+    decided stands. Raises ``ValueError`` for looks that do not rise, or that ``cells`` has too few replicates for.
+    """
+    check(contrasts, smallest)
+    if looks and looks[-1] > len(cells.replicates):
+        raise ValueError(f"A look at {looks[-1]} replicates needs as many, but there are {len(cells.replicates)}.")
+    steps = levels(looks, most, alpha)
+    seen = [[effect(_first(cells, look), contrast, None, rng) for contrast in contrasts] for look in looks]
+    each = [tests(found, smallest) for found in seen]
+    differs, same = (over_looks(np.stack(p), steps, alpha) for p in zip(*each, strict=True))
+    return settle(seen[-1], differs, same, smallest, alpha)
+
+
+def _first(cells: Cells, count: int) -> Cells:
+    """The cells of the first ``count`` replicates."""
+    targets = tuple(replace(target, scores=target.scores[:, :count]) for target in cells.targets)
+    return Cells(cells.arms, cells.replicates[:count], targets, cells.finished[:, :count])

@@ -1,0 +1,108 @@
+"""The promises themselves, on a thousand simulated studies each; a report judges the very numbers measured there."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from benchmarks.error_rates import ALPHA, ARMS, FAMILY, SCENARIOS, Rate, Scenario, draw, looked, measure, plain
+from harness.inference.cells import Cells, Contrast
+from harness.inference.crossed import crossed
+from harness.inference.multiplicity import holm
+from harness.inference.verdicts import judge
+from harness.simulated import Truth, scores, simulate
+
+
+@pytest.mark.parametrize("name", ["3 replicates", "5 replicates", "3, replicates dominate", "5 seeds x 3 folds"])
+def test_error_rates_are_kept(name: str) -> None:
+    """At most 5 % within three standard errors of the simulation; intervals cover no less than they say."""
+    rates = measure(SCENARIOS[name], 1000, np.random.default_rng(11))
+    slack = 3.0 * math.sqrt(ALPHA * (1.0 - ALPHA) / 1000)
+    assert rates["matters"].hits / 1000 <= ALPHA + slack
+    assert rates["does_not_matter"].hits / 1000 <= ALPHA + slack
+    assert rates["covers"].hits / rates["covers"].count >= 0.95 - slack
+    if "found" in rates:
+        assert rates["found"].hits / rates["found"].count == pytest.approx(0.8, abs=0.05)
+        assert rates["equivalent"].hits / rates["equivalent"].count == pytest.approx(0.8, abs=0.05)
+
+
+def test_error_rates_are_kept_over_looks() -> None:
+    found = looked(SCENARIOS["10 replicates"], 3, 1000, np.random.default_rng(11))
+    assert found["looks"] == [3, 5, 8, 10]
+    slack = 3.0 * math.sqrt(ALPHA * (1.0 - ALPHA) / 1000)
+    assert found["matters"].hits / 1000 <= ALPHA + slack
+    assert found["does_not_matter"].hits / 1000 <= ALPHA + slack
+
+
+def test_one_quantile_for_all_parts_would_break_the_promise() -> None:
+    """Why each part has its own: three replicates and Satterthwaite's degrees of freedom call too many."""
+    rates = measure(SCENARIOS["3 replicates"], 1000, np.random.default_rng(11))
+    assert rates["one_quantile_matters"].interval()[0] > ALPHA
+
+
+def test_a_report_judges_the_very_numbers_that_are_measured_here() -> None:
+    setting = Scenario(Truth(effects=dict.fromkeys(ARMS, 0.0), replicates=plain(4)))
+    together = crossed(draw(setting, 1, np.random.default_rng(5)), setting.truth.replicates)
+    judged = judge(simulate(setting.truth, np.random.default_rng(5)), FAMILY, 0.005, np.random.default_rng(0))
+    np.testing.assert_allclose([one.effect.estimate for one in judged], together.estimate[0], atol=1e-12)
+    np.testing.assert_allclose([one.holm_p for one in judged], holm(together.p())[0], rtol=1e-6)
+    np.testing.assert_allclose([one.equivalence_p for one in judged], holm(together.equivalence_p(0.005))[0], rtol=1e-6)
+
+
+def test_planted_effects_are_in_the_scores() -> None:
+    effects = {arm: 0.01 * ("dice" in arm.split("+")) for arm in ARMS}
+    truth = Truth(effects=effects, replicates=plain(3), replicate=0.0, image_arm=0.0, residual=0.0)
+    cells: Cells = simulate(truth, np.random.default_rng(0))
+    means = cells.means().mean(axis=(1, 2))
+    assert [truth.effect(contrast) for contrast in FAMILY] == pytest.approx([0.0, 0.01, 0.0])
+    assert [contrast.vector(ARMS) @ means for contrast in FAMILY] == pytest.approx([0.0, 0.01, 0.0])
+
+
+@pytest.mark.parametrize("skew", [0.0, -2.0, 1.0])
+def test_noise_has_the_spread_and_skewness_that_it_says(skew: float) -> None:
+    truth = Truth(
+        effects={"a": 0.0, "b": 0.0}, replicates=plain(5), images={"cedar": 400},
+        image=0.0, replicate=0.0, image_arm=0.0, residual=0.02, skew=skew,
+    )  # fmt: skip
+    drawn = scores(truth, 40, np.random.default_rng(0))[0] - 0.78
+    assert drawn.mean() == pytest.approx(0.0, abs=2e-4)
+    assert drawn.std() == pytest.approx(0.02, rel=0.02)
+    assert ((drawn / drawn.std()) ** 3).mean() == pytest.approx(skew, abs=0.12)
+
+
+def test_images_of_a_patient_share_the_arm_s_shift() -> None:
+    truth = Truth(
+        effects={"a": 0.0, "b": 0.0}, replicates=plain(2), images={"cedar": 4}, per_patient=2,
+        image=0.0, replicate=0.0, residual=0.0,
+    )  # fmt: skip
+    cells = simulate(truth, np.random.default_rng(0))
+    assert cells.targets[0].patients.tolist() == ["cedar-000", "cedar-000", "cedar-001", "cedar-001"]
+    drawn = cells.targets[0].scores
+    np.testing.assert_array_equal(drawn[..., 0], drawn[..., 1])
+    assert (drawn[..., 1] != drawn[..., 2]).all()
+
+
+def test_folds_and_seeds_shift_all_replicates_that_share_them() -> None:
+    truth = Truth(
+        effects={"a": 0.0, "b": 0.0}, replicates=SCENARIOS["5 seeds x 3 folds"].truth.replicates, fold=0.01,
+        image=0.0, replicate=0.0, residual=0.0, image_arm=0.0,
+    )  # fmt: skip
+    means = simulate(truth, np.random.default_rng(0)).means()[..., 0].reshape(2, 5, 3)
+    assert np.ptp(means, axis=1) == pytest.approx(0.0, abs=1e-12)
+    assert np.ptp(means, axis=2).min() > 0.0
+
+
+def test_a_rate_s_interval_is_wilson_s() -> None:
+    from scipy.stats import binomtest
+
+    oracle = binomtest(7, 120).proportion_ci(0.95, "wilson")
+    assert Rate(7, 120).interval() == pytest.approx((oracle.low, oracle.high), abs=1e-4)
+
+
+def test_main_effects_compare_with_and_without() -> None:
+    assert FAMILY[0].name == "bce"
+    assert isinstance(FAMILY[0], Contrast)
+    assert {arm for arm, weight in FAMILY[0].weights.items() if weight > 0} == {"bce+dice", "bce+tversky", ARMS[-1]}
+    assert {arm for arm, weight in FAMILY[0].weights.items() if weight < 0} == {"dice", "tversky", "dice+tversky"}

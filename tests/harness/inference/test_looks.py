@@ -1,0 +1,119 @@
+"""Interim looks: what each may spend, and that what was decided stands."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from harness.inference.cells import Contrast, Pair
+from harness.inference.looks import judge_looks, levels, over_looks, schedule, spent
+from harness.inference.multiplicity import holm
+from harness.inference.verdicts import Matters, Undecided, judge
+from harness.simulated import Truth, simulate
+
+TEN = tuple(Pair(k, k) for k in range(10))
+FAMILY = [Contrast(name, {name: 1.0, "base": -1.0}) for name in ("one", "two")]
+
+
+def test_spending_is_the_formula_of_lan_and_demets() -> None:
+    expected = 2 * (1 - stats.norm.cdf(stats.norm.ppf(0.975) / math.sqrt(0.4)))
+    assert spent(0.4) == pytest.approx(expected)
+    assert (spent(0.0), spent(1.0)) == (0.0, pytest.approx(0.05))
+
+
+@given(st.integers(3, 6), st.integers(6, 60), st.floats(0.001, 0.2))
+def test_looks_rise_and_spend_alpha(first: int, most: int, alpha: float) -> None:
+    looks = schedule(first, most)
+    assert (looks[0], looks[-1]) == (first, most)
+    assert list(looks) == sorted(set(looks))
+    steps = levels(looks, most, alpha)
+    assert sum(steps) == pytest.approx(alpha)
+    assert min(steps) > 0.0
+
+
+def test_a_study_that_stops_early_has_spent_less() -> None:
+    assert sum(levels((3, 5), 10)) == pytest.approx(spent(0.5))
+
+
+@pytest.mark.parametrize("looks", [(), (5, 3), (3, 3), (3, 12)])
+def test_looks_that_do_not_rise_to_the_most_are_refused(looks: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="rising numbers"):
+        levels(looks, 10)
+
+
+@pytest.mark.parametrize(("first", "most"), [(2, 10), (5, 4)])
+def test_a_schedule_starts_at_three_or_more(first: int, most: int) -> None:
+    with pytest.raises(ValueError, match="Looks must run from 3"):
+        schedule(first, most)
+
+
+def test_a_share_beyond_all_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"in \[0, 1\], but is 1.2"):
+        spent(1.2)
+
+
+def test_one_look_at_the_end_is_holm() -> None:
+    p = np.random.default_rng(0).random((1, 50, 4))
+    np.testing.assert_allclose(over_looks(p, [0.05]), holm(p[0]))
+
+
+def test_without_rejections_it_is_the_smallest_weighted_p() -> None:
+    p = np.array([[[0.4, 0.5]], [[0.2, 0.9]]])
+    np.testing.assert_allclose(over_looks(p, [0.01, 0.04]), [[0.2 * 2 / 0.8, 1.0]])
+
+
+def test_a_rejection_stands_and_leaves_the_family() -> None:
+    """The second hypothesis has the whole level of the second look, once the first is out."""
+    p = np.array([[0.001, 0.5], [0.9, 0.039]])
+    found = over_looks(p, [0.01, 0.04])
+    assert found[0] == pytest.approx(0.001 * 2 * 5)
+    assert found[1] == pytest.approx(0.039 / 0.8)
+
+
+def test_what_could_not_be_tested_stays_open() -> None:
+    found = over_looks(np.array([[math.nan, 0.3], [math.nan, 0.3]]), [0.01, 0.04])
+    assert math.isnan(found[0])
+
+
+def test_uniform_p_of_dependent_looks_keep_the_error() -> None:
+    """Four looks at a growing mean, five true hypotheses with a common cause: 20,000 families."""
+    rng = np.random.default_rng(3)
+    looks = (3, 5, 8, 10)
+    draws = rng.normal(size=(20_000, 5, 10)) + rng.normal(size=(20_000, 1, 10))
+    z = np.stack([draws[..., :n].sum(axis=-1) / math.sqrt(2 * n) for n in looks])
+    rejected = over_looks(2 * stats.norm.sf(np.abs(z)), levels(looks, 10)) <= 0.05
+    assert rejected.any(axis=-1).mean() < 0.05 + 3 * math.sqrt(0.05 * 0.95 / 20_000)
+
+
+def test_an_early_verdict_stands_though_the_later_replicates_disagree() -> None:
+    cells = simulate(
+        Truth(effects={"base": 0.0, "one": 0.2, "two": 0.0}, replicates=TEN, replicate=0.001), np.random.default_rng(0)
+    )
+    for target in cells.targets:
+        target.scores[1, 8:] -= 0.8
+    one, two = judge_looks(cells, FAMILY, 0.005, (8, 10), 10, np.random.default_rng(1))
+    assert one.verdict == Matters("helps")
+    assert one.effect.replicates == 10
+    assert one.effect.p > 0.05
+    assert judge(cells, FAMILY, 0.005, np.random.default_rng(1))[0].verdict != Matters("helps")
+    assert isinstance(two.verdict, Undecided)
+
+
+def test_one_look_at_all_replicates_is_the_plain_judgement() -> None:
+    cells = simulate(Truth(effects={"base": 0.0, "one": 0.02, "two": 0.0}, replicates=TEN), np.random.default_rng(0))
+    looked = judge_looks(cells, FAMILY, 0.005, (10,), 10, np.random.default_rng(1))
+    plain = judge(cells, FAMILY, 0.005, np.random.default_rng(1))
+    assert [one.effect for one in looked] == [one.effect for one in plain]
+    assert [one.verdict for one in looked] == [one.verdict for one in plain]
+    assert [one.holm_p for one in looked] == pytest.approx([one.holm_p for one in plain])
+
+
+def test_a_look_beyond_the_replicates_is_refused() -> None:
+    cells = simulate(Truth(effects={"base": 0.0, "one": 0.0, "two": 0.0}, replicates=TEN[:4]), np.random.default_rng(0))
+    with pytest.raises(ValueError, match="look at 5 replicates"):
+        judge_looks(cells, FAMILY, 0.005, (3, 5), 10, np.random.default_rng(1))
