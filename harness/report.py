@@ -23,7 +23,7 @@ from rich.table import Table
 
 from harness import wording
 from harness.ablated import report as ablated
-from harness.ablated.answers import answer
+from harness.ablated.answers import answer, verdicts
 from harness.ablated.report import AblationReport
 from harness.errors import HarnessError
 from harness.findings import Findings, importances, summarize
@@ -316,10 +316,10 @@ def _report(given: argparse.Namespace, table: StudyTable, console: Console) -> N
     """Print what is known at once, then what takes seconds."""
     seed = seed_of(table)
     if is_ablation(table):
-        answers = answer(table, seed)
-        ablated.show_verdicts(answers, console)
-        with console.status("Drawing ..."):
-            made = ablated.written(answers, given.out, _mlflow(given))
+        first = verdicts(table, seed)
+        ablated.show_verdicts(first, console)
+        with console.status("Cross-checking and drawing ..."):
+            made = ablated.written(answer(first, seed), given.out, _mlflow(given))
         ablated.show_where(made, console)
         return
     found = summarize(table, given.top, seed)

@@ -1,41 +1,42 @@
-"""What an ablation found, as numbers. `harness.ablated.sections` puts them into words."""
+"""What an ablation found, as numbers. The other modules of this package put them into words."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
-from harness.inference.cells import Cells
-from harness.inference.effects import Effect, effects
+from harness.inference import aggregate, mixture, shapley
+from harness.inference.aggregate import Aggregate
+from harness.inference.cells import Cells, Contrast, Floats
+from harness.inference.effects import Effect, effect, effects
 from harness.inference.means import ArmMean, Best, arm_means, best_arms
+from harness.inference.missing import Missing, missing
+from harness.inference.mixed import Mixed, mixed
+from harness.inference.mixture import Mixture
+from harness.inference.ranks import Ranks, ranks
+from harness.inference.refused import Refused
+from harness.inference.variance import Variances, variances
 from harness.inference.verdicts import Judged, judge
 from harness.measured import Declared, Measured, declared, measured
 from harness.table import StudyTable
 
 ALPHA = 0.05
+Question = Callable[[shapley.Coalitions], tuple[Contrast, ...] | Refused]
+UNSCORED = Refused("A comparison needs scores", "no trial has scores on a set that judges", "let trials finish")
 
 
 @dataclass(frozen=True)
-class Answers:
-    """Everything a report says.
-
-    ``judged``: the family's verdicts. ``effects``: every contrast on each target. ``means``, ``sources``: every arm on
-    the sets that judge, and on the sources' test parts. ``best``: the best arm, overall and on each target.
-    ``curves``: validation score by arm and epoch, see `curves`. ``costs``: see `costs`.
-    """
+class Verdicts:
+    """What is told first, since it takes the least time: the scores, and the verdicts of the family."""
 
     table: StudyTable
     ablation: Declared
     measured: Measured
     judged: tuple[Judged, ...]
-    effects: tuple[Effect, ...]
-    means: tuple[ArmMean, ...]
-    sources: tuple[ArmMean, ...]
-    best: tuple[Best, ...]
-    curves: pd.DataFrame
-    costs: pd.DataFrame
 
     @property
     def cells(self) -> Cells:
@@ -43,31 +44,168 @@ class Answers:
         return self.measured.cells
 
 
-def answer(table: StudyTable, seed: int) -> Answers:
-    """The numbers of an ablation's report; bootstraps and permutations are drawn from ``seed``.
+@dataclass(frozen=True)
+class Answers:
+    """Everything a report says.
+
+    ``effects``: every contrast on each target. ``means``, ``sources``: every arm on the sets that judge, and on the
+    sources' test parts. ``best``: the best arm, overall and on each target. ``shapley``, ``interactions``: of the
+    components, refused where the design has none. ``mixture``: the surface, of a mixture design only, with its points'
+    mean scores. ``reference``: the arm that probabilities of improvement are over, see `reference`. ``curves``:
+    validation score by arm and epoch, see `curves`; ``costs``: see `costs`.
+    """
+
+    verdicts: Verdicts
+    effects: tuple[Effect, ...]
+    means: tuple[ArmMean, ...]
+    sources: tuple[ArmMean, ...]
+    best: tuple[Best, ...]
+    shapley: tuple[Effect, ...] | Refused
+    interactions: tuple[Effect, ...] | Refused
+    mixture: tuple[Mixture, pd.DataFrame] | Refused
+    variances: Variances | Refused
+    mixed: Mixed | Refused
+    ranks: Ranks | Refused
+    reference: str
+    aggregates: tuple[Aggregate, ...]
+    missing: Missing
+    curves: pd.DataFrame
+    costs: pd.DataFrame
+
+    @property
+    def table(self) -> StudyTable:
+        """The study."""
+        return self.verdicts.table
+
+    @property
+    def ablation(self) -> Declared:
+        """What was declared."""
+        return self.verdicts.ablation
+
+    @property
+    def measured(self) -> Measured:
+        """The scores and what was left out."""
+        return self.verdicts.measured
+
+    @property
+    def cells(self) -> Cells:
+        """The scores that judge."""
+        return self.verdicts.measured.cells
+
+    @property
+    def judged(self) -> tuple[Judged, ...]:
+        """The family's verdicts."""
+        return self.verdicts.judged
+
+
+def verdicts(table: StudyTable, seed: int) -> Verdicts:
+    """The verdicts of an ablation; bootstraps and permutations are drawn from ``seed``.
 
     Raises ``RecordError`` when the study's declaration cannot be read or its scores lack the primary metric.
     """
     ablation = declared(table)
     found = measured(table, ablation)
-    cells = found.cells
+    scored = bool(found.cells.targets)
+    rng = np.random.default_rng([seed, 1])
+    judged = judge(found.cells, ablation.contrasts, ablation.smallest, rng, ALPHA) if scored else ()
+    return Verdicts(table, ablation, found, judged)
+
+
+def answer(first: Verdicts, seed: int) -> Answers:
+    """The rest of the numbers, drawn from ``seed``."""
+    table, ablation, found, cells = first.table, first.ablation, first.measured, first.cells
 
     def rng(part: int) -> np.random.Generator:
         return np.random.default_rng([seed, part])
 
     scored = bool(cells.targets)
+    base, empty = reference(ablation), untrained(ablation)
+    pairs = shapley.interactions if empty is None else _interactions
     return Answers(
-        table=table,
-        ablation=ablation,
-        measured=found,
-        judged=judge(cells, ablation.contrasts, ablation.smallest, rng(1), ALPHA) if scored else (),
-        effects=tuple(e for e in effects(cells, ablation.contrasts, rng(2)) if e.target) if scored else (),
+        verdicts=first,
+        effects=tuple(one for one in effects(cells, ablation.contrasts, rng(2)) if one.target) if scored else (),
         means=arm_means(cells) if scored else (),
         sources=arm_means(found.sources) if found.sources.targets else (),
         best=best_arms(cells) if scored else (),
+        shapley=_valued(cells, ablation, shapley.shapley_values, rng(3)) if scored else UNSCORED,
+        interactions=_valued(cells, ablation, pairs, rng(4)) if scored else UNSCORED,
+        mixture=_mixture(cells, ablation, rng(5)) if scored else UNSCORED,
+        variances=variances(_without(cells, empty)) if scored else UNSCORED,
+        mixed=mixed(cells, ablation.contrasts) if scored else UNSCORED,
+        ranks=ranks(cells) if scored else UNSCORED,
+        reference=base,
+        aggregates=aggregate.aggregates(cells, base, rng(6)) if scored else (),
+        missing=missing(cells, rng(7)),
         curves=curves(table, ablation),
         costs=costs(table, ablation),
     )
+
+
+def reference(ablation: Declared) -> str:
+    """The arm that others are set beside: the design's reference, the base, the fullest coalition, or the first."""
+    named = ablation.design.get("reference")
+    if named in ablation.arms:
+        return str(named)
+    if ablation.components:
+        held = np.array(list(ablation.components.values())).sum(axis=0)
+        return ablation.arms[int(held.argmax())]
+    same = [arm for arm in ablation.arms if not ablation.differences[arm]]
+    return (same or list(ablation.arms))[0]
+
+
+def untrained(ablation: Declared) -> str | None:
+    """The arm of a factorial over losses that trains nothing, if it has one."""
+    if not ablation.design.get("empty") or not ablation.components:
+        return None
+    held = zip(*ablation.components.values(), strict=True)
+    return next((arm for arm, own in zip(ablation.arms, held, strict=True) if not any(own)), None)
+
+
+def _without(cells: Cells, arm: str | None) -> Cells:
+    """The scores of all arms but one. An untrained arm would dwarf whatever differs between trained ones."""
+    if arm not in cells.arms:
+        return cells
+    kept = [place for place, name in enumerate(cells.arms) if name != arm]
+    targets = tuple(replace(target, scores=target.scores[kept]) for target in cells.targets)
+    return Cells(tuple(cells.arms[a] for a in kept), cells.replicates, targets, cells.finished[kept])
+
+
+def _interactions(arms: shapley.Coalitions) -> tuple[Contrast, ...] | Refused:
+    return shapley.interactions({own: arm for own, arm in arms.items() if own})
+
+
+def _valued(
+    cells: Cells, ablation: Declared, question: Question, rng: np.random.Generator
+) -> tuple[Effect, ...] | Refused:
+    """Shapley values or interactions, as effects over all targets."""
+    if not ablation.components:
+        return Refused(
+            "Components need a factorial design", f"this one is {ablation.kind!r}", "read the contrasts instead"
+        )
+    held = {
+        name: [arm for arm, has in zip(ablation.arms, holds, strict=True) if has]
+        for name, holds in ablation.components.items()
+    }
+    try:
+        contrasts = question(shapley.coalitions(held, ablation.arms))
+    except ValueError as error:
+        return Refused("Arms must be coalitions of components", str(error).rstrip("."), "read the contrasts instead")
+    if isinstance(contrasts, Refused):
+        return contrasts
+    return tuple(effect(cells, contrast, None, rng) for contrast in contrasts)
+
+
+def _mixture(cells: Cells, ablation: Declared, rng: np.random.Generator) -> tuple[Mixture, pd.DataFrame] | Refused:
+    if ablation.kind != "mixture":
+        return Refused("A surface needs a mixture design", f"this one is {ablation.kind!r}", "declare a mixture")
+    components = [str(name) for name in ablation.design["components"]]
+    weights: Mapping[str, Mapping[str, float]] = ablation.design["points"]
+    runs = mixture.mixture_runs(cells, weights)
+    model: mixture.Model = "special_cubic" if len(weights) > 6 and len(components) > 2 else "quadratic"
+    fitted = mixture.fit_mixture(runs, components, model, rng)
+    if isinstance(fitted, Refused):
+        return fitted
+    return fitted, runs.groupby(components, as_index=False).agg({"score": "mean"})
 
 
 def curves(table: StudyTable, ablation: Declared) -> pd.DataFrame:
@@ -85,10 +223,11 @@ def curves(table: StudyTable, ablation: Declared) -> pd.DataFrame:
     return found.sort_values(["place", "epoch"])[["arm", "epoch", "mean", "low", "high", "n"]].reset_index(drop=True)
 
 
-def _t(n: np.ndarray) -> np.ndarray:
+def _t(n: npt.NDArray[np.int64]) -> Floats:
     from scipy.special import stdtrit
 
-    return np.where(n > 1, -stdtrit(np.maximum(n - 1.0, 1.0), 0.025), np.nan)
+    quantile: Floats = np.where(n > 1, -stdtrit(np.maximum(n - 1.0, 1.0), 0.025), np.nan)
+    return quantile
 
 
 def costs(table: StudyTable, ablation: Declared) -> pd.DataFrame:

@@ -19,7 +19,8 @@ def curves(found: Answers) -> Section:
         return Section(title, (Refusal("no completed trial has a curve."),))
     caption = (
         f"Mean validation {metric_name('dice')} on the sources by epoch; band: 95 % t interval over replicates (n is "
-        "their number; no band below two). Grey: the other arms. Validation chose nothing here and judges nothing."
+        "their number; no band below two). Grey: the other arms. An arm that is not trained has no "
+        "curve. Validation chose nothing here and judges nothing."
     )
     return Section(title, (Figure("curves", caption),))
 
@@ -48,12 +49,3 @@ def _amount(value: object) -> str:
     if not isinstance(value, float | int) or pd.isna(value):
         return "not recorded"
     return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
-
-
-def left_out(found: Answers) -> Section:
-    """What did not enter the numbers."""
-    from harness.pages.document import Items, Text
-
-    lines = found.measured.left_out
-    told = (Items(lines),) if lines else (Text("Nothing: every trial completed and every score is defined."),)
-    return Section("What was left out", told)

@@ -5,34 +5,102 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from harness.ablated import course, scores, verdicts
-from harness.ablated.answers import Answers
-from harness.pages.document import Document, Text
+import numpy as np
+
+from harness.ablated import checks, course, parts, provenance, scores, verdicts, words
+from harness.ablated.answers import Answers, untrained
+from harness.inference.effects import Effect
+from harness.inference.refused import Refused
+from harness.pages.document import Block, Document, Text, Tone
 from harness.table import metric_name
 
 if TYPE_CHECKING:  # matplotlib takes a second to load
     from matplotlib.figure import Figure
 
+    from harness.figures.forest import Line
+    from harness.figures.values import Value
 
-def document(found: Answers) -> Document:
-    """Everything the report says, in the order of reading."""
+
+def document(found: Answers, mlflow: str) -> Document:
+    """Everything the report says, in the order of reading; ``mlflow``: the tracking address that it names."""
+    lead: list[Block] = [Text(verdicts.plainly(found.verdicts))]
+    if provenance.simulated(found.table.provenance):
+        lead.insert(0, Text("**Simulated scores**: nothing was trained, and nothing here is about SAM 2."))
     return Document(
         title=f"What mattered: the ablation `{found.table.question.get('search', found.table.name)}`",
-        lead=(Text(verdicts.plainly(found)),),
+        lead=tuple(lead),
         sections=(
             verdicts.verdicts(found),
             verdicts.compared(found),
             scores.scores(found),
+            parts.forest(found),
+            parts.shapley(found),
+            *parts.mixture(found),
+            scores.transfer(found),
             course.curves(found),
+            *scores.by_rank(found),
+            checks.variances(found),
+            checks.checks(found),
+            checks.ranks(found),
+            checks.aggregates(found),
             course.costs(found),
-            course.left_out(found),
+            checks.failures(found),
+            provenance.provenance(found, mlflow),
+            provenance.base(found),
         ),
     )
 
 
 def figures(found: Answers) -> Iterator[tuple[str, Figure]]:
     """Every figure that the answers allow, by name."""
-    from harness.figures import arm_curves
+    from harness.figures import arm_curves, forest, interactions, ranks, shares, surface, transfer, values
 
-    if len(found.curves):
-        yield "curves", arm_curves.draw(found.curves, metric_name("dice"))
+    metric = metric_name(found.ablation.primary)
+    if found.judged:
+        yield "forest", forest.draw(_groups(found), found.ablation.smallest, metric)
+    if not isinstance(found.shapley, Refused):
+        bars = [values.Value(one.contrast, one.estimate, one.low, one.high) for one in found.shapley]
+        yield "shapley", values.draw(bars, f"Shapley value in {metric}, with its 95 % interval")
+    if not isinstance(found.interactions, Refused):
+        yield "interactions", interactions.draw(list(found.ablation.components), _pairs(found.interactions))
+    if not isinstance(found.mixture, Refused) and len(found.mixture[0].components) == 3:
+        fitted, points = found.mixture
+        yield "mixture", surface.draw(fitted.surface, fitted.components, points, fitted.best, metric)
+    empty = untrained(found.ablation)
+    if rows := {arm: own for arm, own in scores.transfer_rows(found).items() if arm != empty}:
+        sets = scores.all_sets(found)
+        grid = [[own[name].mean if name in own else np.nan for name, _ in sets] for own in rows.values()]
+        seen = [what != "unseen" for _, what in sets]
+        yield "transfer", transfer.draw(list(rows), [name for name, _ in sets], seen, np.array(grid), metric)
+    if (found.curves["arm"] != empty).any():
+        yield "curves", arm_curves.draw(found.curves[found.curves["arm"] != empty], metric_name("dice"))
+    if not isinstance(found.variances, Refused):
+        split = found.variances.parts
+        yield "variance", shares.draw([part.source for part in split], [part.share for part in split])
+    if not isinstance(found.ranks, Refused) and not isinstance(found.ranks.nemenyi, Refused):
+        told = found.ranks.nemenyi
+        yield "ranks", ranks.draw(found.ranks.arms, found.ranks.mean_ranks, told.groups, told.distance)
+
+
+def _groups(found: Answers) -> list[tuple[Line, list[Line]]]:
+    on_targets: dict[str, list[Line]] = {}
+    for one in found.effects:
+        on_targets.setdefault(one.contrast, []).append(_line(one, f"on {one.target}", None))
+    return [
+        (_line(one.effect, one.effect.contrast, words.tone(one.verdict)), on_targets.get(one.effect.contrast, []))
+        for one in found.judged
+    ]
+
+
+def _line(one: Effect, label: str, tone: Tone | None) -> Line:
+    from harness.figures.forest import Line
+
+    return Line(label, one.estimate, one.low, one.high, f"{one.replicates} x {one.images}", tone)
+
+
+def _pairs(effects: tuple[Effect, ...]) -> dict[frozenset[str], Value]:
+    from harness.figures.values import Value
+
+    return {
+        frozenset(one.contrast.split(" x ")): Value(one.contrast, one.estimate, one.low, one.high) for one in effects
+    }

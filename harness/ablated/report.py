@@ -11,8 +11,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table as Shown
 
+from harness.ablated import answers as numbers
 from harness.ablated import verdicts, words
-from harness.ablated.answers import Answers, answer
+from harness.ablated.answers import Answers, Verdicts
 from harness.ablated.document import document, figures
 from harness.pages import html, latex, markdown
 from harness.pages.document import Document
@@ -32,7 +33,7 @@ class AblationReport:
     @property
     def note(self) -> str:
         """The verdicts in plain words."""
-        return verdicts.plainly(self.answers)
+        return verdicts.plainly(self.answers.verdicts)
 
     @property
     def summary(self) -> dict[str, float]:
@@ -42,7 +43,7 @@ class AblationReport:
 
 def write(table: StudyTable, folder: Path, mlflow_uri: str, seed: int) -> AblationReport:
     """Answer and write into ``folder/STUDY/report``, which is made. Equal tables give equal files."""
-    return written(answer(table, seed), folder, mlflow_uri)
+    return written(numbers.answer(numbers.verdicts(table, seed), seed), folder, mlflow_uri)
 
 
 def written(found: Answers, folder: Path, mlflow_uri: str) -> AblationReport:
@@ -53,7 +54,7 @@ def written(found: Answers, folder: Path, mlflow_uri: str) -> AblationReport:
     folder.mkdir(parents=True, exist_ok=True)
     drawn = [path for name, figure in figures(found) for path in style.save(figure, folder / name)]
     pictures = {path.stem: path for path in drawn if path.suffix == ".png"}
-    made = document(found)
+    made = document(found, mlflow_uri)
     page, text = folder / "report.html", folder / "report.md"
     page.write_text(html.write(made, pictures), encoding="utf-8")
     text.write_text(markdown.write(made, pictures), encoding="utf-8")
@@ -88,7 +89,7 @@ def _summary(found: Answers) -> dict[str, float]:
 
 def show(report: AblationReport, console: Console) -> None:
     """Print the verdicts and where the report lies."""
-    show_verdicts(report.answers, console)
+    show_verdicts(report.answers.verdicts, console)
     show_where(report, console)
 
 
@@ -97,7 +98,7 @@ def show_where(report: AblationReport, console: Console) -> None:
     console.print(f"Report: {report.files[0]}", soft_wrap=True, highlight=False)
 
 
-def show_verdicts(found: Answers, console: Console) -> None:
+def show_verdicts(found: Verdicts, console: Console) -> None:
     """Print the verdict table."""
     finished = found.cells.finished
     told = f"Ablation {found.table.name}: {int(finished.sum())} of {finished.size} trials completed"

@@ -9,13 +9,13 @@ from typing import Any
 import pandas as pd
 
 from harness.ablated import words
-from harness.ablated.answers import ALPHA, Answers
+from harness.ablated.answers import ALPHA, Answers, Verdicts
 from harness.inference.verdicts import DoesNotMatter, Judged, Matters, Undecided
 from harness.pages.document import Block, Refusal, Section, Table, Text, row
 from harness.table import metric_name
 
 
-def plainly(found: Answers) -> str:
+def plainly(found: Verdicts) -> str:
     """The verdicts in one paragraph, for somebody who has not seen the code."""
     cells, ablation = found.cells, found.ablation
     if not found.judged:
@@ -44,7 +44,7 @@ def _told(one: Judged) -> str:
             return f"{name} is undecided: its effect is {size}; {why}."
 
 
-def _missing(found: Answers) -> list[str]:
+def _missing(found: Verdicts) -> list[str]:
     finished = found.cells.finished
     if finished.all():
         return []
@@ -54,7 +54,7 @@ def _missing(found: Answers) -> list[str]:
     ]
 
 
-def _settings(found: Answers) -> str:
+def _settings(found: Verdicts) -> str:
     if found.ablation.tuned:
         return f"Every arm ran with its own best settings out of {found.ablation.tuned} trials of tuning."
     return "All arms ran with the same fixed settings; an arm may do better with settings of its own."
@@ -64,7 +64,7 @@ def verdicts(found: Answers) -> Section:
     """The verdict table."""
     if not found.judged:
         return Section("Verdicts", (Refusal("no trial has scores on a set that judges."),))
-    header = ("contrast", "effect [95 % interval]", "Holm p", "equivalence p", "verdict", "more replicates needed",
+    header = ("comparison", "verdict", "effect [95 % interval]", "Holm p", "equivalence p", "more replicates needed",
               "replicates", "images", "patients")  # fmt: skip
     rows = tuple(_row(one) for one in found.judged)
     smallest = found.ablation.smallest
@@ -82,10 +82,10 @@ def _row(one: Judged) -> tuple[Any, ...]:
     effect = one.effect
     return row(
         effect.contrast,
+        words.verdict(one.verdict),
         words.effected(effect.estimate, effect.low, effect.high),
         words.probability(one.holm_p),
         words.probability(one.equivalence_p),
-        words.verdict(one.verdict),
         words.more(one.verdict),
         words.share(effect.replicates, effect.declared),
         words.share(effect.images, effect.images + effect.undefined),

@@ -39,6 +39,11 @@ def probability(value: float) -> str:
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
+def percent(value: float) -> str:
+    """A share in whole percent."""
+    return NONE if math.isnan(value) else f"{value:.0%}".replace("%", " %")
+
+
 def count(number: int, noun: str) -> str:
     """``3 images``, ``1 image``."""
     return f"{number:,} {noun}" + ("" if number == 1 else "s")

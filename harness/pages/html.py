@@ -12,6 +12,10 @@ from harness.pages.document import Block, Cell, Code, Document, Figure, Items, R
 from harness.pages.markdown import SIGNS
 
 _STYLE = Path(__file__).with_name("style.css")
+_DPI = 160
+"""Dots per inch of the figures, so that letters have one size in all of them."""
+_LONG = 44
+"""Characters above which a cell is prose."""
 _NUMBER = re.compile(r"^[-−+]?[\d.,]+( ?%)?$")
 
 
@@ -70,16 +74,16 @@ def _block(block: Block, pictures: Mapping[str, Path]) -> str:
 
 def _figure(caption: str, file: Path) -> str:
     data = base64.b64encode(file.read_bytes()).decode("ascii")
-    image = f'<img alt="{escape(_plain(caption))}" src="data:image/png;base64,{data}">'
+    width = int.from_bytes(file.read_bytes()[16:20], "big") * 96 // _DPI  # as PNG's header has it
+    image = f'<img alt="{escape(_plain(caption))}" width="{width}" src="data:image/png;base64,{data}">'
     # A box that scrolls must be reachable by keyboard.
     return f'<figure><div class="scroll" tabindex="0">{image}</div><figcaption>{inline(caption)}</figcaption></figure>'
 
 
 def _table(table: Table) -> str:
-    head = "".join(f'<th scope="col">{inline(name)}</th>' for name in table.header)
-    rows = "\n".join(
-        "<tr>" + "".join(_cell(c, first=i == 0) for i, c in enumerate(row)) + "</tr>" for row in table.rows
-    )
+    kinds = [_kind([row[place].text for row in table.rows]) for place in range(len(table.header))]
+    head = "".join(f'<th scope="col"{kind}>{inline(name)}</th>' for name, kind in zip(table.header, kinds, strict=True))
+    rows = "\n".join(f"<tr>{_row(row, kinds)}</tr>" for row in table.rows)
     inner = f"<table><thead><tr>{head}</tr></thead><tbody>\n{rows}\n</tbody></table>"
     return (
         f'<figure class="table"><div class="scroll" tabindex="0">{inner}</div>'
@@ -87,12 +91,21 @@ def _table(table: Table) -> str:
     )
 
 
-def _cell(cell: Cell, *, first: bool) -> str:
+def _row(row: tuple[Cell, ...], kinds: list[str]) -> str:
+    return "".join(_cell(cell, kind, first=i == 0) for i, (cell, kind) in enumerate(zip(row, kinds, strict=True)))
+
+
+def _kind(texts: list[str]) -> str:
+    """The class of a column: numbers stand right, long texts are wrapped."""
+    if texts and all(_NUMBER.match(text) for text in texts):
+        return ' class="number"'
+    return ' class="prose"' if any(len(text) > _LONG for text in texts) else ""
+
+
+def _cell(cell: Cell, kind: str, *, first: bool) -> str:
     text = inline(cell.text)
     if cell.bold:
         text = f"<strong>{text}</strong>"
     if cell.tone:
         text = f'<span class="verdict {cell.tone}">{SIGNS[cell.tone]} {text}</span>'
-    if first:
-        return f'<th scope="row">{text}</th>'
-    return f'<td class="number">{text}</td>' if _NUMBER.match(cell.text) else f"<td>{text}</td>"
+    return f'<th scope="row"{kind}>{text}</th>' if first else f"<td{kind}>{text}</td>"

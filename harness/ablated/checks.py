@@ -1,0 +1,210 @@
+"""The same question asked in other ways: side by side, so that nobody has to trust one method."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict
+
+import pandas as pd
+
+from harness.ablated import words
+from harness.ablated.answers import Answers, untrained
+from harness.inference.ranks import PairTest
+from harness.inference.refused import Refused
+from harness.pages.document import Block, Cell, Figure, Items, Refusal, Section, Table, Text, row
+from harness.table import metric_name
+
+
+def checks(found: Answers) -> Section:
+    """The verdicts' interval beside bootstrap, sign flips and a mixed model."""
+    title = "Cross-checks"
+    if not found.judged:
+        return Section(title, (Refusal("no trial has scores on a set that judges."),))
+    model = {} if isinstance(found.mixed, Refused) else {one.contrast: one for one in found.mixed.effects}
+    rows, flat = [], []
+    for judged in found.judged:
+        one, other = judged.effect, model.get(judged.effect.contrast)
+        mixed = words.effected(other.estimate, other.low, other.high) if other else "not fitted"
+        boot = (
+            words.NONE if math.isnan(one.boot_low) else f"[{words.effect(one.boot_low)}, {words.effect(one.boot_high)}]"
+        )
+        flips = (
+            words.NONE
+            if math.isnan(one.flip_p)
+            else f"{words.probability(one.flip_p)} (least possible {one.flip_floor:.3g})"
+        )
+        n = f"{words.share(one.replicates, one.declared)} x {one.images}"
+        rows.append(row(one.contrast, words.effected(one.estimate, one.low, one.high), words.probability(one.p), boot,
+                        flips, mixed, words.probability(other.p) if other else words.NONE, n))  # fmt: skip
+        flat.append(
+            {
+                "contrast": one.contrast, "estimate": one.estimate, "low": one.low, "high": one.high, "p": one.p,
+                "boot_low": one.boot_low, "boot_high": one.boot_high,
+                "flip_p": one.flip_p, "flip_floor": one.flip_floor,
+                "replicates": one.replicates, "images": one.images,
+                **({f"mixed_{k}": v for k, v in asdict(other).items() if k != "contrast"} if other else {}),
+            }
+        )  # fmt: skip
+    header = ("comparison", "of the verdicts [95 %]", "p", "bootstrap [95 %]", "sign flips p", "mixed model [95 %]",
+              "mixed model p", "n")  # fmt: skip
+    caption = (
+        "None of these p is corrected for the number of comparisons. The bootstrap draws replicates and patients anew "
+        "and is too narrow for few replicates. Sign flips need no distribution, but ask about these images only, and "
+        "cannot give less than the least possible p. The mixed model has data set, replicate and training run as "
+        "random effects, pools one error over all arms and asks about these images only. n: replicates x images."
+    )
+    blocks: list[Block] = [Table("checks", caption, header, tuple(rows), pd.DataFrame(flat))]
+    if isinstance(found.mixed, Refused):
+        blocks.append(Refusal(f"Mixed model. {found.mixed}"))
+    elif not found.mixed.converged:
+        blocks.append(Text(f"**The mixed model did not converge** and is not to be used: {found.mixed.note}."))
+    return Section(title, tuple(blocks))
+
+
+def variances(found: Answers) -> Section:
+    """Where scores vary."""
+    title = "Where scores vary"
+    split = found.variances
+    if isinstance(split, Refused):
+        return Section(title, (Refusal(str(split)),))
+    rows = tuple(
+        row(
+            part.source,
+            f"{math.sqrt(max(part.variance, 0.0)):.4f}",
+            f"{part.share:.1%}".replace("%", " %"),
+            str(part.n),
+        )
+        for part in split.parts
+    )
+    left = [
+        *([f"arms {words.listed(split.left_out_arms)}"] if split.left_out_arms else []),
+        *([words.count(split.left_out_replicates, "replicate")] if split.left_out_replicates else []),
+        *([f"targets {words.listed(split.left_out_targets)}"] if split.left_out_targets else []),
+        *([words.count(split.left_out_images, "image")] if split.left_out_images else []),
+    ]
+    gone = f" Left out, so that the block is complete: {words.listed(left)}." if left else ""
+    caption = (
+        f"The variance of a single image's {metric_name(found.ablation.primary)}, split over "
+        f"{split.arms} arms x {split.replicates} replicates x {split.targets} targets with {split.images} images.{gone}"
+        f" {_trained(found)}The seed draws data order, augmentation and initial adapter together. An estimate below 0 "
+        "counts as 0. These shares are estimates without an interval: a source with few levels (n) is known badly."
+    )
+    frame = pd.DataFrame(map(asdict, split.parts))
+    table = Table("variance", caption, ("source", "standard deviation", "share", "levels (n)"), rows, frame)
+    return Section(title, (Figure("variance", "Share of the variance by source; see the table for counts."), table))
+
+
+def _trained(found: Answers) -> str:
+    empty = untrained(found.ablation)
+    return "" if empty is None else f"Without the arm {empty}, which is not trained. "
+
+
+def ranks(found: Answers) -> Section:
+    """Arms over data sets: the critical-difference view, or why there is none."""
+    title = "Other data sets: ranks"
+    lead = Text(
+        "The verdicts speak of the named data sets. Whether an arm would do better on another data set is a question "
+        "about data sets, and each counts once, however many images or replicates it has."
+    )
+    if isinstance(found.ranks, Refused):
+        return Section(title, (lead, Refusal(str(found.ranks))))
+    blocks: list[Block] = [lead]
+    if isinstance(found.ranks.nemenyi, Refused):
+        blocks.append(Refusal(f"Critical-difference diagram. {found.ranks.nemenyi}"))
+    else:
+        caption = (
+            f"Mean ranks over {len(found.ranks.datasets)} data sets; arms under one bar are not told apart (Nemenyi)."
+        )
+        blocks.append(Figure("ranks", caption))
+    if isinstance(found.ranks.friedman_p, Refused):
+        blocks.append(Refusal(f"Friedman's test. {found.ranks.friedman_p}"))
+    else:
+        blocks.append(
+            Text(f"Friedman's test that all arms are alike: p = {words.probability(found.ranks.friedman_p)}.")
+        )
+    if isinstance(found.ranks.wilcoxon, Refused):
+        blocks.append(Refusal(f"Pairs of arms. {found.ranks.wilcoxon}"))
+    else:
+        blocks.append(_pairs(found.ranks.wilcoxon, len(found.ranks.datasets)))
+    blocks.append(_ranks(found))
+    return Section(title, tuple(blocks))
+
+
+def _pairs(pairs: tuple[PairTest, ...], datasets: int) -> Table:
+    rows = tuple(row(one.one, one.other, words.probability(one.p), words.probability(one.holm_p)) for one in pairs)
+    caption = f"Wilcoxon's exact signed-rank test over {datasets} data sets, Holm over {len(pairs)} pairs."
+    return Table("pairs", caption, ("arm", "arm", "p", "Holm p"), rows, pd.DataFrame(map(asdict, pairs)))
+
+
+def _ranks(found: Answers) -> Table:
+    assert not isinstance(found.ranks, Refused)
+    pairs = list(zip(found.ranks.arms, found.ranks.mean_ranks, strict=True))
+    rows = tuple(row(arm, f"{rank:.2f}") for arm, rank in pairs)
+    gone = f" Left out: {words.listed(found.ranks.left_out)}." if found.ranks.left_out else ""
+    caption = f"Mean rank over {len(found.ranks.datasets)} data sets (1 is the best); no interval from so few.{gone}"
+    return Table("ranks", caption, ("arm", "mean rank"), rows, pd.DataFrame(pairs, columns=["arm", "mean_rank"]))
+
+
+def aggregates(found: Answers) -> Section:
+    """Interquartile means and probabilities of improvement."""
+    title = "Robust aggregates"
+    if not found.aggregates:
+        return Section(title, (Refusal("no trial has scores on a set that judges."),))
+    rows = []
+    for one in found.aggregates:
+        better = (
+            "the reference" if one.arm == found.reference else words.scored(one.better, one.better_low, one.better_high)
+        )
+        n = f"{words.share(one.replicates, one.declared)} x {one.images}"
+        rows.append(row(one.arm, words.scored(one.iqm, one.iqm_low, one.iqm_high), better, n))
+    header = ("arm", "interquartile mean [95 %]", f"P(better than {found.reference}) [95 %]", "n")
+    caption = (
+        "The interquartile mean drops the best and the worst quarter of an arm's (replicate, data set) scores. The "
+        f"probability of improvement is how often a run of the arm beats a run of {found.reference} on the same data "
+        "set. n: replicates that both completed x images. No verdict rests on these."
+    )
+    return Section(
+        title, (Table("aggregates", caption, header, tuple(rows), pd.DataFrame(map(asdict, found.aggregates))),)
+    )
+
+
+def failures(found: Answers) -> Section:
+    """Trials without a result, and whether that depends on the arm."""
+    told = found.missing
+    failed = sum(one.failed for one in told.arms)
+    rows = tuple(row(one.arm, f"{one.failed} of {one.declared}", str(one.undefined)) for one in told.arms)
+    header = ("arm", "trials without a result", "undefined image scores in the others")
+    if not failed:
+        test = "Every trial has a result, so nothing is missing that could bias a comparison."
+    elif math.isnan(told.p):
+        test = "Failures cannot be told apart by arm: in every replicate where a trial failed, all did."
+    else:
+        how = "exact" if told.exact else f"{told.arrangements:,} drawn arrangements"
+        reach = f"; the failures are so few that no p below {told.floor:.3g} was possible" if told.floor > 0.05 else ""
+        depends = (
+            "**failures depend on the arm: what is left is biased**"
+            if told.p <= 0.05
+            else "no sign that failures depend on the arm"
+        )
+        p = words.probability(told.p)
+        test = f"Whether failures depend on the arm, within replicates ({how}): p = {p}{reach}; {depends}."
+    caption = f"{failed} of {sum(one.declared for one in told.arms)} trials (arm x replicate) have no result."
+    table = Table("missing", caption, header, rows, pd.DataFrame(map(asdict, told.arms)))
+    blocks: list[Block] = [Text(test), table]
+    if reasons := _reasons(found):
+        blocks.append(reasons)
+    lines = found.measured.left_out
+    blocks.append(Items(lines) if lines else Text("Nothing else was left out: every score is defined."))
+    return Section("Failures, and what was left out", tuple(blocks))
+
+
+def _reasons(found: Answers) -> Table | None:
+    trials = found.table.trials
+    wrong = trials[trials["outcome"].isin(["diverged", "out_of_memory", "crashed", "unreadable"])]
+    if wrong.empty or "param/arm" not in wrong:
+        return None
+    columns = ["param/arm", "seed", "fold", "outcome", "why"]
+    flat = wrong[columns].rename(columns={"param/arm": "arm"}).astype(str)
+    rows = tuple(tuple(Cell(text[:160]) for text in line) for line in flat.itertuples(index=False, name=None))
+    caption = "The trials that ended without a result, with the recorded reason."
+    return Table("failed", caption, tuple(flat.columns), rows, flat)

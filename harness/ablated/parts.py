@@ -1,0 +1,166 @@
+"""What each component is worth, and on which targets: forest, Shapley values, interactions, mixture surface."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import pandas as pd
+
+from harness.ablated import words
+from harness.ablated.answers import Answers, untrained
+from harness.inference.effects import Effect
+from harness.inference.mixture import Mixture
+from harness.inference.refused import Refused
+from harness.pages.document import Block, Figure, Refusal, Section, Table, Text, row
+from harness.table import metric_name
+
+
+def forest(found: Answers) -> Section:
+    """Effects overall and per target."""
+    title = "Effects, overall and on each target"
+    if not found.judged:
+        return Section(title, (Refusal("no trial has scores on a set that judges."),))
+    caption = (
+        "Each comparison on all targets together (bold, with its verdict) and on each target (thin, without one: the "
+        "verdicts are about all targets). n: replicates x images. Dashed and hollow is undecided: not shown, "
+        "which is not the same as shown to be small (square)."
+    )
+    everything = [*(one.effect for one in found.judged), *found.effects]
+    return Section(title, (Figure("forest", caption), effects_table("effects", everything, found)))
+
+
+def effects_table(name: str, effects: Sequence[Effect], found: Answers) -> Table:
+    """Effects with intervals, p and counts, in the order of contrasts."""
+    order = {contrast.name: place for place, contrast in enumerate(found.ablation.contrasts)}
+    ordered = sorted(effects, key=lambda one: (order.get(one.contrast, 0), one.target is not None))
+    rows = tuple(
+        row(
+            one.contrast,
+            one.target or "all, equal weights",
+            words.effected(one.estimate, one.low, one.high),
+            words.probability(one.p),
+            words.share(one.replicates, one.declared),
+            words.share(one.images, one.images + one.undefined),
+            str(one.patients),
+            words.percent(one.share_of_replicates),
+            one.why or "none",
+        )
+        for one in ordered
+    )
+    header = ("comparison", "target", "effect [95 % interval]", "p", "replicates", "images", "patients",
+              "replicates' share of variance", "remark")  # fmt: skip
+    caption = (
+        f"Effects on {metric_name(found.ablation.primary)}. p is of the one comparison on the one target and is not "
+        "corrected for how many there are: the verdicts are. The share of the variance that comes from replicates is "
+        "what more replicates can shrink; the rest is the images."
+    )
+    return Table(name, caption, header, rows, pd.DataFrame(map(flat, ordered)))
+
+
+def flat(one: Effect) -> dict[str, Any]:
+    """An effect as a row of a CSV file."""
+    plain = asdict(one)
+    del plain["sources"]
+    return plain
+
+
+def shapley(found: Answers) -> Section:
+    """Shapley values and interactions."""
+    title = "What each component is worth"
+    blocks: list[Block] = []
+    if isinstance(found.shapley, Refused):
+        blocks.append(Refusal(f"Shapley values. {found.shapley}"))
+    else:
+        caption = (
+            f"Shapley values: what each component adds to {metric_name(found.ablation.primary)}, averaged over all "
+            "orders of adding them to the model without any; they add up to the gain of all components together. With "
+            "95 % intervals; a hatched bar's interval holds 0."
+        )
+        blocks += [
+            Figure("shapley", caption),
+            _values("shapley", found.shapley, "The same in numbers, with p of each value alone."),
+        ]
+    if isinstance(found.interactions, Refused):
+        blocks.append(Refusal(f"Interactions. {found.interactions}"))
+    else:
+        caption = (
+            "Pairwise interactions: above 0 two components help each other, below 0 one does part of the other's work. "
+            f"{_without_empty(found)}With 95 % intervals, uncorrected; a hatched cell's interval holds 0, so its sign "
+            "is not known."
+        )
+        blocks += [Figure("interactions", caption), _values("interactions", found.interactions, "The same in numbers.")]
+    return Section(title, tuple(blocks))
+
+
+def _without_empty(found: Answers) -> str:
+    if untrained(found.ablation) is None:
+        return ""
+    return "Means over what trains: against the untrained arm any component would seem to replace any other. "
+
+
+def _values(name: str, effects: Sequence[Effect], caption: str) -> Table:
+    rows = tuple(
+        row(
+            one.contrast,
+            words.effected(one.estimate, one.low, one.high),
+            words.probability(one.p),
+            words.share(one.replicates, one.declared),
+            str(one.images),
+        )
+        for one in effects
+    )
+    header = (name, "value [95 % interval]", "p", "replicates", "images")
+    return Table(name, caption, header, rows, pd.DataFrame(map(flat, effects)))
+
+
+def mixture(found: Answers) -> list[Section]:
+    """The surface of a mixture design; no section for another design."""
+    if found.ablation.kind != "mixture":
+        return []
+    title = "The surface over the mixtures"
+    if isinstance(found.mixture, Refused):
+        return [Section(title, (Refusal(str(found.mixture)),))]
+    fitted, _ = found.mixture
+    blocks: list[Block] = [Text(_optimum(fitted))]
+    if len(fitted.components) == 3:
+        caption = (
+            "Fitted mean score over the simplex of weights; white-rimmed dots are what was measured, the star is the "
+            "predicted best, small dots are mixtures that may be the best as far as replicates tell."
+        )
+        blocks.append(Figure("mixture", caption))
+    return [Section(title, (*blocks, _terms(fitted)))]
+
+
+def _optimum(fitted: Mixture) -> str:
+    best = words.listed(tuple(f"{weight:.0%} {name}".replace("%", " %") for name, weight in fitted.best.items()))
+    told = (
+        f"A {fitted.model.replace('_', ' ')} polynomial was fitted to {fitted.runs} of {fitted.declared} runs at "
+        f"{fitted.points} points over {words.count(fitted.replicates, 'replicate')}. Its highest point is {best}, with "
+        f"a predicted score of {words.score(fitted.predicted)}."
+    )
+    if isinstance(fitted.region, Refused):
+        told += f" No region can be given: {fitted.region}"
+    else:
+        spans = "; ".join(f"{name} {low:.0%} to {high:.0%}" for name, (low, high) in fitted.region.within.items())
+        told += f" Mixtures that may be the best: {spans} ({fitted.region.share:.0%} of the simplex)."
+    fit = fitted.lack_of_fit
+    if isinstance(fit, Refused):
+        return f"{told} Whether the polynomial fits cannot be tested: {fit}"
+    verdict = (
+        "**the surface does not fit and is not to be read**" if fit.p <= 0.05 else "nothing speaks against the fit"
+    )
+    return f"{told} Lack of fit: p = {words.probability(fit.p)}; {verdict}."
+
+
+def _terms(fitted: Mixture) -> Table:
+    rows = tuple(
+        row(str(one["term"]), words.effected(one["estimate"], one["low"], one["high"]), words.probability(one["p"]))
+        for one in fitted.terms.to_dict("records")
+    )
+    caption = (
+        f"Coefficients of the Scheffe polynomial with 95 % intervals, from {fitted.runs} runs. A single component's is "
+        "its own score; a product's is 4 times what an even blend gains over the line between the two."
+    )
+    return Table("mixture", caption, ("term", "coefficient [95 % interval]", "p"), rows, fitted.terms)
