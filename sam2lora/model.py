@@ -57,6 +57,22 @@ class Features(NamedTuple):
     fine: Tensor
     middle: Tensor
 
+    def take(self, index: Tensor) -> Features:
+        """The features of the images at ``index`` (M,), which may name one several times."""
+        return Features(*(level[index] for level in self))
+
+
+class Stage(NamedTuple):
+    """A place within the trunk: ``x`` (N, h, w, C) in front of ``block``, and what the stages before it gave."""
+
+    x: Tensor
+    block: int
+    outputs: tuple[Tensor, ...]
+
+    def take(self, index: Tensor) -> Stage:
+        """The images at ``index`` (M,), which may name one several times."""
+        return Stage(self.x[index], self.block, tuple(output[index] for output in self.outputs))
+
 
 class Sam2Segmenter(nn.Module):
     """SAM 2's image path with one mask: what ``SAM2ImagePredictor`` computes, batched and differentiable.
@@ -111,15 +127,43 @@ class Sam2Segmenter(nn.Module):
 
     def encode(self, images: Tensor) -> Features:
         """The features of RGB ``images`` (N, 3, S, S) in [0, 1]; the prompt plays no part in them."""
+        return self.neck(self.run_blocks(self.embed(images)))
+
+    @property
+    def blocks(self) -> int:
+        """How many transformer blocks the trunk has."""
+        return len(self.sam.image_encoder.trunk.blocks)
+
+    def embed(self, images: Tensor) -> Stage:
+        """RGB ``images`` (N, 3, S, S) in [0, 1] as patches with their positions, in front of the first block."""
         side = self.image_size
         if images.ndim != 4 or images.shape[1:] != (3, side, side):
             raise ValueError(
                 f"Images must be (N, 3, {side}, {side}), but got {tuple(images.shape)}: "
                 f"resize them, or build the segmenter for their size."
             )
-        fine, middle, image = self.sam.forward_image((images - self.mean) / self.std)["backbone_fpn"]
+        trunk = self.sam.image_encoder.trunk
+        x = trunk.patch_embed((images - self.mean) / self.std)
+        return Stage(x + trunk._get_pos_embed(x.shape[1:3]), 0, ())
+
+    def run_blocks(self, stage: Stage, until: int | None = None) -> Stage:
+        """``stage`` moved on to the front of block ``until``, or behind the last one."""
+        trunk = self.sam.image_encoder.trunk
+        x, outputs = stage.x, list(stage.outputs)
+        until = self.blocks if until is None else until
+        for index in range(stage.block, until):
+            x = trunk.blocks[index](x)
+            if index in trunk.stage_ends:
+                outputs.append(x.permute(0, 3, 1, 2))
+        return Stage(x, until, tuple(outputs))
+
+    def neck(self, stage: Stage) -> Features:
+        """The features out of a ``stage`` behind the last block."""
+        encoder, decoder = self.sam.image_encoder, self.sam.sam_mask_decoder
+        levels, _ = encoder.neck(list(stage.outputs))
+        fine, middle, image = levels[: -encoder.scalp]
         # The predictor tells the decoder that there is no memory; without this the masks are not SAM 2's.
-        return Features(image + self.sam.no_mem_embed.view(1, -1, 1, 1), fine, middle)
+        return Features(image + self.sam.no_mem_embed.view(1, -1, 1, 1), decoder.conv_s0(fine), decoder.conv_s1(middle))
 
     def decode(self, features: Features, points: Points | None = None) -> Tensor:
         """Logits (N, 1, S / mask_stride, S / mask_stride) for the features of N images, with or without points."""

@@ -198,82 +198,177 @@ def epoch(session: Session) -> dict[str, float]:
     Raises ``Diverged`` as soon as the loss or the gradient is not finite.
     """
     begun = time.perf_counter()
-    number = session.epoch + 1
-    losses, seen = _train(session, number)
-    trained = time.perf_counter()
-    entry: dict[str, float] = {"epoch": number, "lr": float(session.schedule.get_last_lr()[0])}
-    entry |= {f"loss/{name}": value / seen for name, value in losses.items()}
+    session.segmenter.train()
+    # Dropout draws from torch's global generator: one seed per epoch makes a resumed trial equal an uninterrupted one.
+    torch.manual_seed(derived(session.replicate, "dropout", session.epoch + 1))
+    (lane,) = lockstep([session], alone(session))
+    return close_epoch(lane, time.perf_counter() - begun)
+
+
+def close_epoch(lane: Lane, seconds: float) -> dict[str, float]:
+    """Validate a lane that has run its epoch, ``seconds`` of training, and append the result to its session's curve.
+
+    Raises the lane's ``Diverged`` if it has one.
+    """
+    if lane.fault is not None:
+        raise lane.fault
+    session, begun = lane.session, time.perf_counter()
+    entry: dict[str, float] = {"epoch": lane.number, "lr": float(session.schedule.get_last_lr()[0])}
+    entry |= {f"loss/{name}": value for name, value in lane.losses().items()}
     entry |= validate(session)
-    done = time.perf_counter()
-    entry["seconds"] = done - begun
-    session.cost.train_seconds += trained - begun
-    session.cost.evaluate_seconds += done - trained
+    validated = time.perf_counter() - begun
+    entry["seconds"] = seconds + validated
+    session.cost.train_seconds += seconds
+    session.cost.evaluate_seconds += validated
     session.cost.peak_mib = max(session.cost.peak_mib, peak_mib(session.runtime))
     session.curve.append(entry)
     return entry
 
 
-def _train(session: Session, number: int) -> tuple[dict[str, float], int]:
-    config, segmenter = session.config, session.segmenter
-    trainable = [parameter for group in session.optimizer.param_groups for parameter in group["params"]]
-    sums: dict[str, Tensor] = {}
-    segmenter.train()
-    # Dropout draws from torch's global generator: one seed per epoch makes a resumed trial equal an uninterrupted one.
-    torch.manual_seed(derived(session.replicate, "dropout", number))
-    left, per_step = len(session.training), config.batch_size * config.accumulate
-    step = seen = group = 0
-    for images, masks, points in batches(session, number):
-        if seen == 0:
-            step, group = step + 1, min(per_step, left)
-            session.optimizer.zero_grad(set_to_none=True)
-        total, parts = losses(config, segmenter, images, masks, points, session.runtime)
-        objective = total.sum() / group  # the mean over all images of the step, however many batches bring them
-        if not torch.isfinite(objective):
-            raise Diverged("the loss is not finite", number, step)
-        if objective.requires_grad:
-            objective.backward()  # type: ignore[no-untyped-call]
-        seen += len(images)
-        if seen == group:
-            _update(session, trainable, number, step)
-            left, seen = left - group, 0
-        for name, value in {"total": total, **parts}.items():
-            sums[name] = sums.get(name, torch.zeros((), device=value.device)) + value.detach().sum()
-    return {name: float(value) for name, value in sums.items()}, len(session.training)
+@dataclass
+class Lane:
+    """A trial on its way through one epoch: the epoch's ``number``, steps begun, sums of losses over the images seen.
+
+    ``fault``: why it can go no further; it then takes no part in the rest of the epoch.
+    """
+
+    session: Session
+    number: int
+    trainable: list[nn.Parameter]
+    left: int
+    step: int = 0
+    seen: int = 0
+    group: int = 0
+    sums: dict[str, Tensor] = field(default_factory=dict)
+    fault: Diverged | None = None
+
+    def losses(self) -> dict[str, float]:
+        """Mean losses over the training images by name."""
+        return {name: float(value) / len(self.session.training) for name, value in self.sums.items()}
 
 
-def _update(session: Session, trainable: Sequence[nn.Parameter], number: int, step: int) -> None:
-    """One optimizer step on the gradients that are there, clipped in their own units. Raises ``Diverged``."""
-    limit = session.config.clip_norm
-    norm = clip_grad_norm_(trainable, limit if limit is not None else float("inf"))
+Batch = tuple[Tensor, Tensor, Points | None]
+"""Images (N, 3, S, S) in [0, 1], masks (N, 1, S, S) in {0, 1}, and prompts or None."""
+Output = tuple[Tensor, Tensor | None]
+"""Logits (N, 1, h, h), and the guessed IoU (N, 1) where the quality head was run."""
+Forward = Callable[[Sequence[Batch], Sequence[int]], Sequence[Output]]
+"""From distinct batches, and for each trial the place of its batch among them, to the output of each trial."""
+
+
+def alone(session: Session) -> Forward:
+    """The forward pass of one trial that has its segmenter to itself."""
+
+    def forward(given: Sequence[Batch], places: Sequence[int]) -> Sequence[Output]:
+        images, _, points = given[places[0]]
+        segmenter = session.segmenter
+        with precision(session.config, session.runtime):
+            # a U-Net with a weight is refused
+            if session.config.iou_weight > 0 and isinstance(segmenter, Sam2Segmenter):
+                return [segmenter.forward_with_iou(images, points)]
+            return [(segmenter(images, points), None)]
+
+    return forward
+
+
+def lockstep(sessions: Sequence[Session], forward: Forward) -> list[Lane]:
+    """Train each session for its next epoch, batch by batch together, with one ``forward`` pass for all.
+
+    All need the same number of batches. A lane's losses, gradients and steps are its own: trials that share their
+    draws share their batches, and nothing else passes from one to another. A lane whose loss or gradient is not
+    finite gets its ``fault`` and stops there.
+    """
+    lanes = [
+        Lane(
+            session=session,
+            number=session.epoch + 1,
+            trainable=[parameter for group in session.optimizer.param_groups for parameter in group["params"]],
+            left=len(session.training),
+        )
+        for session in sessions
+    ]
+    streams = {_draws(lane): batches(lane.session, lane.number) for lane in lanes}
+    places = [list(streams).index(_draws(lane)) for lane in lanes]
+    for given in zip(*streams.values(), strict=True):
+        for lane in lanes:
+            if lane.seen == 0 and lane.fault is None:
+                lane.step += 1
+                lane.group = min(lane.session.config.batch_size * lane.session.config.accumulate, lane.left)
+                lane.session.optimizer.zero_grad(set_to_none=True)
+        outputs = forward(given, places)
+        _backward(
+            [
+                _objective(lane, given[place], *output)
+                for lane, place, output in zip(lanes, places, outputs, strict=True)
+            ]
+        )
+        for lane, place in zip(lanes, places, strict=True):
+            _advance(lane, len(given[place][0]))
+        if all(lane.fault for lane in lanes):
+            break
+    return lanes
+
+
+def _draws(lane: Lane) -> str:
+    """What an epoch's batches depend on: lanes of equal draws see equal batches."""
+    session, config = lane.session, lane.session.config
+    names = [[opened.dataset.name, opened.digest] for opened in session.sets]
+    what = [names, config.image_size, config.batch_size, config.prompt_dropout, lane.number, session.training]
+    return digest(session.replicate, config.augment, config.train_prompt, what)
+
+
+def _objective(lane: Lane, batch: Batch, logits: Tensor, quality: Tensor | None) -> Tensor | None:
+    """What a lane steps on: the mean loss over all images of the step, however many batches bring them."""
+    if lane.fault is not None:
+        return None
+    total, parts = losses(lane.session.config, logits, quality, batch[1])
+    objective = total.sum() / lane.group
+    if not torch.isfinite(objective):
+        lane.fault = Diverged("the loss is not finite", lane.number, lane.step)
+        return None
+    for name, value in {"total": total, **parts}.items():
+        lane.sums[name] = lane.sums.get(name, torch.zeros((), device=value.device)) + value.detach().sum()
+    return objective if objective.requires_grad else None
+
+
+def _backward(objectives: Sequence[Tensor | None]) -> None:
+    """The gradient of every objective, in one pass: no parameter is in two of them."""
+    if kept := [objective for objective in objectives if objective is not None]:
+        torch.stack(kept).sum().backward()  # type: ignore[no-untyped-call]
+
+
+def _advance(lane: Lane, images: int) -> None:
+    """Count ``images`` and, once the step has all of its images, take it."""
+    lane.seen += images
+    if lane.fault is not None or lane.seen < lane.group:
+        return
+    lane.left, lane.seen = lane.left - lane.group, 0
+    limit = lane.session.config.clip_norm
+    norm = clip_grad_norm_(lane.trainable, limit if limit is not None else float("inf"))
     if not torch.isfinite(norm):
-        raise Diverged("the gradient is not finite", number, step)
-    session.optimizer.step()
-    session.schedule.step()
+        lane.fault = Diverged("the gradient is not finite", lane.number, lane.step)
+        return
+    lane.session.optimizer.step()
+    lane.session.schedule.step()
 
 
 def losses(
-    config: TrialConfig, segmenter: Segmenter, images: Tensor, masks: Tensor, points: Points | None, runtime: Runtime
+    config: TrialConfig, logits: Tensor, quality: Tensor | None, masks: Tensor
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """What a batch is trained on: the total (N,) and its unweighted parts (N,) by name, the parts detached.
 
-    ``images`` (N, 3, S, S) in [0, 1], ``masks`` (N, 1, S, S) in {0, 1}. Where ``iou_weight`` is above 0 the total holds
-    ``iou_weight`` times the part ``iou``, and only then is the quality head run for it.
+    ``logits`` (N, 1, h, h), ``masks`` (N, 1, S, S) in {0, 1}. Where ``iou_weight`` is above 0 the total holds
+    ``iou_weight`` times the part ``iou``, the error of the guessed IoU ``quality`` (N, 1).
     """
-    with precision(config, runtime):
-        if config.iou_weight > 0 and isinstance(segmenter, Sam2Segmenter):  # a U-Net with a weight is refused
-            logits, quality = segmenter.forward_with_iou(images, points)
-        else:
-            logits, quality = segmenter(images, points), None
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     logits = F.interpolate(logits, size=masks.shape[-2:], mode="bilinear", align_corners=False)
     total, parts = config.loss(logits, masks)
-    if quality is None:
+    if quality is None or config.iou_weight == 0:
         return total, parts
     error = quality_error(quality, logits, masks)
     return total + config.iou_weight * error, {**parts, "iou": error.detach()}
 
 
-def batches(session: Session, number: int) -> Iterator[tuple[Tensor, Tensor, Points | None]]:
+def batches(session: Session, number: int) -> Iterator[Batch]:
     """The batches of epoch ``number``: images (N, 3, S, S) in [0, 1], masks (N, 1, S, S) in {0, 1}, prompts or None.
 
     The order depends on the replicate and the epoch; an image's augmentation and prompt on these and on the image

@@ -46,14 +46,24 @@ class LowRank(nn.Module):
 
 
 def drop(x: Tensor, probability: float) -> Tensor:
-    """``x`` with every element zeroed with this probability (to 2**-17), not rescaled.
+    """``x`` with every element zeroed with this probability (to 2**-17), not rescaled."""
+    return torch.where(random_bits(x.shape, None, x.device) >= lowest_kept(probability), x, 0.0)
+
+
+def random_bits(shape: torch.Size, generator: torch.Generator | None, device: torch.device | None = None) -> Tensor:
+    """int16 of ``shape``, uniform over all values, from ``generator``, or from torch's global one for ``device``.
 
     Torch draws element by element on a CPU, which was a quarter of a training step; one draw here serves four.
     """
-    words = torch.empty(-(-x.numel() // 4), dtype=torch.int64, device=x.device).random_(-(2**63), None)
-    bits = words.view(torch.int16)[: x.numel()].view(x.shape)
-    dropped = min(round(probability * 2**16), 2**16 - 1)  # of the 2**16 values, counted from the smallest
-    return torch.where(bits >= dropped - 2**15, x, 0.0)
+    count = shape.numel()
+    where = device if generator is None else generator.device
+    words = torch.empty(-(-count // 4), dtype=torch.int64, device=where).random_(-(2**63), None, generator=generator)
+    return words.view(torch.int16)[:count].view(shape)
+
+
+def lowest_kept(probability: float) -> int:
+    """The smallest of the 2**16 values of random bits that dropout keeps."""
+    return min(round(probability * 2**16), 2**16 - 1) - 2**15
 
 
 class LoRALinear(nn.Linear):
@@ -73,9 +83,15 @@ class LoRALinear(nn.Linear):
         self.register_parameter("frozen", None)  # the weight itself, while a merged one stands in for it
         self.train(linear.training)
 
+    def part(self, name: str) -> LowRank:
+        """The update of the part ``name``."""
+        part = self.lora[name]
+        assert isinstance(part, LowRank)
+        return part
+
     def updates(self) -> list[tuple[slice, LowRank]]:
         """The parts: output channels and their update."""
-        return [(self.rows[name], part) for name, part in self.lora.items() if isinstance(part, LowRank)]
+        return [(rows, self.part(name)) for name, rows in self.rows.items()]
 
     def forward(self, x: Tensor) -> Tensor:
         """``W x + b`` and the updates, (..., out_features)."""
@@ -83,7 +99,7 @@ class LoRALinear(nn.Linear):
         if self.frozen is not None:
             return y
         for rows, update in self.updates():
-            y = _add(y, rows, update(x))
+            y = add_rows(y, rows, update(x))
         return y
 
     @torch.no_grad()
@@ -108,7 +124,8 @@ class LoRALinear(nn.Linear):
         return self.frozen is not None
 
 
-def _add(y: Tensor, rows: slice, update: Tensor) -> Tensor:
+def add_rows(y: Tensor, rows: slice, update: Tensor) -> Tensor:
+    """``y`` (..., outputs) with ``update`` (..., width) added to its channels ``rows``."""
     if update.shape[-1] == y.shape[-1]:
         return y + update
     before, after = rows.start, y.shape[-1] - rows.stop

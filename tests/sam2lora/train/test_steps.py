@@ -18,7 +18,7 @@ from sam2lora.losses.quality import quality_error
 from sam2lora.model import Sam2Segmenter, build
 from sam2lora.runtime import Runtime
 from sam2lora.schedules import Step
-from sam2lora.train import Session, batches, epoch, losses, pristine, start
+from sam2lora.train import Session, alone, batches, epoch, losses, pristine, start
 
 
 @pytest.fixture
@@ -89,8 +89,10 @@ def test_the_quality_head_is_run_only_where_it_counts(
 ) -> None:
     session = start(tiny, Replicate(), runtime)
     monkeypatch.setattr(Sam2Segmenter, "forward_with_iou", lambda *_: pytest.fail("computed"))
-    _, parts = losses(tiny, session.segmenter, *batch_of(session), None, runtime)
-    assert "iou" not in parts
+    images, masks = batch_of(session)
+    ((logits, quality),) = alone(session)([(images, masks, None)], [0])
+    assert quality is None
+    assert "iou" not in losses(tiny, logits, quality, masks)[1]
 
 
 def test_the_term_is_the_distance_of_the_prediction_from_the_iou_of_the_thresholded_mask(
@@ -99,13 +101,14 @@ def test_the_term_is_the_distance_of_the_prediction_from_the_iou_of_the_threshol
     config = replace(tiny, iou_weight=0.25)
     session = start(config, Replicate(), runtime)
     images, masks = batch_of(session)
-    total, parts = losses(config, session.segmenter, images, masks, None, runtime)
-    logits, quality = session.segmenter.forward_with_iou(images)
+    ((logits, quality),) = alone(session)([(images, masks, None)], [0])
+    assert quality is not None
+    total, parts = losses(config, logits, quality, masks)
     frame = torch.nn.functional.interpolate(logits, size=64, mode="bilinear", align_corners=False)
     ious = [jaccard_score(m.flatten().bool(), f.flatten() > 0) for m, f in zip(masks, frame, strict=True)]
     expected = np.abs(quality[:, 0].detach().numpy() - ious)
     np.testing.assert_allclose(parts["iou"].numpy(), expected, atol=1e-6)
-    plain, _ = losses(tiny, session.segmenter, images, masks, None, runtime)
+    plain, _ = losses(tiny, logits, quality, masks)
     np.testing.assert_allclose((total - plain).detach().numpy(), 0.25 * expected, atol=1e-6)
 
 

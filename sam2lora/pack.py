@@ -1,0 +1,219 @@
+"""Trial packing: several trials train in lock-step on one frozen segmenter, each as if it were alone.
+
+Each adapter carries a leading trial axis, and the frozen layers see one batch of all trials' images. Whatever lies in
+front of the first adapted block is computed once for trials that see the same images. The law: a trial's curve is the
+same alone as in any company, up to rounding, and one trial's divergence leaves the others as they are.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from sam2lora.adapters import LoRA, detach
+from sam2lora.adapters.low_rank import LoRALinear, LowRank, add_rows, lora_layers, lowest_kept, random_bits
+from sam2lora.choice import digest
+from sam2lora.config import Replicate, TrialConfig
+from sam2lora.errors import Diverged
+from sam2lora.model import Features, Sam2Segmenter
+from sam2lora.prompts import NoPrompt
+from sam2lora.train import Batch, Output, Session, close_epoch, derived, lockstep, precision
+
+
+@dataclass(frozen=True)
+class Resident:
+    """A session whose adapter lies beside the segmenter that it shares, until it is ``worn``."""
+
+    session: Session
+    layers: dict[str, LoRALinear]
+
+
+def signature(config: TrialConfig, replicate: Replicate, training: int) -> str | None:
+    """Trials of equal signature can share a pack; None: the trial runs alone.
+
+    Ranks, scales, dropout, losses, optimizers, schedules, clipping, epochs, augmentations and replicates may differ;
+    the backbone, the shape of a batch, the number of ``training`` images, the adapted layers and the kind of prompt
+    may not. Trials with prompts must draw the same ones.
+    """
+    if not isinstance(config.adapter, LoRA):
+        return None
+    layers = replace(config.adapter, rank=1, alpha=0.0, dropout=0.0, init="normal", scale="standard")
+    prompted = not isinstance(config.train_prompt, NoPrompt)
+    draws = digest(replicate, config.augment, config.protocol) if prompted else ""
+    shape = [config.image_size, config.batch_size, config.accumulate, config.precision, config.prompt_dropout, training]
+    return digest(config.backbone, layers, config.train_prompt, [*shape, draws])
+
+
+def admit(session: Session) -> Resident:
+    """Take the adapter of a session that has just started off the segmenter, which is then free for the next.
+
+    Raises ``ValueError`` for a session without LoRA.
+    """
+    if signature(session.config, session.replicate, 0) is None:
+        raise ValueError(
+            f"A pack holds trials with LoRA, but the adapter is {session.config.adapter.kind!r}: train it alone."
+        )
+    layers = lora_layers(session.segmenter)
+    detach(session.segmenter)
+    return Resident(session, layers)
+
+
+@contextmanager
+def worn(resident: Resident) -> Iterator[Session]:
+    """The resident's session with its adapter in the segmenter: to validate, judge, save, or load."""
+    with _placed(resident.session.segmenter, resident.layers):
+        yield resident.session
+
+
+def epoch(residents: Sequence[Resident]) -> list[dict[str, float] | Diverged]:
+    """Train every resident for one epoch, and validate it: the entry of its curve, or how it diverged.
+
+    All must have one signature (``ValueError``) and none may have finished. ``train_seconds`` of a pack are divided
+    equally among its residents.
+    """
+    begun = time.perf_counter()
+    sessions = [resident.session for resident in residents]
+    if len({signature(s.config, s.replicate, len(s.training)) for s in sessions}) != 1:
+        raise ValueError("Residents of a pack must have one signature, but these have several: pack them apart.")
+    segmenter = sessions[0].segmenter
+    assert isinstance(segmenter, Sam2Segmenter)  # LoRA has no layers elsewhere
+    draws = Draws(
+        [derived(session.replicate, "dropout", session.epoch + 1) for session in sessions], sessions[0].runtime.device
+    )
+    packed = {
+        name: PackedLinear([resident.layers[name] for resident in residents], draws) for name in residents[0].layers
+    }
+    with _placed(segmenter, packed):
+        segmenter.train()
+        lanes = lockstep(sessions, Together(segmenter, sessions))
+    seconds = (time.perf_counter() - begun) / len(residents)
+    entries: list[dict[str, float] | Diverged] = []
+    for resident, lane in zip(residents, lanes, strict=True):
+        with worn(resident):
+            try:
+                entries.append(close_epoch(lane, seconds))
+            except Diverged as fault:
+                entries.append(fault)
+    return entries
+
+
+@dataclass
+class Together:
+    """The forward pass of a pack, with its `PackedLinear` layers in the segmenter."""
+
+    segmenter: Sam2Segmenter
+    sessions: Sequence[Session]
+
+    def __post_init__(self) -> None:
+        adapter = self.sessions[0].config.adapter
+        assert isinstance(adapter, LoRA)
+        blocks = [layer.block for layer in adapter.targets(self.segmenter.backbone) if layer.block is not None]
+        self.first = min(blocks) if blocks else None
+
+    def __call__(self, given: Sequence[Batch], places: Sequence[int]) -> Sequence[Output]:
+        images, points = torch.cat([batch[0] for batch in given]), given[0][2]
+        size = len(given[0][0])
+        index = torch.cat([torch.arange(size) + place * size for place in places]).to(images.device)
+        with precision(self.sessions[0].config, self.sessions[0].runtime):
+            features = self._features(images, index)
+            if points is not None:
+                points = (points[0].repeat(len(places), 1, 1), points[1].repeat(len(places), 1))
+            logits, quality = self.segmenter.decode_with_iou(features, points)
+        return list(zip(torch.split(logits, size), torch.split(quality, size), strict=True))
+
+    def _features(self, images: Tensor, index: Tensor) -> Features:
+        """Of every trial's images: what no adapter has touched yet is computed once for each distinct image."""
+        with torch.no_grad():
+            stage = self.segmenter.run_blocks(self.segmenter.embed(images), self.first)
+            if self.first is None:
+                return self.segmenter.neck(stage).take(index)
+        return self.segmenter.neck(self.segmenter.run_blocks(stage.take(index)))
+
+
+class Draws:
+    """The bits that dropout draws for each trial of a pack: the very ones that it would draw alone.
+
+    Trials of one replicate draw the same bits, which are drawn once.
+    """
+
+    def __init__(self, seeds: Sequence[int], device: str) -> None:
+        """``seeds``: one for each trial."""
+        self.seeds = list(seeds)
+        self.generators = {seed: torch.Generator(device).manual_seed(seed) for seed in dict.fromkeys(seeds)}
+
+    def bits(self, shape: torch.Size, active: Sequence[bool]) -> Tensor:
+        """int16 ``(trials or 1, *shape)``, for trials that are ``active``; the others get bits of another trial."""
+        wanted = dict.fromkeys(seed for seed, on in zip(self.seeds, active, strict=True) if on)
+        drawn = {seed: random_bits(shape, self.generators[seed]) for seed in wanted}
+        if len(drawn) == 1:
+            return next(iter(drawn.values()))[None]
+        spare = next(iter(drawn.values()))
+        return torch.stack([drawn.get(seed, spare) for seed in self.seeds])
+
+
+class PackedLinear(nn.Linear):
+    """A frozen Linear layer plus the low-rank updates of K trials, on an input whose leading axis is trial-major.
+
+    ``y = W x + b`` is one product for all; ``s_k B_k A_k x`` is a grouped one. Ranks are padded with zeros, which stay
+    zero: neither factor of a padded rank ever gets a gradient.
+    """
+
+    def __init__(self, layers: Sequence[LoRALinear], draws: Draws) -> None:
+        first = layers[0]
+        super().__init__(first.in_features, first.out_features, bias=first.bias is not None, device="meta")
+        self.weight, self.bias = first.weight, first.bias
+        self.layers, self.draws = list(layers), draws
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(K n, ..., out_features) for ``x`` (K n, ..., in_features)."""
+        y = super().forward(x)
+        for name, rows in self.layers[0].rows.items():
+            updates = [layer.part(name) for layer in self.layers]
+            grouped = self._update(x.reshape(len(updates), -1, x.shape[-1]), updates)
+            y = add_rows(y, rows, grouped.reshape(*x.shape[:-1], -1))
+        return y
+
+    def _update(self, x: Tensor, updates: Sequence[LowRank]) -> Tensor:
+        dropouts = [update.dropout if self.training else 0.0 for update in updates]
+        scales = [update.scale / (1 - dropout) for update, dropout in zip(updates, dropouts, strict=True)]
+        rank = max(update.A.shape[0] for update in updates)
+        first = torch.stack([_padded(update.A, (0, 0, 0, rank - update.A.shape[0])) for update in updates])
+        second = torch.stack([_padded(update.B, (0, rank - update.B.shape[1])) for update in updates])
+        if updates[0].site == "input":
+            x = self._drop(x, dropouts)
+        inner = torch.bmm(x, first.mT) * x.new_tensor(scales)[:, None, None]
+        outer = torch.bmm(inner, second.mT)
+        return outer if updates[0].site == "input" else self._drop(outer, dropouts)
+
+    def _drop(self, x: Tensor, dropouts: Sequence[float]) -> Tensor:
+        active = [dropout > 0 for dropout in dropouts]
+        if not any(active):
+            return x
+        bits = self.draws.bits(x.shape[1:], active)
+        lowest = torch.tensor([lowest_kept(dropout) for dropout in dropouts], dtype=torch.int32, device=x.device)
+        return torch.where(bits >= lowest[:, None, None], x, 0.0)
+
+
+def _padded(tensor: Tensor, widths: tuple[int, ...]) -> Tensor:
+    return nn.functional.pad(tensor, widths) if any(widths) else tensor
+
+
+@contextmanager
+def _placed(segmenter: nn.Module, layers: Mapping[str, nn.Module]) -> Iterator[None]:
+    """``layers`` in the place of the segmenter's own, which come back afterwards."""
+    own = {name: segmenter.get_submodule(name) for name in layers}
+    _put(segmenter, layers)
+    try:
+        yield
+    finally:
+        _put(segmenter, own)
+
+
+def _put(segmenter: nn.Module, layers: Mapping[str, nn.Module]) -> None:
+    for name, layer in layers.items():
+        segmenter.set_submodule(name, layer)

@@ -1,0 +1,269 @@
+"""The law of packing: a trial is the same alone as in any company, and one that diverges leaves the others alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from sam2lora import pack, train
+from sam2lora.adapters import Full, LastBlocks, LoRA
+from sam2lora.augments import Fundus, NoAugment
+from sam2lora.backbones import Nano
+from sam2lora.config import Replicate, TrialConfig
+from sam2lora.datasets import Synthetic
+from sam2lora.errors import Diverged
+from sam2lora.losses import BCE, FocalTversky, SoftDice, weighted
+from sam2lora.model import Sam2Segmenter, Stage
+from sam2lora.optimizers import SGD, AdamW
+from sam2lora.prompts import Points
+from sam2lora.protocols import Transfer
+from sam2lora.runtime import Runtime
+from sam2lora.schedules import Constant, Cosine
+from sam2lora.train import pristine, start
+
+BASE = TrialConfig(
+    protocol=Transfer(sources=(Synthetic(hospital="alder", images=8, size=64),)),
+    backbone=Nano(weights="random"),
+    adapter=LoRA(rank=2, alpha=4.0, dropout=0.1),
+    augment=Fundus(),
+    image_size=64,
+    epochs=2,
+)
+"""A few training images in batches of two."""
+
+
+@pytest.fixture(scope="session")
+def runtime(tmp_path_factory: pytest.TempPathFactory) -> Runtime:
+    return Runtime(cache=tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture
+def double(runtime: Runtime) -> Iterator[None]:
+    segmenter = pristine(BASE.backbone, 64, runtime)
+    segmenter.double().sam.sam_prompt_encoder.pe_layer.float()  # it makes coordinates in single itself
+    yield
+    segmenter.float()
+
+
+def variant(**changes: object) -> TrialConfig:
+    return replace(BASE, **changes)
+
+
+TRIALS = (
+    (BASE, Replicate()),
+    (variant(adapter=LoRA(rank=5, alpha=2.0, dropout=0.3), optimizer=AdamW(lr=3e-3)), Replicate()),
+    (variant(loss=weighted({BCE(): 0.2, SoftDice(): 0.8}), schedule=Constant()), Replicate()),
+    (variant(adapter=LoRA(rank=3, alpha=6.0, dropout=0.0), clip_norm=None), Replicate(seed=1)),
+    (variant(augment=NoAugment(), optimizer=SGD(lr=0.05)), Replicate(seed=1)),
+    (variant(adapter=LoRA(rank=1, alpha=2.0, scale="rank_stabilised"), clip_norm=0.05), Replicate(fold=2)),
+    (variant(optimizer=AdamW(lr=1e-2, weight_decay=0.1), schedule=Cosine(), epochs=3), Replicate(seed=2, fold=1)),
+    (variant(loss=weighted({FocalTversky(): 1.0}), adapter=LoRA(rank=2, alpha=8.0, init="kaiming")), Replicate(seed=3)),
+    (variant(iou_weight=0.2), Replicate()),
+)
+"""Nine trials that differ in whatever may differ within a pack."""
+
+Ended = tuple[list[dict[str, float]], dict[str, torch.Tensor]]
+
+
+def lonely(config: TrialConfig, replicate: Replicate, runtime: Runtime, epochs: int = 2) -> Ended:
+    session = start(config, replicate, runtime)
+    curve = [train.epoch(session) for _ in range(epochs)]
+    return curve, config.adapter.state(session.segmenter)
+
+
+def resident(which: int, runtime: Runtime) -> pack.Resident:
+    return pack.admit(start(*TRIALS[which], runtime))
+
+
+def ended(one: pack.Resident) -> Ended:
+    with pack.worn(one) as session:
+        return session.curve, session.config.adapter.state(session.segmenter)
+
+
+def check_equal(found: Ended, expected: Ended, tolerance: float) -> None:
+    for entry, alone in zip(found[0], expected[0], strict=True):
+        names = [name for name in alone if name.startswith(("loss/", "lr"))]
+        assert {n: entry[n] for n in names} == pytest.approx({n: alone[n] for n in names}, rel=tolerance, abs=tolerance)
+    assert found[1].keys() == expected[1].keys()
+    for name, tensor in expected[1].items():
+        torch.testing.assert_close(found[1][name], tensor, rtol=0, atol=tolerance)
+        assert tensor.abs().max() > 0, "nothing has left zero"
+
+
+@pytest.fixture(scope="module")
+def alone(runtime: Runtime) -> Callable[[int], Ended]:
+    """Each trial alone in float64, trained once however many tests ask for it."""
+    known: dict[int, Ended] = {}
+
+    def ask(which: int) -> Ended:
+        if which not in known:
+            known[which] = lonely(*TRIALS[which], runtime)
+        return known[which]
+
+    return ask
+
+
+@pytest.mark.parametrize("company", [(0,), (0, 4), (0, 1, 2), (5, 3, 1, 0, 6, 7), tuple(range(9))], ids=len)
+@pytest.mark.usefixtures("double")
+def test_a_trial_is_the_same_alone_as_in_any_company(
+    company: Sequence[int], alone: Callable[[int], Ended], runtime: Runtime
+) -> None:
+    residents = [resident(which, runtime) for which in company]
+    for _ in range(2):
+        assert not any(isinstance(entry, Diverged) for entry in pack.epoch(residents))
+    for which, one in zip(company, residents, strict=True):
+        check_equal(ended(one), alone(which), 1e-9)
+
+
+def test_in_single_precision_a_trial_is_the_same_up_to_rounding(runtime: Runtime) -> None:
+    residents = [resident(which, runtime) for which in range(6)]
+    for _ in range(2):
+        pack.epoch(residents)
+    packed = [ended(one) for one in residents]
+    for which, found in enumerate(packed):
+        check_equal(found, lonely(*TRIALS[which], runtime), 1e-4)
+
+
+@pytest.mark.usefixtures("double")
+def test_joining_late_and_leaving_early_change_nothing(alone: Callable[[int], Ended], runtime: Runtime) -> None:
+    leaver, stayer = resident(0, runtime), resident(1, runtime)
+    pack.epoch([leaver, stayer])
+    newcomer = resident(3, runtime)
+    pack.epoch([stayer, newcomer])
+    pack.epoch([newcomer])
+    check_equal(ended(stayer), alone(1), 1e-9)
+    check_equal(ended(newcomer), alone(3), 1e-9)
+    one_epoch = lonely(*TRIALS[0], runtime, epochs=1)
+    check_equal(ended(leaver), one_epoch, 1e-9)
+
+
+@pytest.mark.usefixtures("double")
+def test_a_trial_resumed_in_the_middle_joins_as_if_it_had_never_left(
+    alone: Callable[[int], Ended], runtime: Runtime, tmp_path: Path
+) -> None:
+    first = resident(2, runtime)
+    pack.epoch([first, resident(6, runtime)])
+    with pack.worn(first) as session:
+        train.save(session, tmp_path / "checkpoint.pt")
+    again = start(*TRIALS[2], runtime)
+    train.resume(again, tmp_path / "checkpoint.pt")
+    for parameter in again.segmenter.parameters():
+        assert parameter.dtype == torch.float64
+    back = pack.admit(again)
+    pack.epoch([back, resident(0, runtime)])
+    check_equal(ended(back), alone(2), 1e-9)
+
+
+def poisoned(which: int, runtime: Runtime) -> pack.Resident:
+    one = resident(which, runtime)
+    with torch.no_grad():
+        for layer in one.layers.values():
+            for _, update in layer.updates():
+                update.A.fill_(float("nan"))
+    return one
+
+
+def test_a_trial_that_diverges_leaves_the_others_bit_by_bit_as_they_are(runtime: Runtime) -> None:
+    """Beside the same trial in good health: the shapes are equal, so rounding is, too."""
+    beside_nan = [resident(0, runtime), poisoned(1, runtime), resident(3, runtime)]
+    entries = pack.epoch(beside_nan)
+    assert isinstance(entries[1], Diverged)
+    assert entries[1].epoch == 1
+    assert beside_nan[1].session.curve == []
+    healthy = [resident(0, runtime), resident(1, runtime), resident(3, runtime)]
+    pack.epoch(healthy)
+    for place in (0, 2):
+        found, expected = ended(beside_nan[place]), ended(healthy[place])
+        assert all(torch.equal(found[1][name], tensor) for name, tensor in expected[1].items())
+        timeless = [{n: v for n, v in curve[0].items() if n != "seconds"} for curve in (found[0], expected[0])]
+        assert timeless[0] == timeless[1]
+
+
+def test_a_loss_that_overflows_midway_stops_its_own_trial_alone(runtime: Runtime) -> None:
+    wild = variant(optimizer=SGD(lr=1e30), clip_norm=None)
+    residents = [pack.admit(start(wild, Replicate(), runtime)), resident(0, runtime)]
+    fault, entry = pack.epoch(residents)
+    assert isinstance(fault, Diverged)
+    assert fault.step > 1
+    assert isinstance(entry, dict)
+
+
+@pytest.mark.parametrize(
+    ("adapter", "first"),
+    [
+        (LoRA(encoder="none", rank=2, alpha=4.0), None),
+        (LoRA(blocks=LastBlocks(count=2), decoder="none", rank=2, alpha=4.0), 2),
+        (LoRA(rank=2, alpha=4.0), 0),
+        (LoRA(encoder="qv", decoder="all", dropout_site="input", rank=2, alpha=4.0), 0),
+    ],
+    ids=["decoder", "last blocks", "everywhere", "q and v, dropout before"],
+)
+@pytest.mark.usefixtures("double")
+def test_wherever_the_adapter_lies(adapter: LoRA, first: int | None, runtime: Runtime) -> None:
+    one, other = variant(adapter=adapter), variant(adapter=replace(adapter, rank=4, dropout=0.4), augment=NoAugment())
+    residents = [pack.admit(start(config, Replicate(), runtime)) for config in (one, other)]
+    pack.epoch(residents)
+    for found, config in zip(residents, (one, other), strict=True):
+        check_equal(ended(found), lonely(config, Replicate(), runtime, epochs=1), 1e-9)
+
+
+@pytest.mark.usefixtures("double")
+def test_trials_with_the_same_prompts_share_a_pack(runtime: Runtime) -> None:
+    configs = [variant(train_prompt=Points(positive=2), adapter=LoRA(rank=rank, alpha=4.0)) for rank in (1, 3)]
+    residents = [pack.admit(start(config, Replicate(), runtime)) for config in configs]
+    pack.epoch(residents)
+    for found, config in zip(residents, configs, strict=True):
+        check_equal(ended(found), lonely(config, Replicate(), runtime, epochs=1), 1e-9)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        variant(image_size=128),
+        variant(batch_size=3),
+        variant(accumulate=2),
+        variant(precision="bfloat16"),
+        variant(adapter=LoRA(encoder="mlp")),
+        variant(adapter=LoRA(dropout_site="input")),
+        variant(backbone=Nano()),
+        variant(train_prompt=Points(positive=1)),
+    ],
+)
+def test_trials_of_different_shape_are_packed_apart(other: TrialConfig) -> None:
+    assert pack.signature(other, Replicate(), 6) != pack.signature(BASE, Replicate(), 6)
+    assert pack.signature(BASE, Replicate(), 6) != pack.signature(BASE, Replicate(), 7)
+
+
+@pytest.mark.parametrize(("company", "images"), [((0, 1, 2), 2), ((0, 4), 4)], ids=["equal draws", "other draws"])
+def test_what_no_adapter_has_touched_is_computed_once_for_equal_draws(
+    company: Sequence[int], images: int, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+    embed = Sam2Segmenter.embed
+
+    def counted(self: Sam2Segmenter, given: torch.Tensor) -> Stage:
+        if self.training:
+            seen.append(len(given))
+        return embed(self, given)
+
+    monkeypatch.setattr(Sam2Segmenter, "embed", counted)
+    residents = [resident(which, runtime) for which in company]
+    pack.epoch(residents)
+    assert seen == [images] * (len(residents[0].session.training) // 2)
+
+
+def test_a_model_that_is_trained_whole_is_not_packed(runtime: Runtime) -> None:
+    whole = variant(adapter=Full())
+    assert pack.signature(whole, Replicate(), 6) is None
+    with pytest.raises(ValueError, match="train it alone"):
+        pack.admit(start(whole, Replicate(), runtime))
+
+
+def test_trials_of_two_signatures_in_one_pack_are_refused(runtime: Runtime) -> None:
+    other = pack.admit(start(variant(batch_size=3), Replicate(), runtime))
+    with pytest.raises(ValueError, match="one signature"):
+        pack.epoch([resident(0, runtime), other])
