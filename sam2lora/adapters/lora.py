@@ -29,6 +29,8 @@ _ENCODER_ROLES = {
 }
 _DECODER_ROLES = {
     "attention": {"attention"},
+    "qv": {"attention"},
+    "mlp": {"token_mlp"},
     "all": {"attention", "token_mlp", "hypernetwork"},
     "none": set[str](),
 }
@@ -44,15 +46,16 @@ class LoRA:
     ``alpha = 2 rank``, dropout 0.1 on the update, ``A ~ N(0, 1/rank)``, ``B = 0``.
 
     ``encoder``: Linear layers of the chosen ``blocks``: ``"qv"`` leaves the keys alone, ``"all"`` takes qkv, proj, mlp
-    and the shortcuts between stages. ``decoder``: ``"all"`` adds the token MLPs and the hyper-network of the mask in
-    use. ``alpha``: the update is scaled by s = alpha / rank (``"standard"``) or alpha / sqrt(rank)
-    (``"rank_stabilised"``, Kalajdzievski 2023, arXiv 2312.03732); 0 turns it off. ``init`` ``"kaiming"`` draws A as
-    peft does, uniform within +-1/sqrt(inputs).
+    and the shortcuts between stages. ``decoder``: ``"qv"`` takes the query and value projections alone, ``"mlp"`` the
+    token MLPs; ``"all"`` takes all attention, the token MLPs and the hyper-network of the mask in use. ``alpha``: the
+    update is scaled by s = alpha / rank (``"standard"``) or alpha / sqrt(rank) (``"rank_stabilised"``, Kalajdzievski
+    2023, arXiv 2312.03732); 0 turns it off. ``init`` ``"kaiming"`` draws A as peft does, uniform within
+    +-1/sqrt(inputs).
     """
 
     kind: Literal["lora"] = "lora"
     encoder: Literal["qkv", "qv", "proj", "mlp", "all", "none"] = "qkv"
-    decoder: Literal["attention", "all", "none"] = "attention"
+    decoder: Literal["attention", "qv", "mlp", "all", "none"] = "attention"
     blocks: Blocks = AllBlocks()
     rank: Annotated[int, Gt(0)] = 64
     alpha: Annotated[float, Ge(0)] = 128.0
@@ -82,8 +85,12 @@ class LoRA:
             linear
             for linear in linears(shape)
             if (linear.block in blocks and linear.role in _ENCODER_ROLES[self.encoder])
-            or (linear.block is None and linear.role in _DECODER_ROLES[self.decoder])
+            or (linear.block is None and self._in_decoder(linear))
         ]
+
+    def _in_decoder(self, linear: LinearShape) -> bool:
+        chosen = linear.role in _DECODER_ROLES[self.decoder]
+        return chosen and (self.decoder != "qv" or linear.name.endswith((".q_proj", ".v_proj")))
 
     def count(self, backbone: Backbone) -> int:
         """Trainable parameters: rank times the sum of inputs and outputs over the targets. Needs no weights."""

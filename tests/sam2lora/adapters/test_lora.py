@@ -35,7 +35,7 @@ Attach = Callable[[Segmenter, LoRA], Segmenter]
 
 SMALL = LoRA(rank=4, alpha=8.0, dropout=0.0)
 ENCODERS: tuple[Literal["qkv", "qv", "proj", "mlp", "all", "none"], ...] = ("qkv", "qv", "proj", "mlp", "all", "none")
-DECODERS: tuple[Literal["attention", "all", "none"], ...] = ("attention", "all", "none")
+DECODERS: tuple[Literal["attention", "qv", "mlp", "all", "none"], ...] = ("attention", "qv", "mlp", "all", "none")
 SITES = [
     replace(SMALL, encoder=encoder, decoder=decoder)
     for encoder, decoder in product(ENCODERS, DECODERS)
@@ -74,6 +74,8 @@ def test_count_of_the_published_backbones(rank: int, counts: tuple[int, ...]) ->
     [
         (LoRA(rank=1, decoder="none"), (18_144, 24_288, 42_224, 108_432)),
         (LoRA(rank=1, encoder="none"), (11_776,) * 4),
+        (LoRA(rank=1, encoder="none", decoder="qv"), (11_776 // 2,) * 4),
+        (LoRA(rank=1, encoder="none", decoder="mlp"), (4 * (256 + 2048),) * 4),
         (LoRA(rank=1, encoder="all", decoder="none"), (76_608, 101_184, 173_600, 439_776)),
         (LoRA(rank=1, encoder="mlp", decoder="none"), (47_040, 62_400, 107_520, 273_600)),
     ],
