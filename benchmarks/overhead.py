@@ -80,7 +80,7 @@ def harness(trials: int, folder: Path) -> Measured:
     question = study.question("overhead", search, Overrides(), {})
     record = open_record(f"sqlite:///{folder / 'optuna.db'}", "overhead", folder, question, Random().build(0, {}))
     mirror = Mirror(f"sqlite:///{folder / 'mlflow.db'}", record, question, ())
-    ask = Suggest(record, space, Replicate(), {}, runtime, trials, [mirror])
+    ask = Suggest(record, lambda trial: (space(trial), Replicate()), {}, runtime, trials, [mirror])
     with execute.cluster(room):
         mirror.wait()
         execute.run(ask, Full().build(1), room, retries=0)

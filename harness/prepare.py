@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import psutil
 import torch
 from rich.console import Console
 from rich.markup import escape
 
-from harness.study import Overrides, Search, draws
 from harness.track import Material
 from sam2lora import checkpoints
 from sam2lora.backbones import Backbone, Nano, Sam2, UNet
-from sam2lora.config import TrialConfig
+from sam2lora.config import Replicate, TrialConfig
 from sam2lora.datasets import CachedSet, Dataset, Synthetic, cached, left_out
 from sam2lora.errors import OutOfMemory
 from sam2lora.memory import training_mib
@@ -42,15 +42,26 @@ class Prepared:
     validation: int
     fitting: int
 
+    @property
+    def told(self) -> dict[str, Any]:
+        """What a question says of the data for its report: the digests of the data change with it."""
+        return {"left_out": {name: list(why) for name, why in self.left_out.items()}} if self.left_out else {}
 
-def prepare(search: Search, overrides: Overrides, runtime: Runtime, concurrent: int, console: Console) -> Prepared:
-    """Open every data set that the space can ask for, check their parts, the weights and the memory.
 
-    The first use of a data set decodes and resizes it, with a line of progress; weights that go by name are downloaded
-    when all else is well. Raises ``DataError``,
+def prepare(
+    configs: Sequence[TrialConfig],
+    replicates: Sequence[Replicate],
+    runtime: Runtime,
+    concurrent: int,
+    console: Console,
+) -> Prepared:
+    """Open every data set that ``configs`` ask for, check their parts in every replicate, the weights and the memory.
+
+    ``configs``: all settings that may come, or enough draws of them; ``Prepared`` counts the images of the first in
+    the first replicate. The first use of a data set decodes and resizes it, with a line of progress; weights that go by
+    name are downloaded when all else is well. Raises ``DataError``,
     ``CheckpointError``, ``OutOfMemory`` or ``DiskError``.
     """
-    configs = [overrides.apply(config) for config, _ in draws(search.space)]
     sets: dict[str, CachedSet] = {}
     contexts: dict[str, str] = {}
     for config in configs:
@@ -62,11 +73,7 @@ def prepare(search: Search, overrides: Overrides, runtime: Runtime, concurrent: 
     for line in left_out({opened.dataset.name: opened for opened in sets.values()}.values()):
         console.print(f"[bold yellow]warning:[/] {escape(line)}", highlight=False, soft_wrap=True)
     typical = configs[0]
-    protocol, fold = typical.protocol, search.replicate.fold
-    sources = [sets[f"{dataset.name}@{typical.image_size}"] for dataset in protocol.sources]
-    given = [sets[f"{dataset.name}@{typical.image_size}"] for dataset in protocol.targets if protocol.shots]
-    check_parts(sources, fold)
-    shots = given_images(given, protocol.shots, search.replicate, sources)
+    counted = [_parts(config, replicate, sets) for config in _protocols(configs) for replicate in replicates]
     backbones = _distinct(config.backbone for config in configs)
     for backbone in backbones:
         if isinstance(backbone, Sam2) and runtime.checkpoint == checkpoints.place(backbone).resolve():
@@ -87,10 +94,29 @@ def prepare(search: Search, overrides: Overrides, runtime: Runtime, concurrent: 
             )
             for label, opened in sets.items()
         ),
-        training=len(training_images(sources, fold)) + len(shots),
-        validation=sum(len(validation_images(opened, fold)) for opened in sources or given),
+        training=counted[0][0],
+        validation=counted[0][1],
         fitting=fitting(configs, runtime, concurrent),
     )
+
+
+def _parts(config: TrialConfig, replicate: Replicate, sets: dict[str, CachedSet]) -> tuple[int, int]:
+    """How many images train and validate; raises ``DataError`` where a part has none."""
+    protocol, fold = config.protocol, replicate.fold
+    sources = [sets[f"{dataset.name}@{config.image_size}"] for dataset in protocol.sources]
+    given = [sets[f"{dataset.name}@{config.image_size}"] for dataset in protocol.targets if protocol.shots]
+    check_parts(sources, fold)
+    shots = given_images(given, protocol.shots, replicate, sources)
+    training = len(training_images(sources, fold)) + len(shots)
+    return training, sum(len(validation_images(opened, fold)) for opened in sources or given)
+
+
+def _protocols(configs: Sequence[TrialConfig]) -> Iterable[TrialConfig]:
+    """The first of the settings that share protocol and frame."""
+    seen: dict[object, TrialConfig] = {}
+    for config in configs:
+        seen.setdefault((config.protocol, config.image_size), config)
+    return seen.values()
 
 
 def fitting(configs: Sequence[TrialConfig], runtime: Runtime, concurrent: int) -> int:

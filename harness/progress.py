@@ -17,6 +17,7 @@ from harness.objectives import DIRECTIONS, Objective, front
 from harness.table import ORACLE
 
 _SHOWN = 12
+_UNTRAINED = {"reused": "reused_from", "taken": "taken_from"}
 _FREE = ("infeasible", "crashed")  # endings that are no trial of the study's number
 
 
@@ -50,6 +51,7 @@ class LiveTable:
         self.counts: dict[str, int] = {}
         self.best: tuple[float, int] | None = None
         self.oracle: set[int] = set()
+        self.names: dict[int, str] = {}
         self.begun = time.monotonic()
         self.live = Live(self, console=console, auto_refresh=console.is_terminal, refresh_per_second=4, transient=True)
 
@@ -74,7 +76,7 @@ class LiveTable:
         """Show how it ended; only a completed trial can be the best."""
         self._mark(trial)
         outcome = trial.user_attrs["outcome"]
-        kind = "reused" if "reused_from" in trial.user_attrs else outcome["kind"]
+        kind = next((kind for kind, sign in _UNTRAINED.items() if sign in trial.user_attrs), outcome["kind"])
         score = {entry["epoch"]: entry["score"] for entry in trial.user_attrs["curve"]}.get(outcome["epoch"])
         self.rows[trial.number] = _Row(kind.replace("_", " "), outcome["epoch"], score)
         self.counts[kind] = self.counts.get(kind, 0) + 1
@@ -85,6 +87,7 @@ class LiveTable:
             self.best = (trial.values[0], trial.number)
 
     def _mark(self, trial: FrozenTrial) -> None:
+        self.names[trial.number] = _name(trial)
         if trial.user_attrs["oracle_prompt"]:
             self.oracle.add(trial.number)
 
@@ -114,7 +117,7 @@ class LiveTable:
             row = self.rows[number]
             mark = "*" if self.best is not None and self.best[1] == number else ""
             score = "" if row.score is None else f"{row.score:.4f}{mark}{self._dagger(number)}"
-            table.add_row(str(number), row.state, f"{row.epoch}/{self.epochs}", score)
+            table.add_row(self.names[number], row.state, f"{row.epoch}/{self.epochs}", score)
         return Group(table, self._line(), ProgressBar(self.trials, self.before + self.finished, width=40))
 
     def _line(self) -> Text:
@@ -135,3 +138,9 @@ class LiveTable:
 
     def _dagger(self, number: int) -> str:
         return f" {ORACLE}" if number in self.oracle else ""
+
+
+def _name(trial: FrozenTrial) -> str:
+    """The trial's number; of an ablation's its arm and replicate, too."""
+    cell = trial.params
+    return f"{trial.number} {cell['arm']}, seed {cell['seed']}" if "arm" in cell else str(trial.number)

@@ -68,9 +68,11 @@ def open_record(
     sampler: BaseSampler,
     command: str = "",
     objectives: tuple[Objective, ...] = ("val/dice",),
+    growing: str = "",
 ) -> Record:
     """The study ``name``, created on first use; ``command``, as it was typed, tells a report how to go on.
 
+    ``growing``: the dotted name of a list in the question that is no part of its identity: the longer one is kept.
     Raises ``OtherQuestion`` with every difference when the study exists and asks something else, ``RecordError``
     when the storage cannot be used.
     """
@@ -87,15 +89,35 @@ def open_record(
         if recorded is None:
             study.set_user_attr("question", dict(question))
             study.set_user_attr("provenance", {**provenance(), "command": command})
-        elif differences := compare(recorded, question):
-            raise OtherQuestion(
-                f"Going on with a study must not change its question, but study {name!r} differs:\n"
-                + "\n".join(f"  {line}" for line in differences)
-                + "\nName another study with --study, or give the recorded values."
-            )
+        else:
+            _go_on(study, recorded, question, growing)
     except FAULTS as error:
         raise unusable(storage_url, error) from error
     return Record(study, storage_url, folder, objectives)
+
+
+def _go_on(study: optuna.Study, recorded: Mapping[str, Any], asked: Mapping[str, Any], growing: str) -> None:
+    (before, had), (now, has) = _apart(recorded, growing), _apart(asked, growing)
+    if differences := compare(before, now):
+        raise OtherQuestion(
+            f"Going on with a study must not change its question, but study {study.study_name!r} differs:\n"
+            + "\n".join(f"  {line}" for line in differences)
+            + "\nName another study with --study, or give the recorded values."
+        )
+    if len(has) > len(had):
+        study.set_user_attr("question", dict(asked))
+
+
+def _apart(question: Mapping[str, Any], name: str) -> tuple[Mapping[str, Any], list[Any]]:
+    """A question without the list of that dotted name, and the list; no name, no list."""
+    first, _, rest = name.partition(".")
+    if first not in question:
+        return question, []
+    others = {key: value for key, value in question.items() if key != first}
+    if not rest:
+        return others, question[first]
+    inner, value = _apart(question[first], rest)
+    return {**others, first: inner}, value
 
 
 def open_storage(url: str) -> RDBStorage:
@@ -239,6 +261,20 @@ def reuse(record: Record, trial: optuna.Trial, twin: FrozenTrial) -> FrozenTrial
         if name not in own:  # equal settings have equal constraints, and Optuna takes each once
             trial.set_constraint(name, value)
     return record.study.tell(trial, twin.values if twin.state == TrialState.COMPLETE else None, state=twin.state)
+
+
+def take(record: Record, trial: optuna.Trial, twin: FrozenTrial, study: str) -> FrozenTrial:
+    """Give ``trial`` the result of ``twin``, a completed trial of equal key in another ``study``.
+
+    It is a measurement of this study like any other, and its cost is what it cost there; ``taken_from`` says where.
+    """
+    trial.set_user_attr("taken_from", {"study": study, "number": twin.number})
+    for name in (*_COPIED, "cost"):
+        if name in twin.user_attrs:
+            trial.set_user_attr(name, twin.user_attrs[name])
+    for entry in twin.user_attrs["curve"]:
+        report(trial, int(entry["epoch"]), entry["score"])
+    return record.study.tell(trial, values(record.objectives, twin.values[0], twin.user_attrs["cost"]))
 
 
 def finished(trials: list[FrozenTrial]) -> dict[str, FrozenTrial]:

@@ -1,11 +1,14 @@
-"""A study from its plan to its report: prepare, run what has no ending yet, report."""
+"""A study from its plan to its report: prepare, run what has no ending yet, report.
+
+What a search and an ablation share lies here, and the search itself; ``harness.ablating`` is the other.
+"""
 
 from __future__ import annotations
 
 import argparse
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -32,7 +35,9 @@ from sam2lora.backbones import Backbone, Sam2
 from sam2lora.choice import kinds
 from sam2lora.commands.asked import RANDOM, Asked, datasets
 from sam2lora.commands.asked import backbone as backbone_of
+from sam2lora.config import Replicate, TrialConfig
 from sam2lora.errors import DiskError
+from sam2lora.protocols import Protocol
 from sam2lora.runtime import Runtime, default_cache
 
 RETRIES = 1
@@ -41,11 +46,10 @@ RETRIES = 1
 
 @dataclass(frozen=True)
 class Plan:
-    """What the command line and the declaration say together: a question, and where and how it is run."""
+    """What the command line says: of which declaration, with what in its place, and where and how it is run."""
 
     name: str
     study: str
-    search: Search
     overrides: Overrides
     runtime: Runtime
     gpus_per_trial: float | None
@@ -60,20 +64,20 @@ class Plan:
         return self.out / self.study
 
 
-def plans(arguments: argparse.Namespace, command: str) -> tuple[Plan, ...]:
+def plans(arguments: argparse.Namespace, command: str, protocol: Protocol) -> tuple[Plan, ...]:
     """The plans of a command line, ``command`` as it was typed: one, or one for each model of the protocol.
 
-    Raises before anything is opened or written.
+    ``protocol``: the declared one, whose data sets stand where the command line names none. Raises before anything is
+    opened or written.
     """
     whole = plan(arguments, command)
-    typical = study.draws(whole.search.space, 1)[0][0].protocol
     return tuple(
         replace(
             whole,
             study=study_name(whole.study, asked),
             overrides=replace(whole.overrides, asked=asked),
         )
-        for asked in whole.overrides.asked.each(typical)
+        for asked in whole.overrides.asked.each(protocol)
     )
 
 
@@ -108,7 +112,6 @@ def plan(arguments: argparse.Namespace, command: str) -> Plan:
     return Plan(
         name=arguments.name,
         study=arguments.study or arguments.name,
-        search=_overridden(declared.search(arguments.name), arguments),
         overrides=overrides,
         runtime=Runtime(
             data=_absolute(arguments.data), checkpoint=_absolute(checkpoint), cache=default_cache().resolve()
@@ -126,7 +129,9 @@ def _absolute(path: Path | str | None) -> Path | None:
     return None if path is None else Path(path).resolve()
 
 
-def _overridden(search: Search, arguments: argparse.Namespace) -> Search:
+def searched(arguments: argparse.Namespace) -> Search:
+    """The declared search with what the command line says in place of its sampler, scheduler, trials and seed."""
+    search = declared.search(arguments.name)
     if arguments.sampler is not None and arguments.sampler != search.sampler.kind:
         search = replace(search, sampler=kinds(Sampler)[arguments.sampler]())
     if arguments.scheduler is not None and arguments.scheduler != search.scheduler.kind:
@@ -142,13 +147,13 @@ def _backbone(name: str | None, checkpoint: str | None) -> Backbone | None:
     return None if name is None and checkpoint is None else backbone_of(name or "nano", checkpoint)
 
 
-def searches(plans: Sequence[Plan], name: str, console: Console) -> bool:
-    """Run the study of every plan in turn; True when all have ended, False after an interruption.
+def searches(plans: Sequence[Plan], asked: Search, name: str, console: Console) -> bool:
+    """Run a search by every plan in turn; True when all have ended, False after an interruption.
 
     Several end with one summary, printed and written into the folder of ``name``. Raises as ``search`` does.
     """
     for each in plans:
-        if not search(each, console):
+        if not search(each, asked, console):
             return False
     if len(plans) > 1:
         frame = several.summary(plans[0].storage, [each.study for each in plans], plans[0].out)
@@ -158,16 +163,25 @@ def searches(plans: Sequence[Plan], name: str, console: Console) -> bool:
     return True
 
 
-def search(plan: Plan, console: Console) -> bool:
-    """Run the study of a plan; True when all its trials have ended, False after an interruption.
+def search(plan: Plan, search: Search, console: Console) -> bool:
+    """Run a search; True when all its trials have ended, False after an interruption.
 
     Raises ``StudyBusy`` while another process runs it, ``Hopeless`` when its trials only crash, ``RecordError`` and
     ``DiskError`` when something cannot be written, and whatever ``prepare`` refuses.
     """
+    title = declared.question_of(plan.name, "search_spaces")
+    return alone(plan, lambda: _search(plan, search, title, console))
+
+
+def alone(plan: Plan, work: Callable[[], bool]) -> bool:
+    """Do ``work`` on the study of a plan while no other process does.
+
+    Raises ``StudyBusy`` if one does; turns what a storage or a disk raises into ``RecordError`` and ``DiskError``.
+    """
     try:
         plan.folder.mkdir(parents=True, exist_ok=True)
         with FileLock(plan.folder / ".lock", timeout=0):
-            return _search(plan, console)
+            return work()
     except Timeout:
         raise StudyBusy(
             f"A study is run by one process at a time, but {plan.folder} is in use by another: wait for it, or name "
@@ -182,37 +196,61 @@ def search(plan: Plan, console: Console) -> bool:
         ) from error
 
 
-def _search(plan: Plan, console: Console) -> bool:
-    begun = time.monotonic()
+def ready(
+    plan: Plan, configs: Sequence[TrialConfig], replicates: Sequence[Replicate], console: Console
+) -> tuple[Prepared, Slots, Runtime]:
+    """What was prepared for such trials, how they share the machine, and where each computes."""
     room = execute.slots(plan.gpus_per_trial)
     runtime = replace(plan.runtime, device="cuda" if room.gpus else "cpu", threads=max(1, int(room.cpus)))
-    prepared = prepare(plan.search, plan.overrides, runtime, room.concurrent, console)
-    room = replace(room, concurrent=prepared.fitting)
-    question = study.question(plan.name, plan.search, plan.overrides, prepared.digests)
-    if prepared.left_out:  # told by the report; the digests of the data change with it
-        question["left_out"] = {name: list(why) for name, why in prepared.left_out.items()}
-    space = study.distributions(plan.search.space)
+    prepared = prepare(configs, replicates, runtime, room.concurrent, console)
+    return prepared, replace(room, concurrent=prepared.fitting), runtime
+
+
+def _search(plan: Plan, search: Search, title: str, console: Console) -> bool:
+    begun = time.monotonic()
+    configs = [plan.overrides.apply(config) for config, _ in study.draws(search.space)]
+    prepared, room, runtime = ready(plan, configs, (search.replicate,), console)
+    question = {**study.question(plan.name, search, plan.overrides, prepared.digests), **prepared.told}
+    space = study.distributions(search.space)
     so_far = record.count(plan.storage, plan.study)
-    sampler = plan.search.sampler.build(plan.search.replicate.seed, space, so_far)
-    objectives = plan.search.objectives
-    book = record.open_record(plan.storage, plan.study, plan.folder, question, sampler, plan.command, objectives)
-    limit = plan.search.sampler.limit(space)
-    total = min(plan.search.trials, limit or plan.search.trials)
-    mirror = Mirror(plan.mlflow, book, question, prepared.materials)
+    sampler = search.sampler.build(search.replicate.seed, space, so_far)
+    book = record.open_record(plan.storage, plan.study, plan.folder, question, sampler, plan.command, search.objectives)
+    limit = search.sampler.limit(space)
     ask = Suggest(
         book,
-        lambda trial: plan.overrides.apply(plan.search.space(trial)),
-        plan.search.replicate,
+        lambda trial: (plan.overrides.apply(search.space(trial)), search.replicate),
         prepared.digests,
         runtime,
-        total,
-        listeners=(mirror, live := LiveTable(console, total, question["epochs"], objectives)),
-        constraints=plan.search.constraints,
+        min(search.trials, limit or search.trials),
+        constraints=search.constraints,
         limit=limit,
     )
-    live.before = ask.ended
-    _head(console, plan, question, prepared, room, ask)
-    hopeless = _run(plan, question["epochs"], room, ask, mirror, live)
+    oracle = [config.test_prompt.oracle for config in configs]
+    head(console, plan, title, question, prepared, room, ask, oracle)
+    finished = carry_out(plan, console, ask, question, prepared, room, search.scheduler)
+    if finished:
+        console.print(f"{time.monotonic() - begun:.0f} s.", highlight=False)
+    return finished
+
+
+def carry_out(
+    plan: Plan,
+    console: Console,
+    ask: Suggest,
+    question: Mapping[str, Any],
+    prepared: Prepared,
+    room: Slots,
+    scheduler: Scheduler,
+) -> bool:
+    """Run what ``ask`` has left and report; True when nothing is left, False after an interruption.
+
+    Raises ``Hopeless``, once MLflow is up to date.
+    """
+    book = ask.record
+    mirror = Mirror(plan.mlflow, book, question, prepared.materials)
+    live = LiveTable(console, ask.trials, question["epochs"], book.objectives, before=ask.ended)
+    ask.listeners = (mirror, live)
+    hopeless = _run(scheduler, question["epochs"], room, ask, mirror, live)
     if hopeless is not None or ask.wanted:
         _close(mirror, console, None)
     if hopeless is not None:
@@ -222,39 +260,47 @@ def _search(plan: Plan, console: Console) -> bool:
     written = report.write(table.read(plan.storage, plan.study, plan.out), plan.out, plan.mlflow)
     report.show(written, Console())
     _close(mirror, console, written)
-    console.print(f"{time.monotonic() - begun:.0f} s.", highlight=False)
     return True
 
 
-def _run(plan: Plan, epochs: int, room: Slots, ask: Suggest, mirror: Mirror, live: LiveTable) -> Hopeless | None:
+def _run(
+    scheduler: Scheduler, epochs: int, room: Slots, ask: Suggest, mirror: Mirror, live: LiveTable
+) -> Hopeless | None:
     """Run what has no ending yet; None after the last trial and after an interruption."""
     if not ask.wanted:
         mirror.wait()
         return None
-    scheduler = plan.search.scheduler.build(epochs)
-    suggest.rebuild(scheduler, ask.record.trials())
+    built = scheduler.build(epochs)
+    suggest.rebuild(built, ask.record.trials())
     with execute.cluster(room):  # MLflow migrates its database meanwhile
         mirror.wait()
         with live:
             try:
-                execute.run(ask, scheduler, room, RETRIES)
+                execute.run(ask, built, room, RETRIES)
             except Hopeless as error:
                 return error
     return None
 
 
-def _head(
-    console: Console, plan: Plan, question: Mapping[str, Any], prepared: Prepared, room: Slots, ask: Suggest
+def head(
+    console: Console,
+    plan: Plan,
+    title: str,
+    question: Mapping[str, Any],
+    prepared: Prepared,
+    room: Slots,
+    ask: Suggest,
+    oracle: Sequence[bool],
 ) -> None:
-    told = [config.test_prompt.oracle for config, _ in study.draws(plan.search.space)]
-    oracle = "" if not any(told) else f"; {'all' if all(told) else 'some'} scores prompted from the ground truth"
+    """Say what is about to run. ``oracle``: of each of the settings that may come, whether its scores are oracle's."""
+    told = "" if not any(oracle) else f"; {'all' if all(oracle) else 'some'} scores prompted from the ground truth"
     where = f"{room.gpus:g} GPU each" if room.gpus else "one CPU core each"
-    console.print(f"[bold]{escape(plan.study)}[/]: {declared.question_of(plan.name)}", highlight=False, soft_wrap=True)
+    console.print(f"[bold]{escape(plan.study)}[/]: {title}", highlight=False, soft_wrap=True)
     console.print(
         f"sources {', '.join(question['sources'])}; targets {', '.join(question['targets']) or 'none'}; "
         f"{prepared.training} training and {prepared.validation} validation images; {question['backbone']['kind']}; "
         f"{ask.trials} trials of {question['epochs']} epochs, {ask.ended} done; {room.concurrent} at once, {where}"
-        f"{oracle}",
+        f"{told}",
         highlight=False,
         soft_wrap=True,
     )

@@ -23,12 +23,17 @@ from harness.constraints import Constraint
 from harness.errors import Hopeless
 from harness.outcome import WORST, Completed, Crashed, Diverged, Infeasible, Outcome, OutOfMemory, Stopped
 from harness.record import Record
-from harness.study import Space
 from harness.worker import Order
 from sam2lora.artifacts import CHECKPOINT, RESULT
 from sam2lora.choice import from_json, to_json
 from sam2lora.config import Replicate, TrialConfig, trial_key
 from sam2lora.runtime import Runtime
+
+Propose = Callable[[optuna.Trial], tuple[TrialConfig, Replicate]]
+"""What a trial runs: its settings, drawn from the trial or looked up by its parameters, and its replicate."""
+
+More = Callable[[], Sequence[Mapping[str, Any]]]
+Elsewhere = Callable[[optuna.Trial, str], FrozenTrial | None]
 
 CRASHES_IN_A_ROW = 3
 """So many crashed trials, one after the other, end a run: the fault is not in their settings."""
@@ -60,29 +65,36 @@ class Open:
 
 
 class Suggest(Searcher):
-    """Proposes up to ``trials`` trials of a space, in all runs of the study together.
+    """Proposes up to ``trials`` trials, in all runs of the study together.
 
     First come the trials that an earlier run left open, then new ones. Settings whose key has an ending in the record
     take that ending; settings whose key is running wait for it. A crashed trial does not count: another one is drawn in
     its place. Nor do settings that miss one of ``constraints``, which cost nothing: they are told as infeasible
     at once. ``limit``: how many proposals the sampler has, if they come to an end; there infeasible ones do count.
     After ``INFEASIBLE_IN_A_ROW`` of them ``hopeless`` says so and nothing more is proposed.
+
+    With a ``queue`` the sampler is not asked: parameters come from it in order, each once in this run, and a
+    trial that crashes is not replaced. What the queue leaves out of ``trials`` has ended before. ``more`` is asked for
+    further ones when all that were handed out have ended. ``elsewhere`` gives a new trial the completed result of one
+    of equal key in another study, if it can.
     """
 
     def __init__(
         self,
         record: Record,
-        space: Space,
-        replicate: Replicate,
+        propose: Propose,
         materials: Mapping[str, str],
         runtime: Runtime,
         trials: int,
         listeners: Sequence[Listener] = (),
         constraints: Sequence[Constraint] = (),
         limit: int | None = None,
+        queue: Sequence[Mapping[str, Any]] | None = None,
+        more: More | None = None,
+        elsewhere: Elsewhere | None = None,
     ) -> None:
         super().__init__(metric="score", mode="max")
-        self.record, self.space, self.replicate = record, space, replicate
+        self.record, self.propose = record, propose
         self.materials, self.runtime, self.trials, self.listeners = dict(materials), runtime, trials, listeners
         self.constraints, self.limit = constraints, limit
         self.open: dict[str, Open] = {}
@@ -94,10 +106,17 @@ class Suggest(Searcher):
         self.in_a_row = 0
         self.hopeless: Hopeless | None = None
         self.left = self._left_open()
+        self.queue = None if queue is None else list(queue)
+        self.more, self.elsewhere = more, elsewhere
+        if self.queue is not None:
+            self._discard_enqueued()
+            self.ended = max(trials - len(self.queue) - len(self.left), 0)
 
     @property
     def wanted(self) -> int:
-        """How many trials have no ending yet."""
+        """How many trials have no ending yet; with a queue, those that this run has still to bring to one."""
+        if self.queue is not None:
+            return len(self.queue) + len(self.left) + len(self.open) + len(self.waiting)
         left = self.trials - self.ended
         if self.limit is not None:
             left = min(left, self.limit - self.ended - self.infeasible)
@@ -110,34 +129,53 @@ class Suggest(Searcher):
                 recorded.abandon(self.record, trial)
         return [trial for trial in left if "replicate" in trial.user_attrs]
 
+    def _discard_enqueued(self) -> None:
+        """Close what an earlier run enqueued and did not live to ask for: the queue has it again."""
+        while self.record.study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+            self.record.study.tell(self.record.study.ask(), state=TrialState.FAIL)
+
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """The next order for a worker, None while it depends on a running trial, ``FINISHED`` when all have ended."""
         while self.left:
-            trial = recorded.reopen(self.record, frozen := self.left.pop(0))
-            if not self._refused(trial, from_json(TrialConfig, frozen.user_attrs["config"])):
-                return self._hand_out(trial_id, trial, frozen.user_attrs)
+            again = recorded.reopen(self.record, frozen := self.left.pop(0))
+            if not self._refused(again, from_json(TrialConfig, frozen.user_attrs["config"])):
+                return self._hand_out(trial_id, again, frozen.user_attrs)
         self._settle_waiting()
-        while self.hopeless is None and len(self.open) + len(self.waiting) < self.wanted:
-            trial = self.record.study.ask()
-            config = self._draw(trial)
-            key = trial_key(config, self.replicate, self.materials)
+        while self.hopeless is None and (trial := self._next()) is not None:
+            config, replicate = self._draw(trial)
+            key = trial_key(config, replicate, self.materials)
             excess: dict[str, float] = {limit.kind: limit.excess(config) for limit in self.constraints}
             oracle = config.test_prompt.oracle
-            recorded.begin(trial, key, to_json(config), to_json(self.replicate), excess, oracle_prompt=oracle)
+            recorded.begin(trial, key, to_json(config), to_json(replicate), excess, oracle_prompt=oracle)
             if self._refused(trial, config):
                 continue
             if key in self.endings:
                 self._reuse(trial, key)
             elif key in {other.key for other in self.open.values()}:
                 self.waiting.append((trial, key))
+            elif self.elsewhere is not None and (taken := self.elsewhere(trial, key)) is not None:
+                self._ended(key, taken)
             else:
                 return self._hand_out(trial_id, trial, trial.user_attrs)
         # A running trial may still crash and have to be replaced, so the last word waits for the last ending.
         return None if self.open or self.waiting else Searcher.FINISHED
 
-    def _draw(self, trial: optuna.Trial) -> TrialConfig:
+    def _next(self) -> optuna.Trial | None:
+        """A trial without settings yet, or None while or because no further one is wanted."""
+        study = self.record.study
+        if self.queue is None:
+            return study.ask() if len(self.open) + len(self.waiting) < self.wanted else None
+        if not self.queue and not self.open and not self.waiting and self.more is not None:
+            self.queue = list(self.more())
+            self.trials += len(self.queue)
+        if not self.queue:
+            return None
+        study.enqueue_trial(dict(self.queue.pop(0)))
+        return study.ask()
+
+    def _draw(self, trial: optuna.Trial) -> tuple[TrialConfig, Replicate]:
         try:
-            return self.space(trial)
+            return self.propose(trial)
         except Exception:
             self.record.study.tell(trial, state=TrialState.FAIL)
             raise
@@ -177,8 +215,12 @@ class Suggest(Searcher):
         return {"key": key, "order": order}
 
     def _reuse(self, trial: optuna.Trial, key: str) -> None:
-        frozen = recorded.reuse(self.record, trial, self.endings[key])
+        self._ended(key, recorded.reuse(self.record, trial, self.endings[key]))
+
+    def _ended(self, key: str, frozen: FrozenTrial) -> None:
+        """A trial came to an ending that stands without being trained in this run."""
         self.ended += 1
+        self.endings.setdefault(key, frozen)
         for listener in self.listeners:
             listener.ended(frozen)
 

@@ -39,6 +39,7 @@ TRIAL_COLUMNS = (
     "last_score",
     "why",
     "reused_from",
+    "taken_from",
     "seed",
     "fold",
     "started",
@@ -82,6 +83,7 @@ class StudyTable:
       validation score, of any trial; ``objective/NAME``: the further objectives of a completed trial;
       ``constraint/NAME``: by how much it misses a constraint, 0 or less where it meets it;
     - ``why``: the reason of an outcome in words; ``reused_from``: the trial whose result this one repeats, untrained;
+      ``taken_from``: study and number of the trial that measured this, if another study did: a measurement like others;
     - ``seed``, ``fold``: the replicate; ``started``, ``finished``: local time; ``seconds``: between the two;
     - ``train_prompt``, ``test_prompt``: their kinds; ``oracle_prompt``: whether the test prompt was drawn from the
       ground truth of the very images that were scored, as the trial recorded it; missing where it did not begin;
@@ -265,6 +267,7 @@ def _row(trial: FrozenTrial, objectives: Sequence[str]) -> dict[str, Any]:
         "last_score": curve[-1].get("score") if curve else None,
         "why": why,
         "reused_from": attributes.get("reused_from"),
+        "taken_from": _taken(attributes.get("taken_from")),
         "seed": replicate.get("seed"),
         "fold": replicate.get("fold"),
         "started": trial.datetime_start,
@@ -284,6 +287,10 @@ def _row(trial: FrozenTrial, objectives: Sequence[str]) -> dict[str, Any]:
         **_prefixed("n_images/", attributes.get("n_images")),
         **_prefixed("cost/", attributes.get("cost")),
     }
+
+
+def _taken(origin: Mapping[str, Any] | None) -> str | None:
+    return f"{origin['study']} {origin['number']}" if origin else None
 
 
 def _outcome(trial: FrozenTrial) -> tuple[str, str]:

@@ -243,6 +243,8 @@ class Mirror:
             further = zip(self.record.objectives[1:], trial.values[1:], strict=True)
             numbers |= {f"objective/{name}": value for name, value in further}
         tags = {"outcome": outcome["kind"], "why": outcome["why"][: _PARAM_LIMIT // 2], "sam2lora.sealed": "yes"}
+        if "taken_from" in attributes:
+            tags["taken_from"] = "{study} {number}".format(**attributes["taken_from"])
         if "reused_from" in attributes:
             tags["reused_from"] = str(attributes["reused_from"])
         else:

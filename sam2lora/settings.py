@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,39 @@ def changed(config: TrialConfig, assignments: Sequence[str]) -> TrialConfig:
             raise SettingError(f"A setting must be written FIELD=VALUE, but {assignment!r} has no '=': add it.")
         _assign(plain, path.strip().split("."), _value(text.strip()))
     return parse_settings(json.dumps(plain), " ".join(assignments))
+
+
+def differences(base: TrialConfig, config: TrialConfig) -> dict[str, Any]:
+    """What ``config`` has in place of ``base``: values by the paths that `changed` takes, which undoes it.
+
+    A choice of another kind, and a list of another length or of other kinds, is one value, with all of its fields.
+    """
+    return dict(_differences(json.loads(to_json(base)), json.loads(to_json(config)), ""))
+
+
+def _differences(before: Any, now: Any, path: str) -> Iterator[tuple[str, Any]]:
+    if before == now:
+        return
+    inner = f"{path}." if path else ""
+    if isinstance(before, dict) and isinstance(now, dict) and _signature(before) == _signature(now):
+        for name in now:
+            yield from _differences(before[name], now[name], f"{inner}{name}")
+    elif isinstance(before, list) and isinstance(now, list) and _shape(before) == _shape(now):
+        for place, (one, other) in enumerate(zip(before, now, strict=True)):
+            yield from _differences(one, other, f"{inner}{place}")
+    else:
+        yield path, now
+
+
+def _signature(value: dict[str, Any]) -> tuple[Any, list[str]]:
+    return value.get("kind"), list(value)
+
+
+def _shape(value: Any) -> Any:
+    """The fields and kinds of a value, without its numbers and texts."""
+    if isinstance(value, dict):
+        return {name: inner if name == "kind" else _shape(inner) for name, inner in value.items()}
+    return [_shape(inner) for inner in value] if isinstance(value, list) else None
 
 
 def told(error: ValidationError) -> str:

@@ -14,7 +14,7 @@ from sam2lora.config import TrialConfig
 from sam2lora.datasets import Synthetic, named
 from sam2lora.errors import DataError
 
-NAMES = declared.searches()
+NAMES = declared.names("search_spaces")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -27,7 +27,7 @@ def test_fifty_draws_are_settings_that_survive_their_json(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_search_asks_a_question(name: str) -> None:
-    assert declared.question_of(name).endswith("?")
+    assert declared.question_of(name, "search_spaces").endswith("?")
 
 
 def test_the_shipped_searches_are_there() -> None:

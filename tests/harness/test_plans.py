@@ -13,8 +13,9 @@ from sam2lora.protocols import LeaveOneDatasetOut, PerDataset, Protocol
 
 def planned(*options: str) -> dict[str, Protocol]:
     """The protocols of a command line by the names of their studies."""
-    plans = run.plans(search.parser().parse_args(["loss_weights", *options]), "as typed")
-    typical = draws(plans[0].search.space, 1)[0][0]
+    arguments = search.parser().parse_args(["loss_weights", *options])
+    typical = draws(run.searched(arguments).space, 1)[0][0]
+    plans = run.plans(arguments, "as typed", typical.protocol)
     assert all(plan.folder == Path("runs").resolve() / plan.study for plan in plans)
     return {plan.study: plan.overrides.apply(typical).protocol for plan in plans}
 

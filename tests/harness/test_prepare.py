@@ -5,14 +5,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import optuna
 import pytest
 from PIL import Image
 from rich.console import Console
 
 from harness import prepare as preparing
 from harness.prepare import fitting, prepare
-from harness.study import Overrides, Search
 from sam2lora.config import Replicate, TrialConfig
 from sam2lora.datasets import Drive, Folder, Synthetic
 from sam2lora.errors import DataError, OutOfMemory
@@ -42,15 +40,8 @@ def test_fewer_trials_run_at_once_when_memory_is_short(
     assert fitting([tiny], runtime, 8) == 8
 
 
-def search(config: TrialConfig, replicate: Replicate) -> Search:
-    def space(trial: optuna.Trial) -> TrialConfig:
-        return replace(config, batch_size=trial.suggest_int("batch", 1, 2))
-
-    return Search(space, trials=2, replicate=replicate)
-
-
 def test_what_is_prepared_names_images_and_weights(tiny: TrialConfig, runtime: Runtime) -> None:
-    prepared = prepare(search(tiny, Replicate()), Overrides(), runtime, 2, Console(quiet=True))
+    prepared = prepare([tiny], [Replicate()], runtime, 2, Console(quiet=True))
     assert set(prepared.digests) == {"data/alder", "data/cedar", "weights/nano"}
     assert prepared.digests["weights/nano"] == "random"
     assert {(m.name, m.context, m.images) for m in prepared.materials} == {
@@ -63,14 +54,14 @@ def test_what_is_prepared_names_images_and_weights(tiny: TrialConfig, runtime: R
 def test_a_fold_without_images_is_refused(tiny: TrialConfig, runtime: Runtime) -> None:
     few = replace(tiny, protocol=Transfer(sources=(Synthetic(hospital="alder", images=4, size=64),)))
     with pytest.raises(DataError, match=r"needs validation images, but 'alder' has none in fold 4 among its 4 images"):
-        prepare(search(few, Replicate(fold=4)), Overrides(), runtime, 2, Console(quiet=True))
+        prepare([few], [Replicate(), Replicate(fold=4)], runtime, 2, Console(quiet=True))
 
 
 def test_a_published_set_without_a_data_root_is_refused(tiny: TrialConfig, runtime: Runtime, tmp_path: Path) -> None:
     drive = replace(tiny, protocol=Transfer(sources=(Drive(),)))
     for where in (runtime, replace(runtime, data=tmp_path)):
         with pytest.raises(DataError, match="DRIVE"):
-            prepare(search(drive, Replicate()), Overrides(), where, 2, Console(quiet=True))
+            prepare([drive], [Replicate()], where, 2, Console(quiet=True))
 
 
 def test_images_that_were_left_out_are_named_and_counted(
@@ -85,7 +76,7 @@ def test_images_that_were_left_out_are_named_and_counted(
     (tmp_path / "images/3.png").write_bytes(b"")
     clinic = Folder(path=str(tmp_path), unreadable="skip")
     config = replace(tiny, protocol=Transfer(sources=(clinic,)))
-    prepared = prepare(search(config, Replicate()), Overrides(), runtime, 2, Console(stderr=True))
+    prepared = prepare([config], [Replicate()], runtime, 2, Console(stderr=True))
     ((name, (why,)),) = prepared.left_out.items()
     assert (name, why.partition(":")[0]) == (clinic.name, str(tmp_path / "images/3.png"))
     assert f"warning: 1 of 14 images of {clinic.name} cannot be read and were left out:" in capsys.readouterr().err

@@ -114,7 +114,8 @@ def suggest(record: Record, tiny: TrialConfig, trials: int, heard: Heard | None 
         size = trial.suggest_int("batch", 1, 64)
         return replace(tiny, clip_norm=float(FATES.index(fate) + 1), batch_size=size)
 
-    return Suggest(record, space, Replicate(), {"data": "x"}, Runtime(), trials, [heard] if heard else [])
+    listeners = [heard] if heard else []
+    return Suggest(record, lambda trial: (space(trial), Replicate()), {"data": "x"}, Runtime(), trials, listeners)
 
 
 def run(record: Record, ask: Suggest, room: Slots, retries: int = 1) -> None:
@@ -185,10 +186,10 @@ def test_trials_that_only_crash_end_the_run_with_the_reason(record: Record, tiny
 
 
 def test_a_space_that_raises_leaves_no_trial_open(record: Record) -> None:
-    def broken(trial: optuna.Trial) -> TrialConfig:
+    def broken(trial: optuna.Trial) -> tuple[TrialConfig, Replicate]:
         raise KeyError("rank")
 
-    ask = Suggest(record, broken, Replicate(), {}, Runtime(), 3)
+    ask = Suggest(record, broken, {}, Runtime(), 3)
     with pytest.raises(KeyError, match="rank"):
         ask.suggest("a")
     assert [trial.state for trial in record.trials()] == [TrialState.FAIL]
@@ -220,7 +221,7 @@ def bounded(
         return replace(tiny, adapter=replace(tiny.adapter, rank=rank))
 
     bound = TrainableShare(below=tiny.adapter.share(tiny.backbone) * 1.5)  # rank 2 meets it, rank 4 does not
-    return Suggest(record, space, Replicate(), {}, Runtime(), trials, (), (bound,), limit)
+    return Suggest(record, lambda trial: (space(trial), Replicate()), {}, Runtime(), trials, (), (bound,), limit)
 
 
 def test_infeasible_settings_are_told_untrained_and_do_not_count(record: Record, tiny: TrialConfig) -> None:
@@ -246,7 +247,7 @@ def test_a_proposal_whose_refusal_was_interrupted_is_refused_and_not_trained(rec
     for rank in (4, 2):
         record.study.enqueue_trial({"rank": rank})
     trial = record.study.ask()
-    recorded.begin(trial, "k", to_json(ask.space(trial)), to_json(Replicate()), oracle_prompt=False)  # driver dies
+    recorded.begin(trial, "k", to_json(ask.propose(trial)[0]), to_json(Replicate()), oracle_prompt=False)  # driver dies
     order = bounded(record, tiny, 1, (2, 4)).suggest("a")
     assert isinstance(order, dict)
     assert record.trial(0).user_attrs["outcome"]["kind"] == "infeasible"

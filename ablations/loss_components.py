@@ -1,0 +1,16 @@
+"""Does each component of the loss earn its place on an unseen hospital?"""
+
+from __future__ import annotations
+
+from harness.ablation import Ablation, replicates
+from harness.designs import Factorial
+from sam2lora.base import BASE
+from sam2lora.losses import BCE, FocalTversky, SoftDice
+
+ABLATION = Ablation(
+    BASE,
+    Factorial({"bce": BCE(), "soft_dice": SoftDice(), "focal_tversky": FocalTversky()}, empty=True),
+    replicates(5),
+    primary="dice",
+    smallest_of_interest=0.005,
+)

@@ -1,0 +1,16 @@
+"""Does a mixture of losses beat its parts on an unseen hospital, and which one is best?"""
+
+from __future__ import annotations
+
+from harness.ablation import Ablation, replicates
+from harness.designs import Mixture
+from sam2lora.base import BASE
+from sam2lora.losses import BCE, FocalTversky, SoftDice
+
+ABLATION = Ablation(
+    BASE,
+    Mixture({"bce": BCE(), "soft_dice": SoftDice(), "focal_tversky": FocalTversky()}, inside=True),
+    replicates(5),
+    primary="dice",
+    smallest_of_interest=0.005,
+)

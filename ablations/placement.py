@@ -1,0 +1,56 @@
+"""Where does an adapter serve best on an unseen hospital: in encoder, decoder or both, and in which of their layers?"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from harness.ablation import Ablation, replicates
+from harness.designs import Crossed, setting
+from sam2lora.adapters import LoRA
+from sam2lora.base import BASE
+from sam2lora.config import TrialConfig
+
+_RANK = 8
+
+
+def encoder(config: TrialConfig) -> TrialConfig:
+    """In the encoder alone."""
+    return _only(config, decoder="none")
+
+
+def decoder(config: TrialConfig) -> TrialConfig:
+    """In the decoder alone."""
+    return _only(config, encoder="none")
+
+
+def both(config: TrialConfig) -> TrialConfig:
+    """In both."""
+    return config
+
+
+def _only(config: TrialConfig, **places: str) -> TrialConfig:
+    assert isinstance(config.adapter, LoRA)
+    return replace(config, adapter=replace(config.adapter, **places))  # type: ignore[arg-type]
+
+
+def _layers(encoder: str, decoder: str) -> LoRA:
+    return LoRA(encoder=encoder, decoder=decoder, rank=_RANK, alpha=2.0 * _RANK)  # type: ignore[arg-type]
+
+
+ABLATION = Ablation(
+    BASE,
+    Crossed(
+        factor=("adapter.encoder", "adapter.decoder"),
+        first={
+            "qkv": setting(adapter=_layers("qkv", "attention")),
+            "qv": setting(adapter=_layers("qv", "qv")),
+            "mlp": setting(adapter=_layers("mlp", "mlp")),
+            "all": setting(adapter=_layers("all", "all")),
+        },
+        second={"in both": both, "in encoder": encoder, "in decoder": decoder},
+        reference=("qkv", "in both"),
+    ),
+    replicates(5),
+    primary="dice",
+    smallest_of_interest=0.005,
+)

@@ -1,0 +1,106 @@
+"""What the commands that run trials share: options, one voice on the terminal, and how an error ends a command."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import get_args
+
+import optuna
+from rich.console import Console
+from rich.markup import escape
+
+from harness.errors import HarnessError
+from sam2lora.choice import kinds
+from sam2lora.datasets.pairs import Target
+from sam2lora.errors import Sam2LoraError
+from sam2lora.protocols import Protocol
+
+REFUSED = 2
+INTERRUPTED = 130
+"""Exit status after SIGINT, by the shell's convention."""
+
+
+def positive(text: str) -> int:
+    """An integer of 1 or more, or argparse's error."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number of 1 or more, but is {text!r}")
+    return int(text)
+
+
+def add_question(command: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    """Options that change what is asked; the group, for more of the kind."""
+    question = command.add_argument_group("the question (recorded; a study is not continued under another value)")
+    question.add_argument(
+        "--sources", metavar="A,B", help="data sets to train and validate on, each NAME[:FIELD=VALUE]..."
+    )
+    question.add_argument("--targets", metavar="C,D", help="data sets to judge on, never seen in training")
+    question.add_argument(
+        "--protocol",
+        choices=list(kinds(Protocol)),
+        help="who trains and who judges: transfer and few_shot take --sources and --targets, the others --datasets; "
+        "per_dataset and leave_one_dataset_out run one study for each data set (default: as declared)",
+    )
+    question.add_argument("--datasets", metavar="A,B,C", help="data sets of a protocol that has no sources and targets")
+    question.add_argument(
+        "--shots", type=positive, metavar="K", help="patients of each target that join the training (few_shot)"
+    )
+    question.add_argument(
+        "--structure", choices=get_args(Target), help="what to segment in every data set (the disc contains the cup)"
+    )
+    question.add_argument(
+        "--backbone",
+        metavar="B",
+        help="nano, tiny, small, base+ or large (the last four are SAM 2.1, downloaded on first use; tiny@2.0: SAM 2), "
+        "unet or unet:ENCODER (a U-Net that is trained whole, without an adapter)",
+    )
+    question.add_argument("--checkpoint", metavar="FILE", help="weights as Meta distributes them, or the word 'random'")
+    question.add_argument("--epochs", type=positive, metavar="N", help="epochs of a trial that is not stopped")
+    question.add_argument(
+        "--image-size", type=positive, metavar="N", help="side of the model's square frame, in pixels"
+    )
+    return question
+
+
+def add_run(command: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    """Options that change where and how far, but not what is asked; the group, for more of the kind."""
+    run = command.add_argument_group("the run (free to change)")
+    run.add_argument("--data", type=Path, metavar="ROOT", help="folder of the data sets, in their owners' layouts")
+    run.add_argument("--study", metavar="STUDY", help="name of the study (default: NAME)")
+    run.add_argument(
+        "--gpus-per-trial", type=float, metavar="F", help="share of a GPU for each trial (default: 1 if there is one)"
+    )
+    run.add_argument("--out", type=Path, default=Path("runs"), metavar="DIR", help="results (default: runs)")
+    run.add_argument("--storage", metavar="URL", help="database of the record (default: sqlite:///DIR/optuna.db)")
+    return run
+
+
+def carried_out(run: Callable[[], bool], console: Console) -> int:
+    """The exit status of a command: what a person can mend is one message, an interruption says how to go on.
+
+    ``run`` returns False when it was interrupted.
+    """
+    _hush()
+    try:
+        done = run()
+    except (HarnessError, Sam2LoraError, ValueError) as error:
+        console.print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+        return REFUSED
+    except KeyboardInterrupt:
+        done = False
+    if not done:
+        console.print("Interrupted. Run the same command again to go on from the last epoch of every trial.")
+        return INTERRUPTED
+    return 0
+
+
+def _hush() -> None:
+    """One voice on the terminal: what libraries log about their own work is left to their log levels."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", message="Clip non-finite values")  # the worst values are infinite on purpose
