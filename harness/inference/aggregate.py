@@ -25,6 +25,8 @@ from harness.inference.cells import Cells, Floats, Target
 
 RESAMPLES = 1000
 LEAST = 3
+FEW = 40
+"""Replicates up to which comparing all pairs is faster than sorting them."""
 # Numbers that are held at once while replicates are drawn.
 _AT_ONCE = 4_000_000
 
@@ -58,7 +60,8 @@ def aggregates(
     if base not in cells.arms:
         raise ValueError(f"The base must be an arm of {', '.join(cells.arms)}, but is {base!r}.")
     against, complete = cells.arms.index(base), cells.complete()
-    return tuple(_aggregate(cells, complete, arm, against, rng, level, resamples) for arm in range(len(cells.arms)))
+    times = [_patients_drawn(target.patients, resamples, rng) for target in cells.targets]
+    return tuple(_aggregate(cells, complete, times, arm, against, rng, level) for arm in range(len(cells.arms)))
 
 
 def interquartile_mean(scores: Floats) -> Floats:
@@ -71,35 +74,40 @@ def interquartile_mean(scores: Floats) -> Floats:
 def improvement(arm: Floats, base: Floats) -> Floats:
     """How often ``arm (..., replicates, data sets)`` beats ``base`` (the same shape), over all pairs, ties half: (...).
 
-    The Mann-Whitney statistic over its maximum, from the ranks of both together.
+    The Mann-Whitney statistic over its maximum: pair by pair for few replicates, by sorting for many.
     """
-    from scipy.stats import rankdata  # loads slowly, and a report without aggregates does not need it
-
     m = arm.shape[-2]
-    ranks = rankdata(np.concatenate([arm, base], axis=-2), axis=-2)
-    wins = (ranks[..., :m, :].sum(axis=-2) - m * (m + 1) / 2) / m**2
+    if m <= FEW:
+        pairs = (np.sign(arm - base[..., s : s + 1, :]).mean(axis=(-2, -1)) for s in range(m))
+        return np.asarray(0.5 + sum(pairs) / (2 * m), dtype=np.float64)
+    arms, bases = (np.sort(np.moveaxis(one, -2, -1).reshape(-1, m), axis=-1) for one in (arm, base))
+    below_or_tied = [
+        np.searchsorted(losers, winners, "left").sum() + np.searchsorted(losers, winners, "right").sum()
+        for winners, losers in zip(arms, bases, strict=True)
+    ]
+    wins = np.reshape(below_or_tied, (*arm.shape[:-2], arm.shape[-1])) / (2 * m * m)
     return np.asarray(wins.mean(axis=-1), dtype=np.float64)
 
 
 def _aggregate(
     cells: Cells,
     complete: npt.NDArray[np.bool_],
+    times: list[Floats],
     arm: int,
     base: int,
     rng: np.random.Generator,
     level: float,
-    resamples: int,
 ) -> Aggregate:
     pair = [arm, base]
     both: npt.NDArray[np.bool_] = np.logical_and.reduce(complete[pair])
-    sets = [_common(target, pair, both) for target in cells.targets] if both.any() else []
-    sets = [(scores, patients) for scores, patients in sets if len(patients)]
+    sets = [_common(target, often, pair, both) for target, often in zip(cells.targets, times, strict=True)]
+    sets = [one for one in sets if one[0].size]
     replicates = int(both.sum()) if sets else 0
     point, low, high = np.full((3, 2), math.nan)
     if sets:
         point = _both(np.stack([scores.mean(axis=2) for scores, _ in sets], axis=-1))
     if replicates >= LEAST:
-        drawn = np.concatenate([_both(means) for means in _resampled(sets, replicates, rng, resamples)])
+        drawn = np.concatenate([_both(means) for means in _resampled(sets, replicates, rng)])
         tail = float(ndtr(math.sqrt(replicates / (replicates - 1)) * stdtrit(replicates - 1, (1 - level) / 2)))
         low, high = np.quantile(drawn, [tail, 1 - tail], axis=0)
         low, high = np.minimum(low, point), np.maximum(high, point)
@@ -115,15 +123,15 @@ def _aggregate(
         replicates=replicates,
         declared=len(both),
         datasets=len(sets),
-        images=sum(len(patients) for _, patients in sets),
+        images=sum(scores.shape[2] for scores, _ in sets),
     )
 
 
-def _common(target: Target, pair: list[int], both: npt.NDArray[np.bool_]) -> tuple[Floats, npt.NDArray[np.intp]]:
-    """Scores (2, replicates, images) on the images that are defined in all of these, and each image's patient."""
+def _common(target: Target, times: Floats, pair: list[int], both: npt.NDArray[np.bool_]) -> tuple[Floats, Floats]:
+    """Scores (2, replicates, images) and draws (draws, images) on the images that are defined in all of these."""
     scores = target.scores[pair][:, both]
     defined: npt.NDArray[np.bool_] = np.logical_and.reduce(np.isfinite(scores), axis=(0, 1))
-    return scores[:, :, defined], np.unique(target.patients[defined], return_inverse=True)[1]
+    return scores[:, :, defined], times[:, defined]
 
 
 def _both(means: Floats) -> Floats:
@@ -133,21 +141,31 @@ def _both(means: Floats) -> Floats:
     return np.stack([interquartile_mean(flat), improvement(arm, base)], axis=-1)
 
 
-def _resampled(
-    sets: list[tuple[Floats, npt.NDArray[np.intp]]], replicates: int, rng: np.random.Generator, resamples: int
-) -> Iterator[Floats]:
+def _resampled(sets: list[tuple[Floats, Floats]], replicates: int, rng: np.random.Generator) -> Iterator[Floats]:
     """Means (draws, 2, replicates, data sets) over drawn replicates and drawn patients, some draws at a time."""
+    counts = [times.sum(axis=1) for _, times in sets]
+    # A draw that has none of the images that are defined in these arms is no draw.
+    drawn = np.flatnonzero(np.logical_and.reduce([count > 0 for count in counts]))
     at_once = max(1, _AT_ONCE // (2 * replicates * len(sets)))
-    for start in range(0, resamples, at_once):
-        size = min(at_once, resamples - start)
-        drawn = rng.integers(replicates, size=(size, 1, replicates))
-        means = [np.take_along_axis(_patients_drawn(*one, size, rng), drawn, axis=2) for one in sets]
-        yield np.stack(means, axis=-1)
+    for some in np.split(drawn, range(at_once, len(drawn), at_once)):
+        chosen = rng.integers(replicates, size=(len(some), 1, replicates))
+        yield np.stack(
+            [
+                np.take_along_axis(_means(scores, times[some], count[some]), chosen, axis=2)
+                for (scores, times), count in zip(sets, counts, strict=True)
+            ],
+            axis=-1,
+        )
 
 
-def _patients_drawn(scores: Floats, patient: npt.NDArray[np.intp], size: int, rng: np.random.Generator) -> Floats:
-    """(draws, 2, replicates): means over the images of patients drawn with replacement, as many as there are."""
-    count = int(patient.max()) + 1
-    times = rng.multinomial(count, np.full(count, 1 / count), size=size)[:, patient].astype(np.float64)
-    sums = times @ scores.reshape(-1, len(patient)).T
-    return np.asarray((sums / times.sum(axis=1, keepdims=True)).reshape(size, 2, -1))
+def _means(scores: Floats, times: Floats, count: Floats) -> Floats:
+    """(draws, 2, replicates): means of ``scores (2, replicates, images)``, an image taken ``times (draws, images)``."""
+    sums = times @ scores.reshape(-1, scores.shape[2]).T
+    return np.asarray((sums / count[:, None]).reshape(len(times), *scores.shape[:2]))
+
+
+def _patients_drawn(patients: npt.NDArray[np.str_], resamples: int, rng: np.random.Generator) -> Floats:
+    """(resamples, images): how often each image is taken when its patients are drawn, as many as there are."""
+    names, patient = np.unique(patients, return_inverse=True)
+    drawn = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=resamples)
+    return np.asarray(drawn[:, patient], dtype=np.float64)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.stats import mannwhitneyu, trim_mean
 
-from harness.inference.aggregate import aggregates, improvement, interquartile_mean
+from harness.inference.aggregate import FEW, aggregates, improvement, interquartile_mean
 from harness.inference.cells import Cells, Pair, Target
 
 
@@ -38,10 +38,11 @@ def test_the_interquartile_mean_is_scipys_trimmed_mean(n: int) -> None:
     np.testing.assert_allclose(interquartile_mean(values), trim_mean(values, 0.25, axis=-1), atol=1e-12)
 
 
-def test_the_probability_of_improvement_is_the_mean_of_mann_whitneys() -> None:
+@pytest.mark.parametrize("replicates", [7, FEW + 1])
+def test_the_probability_of_improvement_is_the_mean_of_mann_whitneys(replicates: int) -> None:
     rng = np.random.default_rng(0)
-    arm, base = rng.integers(0, 4, size=(2, 7, 3)) / 4  # with ties
-    expected = np.mean([mannwhitneyu(arm[:, t], base[:, t]).statistic / 49 for t in range(3)])
+    arm, base = rng.integers(0, 4, size=(2, replicates, 3)) / 4  # with ties
+    expected = np.mean([mannwhitneyu(arm[:, t], base[:, t]).statistic / replicates**2 for t in range(3)])
     assert improvement(arm, base) == pytest.approx(expected, abs=1e-12)
     by_pairs = np.mean([(x > y) + 0.5 * (x == y) for t in range(3) for x, y in product(arm[:, t], base[:, t])])
     assert improvement(arm, base) == pytest.approx(by_pairs, abs=1e-12)
