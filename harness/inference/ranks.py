@@ -161,7 +161,7 @@ def _friedman(scores: Floats, alpha: float) -> float | Refused:
     n, k = scores.shape
     if k < 3:
         return Refused("Friedman's test compares three or more arms", f"there are {k}", "read the pair's contrast")
-    floor = math.factorial(k) ** (1.0 - n)
+    floor = math.exp((1 - n) * math.lgamma(k + 1))  # 1 / k!^(n - 1)
     if floor > alpha:
         found = f"{n} data sets and {k} arms reach p = {floor:.3g} at the least"
         return Refused(f"Friedman's test must be able to reach p = {alpha}", found, "add a data set")
@@ -181,15 +181,15 @@ def _nemenyi(arms: tuple[str, ...], mean: Floats, n: int, alpha: float) -> Criti
     if distance >= k - 1:
         found = f"{k} arms over {n} data sets can differ by {k - 1} and would have to by {distance:.2f}"
         return Refused("The critical difference must be below the largest difference of ranks", found, "add data sets")
-    runs = [tuple(arm for arm, rank in zip(arms, mean, strict=True) if 0 <= rank - low < distance) for low in mean]
-    longest = [run for i, run in enumerate(runs) if len(run) > 1 and not any({*run} < {*other} for other in runs[:i])]
-    return CriticalDifference(distance, tuple(dict.fromkeys(longest)))
+    ends = np.searchsorted(mean, mean + distance).tolist()  # where the run that starts at each arm ends
+    runs = [(start, end) for start, end in enumerate(ends) if start == 0 or end > ends[start - 1]]
+    return CriticalDifference(distance, tuple(arms[start:end] for start, end in runs if end - start > 1))
 
 
 def _wilcoxon(arms: tuple[str, ...], scores: Floats, alpha: float) -> tuple[PairTest, ...] | Refused:
-    pairs = list(combinations(range(len(arms)), 2))
-    if refused := _too_few(len(scores), len(pairs), alpha):
+    if refused := _too_few(len(scores), math.comb(len(arms), 2), alpha):
         return refused
+    pairs = list(combinations(range(len(arms)), 2))
     found = [_signed_rank_p(scores[:, i] - scores[:, j]) for i, j in pairs]
     adjusted = _holm(found)
     return tuple(PairTest(arms[i], arms[j], p, h) for (i, j), p, h in zip(pairs, found, adjusted, strict=True))
