@@ -31,6 +31,8 @@ _DEGREE = {"linear": 1, "quadratic": 2, "special_cubic": 3}
 TERM_COLUMNS = ("term", "estimate", "low", "high", "p")
 
 LEAST = 3
+MOST = 200
+"""Replicates that are fitted at once: as blocks they are columns of the fit, whose cost grows with their cube."""
 RESAMPLES = 1000
 # Steps of the lattice by number of components: a few thousand points, with halves, thirds and quarters among them.
 _STEPS = {2: 120, 3: 60, 4: 24}
@@ -115,13 +117,17 @@ def fit_mixture(
     """Fit ``model`` to ``runs``: a column for each of ``components`` (weights that sum to 1), ``replicate``, ``score``.
 
     Runs without a score (NaN) are left out and counted. Refused where the points cannot tell the terms apart or leave
-    no degree of freedom. Raises ``ValueError`` for weights off the simplex or fewer than two components.
+    no degree of freedom, and beyond 200 replicates. Raises ``ValueError`` for weights off the simplex or fewer than two
+    components.
     """
     names = tuple(components)
     x = _checked(runs, names)
     scored = runs["score"].notna().to_numpy()
     x, y = x[scored], runs["score"].to_numpy(dtype=np.float64)[scored]
     replicates, replicate = np.unique(runs["replicate"].to_numpy()[scored], return_inverse=True)
+    if len(replicates) > MOST:
+        rule = f"A mixture is fitted to {MOST} replicates at most"
+        return Refused(rule, f"there are {len(replicates)}", "fit as many of them as that")
     terms = _terms(len(names), model)
     design, blocks = _polynomial(x, terms), _blocks(replicate, len(replicates))
     full = np.hstack([design, blocks])

@@ -165,6 +165,12 @@ def test_too_few_points_or_runs_are_refused() -> None:
     assert isinstance(fit_mixture(table.assign(score=math.nan), NAMES, "linear", np.random.default_rng(0)), Refused)
 
 
+def test_more_replicates_than_a_fit_can_hold_are_refused() -> None:
+    many = fit_mixture(runs(PLANTED, 0.01, replicates=201), NAMES, "linear", np.random.default_rng(0))
+    assert isinstance(many, Refused)
+    assert many.found == "there are 201"
+
+
 def test_weights_off_the_simplex_are_refused() -> None:
     with pytest.raises(ValueError, match="sum to 1, but a run has"):
         fit_mixture(runs(PLANTED, 0.01).assign(bce=1.0), NAMES, "linear", np.random.default_rng(0))
