@@ -6,7 +6,8 @@ from itertools import combinations, permutations
 import numpy as np
 import pytest
 
-from harness.inference.cells import Contrast
+from harness.inference.cells import Cells, Contrast, Pair, Target
+from harness.inference.effects import effect
 from harness.inference.refused import Refused
 from harness.inference.shapley import Coalition, coalitions, interactions, main_effects, shapley_values
 
@@ -160,3 +161,25 @@ def test_arms_that_cannot_be_coalitions_are_refused() -> None:
         coalitions({"bce": ["b", "b2"]}, ("b", "b2"))
     with pytest.raises(ValueError, match=r"also name \['gone'\]"):
         coalitions({"bce": ["gone"]}, ("b",))
+
+
+def test_their_intervals_are_those_of_every_contrast_and_the_values_add_up() -> None:
+    arms = factorial(3)
+    rng = np.random.default_rng(0)
+    worth = {"bce": 0.02, "dice": 0.03, "ft": 0.0}
+    true = np.array([0.7 + sum(worth[name] for name in one) for one in arms])
+    scores = true[:, None, None] + rng.normal(0, 0.002, (8, 5, 1)) + rng.normal(0, 0.005, (8, 5, 12))
+    cells = Cells(
+        tuple(arms.values()),
+        tuple(Pair(seed, seed) for seed in range(5)),
+        (Target("drive", scores, np.array([f"p{i}" for i in range(12)])),),
+        np.ones((8, 5), dtype=bool),
+    )
+    contrasts = shapley_values(arms)
+    assert not isinstance(contrasts, Refused)
+    found = {one.name: effect(cells, one, None, np.random.default_rng(0)) for one in contrasts}
+    assert all(value.low < worth[name] < value.high for name, value in found.items())
+    assert found["dice"].low > 0.0
+    assert not found["ft"].low > 0.0
+    mean = cells.means().mean(axis=(1, 2))
+    assert sum(value.estimate for value in found.values()) == pytest.approx(mean[-1] - mean[0], abs=1e-12)
