@@ -230,10 +230,15 @@ def _scores(found: Findings) -> Table:
     named = datasets.itertuples(index=False, name=None)
     shown = _table("place", "trial", *(f"{dataset}\n{roles[role]}" for dataset, role in named))
     for place, part in rows.groupby("place"):
-        own = {row["dataset"]: wording.interval(row).replace(" [", "\n[") for row in part.to_dict("records")}
+        own = {row["dataset"]: _over_lines(wording.tested(row)) for row in part.to_dict("records")}
         cells = [own.get(name, "not tested") for name in datasets["dataset"]]
         shown.add_row(str(place), wording.marked(part.iloc[0].to_dict()), *map(escape, cells))
     return shown
+
+
+def _over_lines(text: str) -> str:
+    """A mean, its interval and how many images were undefined, each on a line of its own."""
+    return text.replace(" [", "\n[").replace("], ", "],\n")
 
 
 def _show_importance(report: Report, console: Console) -> None:

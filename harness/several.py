@@ -10,10 +10,13 @@ import pandas as pd
 
 from harness.findings import summarize
 from harness.report import seed_of
-from harness.table import metric_name, read
-from harness.wording import grid, interval, score
+from harness.table import ORACLE, metric_name, read
+from harness.wording import grid, score, tested
 
-COLUMNS = ("study", "trial", "validation", "dataset", "role", "metric", "mean", "low", "high", "n", "oracle")
+COLUMNS = (
+    *("study", "trial", "oracle", "validation"),
+    *("dataset", "role", "metric", "mean", "low", "high", "n", "undefined"),
+)
 
 
 def summary(storage: str, names: Sequence[str], folder: Path) -> pd.DataFrame:
@@ -56,7 +59,7 @@ def markdown(frame: pd.DataFrame) -> list[str]:
     metrics = frame["metric"].dropna().unique()
     name = metric_name(str(metrics[0])) if len(metrics) else "score"
     header = ("study", "best trial", f"validation {name}", "judged on", f"test {name} [95 % interval]", "images")
-    prompted = " The test prompts were taken from the ground truth." if frame["oracle"].eq(True).any() else ""
+    prompted = f" {ORACLE} The test prompts were taken from the ground truth." if frame["oracle"].eq(True).any() else ""
     return [
         "# One model for each data set",
         "",
@@ -72,7 +75,8 @@ def _cells(row: Mapping[Any, Any]) -> list[str]:
     study = str(row["study"])
     if pd.isna(row["trial"]):
         return [study, "none completed", "", "", "", ""]
-    told = [study, str(int(row["trial"])), score(float(row["validation"]))]
+    mark = f" {ORACLE}" if row["oracle"] else ""
+    told = [study, f"{int(row['trial'])}{mark}", score(float(row["validation"]))]
     if pd.isna(row["dataset"]):
         return [*told, "not scored", "", ""]
-    return [*told, str(row["dataset"]), interval(row), "unknown" if pd.isna(row["n"]) else str(int(row["n"]))]
+    return [*told, str(row["dataset"]), tested(row), "unknown" if pd.isna(row["n"]) else str(int(row["n"]))]

@@ -86,6 +86,12 @@ def interval(row: Mapping[Any, Any] | pd.Series, name: str = "mean") -> str:
     return f"{score(row[name])} [{score(row['low'])}, {score(row['high'])}]"
 
 
+def tested(row: Mapping[Any, Any]) -> str:
+    """`interval` of a test score, with how many of the images have none: a mean over the others flatters or harms."""
+    undefined = 0 if pd.isna(row["undefined"]) else int(row["undefined"])
+    return interval(row) + (f", {undefined} of {int(row['n']) + undefined} images undefined" if undefined else "")
+
+
 def amount(value: float) -> str:
     """A number of parameters or seconds: whole with separators from 100 up, else three digits."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
@@ -380,7 +386,7 @@ def _front(found: Findings, places: Places) -> list[str]:
     rows = []
     for row in found.front.to_dict("records"):
         own = tests[tests["place"] == row["place"]]
-        cells = {test["dataset"]: _cell(test) for test in own.to_dict("records")}
+        cells = {test["dataset"]: tested(test) for test in own.to_dict("records")}
         rows.append(
             [marked(row), score(row["value"]), *(amount(row[name]) for name in further)]
             + [cells.get(name, "not tested") for name in names]
@@ -444,7 +450,7 @@ def _level_table(part: pd.DataFrame, target: str) -> list[str]:
     words = {"target": target, "source": "in domain"}
     rows = []
     for level, own in part.groupby("level", sort=False):
-        cells = {row["dataset"]: interval(row) for row in own.to_dict("records")}
+        cells = {row["dataset"]: tested(row) for row in own.to_dict("records")}
         trials = int(own["trials"].iloc[0])
         validation = cells["validation"] if trials else "no completed trial"
         rows.append(
@@ -488,7 +494,7 @@ def _scores(found: Findings, role: str, title: str) -> list[str]:
     header = ["place", "trial", *(f"{name} ({_size(rows[rows['dataset'] == name])})" for name in datasets)]
     lines = []
     for place, part in rows.groupby("place"):
-        cells = {row["dataset"]: _cell(row) for row in part.to_dict("records")}
+        cells = {row["dataset"]: tested(row) for row in part.to_dict("records")}
         lines.append(
             [str(place), marked(part.iloc[0].to_dict()), *(cells.get(name, "not tested") for name in datasets)]
         )
@@ -505,11 +511,6 @@ def _oracle(found: Findings) -> list[str]:
 
 def _of_each(found: Findings) -> str:
     return " (with and without prompts from the ground truth)" if found.mixed else ""
-
-
-def _cell(row: Mapping[Any, Any]) -> str:
-    undefined = 0 if pd.isna(row["undefined"]) else int(row["undefined"])
-    return interval(row) + (f", {undefined} of {int(row['n']) + undefined} images undefined" if undefined else "")
 
 
 def _size(rows: pd.DataFrame) -> str:

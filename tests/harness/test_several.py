@@ -28,6 +28,15 @@ def test_prompts_from_the_truth_are_told() -> None:
     for oracle in (False, True):
         told = " ".join(markdown(frame({**FULL, "oracle": oracle}, {"study": "none"})))
         assert ("taken from the ground truth" in told) is oracle
+        assert ("| 3 † |" in told) is oracle
+        assert ("†" in told) is oracle
+
+
+def test_images_without_a_score_are_told() -> None:
+    for undefined in (0, 2):
+        told = " ".join(markdown(frame({**FULL, "undefined": undefined})))
+        assert ("0.600 [0.500, 0.700], 2 of 22 images undefined" in told) == bool(undefined)
+        assert ("undefined" in told) == bool(undefined)
 
 
 def test_no_study_of_a_protocol_may_have_completed() -> None:

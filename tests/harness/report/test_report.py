@@ -101,6 +101,20 @@ def test_target_scores_come_with_an_interval_over_patients(report: Report, table
 def test_undefined_scores_are_counted_where_they_are_told(report: Report) -> None:
     assert "3 of 14 images undefined" in report.text
     assert "| hrf | dice | 3 | 238 |" in report.text
+    console = Console(record=True, width=200, file=io.StringIO())
+    show(report, console)
+    assert console.export_text().count("3 of 14 images undefined") == 1
+
+
+@pytest.mark.parametrize("undefined", [0, 2])
+def test_undefined_scores_are_counted_by_level_of_a_setting(report: Report, undefined: int) -> None:
+    row = {"parameter": "param/rank", "level": "4", "trials": 5, "oracle_trials": 0, "dataset": "hrf", "role": "target"}
+    row |= {"mean": 0.5, "low": 0.4, "high": 0.6, "n": 12, "clusters": 6, "undefined": undefined}
+    over_trials = {**row, "dataset": "validation", "role": "val", "n": 5, "undefined": 0}
+    found = replace(report.findings, levels=pd.DataFrame([over_trials, row]))
+    text = wording.markdown(found, wording.Places(MLFLOW, {}))
+    said = ", 2 of 14 images undefined" * bool(undefined)
+    assert f"| 4 | 5 | 0.500 [0.400, 0.600] | 0.500 [0.400, 0.600]{said} |" in text
 
 
 def test_a_lost_file_costs_the_interval_and_is_named(report: Report) -> None:
