@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import mlflow.artifacts
 from mlflow import MlflowClient
@@ -17,15 +20,21 @@ from sam2lora.errors import AdapterError
 from sam2lora.tuned import is_run
 
 
-def locate(where: str, results: Path, storage: str | None) -> Path:
-    """The adapter file of a study's name or folder, or of an MLflow run.
+@contextmanager
+def locate(where: str, results: Path, storage: str | None) -> Iterator[Path]:
+    """The adapter file of a study's name or folder, or of an MLflow run: that one is a copy, gone on leaving.
 
     ``results``: where the harness wrote (``--out``); ``storage``: the record, ``results/optuna.db`` if None. Raises
     ``AdapterError``, with the nearest name where nothing is called so.
     """
+    with TemporaryDirectory() as copies:
+        yield _file(where, results, storage, Path(copies))
+
+
+def _file(where: str, results: Path, storage: str | None, copies: Path) -> Path:
     try:
         if is_run(where):
-            return _of_run(where.removeprefix("runs:/").partition("/")[0], results)
+            return _of_run(where.removeprefix("runs:/").partition("/")[0], results, copies)
         folder = Path(where)
         if folder.is_dir():
             return _best(folder.name, folder.parent, storage)
@@ -58,7 +67,7 @@ def _best(name: str, results: Path, storage: str | None) -> Path:
     return file
 
 
-def _of_run(run_id: str, results: Path) -> Path:
+def _of_run(run_id: str, results: Path, copies: Path) -> Path:
     uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{results / 'mlflow.db'}"
     path = uri.removeprefix("sqlite:///")
     if path != uri and not Path(path).is_file():  # MLflow would create it
@@ -73,7 +82,9 @@ def _of_run(run_id: str, results: Path) -> Path:
                 f"{outcome}): name a run of a completed trial."
             )
         return Path(
-            mlflow.artifacts.download_artifacts(run_id=run.info.run_id, artifact_path=ADAPTER, tracking_uri=uri)
+            mlflow.artifacts.download_artifacts(
+                run_id=run.info.run_id, artifact_path=ADAPTER, dst_path=str(copies), tracking_uri=uri
+            )
         )
     except (MlflowException, OSError) as error:
         first = str(error).partition("\n")[0]

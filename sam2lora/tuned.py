@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,7 +32,8 @@ class Tuned:
     """What training left: ``tensors`` by name, as ``adapter.state`` gave them, and the settings they belong to.
 
     ``threshold``: the probability above which a pixel was predicted when the trial was judged, 0.5 where it was judged
-    on nothing. ``file`` is where they were read from and ``digest`` sixteen hexadecimal digits over its contents.
+    on nothing. ``file`` is where they were read from, for an MLflow run a copy that is not kept, and ``digest`` sixteen
+    hexadecimal digits over its contents.
     """
 
     config: TrialConfig
@@ -61,7 +63,8 @@ def find(where: str, results: Path = Path("runs"), storage: str | None = None) -
         )
     if path.suffix == ".safetensors":
         raise AdapterError(f"An adapter must be a file that exists, but {where} does not: check the path.")
-    return read(_recorded(where, results, storage))
+    with _recorded(where, results, storage) as file:
+        return read(file)
 
 
 def is_run(where: str) -> bool:
@@ -69,7 +72,7 @@ def is_run(where: str) -> bool:
     return _RUN.fullmatch(where) is not None
 
 
-def _recorded(where: str, results: Path, storage: str | None) -> Path:
+def _recorded(where: str, results: Path, storage: str | None) -> AbstractContextManager[Path]:
     # The one place where sam2lora asks the harness: only it knows the record and MLflow, and only names need them.
     from harness.tuned import locate
 

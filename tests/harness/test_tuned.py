@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,9 @@ def test_a_best_trial_without_its_file_is_refused(study: Record, tmp_path: Path)
         tuned.find("study", tmp_path)
 
 
-def test_a_run_gives_its_artifact_and_a_study_run_its_best_trials(tiny: TrialConfig, tmp_path: Path) -> None:
+def test_a_run_gives_its_artifact_and_a_study_run_its_best_trials(
+    tiny: TrialConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
     experiment = client.create_experiment("search", artifact_location=(tmp_path / "artifacts").as_uri())
 
@@ -95,8 +98,11 @@ def test_a_run_gives_its_artifact_and_a_study_run_its_best_trials(tiny: TrialCon
     stopped = run(0.9, study="s", role="trial", trial="3", outcome="stopped")
     reused = run(0.2, study="s", role="trial", trial="4", outcome="completed", reused_from="0")
 
+    (tmp_path / "copies").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "copies"))
     for where, source in ((runs[0], 0), (f"runs:/{runs[1]}", 1), (parent, 1), (reused, 0)):
         assert tuned.find(where, tmp_path).replicate.seed == source
+        assert not list((tmp_path / "copies").iterdir())
     with pytest.raises(AdapterError, match="its outcome is stopped"):
         tuned.find(stopped, tmp_path)
     with pytest.raises(AdapterError, match="is not"):
