@@ -42,6 +42,7 @@ def pigeonhole(
     return low, high
 
 
-def _draws(count: int, resamples: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
+def _draws(count: int, resamples: int, rng: np.random.Generator) -> npt.NDArray[np.intp]:
     """(resamples, count): how often each of ``count`` is drawn in ``count`` - 1 draws."""
-    return rng.multinomial(count - 1, np.full(count, 1.0 / count), size=resamples)
+    drawn = rng.integers(count, size=(resamples, count - 1)) + count * np.arange(resamples)[:, None]
+    return np.bincount(drawn.ravel(), minlength=resamples * count).reshape(resamples, count)
