@@ -8,18 +8,23 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
+import numpy as np
 import optuna
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from harness.errors import HarnessError
+from harness.record import FAULTS, unusable
 
 Direction = Literal["maximize", "minimize"]
 
@@ -123,8 +128,12 @@ class StudyName:
 
 
 def studies(storage_url: str) -> list[StudyName]:
-    """The studies of a record, oldest first. Raises ``UnknownStudy`` if there is no record at ``storage_url``."""
-    found = _open(storage_url).get_all_studies()
+    """The studies of a record, oldest first.
+
+    Raises ``UnknownStudy`` if there is no record at ``storage_url``, ``RecordError`` if it cannot be read.
+    """
+    with _readable(storage_url):
+        found = _open(storage_url).get_all_studies()
     return [
         StudyName(study.study_name, str(study.user_attrs.get("question", {}).get("search", study.study_name)), position)
         for position, study in enumerate(sorted(found, key=lambda study: study._study_id))
@@ -134,18 +143,21 @@ def studies(storage_url: str) -> list[StudyName]:
 def read(storage_url: str, study_name: str, folder: Path) -> StudyTable:
     """The tables of ``study_name`` in the record at ``storage_url``; per-image files lie in ``folder/study_name``.
 
-    Raises ``UnknownStudy`` with the names that are there. A per-image file that is missing or cannot be read is listed
+    Raises ``UnknownStudy`` with the names that are there, ``RecordError`` where the record is locked or damaged. A
+    per-image file that is missing or cannot be read is listed
     in ``left_out``, never passed over in silence. A study without trials gives tables without rows.
     """
-    storage = _open(storage_url)
-    names = [study.study_name for study in storage.get_all_studies()]
-    if study_name not in names:
-        raise UnknownStudy(f"No study {study_name!r} in {storage_url}.{_hint(study_name, names)}")
-    study_id = storage.get_study_id_from_name(study_name)
-    attributes = storage.get_study_user_attrs(study_id)
-    recorded = sorted(storage.get_all_trials(study_id, deepcopy=False), key=lambda trial: trial.number)
+    with _readable(storage_url):
+        storage = _open(storage_url)
+        names = [study.study_name for study in storage.get_all_studies()]
+        if study_name not in names:
+            raise UnknownStudy(f"No study {study_name!r} in {storage_url}.{_hint(study_name, names)}")
+        study_id = storage.get_study_id_from_name(study_name)
+        attributes = storage.get_study_user_attrs(study_id)
+        recorded = sorted(storage.get_all_trials(study_id, deepcopy=False), key=lambda trial: trial.number)
+        directions = storage.get_study_directions(study_id)
     question = dict(attributes.get("question", {}))
-    objectives = _objectives(storage.get_study_directions(study_id), question)
+    objectives = _objectives(directions, question)
     trials = _trials(recorded, list(objectives))
     images, left_out = _images(trials, folder / study_name)
     return StudyTable(
@@ -216,6 +228,15 @@ def _objectives(directions: Sequence[optuna.study.StudyDirection], question: Map
     maximize = optuna.study.StudyDirection.MAXIMIZE
     ways: list[Direction] = ["maximize" if way == maximize else "minimize" for way in directions]
     return dict(zip(names, ways, strict=True))
+
+
+@contextmanager
+def _readable(storage_url: str) -> Iterator[None]:
+    """Says what is wrong with a record that cannot be read, and what to do."""
+    try:
+        yield
+    except FAULTS as error:
+        raise unusable(storage_url, error) from error
 
 
 def _open(storage_url: str) -> RDBStorage:
@@ -334,29 +355,39 @@ def _curves(recorded: list[FrozenTrial], trials: pd.DataFrame) -> pd.DataFrame:
 
 
 def _images(trials: pd.DataFrame, folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    frames, left_out = [], []
     own = trials[(trials["outcome"] == "completed") & trials["reused_from"].isna()]
+    parts: list[pa.Table] = []
+    found, left_out = [], []
     for number, key in zip(own["number"], own["key"], strict=True):
         path = folder / "trials" / str(key) / "images.parquet"
         try:
-            frame = _image_rows(path)
+            parts.append(_image_rows(path))
         except (OSError, ValueError) as error:  # ArrowInvalid, of a torn file, is a ValueError
             left_out.append({"number": number, "key": key, "path": str(path), "why": _reason(error, path)})
             continue
-        frames.append(frame.assign(number=number, key=key))
-    images = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=["key", *IMAGE_COLUMNS])
-    columns = ["number", *[column for column in images.columns if column != "number"]]
-    return images.reindex(columns=columns), pd.DataFrame(left_out, columns=["number", "key", "path", "why"])
+        found.append((number, key))
+    gone = pd.DataFrame(left_out, columns=["number", "key", "path", "why"])
+    if not parts:
+        return pd.DataFrame(columns=["number", "key", *IMAGE_COLUMNS]), gone
+    # Files of other versions may lack a column or have whole numbers where others have fractions.
+    images = pa.concat_tables(parts, promote_options="permissive").to_pandas(ignore_metadata=True)
+    numbers, keys = (np.repeat(list(values), [part.num_rows for part in parts]) for values in zip(*found, strict=True))
+    images = images.drop(columns=["number", "key"], errors="ignore")
+    images.insert(0, "number", numbers)
+    images.insert(1, "key", keys)
+    return images, gone
 
 
-def _image_rows(path: Path) -> pd.DataFrame:
+def _image_rows(path: Path) -> pa.Table:
     if not path.is_file():
         raise FileNotFoundError("the file is missing")
-    frame = pd.read_parquet(path)
-    missing = [column for column in IMAGE_COLUMNS if column not in frame.columns]
+    # Thousands of small files: opening one as a data set, or starting threads for it, costs more than reading it.
+    with pq.ParquetFile(path) as file:
+        rows = file.read(use_threads=False)
+    missing = [column for column in IMAGE_COLUMNS if column not in rows.column_names]
     if missing:
         raise ValueError(f"the file has no column {', '.join(missing)}")
-    return frame
+    return rows
 
 
 def _reason(error: Exception, path: Path) -> str:

@@ -71,7 +71,7 @@ def variances(found: Answers) -> Section:
         row(
             part.source,
             f"{math.sqrt(max(part.variance, 0.0)):.4f}",
-            f"{part.share:.1%}".replace("%", " %"),
+            words.percent(part.share, 1),
             str(part.n),
         )
         for part in split.parts

@@ -39,9 +39,9 @@ def probability(value: float) -> str:
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
-def percent(value: float) -> str:
-    """A share in whole percent."""
-    return NONE if math.isnan(value) else f"{value:.0%}".replace("%", " %")
+def percent(value: float, decimals: int = 0) -> str:
+    """A share in percent."""
+    return NONE if math.isnan(value) else f"{value:.{decimals}%}".replace("%", " %")
 
 
 def count(number: int, noun: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 from matplotlib.figure import Figure
 
 from harness.figures import style
@@ -13,7 +14,7 @@ def draw(names: Sequence[str], shares: Sequence[float]) -> Figure:
     """A bar a source, in the order given."""
     figure = style.figure(7.2, 0.9 + 0.34 * len(names))
     axes = figure.add_subplot()
-    axes.barh(range(len(names)), shares, height=0.62, color=style.SKY)
+    axes.barh(range(len(names)), np.nan_to_num(shares), height=0.62, color=style.SKY)
     for place, share in enumerate(shares):
         axes.text(share + 0.008, place, f"{share:.1%}".replace("%", " %"), va="center", fontsize=9)
     axes.set_yticks(range(len(names)), names)
