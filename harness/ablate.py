@@ -13,6 +13,8 @@ from rich.console import Console
 from harness import declared, options
 from harness.options import positive
 
+_UNITS = {"s": 1, "m": 60, "h": 3600}
+
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
@@ -29,9 +31,31 @@ def parser() -> argparse.ArgumentParser:
         "--replicates", type=positive, metavar="N", help="runs of every arm, in all runs of the command together"
     )
     run.add_argument(
+        "--until-decided",
+        action="store_true",
+        help="add replicates to arms whose verdict is open, with the error rate kept over all looks",
+    )
+    run.add_argument(
+        "--budget", type=seconds, metavar="T", help="add none after so long: seconds, or 30m, or 2h (--until-decided)"
+    )
+    run.add_argument(
+        "--tuned",
+        type=positive,
+        metavar="N",
+        help="search each arm's learning rate and weight decay with N trials first, and compare the arms at their best",
+    )
+    run.add_argument(
         "--dry-run", action="store_true", help="print the arms, their differences and the number of trials, and end"
     )
     return command
+
+
+def seconds(text: str) -> float:
+    """``90``, ``90s``, ``30m`` or ``2h`` in seconds, or argparse's error."""
+    number, unit = (text[:-1], text[-1]) if text[-1:] in _UNITS else (text, "s")
+    if not number.isdecimal() or int(number) < 1:
+        raise argparse.ArgumentTypeError(f"must be a time such as 3600, 30m or 2h, but is {text!r}")
+    return float(int(number) * _UNITS[unit])
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -41,6 +65,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     console = Console(stderr=True)
 
     def run() -> bool:
+        if arguments.budget is not None and not arguments.until_decided:
+            raise ValueError("--budget ends the adding of replicates, but none are added: add --until-decided.")
         declared.check(arguments.name, "ablations")
         with console.status("loading torch, Ray, Optuna and MLflow"):
             from harness import ablating, run  # seconds, so after all that can be refused without them
@@ -48,11 +74,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.replicates is not None:
             asked = asked.repeated(arguments.replicates)
         plans = run.plans(arguments, f"python -m harness.ablate {shlex.join(typed)}", asked.base.protocol)
+        ways = ablating.Ways(arguments.tuned or 0, arguments.until_decided, arguments.budget)
         for plan in plans:
             own = replace(asked, base=plan.overrides.apply(asked.base))
             if arguments.dry_run:
-                ablating.show(plan, own, Console())
-            elif not ablating.ablate(plan, own, console):
+                ablating.show(plan, own, ways, Console())
+            elif not ablating.ablate(plan, own, ways, console):
                 return False
         return True
 

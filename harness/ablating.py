@@ -3,106 +3,79 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import optuna
-from optuna.trial import TrialState
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from harness import declared, record, run
 from harness.ablation import Ablation, question
-from harness.record import Record
+from harness.inference.looks import schedule
+from harness.queued import Cell, cells, crashed, left_open, missing, parameters, proposing
 from harness.run import Plan
 from harness.schedulers import Full
-from harness.suggest import Propose, Suggest
+from harness.suggest import Suggest
 from harness.taken import Elsewhere
-from sam2lora.config import Replicate, TrialConfig
-
-_SEEDS = 2**31 - 1
-
-
-@dataclass(frozen=True, order=True)
-class Cell:
-    """An arm in a replicate: one trial."""
-
-    arm: str
-    seed: int
-    fold: int
-
-    def __str__(self) -> str:
-        return f"{self.arm}, seed {self.seed}, fold {self.fold}"
+from harness.tuning_arms import nuisances, tuned
+from harness.until_decided import UntilDecided
+from sam2lora.config import TrialConfig
 
 
-def cells(ablation: Ablation) -> list[Cell]:
-    """Every arm in the first replicate, then every arm in the second, and so on: what stops early is balanced."""
-    replicates = ablation.replicates.all()
-    return [Cell(arm, one.seed, one.fold) for one in replicates for arm in ablation.settings]
+@dataclass(frozen=True)
+class Ways:
+    """How far an ablation goes beyond its declared replicates, and how its arms get their settings.
+
+    ``tuned``: trials of every arm's own search, 0 for settings as declared. ``until_decided``: whether replicates are
+    added; ``budget``: seconds after which none are, None for no limit.
+    """
+
+    tuned: int = 0
+    until_decided: bool = False
+    budget: float | None = None
 
 
-def proposing(settings: Mapping[str, TrialConfig]) -> Propose:
-    """Looks up settings and replicate of a trial by its parameters arm, seed and fold."""
-
-    def propose(trial: optuna.Trial) -> tuple[TrialConfig, Replicate]:
-        arm = str(trial.suggest_categorical("arm", tuple(settings)))
-        seed = trial.suggest_int("seed", 0, _SEEDS)
-        fold = trial.suggest_int("fold", 0, 4)
-        return settings[arm], Replicate(seed=seed, fold=fold)  # type: ignore[arg-type]
-
-    return propose
-
-
-def parameters(wanted: Iterable[Cell]) -> list[dict[str, Any]]:
-    """The cells as the parameters of their trials."""
-    return [{"arm": cell.arm, "seed": cell.seed, "fold": cell.fold} for cell in wanted]
-
-
-def missing(book: Record, declared: Sequence[Cell]) -> list[Cell]:
-    """The cells without an ending that stands and without a trial that an earlier run left open, in their order."""
-    ended = set(_cells(book, (TrialState.COMPLETE, TrialState.PRUNED)))
-    return [cell for cell in declared if cell not in ended and cell not in set(_cells(book, (TrialState.RUNNING,)))]
-
-
-def crashed(book: Record, declared: Sequence[Cell]) -> list[Cell]:
-    """The cells that have only crashed so far."""
-    failed = set(_cells(book, (TrialState.FAIL,)))
-    return [cell for cell in missing(book, declared) if cell in failed]
-
-
-def _cells(book: Record, states: Sequence[TrialState]) -> Iterator[Cell]:
-    for trial in book.trials():
-        if trial.state in states and "replicate" in trial.user_attrs:
-            yield Cell(**trial.params)
-
-
-def ablate(plan: Plan, ablation: Ablation, console: Console) -> bool:
+def ablate(plan: Plan, ablation: Ablation, ways: Ways, console: Console) -> bool:
     """Run an ablation; True when all its trials have ended, crashed ones included, False after an interruption.
 
     Raises as ``harness.run.search`` does. ``ablation`` holds what the command line put in place of its declaration.
     """
-    return run.alone(plan, lambda: _ablate(plan, ablation, console))
+    begun, settings = time.monotonic(), ablation.settings
+    if ways.tuned:
+        found = tuned(plan, ablation, ways.tuned, console)
+        if found is None:
+            return False
+        plan, settings = replace(plan, study=f"{plan.study}/tuned"), dict(found)
+    return run.alone(plan, lambda: _ablate(plan, ablation, settings, ways, console, begun))
 
 
-def _ablate(plan: Plan, ablation: Ablation, console: Console) -> bool:
-    begun = time.monotonic()
-    configs = list(ablation.settings.values())
+def _ablate(
+    plan: Plan, ablation: Ablation, settings: Mapping[str, TrialConfig], ways: Ways, console: Console, begun: float
+) -> bool:
+    configs = list(settings.values())
     prepared, room, runtime = run.ready(plan, configs, ablation.replicates.all(), console)
-    asked = {**question(plan.name, ablation, prepared.digests), **prepared.told}
+    asked = {**question(plan.name, ablation, prepared.digests, settings, ways.tuned), **prepared.told}
     never = optuna.samplers.RandomSampler(seed=0)  # every parameter comes from the queue
     book = record.open_record(
         plan.storage, plan.study, plan.folder, asked, never, plan.command, growing="ablation.replicates"
     )
     wanted = cells(ablation)
+    queue = missing(book, wanted)
+    deadline = None if ways.budget is None else begun + ways.budget
+    more = UntilDecided(book, ablation, console, deadline, set(queue)) if ways.until_decided else None
+    queued = parameters(queue)
+    if more is not None and not queue and not left_open(book):
+        queued = [dict(one) for one in more()]
     ask = Suggest(
         book,
-        proposing(ablation.settings),
+        proposing(settings),
         prepared.digests,
         runtime,
-        len(wanted),
-        queue=parameters(missing(book, wanted)),
+        len(wanted) + len(queued) - len(queue),
+        queue=queued,
+        more=more,
         elsewhere=Elsewhere(book, plan.out),
     )
     title = declared.question_of(plan.name, "ablations")
@@ -125,7 +98,7 @@ def _warn(console: Console, lost: Sequence[Cell]) -> None:
         )
 
 
-def show(plan: Plan, ablation: Ablation, console: Console) -> None:
+def show(plan: Plan, ablation: Ablation, ways: Ways, console: Console) -> None:
     """Print what would run: the arms with their differences, the contrasts, and how many trials."""
     drawn = ablation.replicates.all()
     title = declared.question_of(plan.name, "ablations")
@@ -148,3 +121,9 @@ def show(plan: Plan, ablation: Ablation, console: Console) -> None:
         highlight=False,
         soft_wrap=True,
     )
+    if ways.tuned:
+        free = " and ".join(nuisances(ablation))
+        console.print(f"before them, {ways.tuned} trials of each arm over {free}", highlight=False, soft_wrap=True)
+    if ways.until_decided:
+        looks = ", ".join(map(str, schedule(len(drawn), ablation.most)))
+        console.print(f"looks after {looks} replicates, until all is decided", highlight=False, soft_wrap=True)

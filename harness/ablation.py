@@ -166,12 +166,21 @@ class Ablation:
             )
 
 
-def question(name: str, ablation: Ablation, materials: Mapping[str, str]) -> dict[str, Any]:
-    """Whatever decides what a study's numbers mean, as JSON, as of a search (``harness.study.question``)."""
+def question(
+    name: str,
+    ablation: Ablation,
+    materials: Mapping[str, str],
+    settings: Mapping[str, TrialConfig] | None = None,
+    tuned: int = 0,
+) -> dict[str, Any]:
+    """Whatever decides what a study's numbers mean, as JSON, as of a search (``harness.study.question``).
+
+    ``settings``: of the arms after each had ``tuned`` trials of tuning; None as they are declared.
+    """
     base = ablation.base
     return {
         "search": name,
-        "ablation": asked(ablation),
+        "ablation": asked(ablation, settings, tuned),
         "sources": [dataset.name for dataset in base.protocol.sources],
         "targets": [dataset.name for dataset in base.protocol.targets],
         "protocol": json.loads(to_json(base.protocol)),
@@ -184,18 +193,24 @@ def question(name: str, ablation: Ablation, materials: Mapping[str, str]) -> dic
     }
 
 
-def asked(ablation: Ablation) -> dict[str, Any]:
-    """What is asked of the arms, as JSON: a report needs neither the declaration nor torch."""
+def asked(ablation: Ablation, settings: Mapping[str, TrialConfig] | None = None, tuned: int = 0) -> dict[str, Any]:
+    """What is asked of the arms, as JSON: a report needs neither the declaration nor torch.
+
+    ``settings`` and ``tuned`` as for ``question``; ``chosen`` holds what tuning put in place of the declared settings.
+    """
+    ran = settings or ablation.settings
+    chosen = {name: differences(ablation.settings[name], config) for name, config in ran.items()}
     return {
         "design": ablation.design.describe(),
         "base": json.loads(to_json(ablation.base)),
-        "arms": {arm.name: dict(arm.differs) for arm in ablation.arms},
+        "arms": {name: differences(ablation.base, config) for name, config in ran.items()},
         "contrasts": {contrast.name: dict(contrast.weights) for contrast in ablation.contrasts},
         "components": ablation.design.membership(),
         "replicates": [[replicate.seed, replicate.fold] for replicate in ablation.replicates.all()],
         "primary": ablation.primary,
         "smallest_of_interest": ablation.smallest_of_interest,
-        "tuned": 0,
+        "tuned": tuned,
+        **({"chosen": chosen} if tuned else {}),
     }
 
 

@@ -63,6 +63,10 @@ class LiveTable:
     def __exit__(self, *_: object) -> None:
         self.live.stop()
 
+    def grow(self, count: int) -> None:
+        """Count ``count`` trials more than were announced."""
+        self.trials += count
+
     def began(self, trial: FrozenTrial) -> None:
         """Show a trial as running."""
         self._mark(trial)

@@ -153,7 +153,7 @@ def searches(plans: Sequence[Plan], asked: Search, name: str, console: Console) 
     Several end with one summary, printed and written into the folder of ``name``. Raises as ``search`` does.
     """
     for each in plans:
-        if not search(each, asked, console):
+        if not search(each, asked, declared.question_of(each.name, "search_spaces"), console):
             return False
     if len(plans) > 1:
         frame = several.summary(plans[0].storage, [each.study for each in plans], plans[0].out)
@@ -163,13 +163,12 @@ def searches(plans: Sequence[Plan], asked: Search, name: str, console: Console) 
     return True
 
 
-def search(plan: Plan, search: Search, console: Console) -> bool:
-    """Run a search; True when all its trials have ended, False after an interruption.
+def search(plan: Plan, search: Search, title: str, console: Console) -> bool:
+    """Run a search, which ``title`` puts in words; True when all its trials have ended, False after an interruption.
 
     Raises ``StudyBusy`` while another process runs it, ``Hopeless`` when its trials only crash, ``RecordError`` and
     ``DiskError`` when something cannot be written, and whatever ``prepare`` refuses.
     """
-    title = declared.question_of(plan.name, "search_spaces")
     return alone(plan, lambda: _search(plan, search, title, console))
 
 
@@ -250,6 +249,7 @@ def carry_out(
     mirror = Mirror(plan.mlflow, book, question, prepared.materials)
     live = LiveTable(console, ask.trials, question["epochs"], book.objectives, before=ask.ended)
     ask.listeners = (mirror, live)
+    ask.on_more = live.grow
     hopeless = _run(scheduler, question["epochs"], room, ask, mirror, live)
     if hopeless is not None or ask.wanted:
         _close(mirror, console, None)

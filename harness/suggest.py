@@ -108,6 +108,7 @@ class Suggest(Searcher):
         self.left = self._left_open()
         self.queue = None if queue is None else list(queue)
         self.more, self.elsewhere = more, elsewhere
+        self.on_more: Callable[[int], None] = lambda count: None
         if self.queue is not None:
             self._discard_enqueued()
             self.ended = max(trials - len(self.queue) - len(self.left), 0)
@@ -168,6 +169,7 @@ class Suggest(Searcher):
         if not self.queue and not self.open and not self.waiting and self.more is not None:
             self.queue = list(self.more())
             self.trials += len(self.queue)
+            self.on_more(len(self.queue))
         if not self.queue:
             return None
         study.enqueue_trial(dict(self.queue.pop(0)))

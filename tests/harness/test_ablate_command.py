@@ -1,0 +1,134 @@
+"""The command as a person runs it: what it refuses, what it shows, and one real run that a second ablation draws on."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import optuna
+import pytest
+
+from harness import ablate
+from harness.table import measured, read
+
+ROOT = Path(__file__).parent.parent.parent
+TINY = '''"""Does a tiny ablation run?"""
+from harness.ablation import Ablation, replicates
+from harness.designs import Levels, setting
+from sam2lora.adapters import LoRA
+from sam2lora.augments import Flips
+from sam2lora.backbones import Nano
+from sam2lora.config import TrialConfig
+from sam2lora.datasets import Synthetic
+from sam2lora.protocols import Transfer
+
+BASE = TrialConfig(
+    protocol=Transfer(
+        sources=(Synthetic(hospital="alder", images=14, size=64),),
+        targets=(Synthetic(hospital="cedar", images=4, size=64),),
+    ),
+    backbone=Nano(weights="random"),
+    adapter=LoRA(rank=2, alpha=4.0, encoder="none"),
+    augment=Flips(),
+    image_size=64,
+    epochs=1,
+)
+NORMS = (1.0, 2.0)
+ABLATION = Ablation(
+    BASE,
+    Levels(("clip_norm",), {f"clip {norm}": setting(clip_norm=norm) for norm in NORMS}, reference="clip 1.0"),
+    replicates(3),
+    primary="dice",
+    smallest_of_interest=0.01,
+)
+'''
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with two ablations of its own, of which the second has one arm more."""
+    (tmp_path / "ablations").mkdir()
+    (tmp_path / "ablations" / "__init__.py").touch()
+    (tmp_path / "ablations" / "tiny.py").write_text(TINY)
+    (tmp_path / "ablations" / "wider.py").write_text(TINY.replace("(1.0, 2.0)", "(1.0, 2.0, 3.0)"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run(project: Path, *arguments: str) -> str:
+    environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
+    environment |= {"SAM2LORA_CACHE": str(project / "cache"), "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "harness.ablate", *arguments]
+    done = subprocess.run(command, cwd=project, env=environment, text=True, capture_output=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def test_an_ablation_runs_reports_and_lends_its_trials_to_another(project: Path) -> None:
+    output = run(project, "tiny")
+    assert "Does a tiny ablation run?" in output
+    assert "6 trials of 1 epochs, 0 done" in output
+    assert (project / "runs/tiny/report").is_dir()
+    run(project, "wider")
+    storage = f"sqlite:///{project / 'runs/optuna.db'}"
+    wider = read(storage, "wider", project / "runs")
+    assert len(measured(wider.trials)) == 9
+    trained = wider.trials[wider.trials["taken_from"].isna()]
+    assert set(trained["param/arm"]) == {"clip 3.0"}
+    assert len(optuna.load_study(study_name="tiny", storage=storage).trials) == 6
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    assert ablate.main(list(arguments)) == 2
+    return " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["loss_component"], "Did you mean 'loss_components'?"),
+        (["loss_components", "--budget", "2h"], "add --until-decided"),
+        (["loss_components", "--replicates", "2"], "needs 3 seeds or more, but its 2 replicates have 2"),
+        (["loss_components", "--sources", "alder", "--targets", "alder"], "share alder"),
+        (["rank", "--backbone", "unet"], "a U-Net must be trained whole"),
+        (["loss_components", "--datasets", "alder"], "--protocol"),
+    ],
+)
+def test_what_cannot_be_run_is_refused_before_anything_runs(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    said: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert said in refused(capsys, *arguments)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_dry_run_shows_arms_differences_and_the_number_of_trials(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    wanted = ["--dry-run", "--replicates", "4", "--epochs", "2", "--tuned", "6", "--until-decided"]
+    assert ablate.main(["optimizer_basics", *wanted]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "clipping clip_norm = 1.0" in shown
+    assert "8 arms x 4 replicates (seed/fold 0/0, 1/1, 2/2, 3/3) = 32 trials of 2 epochs" in shown
+    assert "6 trials of each arm over optimizer.lr" in shown
+    assert "looks after 4, 6, 9, 14, 20 replicates" in shown
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("90s", 90), ("30m", 1800), ("2h", 7200)])
+def test_a_budget_is_a_time(text: str, seconds: float) -> None:
+    assert ablate.seconds(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "0", "-1h", "1.5h", "soon", "h"])
+def test_a_budget_that_is_no_time_is_refused(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        ablate.main(["loss_components", "--until-decided", f"--budget={text}"])
+    assert "must be a time such as 3600, 30m or 2h" in capsys.readouterr().err

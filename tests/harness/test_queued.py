@@ -1,0 +1,280 @@
+"""The queue of an ablation, driven without Ray: what runs, what is taken over, what is tried again, what is added."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from optuna.samplers import RandomSampler
+from optuna.trial import TrialState
+from rich.console import Console
+
+from harness import record as recorded
+from harness import table
+from harness.ablation import Ablation, question, replicates
+from harness.designs import AddOneIn, Factorial, setting
+from harness.errors import OtherQuestion
+from harness.outcome import Completed, Crashed, Diverged
+from harness.queued import Cell, cells, crashed, left_open, missing, parameters, proposing
+from harness.record import Record, open_record
+from harness.suggest import Suggest
+from harness.taken import Elsewhere
+from harness.tuning_arms import nuisances, space
+from harness.until_decided import LOOKS, UntilDecided
+from sam2lora.artifacts import ADAPTER, IMAGES, PREDICTIONS, RESULT
+from sam2lora.config import TrialConfig
+from sam2lora.losses import BCE, FocalTversky, SoftDice
+from sam2lora.runtime import Runtime
+
+Score = Callable[[Cell], float]
+QUIET = Console(quiet=True)
+
+
+@pytest.fixture
+def pair(tiny: TrialConfig) -> Ablation:
+    """Three arms in three replicates."""
+    design = Factorial({"bce": BCE(), "dice": SoftDice()})
+    return Ablation(tiny, design, replicates(3), primary="dice", smallest_of_interest=0.01)
+
+
+class Bench:
+    """Studies in one folder, whose trials end as they are told."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.trained: list[Cell] = []
+
+    def open(self, ablation: Ablation, name: str = "study") -> Record:
+        url = f"sqlite:///{self.folder / 'optuna.db'}"
+        asked = question("x", ablation, {"data": "1"})
+        return open_record(url, name, self.folder / name, asked, RandomSampler(seed=0), growing="ablation.replicates")
+
+    def ask(self, book: Record, ablation: Ablation, more: UntilDecided | None = None) -> Suggest:
+        wanted = cells(ablation)
+        queue = missing(book, wanted)
+        if more is not None:
+            more.tried.update(queue)
+        return Suggest(
+            book,
+            proposing(ablation.settings),
+            {"data": "1"},
+            Runtime(),
+            len(wanted),
+            queue=parameters(queue),
+            more=more,
+            elsewhere=Elsewhere(book, self.folder),
+        )
+
+    def run(self, ask: Suggest, score: Score = lambda cell: 0.5, fate: Callable[[Cell], str] = lambda cell: "") -> None:
+        number = 0
+        while isinstance(order := ask.suggest(f"t{number}"), dict):
+            cell = Cell(**ask.open[f"t{number}"].trial.params)
+            self.trained.append(cell)
+            self.end(ask, f"t{number}", order, score(cell), fate(cell))
+            number += 1
+
+    def end(self, ask: Suggest, trial_id: str, order: dict[str, Any], score: float, fate: str) -> None:
+        if fate:
+            ask.close(trial_id, Crashed(1, fate) if fate == "bug" else Diverged(1, fate))
+            return
+        ask.open[trial_id].curve = [{"epoch": 1, "score": score}]
+        ask.open[trial_id].cost = {"train_seconds": 2.0}
+        files = ask.record.files(order["key"])
+        files.mkdir(parents=True)
+        for name in (ADAPTER, PREDICTIONS, RESULT):
+            (files / name).write_text(order["key"])
+        images = {
+            "key": order["key"],
+            "dataset": "cedar",
+            "role": "target",
+            "image": list("abcd"),
+            "patient": list("abcd"),
+        }
+        noise = np.random.default_rng(len(self.trained)).normal(scale=1e-3, size=4)
+        pd.DataFrame({**images, "dice": score + noise}).to_parquet(files / IMAGES)
+        named = {"scores": {"cedar/dice": score}, "n_images": {"cedar": 4}, "roles": {"cedar": "target"}}
+        ask.close(trial_id, Completed(epoch=1, score=score, **named, validation={"alder/dice": score}))
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path)
+
+
+def test_every_arm_runs_in_a_replicate_before_the_next_one_begins(bench: Bench, pair: Ablation) -> None:
+    book = bench.open(pair)
+    bench.run(ask := bench.ask(book, pair))
+    assert bench.trained == [Cell(arm, k, k) for k in range(3) for arm in ("bce", "dice", "bce+dice")]
+    assert (ask.wanted, ask.ended, ask.trials) == (0, 9, 9)
+    assert {(t.params["arm"], t.params["seed"], t.params["fold"]) for t in book.trials()} == {
+        (cell.arm, cell.seed, cell.fold) for cell in bench.trained
+    }
+    for trial in book.trials():
+        assert trial.user_attrs["replicate"] == {"seed": trial.params["seed"], "fold": trial.params["fold"]}
+        assert json.loads(trial.user_attrs["config"])["loss"] == json.loads(
+            recorded_loss(pair.settings[trial.params["arm"]])
+        )
+    assert bench.ask(book, pair).wanted == 0
+
+
+def recorded_loss(config: TrialConfig) -> str:
+    from sam2lora.choice import to_json
+
+    return to_json(config.loss)
+
+
+def test_an_interrupted_ablation_goes_on_where_it_was(bench: Bench, pair: Ablation) -> None:
+    book = bench.open(pair)
+    killed = bench.ask(book, pair)
+    orders = [killed.suggest("a"), killed.suggest("b")]
+    book.study.enqueue_trial({"arm": "bce", "seed": 2, "fold": 2})  # killed between enqueuing and asking
+    assert left_open(book)
+    bench.run(again := bench.ask(book, pair))
+    assert again.wanted == 0
+    done = [trial for trial in book.trials() if trial.state == TrialState.COMPLETE]
+    assert sorted(Cell(**trial.params) for trial in done) == sorted(cells(pair))
+    assert [book.trial(n).user_attrs["key"] for n in (0, 1)] == [order["key"] for order in orders]  # type: ignore[index]
+    assert not [trial for trial in book.trials() if not trial.state.is_finished()]
+
+
+def test_a_crashed_cell_is_not_replaced_and_is_tried_again_by_the_next_run(bench: Bench, pair: Ablation) -> None:
+    book, broken = bench.open(pair), Cell("dice", 1, 1)
+    bench.run(ask := bench.ask(book, pair), fate=lambda cell: "bug" if cell == broken else "")
+    assert ask.wanted == 0
+    assert bench.trained.count(broken) == 1
+    assert crashed(book, cells(pair)) == [broken]
+    bench.trained.clear()
+    bench.run(bench.ask(book, pair))
+    assert bench.trained == [broken]
+    assert crashed(book, cells(pair)) == []
+
+
+def test_a_diverged_cell_has_an_ending(bench: Bench, pair: Ablation) -> None:
+    book = bench.open(pair)
+    bench.run(bench.ask(book, pair), fate=lambda cell: "loss" if cell.arm == "bce" else "")
+    assert missing(book, cells(pair)) == []
+
+
+def test_more_replicates_extend_a_study_and_nothing_else_may_change(bench: Bench, pair: Ablation) -> None:
+    bench.run(bench.ask(bench.open(pair), pair))
+    bench.trained.clear()
+    grown = pair.repeated(4)
+    book = bench.open(grown)
+    bench.run(bench.ask(book, grown))
+    assert {cell.seed for cell in bench.trained} == {3}
+    assert len(book.study.user_attrs["question"]["ablation"]["replicates"]) == 4
+    assert len(bench.open(pair).study.user_attrs["question"]["ablation"]["replicates"]) == 4, "none are forgotten"
+    with pytest.raises(OtherQuestion, match=r"ablation\.smallest_of_interest: recorded 0\.01, now 0\.02"):
+        bench.open(replace(pair, smallest_of_interest=0.02))
+
+
+def test_a_second_ablation_trains_only_the_arms_that_the_first_has_not(bench: Bench, pair: Ablation) -> None:
+    bench.run(bench.ask(bench.open(pair), pair), score=lambda cell: 0.4 + cell.seed / 10)
+    bench.trained.clear()
+    design = Factorial({"bce": BCE(), "dice": SoftDice(), "ft": FocalTversky()})
+    wider = replace(pair, design=design)
+    book = bench.open(wider, "wider")
+    bench.run(ask := bench.ask(book, wider))
+    assert {cell.arm for cell in bench.trained} == {"ft", "bce+ft", "dice+ft", "bce+dice+ft"}
+    assert ask.ended == 21
+    read = table.read(book.storage_url, "wider", bench.folder)
+    taken = read.trials[read.trials["taken_from"].notna()]
+    assert len(taken) == 9
+    assert set(taken["taken_from"]) == {f"study {number}" for number in range(9)}
+    assert len(table.measured(read.trials)) == 21, "what was taken is a measurement of this study"
+    assert set(taken["key"]) <= set(read.images["key"])
+    assert read.left_out.empty
+    assert taken["value"].tolist() == pytest.approx([0.4 + seed / 10 for seed in taken["seed"]])
+    assert (taken["cost/train_seconds"] == 2.0).all()
+
+
+def test_a_trial_whose_files_are_gone_is_trained(bench: Bench, pair: Ablation) -> None:
+    book = bench.open(pair)
+    bench.run(bench.ask(book, pair), fate=lambda cell: "loss" if cell.arm == "dice" else "")
+    lost = next(trial for trial in book.trials() if Cell(**trial.params) == Cell("bce", 0, 0))
+    (book.files(lost.user_attrs["key"]) / IMAGES).unlink()
+    bench.trained.clear()
+    bench.run(bench.ask(bench.open(pair, "again"), pair))
+    assert set(bench.trained) == {Cell("bce", 0, 0), *(Cell("dice", k, k) for k in range(3))}, "nor what diverged"
+
+
+def planned(bench: Bench, ablation: Ablation, deadline: float | None = None) -> tuple[Record, UntilDecided]:
+    book = bench.open(ablation)
+    return book, UntilDecided(book, ablation, QUIET, deadline)
+
+
+def clear(cell: Cell) -> float:
+    """Soft Dice helps beyond doubt, clipping cannot be told from chance."""
+    luck = np.random.default_rng(cell.seed).normal(scale=0.02) if "clip" in cell.arm else 0.0
+    return 0.5 + (0.2 if "dice" in cell.arm else 0.0) + float(luck)
+
+
+@pytest.fixture
+def two(tiny: TrialConfig) -> Ablation:
+    """Two things added to a base, one clear and one not."""
+    from sam2lora.losses import Focal
+
+    design = AddOneIn({"dice": Focal(), "clip": setting(clip_norm=5.0)})
+    return Ablation(tiny, design, replicates(4), primary="dice", smallest_of_interest=0.001, most=9)
+
+
+def test_only_undecided_contrasts_get_replicates_and_looks_are_counted(bench: Bench, two: Ablation) -> None:
+    book, more = planned(bench, two)
+    bench.run(bench.ask(book, two, more), score=clear)
+    looks = book.study.user_attrs[LOOKS]
+    assert looks["schedule"] == [4, 6, 9]
+    assert [one["replicates"] for one in looks["done"]] == [4, 6, 9]
+    assert looks["done"][0]["verdicts"] == {"dice": "helps", "clip": "undecided"}
+    assert {cell.arm for cell in bench.trained if cell.seed >= 4} == {"base", "with clip"}
+    assert {cell.seed for cell in bench.trained} == set(range(9))
+    assert len(book.study.user_attrs["question"]["ablation"]["replicates"]) == 9
+    bench.trained.clear()
+    again, more = planned(bench, two)
+    bench.run(bench.ask(again, two, more), score=clear)
+    assert not bench.trained
+    assert again.study.user_attrs[LOOKS] == looks, "a study that goes on spends nothing twice"
+
+
+def test_a_spent_budget_adds_nothing_and_what_follows_goes_on(bench: Bench, two: Ablation) -> None:
+    book, more = planned(bench, two, deadline=0.0)
+    bench.run(bench.ask(book, two, more), score=clear)
+    assert {cell.seed for cell in bench.trained} == {0, 1, 2, 3}
+    assert len(book.study.user_attrs[LOOKS]["done"]) == 1
+    again, more = planned(bench, two)
+    bench.run(bench.ask(again, two, more), score=clear)
+    assert {cell.seed for cell in bench.trained} == set(range(9))
+
+
+def test_what_the_arms_are_about_is_not_tuned(pair: Ablation, tiny: TrialConfig) -> None:
+    import optuna
+
+    from harness import declared
+
+    assert nuisances(pair) == ("optimizer.lr", "optimizer.weight_decay")
+    assert nuisances(declared.ablation("optimizer_basics")) == ("optimizer.lr",)
+    trial = optuna.create_study(sampler=RandomSampler(seed=1)).ask()
+    drawn = space(tiny, ("optimizer.lr",))(trial)
+    assert set(trial.params) == {"lr"}
+    assert replace(drawn, optimizer=tiny.optimizer) == tiny
+    assert tiny.optimizer.lr / 10 <= drawn.optimizer.lr <= tiny.optimizer.lr * 10
+
+
+def test_a_tuned_ablation_says_what_was_chosen(pair: Ablation, tiny: TrialConfig) -> None:
+    better = replace(pair.settings["dice"], optimizer=replace(tiny.optimizer, lr=0.5))
+    asked = question("x", pair, {}, {**pair.settings, "dice": better}, tuned=7)["ablation"]
+    assert (asked["tuned"], asked["chosen"]) == (7, {"bce": {}, "dice": {"optimizer.lr": 0.5}, "bce+dice": {}})
+    assert asked["arms"]["dice"]["optimizer.lr"] == 0.5
+
+
+def test_abandoned_trials_are_no_endings(bench: Bench, pair: Ablation) -> None:
+    book = bench.open(pair)
+    book.study.ask()
+    assert missing(book, cells(pair)) == cells(pair)
+    bench.run(bench.ask(book, pair))
+    assert recorded.count(book.storage_url, "study") == 10
