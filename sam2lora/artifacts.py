@@ -25,7 +25,7 @@ ADAPTER: Final = "adapter.safetensors"
 """The trained tensors; the metadata hold ``config`` and ``replicate`` as canonical JSON, and the ``threshold``, a
 probability, that the test images were judged with."""
 PREDICTIONS: Final = "predictions.png"
-"""One test image of every data set, with its truth, probability and errors."""
+"""The worst, the median and the best test image of every data set, each with its truth, probability and errors."""
 
 
 def finish(session: Session, key: str, folder: Path) -> pd.DataFrame:
@@ -42,8 +42,8 @@ def finish(session: Session, key: str, folder: Path) -> pd.DataFrame:
     if "threshold" in rows:
         settings["threshold"] = repr(float(rows["threshold"].iloc[0]))
     write_atomically(folder / ADAPTER, lambda path: safetensors.torch.save_file(tensors, path, metadata=settings))
-    picture = gallery(session)
-    write_atomically(folder / PREDICTIONS, lambda path: picture.save(path, format="PNG"))
+    picture, told = gallery(session, rows)
+    write_atomically(folder / PREDICTIONS, lambda path: picture.save(path, format="PNG", pnginfo=told))
     sealed = json.dumps(_result(session, rows), allow_nan=False)
     write_atomically(folder / RESULT, lambda path: path.write_text(sealed))
     return rows

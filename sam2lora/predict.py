@@ -5,14 +5,18 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict, dataclass
+
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
+from PIL.PngImagePlugin import PngInfo
 
 from sam2lora.datasets import CachedSet
 from sam2lora.evaluate import predict
-from sam2lora.metrics import confusion
 from sam2lora.train import Session, judged
 
 _GAP = 4
@@ -21,20 +25,53 @@ _TITLE = 18
 _FOUND, _MISSED, _FALSE = (0, 158, 115), (230, 159, 0), (204, 121, 167)
 
 
-def gallery(session: Session) -> Image.Image:
-    """One row per data set, sources first: photograph, truth, probability, and errors of its first test image.
+@dataclass(frozen=True)
+class Shown:
+    """A row of the gallery: whose image, and where it stands among the set's images by Dice (worst, median, best)."""
 
-    Drawn in the model's frame (S x S pixels each). In the last column green is found, orange missed, pink false.
+    dataset: str
+    role: str
+    image: str
+    place: str
+    dice: float
+
+
+def gallery(session: Session, rows: pd.DataFrame) -> tuple[Image.Image, PngInfo]:
+    """For every data set, sources first, its worst, median and best test image by the Dice of ``rows``.
+
+    ``rows``: one per test image, as ``sam2lora.train.judge`` makes them. A row is photograph, truth, probability and
+    errors in the model's frame (S x S pixels each); in the last column green is found, orange missed, pink false. The
+    second value is PNG's text ``rows``: JSON of every `Shown` with its ``top`` and ``height`` in pixels, for whoever
+    wants to cut one out. Equal scores are ordered by name, an undefined one has no place.
     """
-    rows = [_row(session, opened, images[0], role) for opened, role, images in judged(session)]
-    return _stack(rows, session.config.image_size)
+    drawn: list[tuple[str, list[NDArray[np.uint8]]]] = []
+    told: list[Shown] = []
+    for opened, role, _ in judged(session):
+        own = rows[(rows["dataset"] == opened.dataset.name) & rows["dice"].notna()].sort_values(["dice", "image"])
+        for place, at in extremes(len(own)).items():
+            image, dice = str(own["image"].iloc[at]), float(own["dice"].iloc[at])
+            shown = Shown(opened.dataset.name, role, image, place, dice)
+            told.append(shown)
+            drawn.append(_row(session, opened, opened.ids.index(image), shown))
+    text = PngInfo()
+    size = session.config.image_size
+    sized = [{**asdict(one), "top": _top(at, size), "height": size + _TITLE} for at, one in enumerate(told)]
+    text.add_text("rows", json.dumps(sized))
+    return _stack(drawn, size), text
 
 
-def _row(session: Session, opened: CachedSet, index: int, role: str) -> tuple[str, list[NDArray[np.uint8]]]:
+def extremes(count: int) -> dict[str, int]:
+    """Where the worst, the median and the best of ``count`` sorted things are; fewer than three have no median."""
+    places = {"worst": 0, "median": (count - 1) // 2, "best": count - 1}
+    if count >= 3:
+        return places
+    return {"worst": 0, "best": 1} if count == 2 else {"only": 0} if count else {}
+
+
+def _row(session: Session, opened: CachedSet, index: int, shown: Shown) -> tuple[str, list[NDArray[np.uint8]]]:
     image, mask = np.array(opened.images[index]), np.array(opened.masks[index]).astype(bool)
     logits = predict(session.segmenter, opened, [index], session.config.test_prompt, session.runtime, seed=0)[0]
-    score = confusion(logits, mask).dice
-    title = f"{opened.dataset.name} ({role}), image {opened.ids[index]}: Dice {score:.3f} in this frame"
+    title = f"{shown.dataset} ({shown.role}), {shown.place} image {shown.image}: Dice {shown.dice:.3f}"
     probability = (torch.from_numpy(logits).sigmoid().numpy() * 255).astype(np.uint8)
     return title, [image, _grey(mask * np.uint8(255)), _grey(probability), errors(image, mask, logits > 0)]
 
@@ -58,13 +95,17 @@ def _grey(values: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.repeat(values[..., None], 3, axis=2)
 
 
+def _top(row: int, size: int) -> int:
+    return _GAP + row * (size + _TITLE + _GAP)
+
+
 def _stack(rows: list[tuple[str, list[NDArray[np.uint8]]]], size: int) -> Image.Image:
     """The rows under each other on white, each with its title above it."""
     width, height = 4 * (size + _GAP) + _GAP, len(rows) * (size + _TITLE + _GAP) + _GAP
     sheet = Image.new("RGB", (width, height), "white")
     pen = ImageDraw.Draw(sheet)
     for r, (title, panels) in enumerate(rows):
-        top = _GAP + r * (size + _TITLE + _GAP)
+        top = _top(r, size)
         pen.text(
             (_GAP, top), f"{title}. Photograph, truth, probability, errors (orange missed, pink false)", fill="black"
         )

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness.ablated import checks, course, parts, provenance, scores, verdicts, words
+from harness.ablated import checks, course, panels, parts, provenance, scores, verdicts, words
 from harness.ablated.answers import Answers, untrained
 from harness.inference.effects import Effect
 from harness.inference.refused import Refused
@@ -21,8 +22,11 @@ if TYPE_CHECKING:  # matplotlib takes a second to load
     from harness.figures.values import Value
 
 
-def document(found: Answers, mlflow: str) -> Document:
-    """Everything the report says, in the order of reading; ``mlflow``: the tracking address that it names."""
+def document(found: Answers, mlflow: str, folder: Path) -> Document:
+    """Everything the report says, in the order of reading.
+
+    ``mlflow``: the tracking address that it names; ``folder``: the study's, with its trials' files.
+    """
     lead: list[Block] = [Text(verdicts.plainly(found.verdicts))]
     if provenance.simulated(found.table.provenance):
         lead.insert(0, Text("**Simulated scores**: nothing was trained, and nothing here is about SAM 2."))
@@ -43,6 +47,7 @@ def document(found: Answers, mlflow: str) -> Document:
             checks.checks(found),
             checks.ranks(found),
             checks.aggregates(found),
+            panels.panels(found, folder),
             course.costs(found),
             checks.failures(found),
             provenance.provenance(found, mlflow),

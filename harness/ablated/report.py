@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table as Shown
 
 from harness.ablated import answers as numbers
-from harness.ablated import verdicts, words
+from harness.ablated import panels, verdicts, words
 from harness.ablated.answers import Answers, Verdicts
 from harness.ablated.document import document, figures
 from harness.pages import html, latex, markdown
@@ -50,11 +50,15 @@ def written(found: Answers, folder: Path, mlflow_uri: str) -> AblationReport:
     """Write what was ``found``."""
     from harness.figures import style
 
-    folder = folder / found.table.name / "report"
+    study = folder / found.table.name
+    folder = study / "report"
     folder.mkdir(parents=True, exist_ok=True)
     drawn = [path for name, figure in figures(found) for path in style.save(figure, folder / name)]
+    for name, picture in panels.pictures(found, study):
+        picture.save(folder / f"{name}.png")
+        drawn.append(folder / f"{name}.png")
     pictures = {path.stem: path for path in drawn if path.suffix == ".png"}
-    made = document(found, mlflow_uri)
+    made = document(found, mlflow_uri, study)
     page, text = folder / "report.html", folder / "report.md"
     page.write_text(html.write(made, pictures), encoding="utf-8")
     text.write_text(markdown.write(made, pictures), encoding="utf-8")

@@ -46,7 +46,13 @@ def test_a_trial_yields_its_curve_and_seals_its_test_scores_in_its_folder(
     assert set(rows["key"]) == {"key"}
     with safetensors.safe_open(tmp_path / artifacts.ADAPTER, "pt") as saved:  # type: ignore[no-untyped-call]
         assert json.loads(saved.metadata()["config"]) == json.loads(to_json(tiny))
-    assert Image.open(tmp_path / artifacts.PREDICTIONS).size[0] > 4 * 64
+    sheet = Image.open(tmp_path / artifacts.PREDICTIONS)
+    shown = json.loads(sheet.info["rows"])
+    assert sheet.size[0] > 4 * 64
+    assert sheet.size[1] >= shown[-1]["top"] + shown[-1]["height"]
+    for name, own in rows.groupby("dataset"):
+        places = {row["place"]: row["dice"] for row in shown if row["dataset"] == name}
+        assert (places["worst"], places["best"]) == (own["dice"].min(), own["dice"].max())
 
 
 def test_a_resumed_trial_equals_one_that_was_never_interrupted(

@@ -48,7 +48,7 @@ def changed(study: Simulated, name: str, change: Callable[[Floats], Floats]) -> 
 
 def told(study: Simulated, recorded: Recorded) -> tuple[Answers, str]:
     found = answer(verdicts(recorded(study)[0], 0), 0)
-    return found, markdown.write(document(found, "sqlite:///mlflow.db"), {})
+    return found, markdown.write(document(found, "sqlite:///mlflow.db", Path("none")), {})
 
 
 def test_unequal_replicates_after_crashes(small: Simulated, recorded: Recorded) -> None:
@@ -121,7 +121,7 @@ def test_the_sources_judge_where_there_is_no_target(small: Simulated, recorded: 
     images = table.images[table.images["role"] == "source"]
     found = answer(verdicts(replace(table, question=question, images=images), 0), 0)
     assert [target.name for target in found.cells.targets] == ["alder", "birch"]
-    assert "the study names no target" in document(found, "").lead[1].text  # type: ignore[union-attr]
+    assert "the study names no target" in document(found, "", Path("none")).lead[1].text  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,7 @@ def test_a_study_without_a_finished_trial_says_so(table: StudyTable) -> None:
     trials = table.trials.assign(outcome="crashed")
     empty = replace(table, trials=trials, images=table.images.head(0), curves=table.curves.head(0))
     found = answer(verdicts(empty, 0), 0)
-    text = markdown.write(document(found, ""), {})
+    text = markdown.write(document(found, "", Path("none")), {})
     assert "there is no verdict yet" in text
     assert "56 of 56 trials (arm x replicate) have not completed." in text
 

@@ -1,0 +1,111 @@
+"""The written report: complete, self-contained, the same twice, and true to the numbers it was made of."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from harness.ablated.report import AblationReport, write
+from harness.pretended import loss_mixture, rank
+from harness.simulated_study import Simulated
+from harness.table import StudyTable
+
+Recorded = Callable[[Simulated], tuple[StudyTable, Path]]
+
+
+@pytest.fixture(scope="module")
+def made(study: Simulated, recorded: Recorded) -> AblationReport:
+    """The report of ``study``, with a picture left by every trial."""
+    table, folder = recorded(study)
+    rows = [
+        {"dataset": name, "role": "target", "image": "x", "place": "worst", "dice": 0.5, "top": top, "height": 10}
+        for name, top in (("cedar", 4), ("willow", 18))
+    ]
+    text = PngInfo()
+    text.add_text("rows", json.dumps(rows))
+    for trial in (folder / study.name / "trials").iterdir():
+        Image.new("RGB", (40, 32)).save(trial / "predictions.png", pnginfo=text)
+    return write(table, folder, "sqlite:///mlflow.db", 0)
+
+
+def test_the_page_needs_nothing_but_itself(made: AblationReport) -> None:
+    page = (made.folder / "report.html").read_text()
+    assert page.count("data:image/png;base64,") == len(list(made.folder.glob("*.png")))
+    assert not re.search(r"https?://|<link|<script|@import|url\(", page)
+    assert re.findall(r"(?:src|href)=\"(?!data:|#)", page) == []
+
+
+def test_every_table_is_there_in_four_forms(made: AblationReport) -> None:
+    page, text = (made.folder / "report.html").read_text(), (made.folder / "report.md").read_text()
+    tables = {path.stem for path in made.folder.glob("*.tex")}
+    assert {"verdicts", "scores", "effects", "shapley", "interactions", "checks", "variance", "costs"} <= tables
+    for name in tables:
+        assert len(pd.read_csv(made.folder / f"{name}.csv")) > 0
+        latex = (made.folder / f"{name}.tex").read_text()
+        assert latex.count("{") - latex.count(r"\{") == latex.count("}") - latex.count(r"\}")
+        assert "\\toprule" in latex
+    assert page.count("<table>") == len(tables) == len(re.findall(r"^\|[ |-]*---[ |-]*$", text, re.MULTILINE))
+
+
+def test_every_figure_is_a_png_and_an_svg(made: AblationReport) -> None:
+    drawn = {path.stem for path in made.folder.glob("*.svg")}
+    assert drawn == {"forest", "shapley", "interactions", "transfer", "curves", "variance", "ranks"}
+    assert {path.stem for path in made.folder.glob("*.png")} == drawn | {"panels_cedar", "panels_willow"}
+
+
+def test_panels_are_cut_where_their_rows_are(made: AblationReport) -> None:
+    assert Image.open(made.folder / "panels_willow.png").size == (40, 10)
+
+
+def test_verdicts_state_effect_interval_n_and_what_is_missing(made: AblationReport) -> None:
+    told = pd.read_csv(made.folder / "verdicts.csv").set_index("contrast")
+    for one in made.answers.judged:
+        row = told.loc[one.effect.contrast]
+        assert row["estimate"] == pytest.approx(one.effect.estimate, abs=1e-12)
+        assert row[["low", "high"]].notna().all()
+        assert (row["replicates"], row["declared"], row["images"]) == (one.effect.replicates, 7, 60)
+    assert "2 of 56 trials have no result" in made.note
+
+
+def test_the_ablation_table_is_the_mean_of_the_scores(made: AblationReport, study: Simulated) -> None:
+    told = pd.read_csv(made.folder / "scores.csv").set_index(["arm", "target"])
+    cedar = next(target for target in study.cells.targets if target.name == "cedar")
+    for place, arm in enumerate(study.cells.arms):
+        finished = study.cells.finished[place]
+        assert told.loc[(arm, "cedar"), "mean"] == pytest.approx(cedar.scores[place, finished].mean(), abs=1e-12)
+        assert told.loc[(arm, "cedar"), "replicates"] == finished.sum()
+
+
+def test_undecided_looks_unlike_shown_to_be_small() -> None:
+    from harness.figures.forest import LOOKS
+    from harness.pages.markdown import SIGNS
+
+    assert len(set(LOOKS.values())) == len(LOOKS) == len(set(SIGNS.values()))
+    assert LOOKS["undecided"][3] != LOOKS["equal"][3]
+
+
+def test_the_same_record_gives_the_same_files(made: AblationReport) -> None:
+    before = {path.name: path.read_bytes() for path in made.folder.iterdir()}
+    again = write(made.answers.table, made.folder.parent.parent, "sqlite:///mlflow.db", 0)
+    assert {path.name: path.read_bytes() for path in again.files} == before
+
+
+@pytest.mark.parametrize(("study", "section"), [(loss_mixture, "mixture"), (rank, "ranks_by_set")])
+def test_other_designs_have_their_own_table(
+    study: Callable[[], Simulated], section: str, recorded: Recorded, tmp_path: Path
+) -> None:
+    table, _ = recorded(study())
+    report = write(table, tmp_path, "sqlite:///mlflow.db", 0)
+    frame = pd.read_csv(report.folder / f"{section}.csv")
+    assert len(frame) > 0
+    if section == "ranks_by_set":
+        assert sorted(frame["rank"].unique()) == [4, 8, 16, 32, 64, 128, 256]
+        assert np.isfinite(frame["mean"]).all()
