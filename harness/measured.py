@@ -21,9 +21,10 @@ class Declared:
     """An ablation as its record holds it, so that a report needs neither its file nor torch.
 
     ``differences``: what each arm changes in ``base``, by dotted path. ``components``: which arms hold a component,
-    one truth value for each arm; empty for a design without coalitions. ``primary``: a metric, a column of the
-    per-image scores. ``smallest``: the smallest effect of interest, in the metric's units. ``tuned``: trials of each
-    arm's own search before its replicates ran, 0 for fixed settings.
+    one truth value for each arm; empty for a design without coalitions. ``primary``: a metric, a column of the per-
+    image scores. ``replicates``: those asked for, then those added since. ``smallest``: the smallest effect of
+    interest, in the metric's units. ``tuned``: trials of each arm's own search before its replicates ran, 0 for fixed
+    settings.
     """
 
     design: Mapping[str, Any]
@@ -78,7 +79,7 @@ def declared(table: StudyTable) -> Declared:
             base=json.loads(base) if isinstance(base, str) else base,
             contrasts=tuple(_contrast(name, weights, arms) for name, weights in recorded["contrasts"].items()),
             components={name: _members(held, arms) for name, held in (recorded.get("components") or {}).items()},
-            replicates=tuple(Pair(int(seed), int(fold)) for seed, fold in recorded["replicates"]),
+            replicates=_replicates(table, tuple(Pair(int(seed), int(fold)) for seed, fold in recorded["replicates"])),
             primary=str(recorded["primary"]).rpartition("/")[2],
             smallest=float(recorded["smallest_of_interest"]),
             tuned=int(recorded.get("tuned") or 0),
@@ -90,6 +91,15 @@ def declared(table: StudyTable) -> Declared:
             f"The declaration of ablation {table.name!r} must be readable by this version, but {what}. The study was "
             f"recorded by version {written}: report it with that version, or run it again under another --study."
         ) from error
+
+
+def _replicates(table: StudyTable, asked: tuple[Pair, ...]) -> tuple[Pair, ...]:
+    """The replicates asked for, and those that were added until the verdicts were in."""
+    if "param/arm" not in table.trials:
+        return asked
+    run = table.trials[table.trials["param/arm"].notna() & table.trials["seed"].notna()][["seed", "fold"]]
+    pairs = (Pair(int(seed), int(fold)) for seed, fold in run.drop_duplicates().itertuples(index=False, name=None))
+    return tuple(dict.fromkeys([*asked, *pairs]))
 
 
 def _contrast(name: str, weights: Mapping[str, float], arms: tuple[str, ...]) -> Contrast:

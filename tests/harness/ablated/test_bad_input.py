@@ -181,3 +181,9 @@ def test_a_locked_record_is_one_message(copied: Path, capsys: pytest.CaptureFixt
     finally:
         holder.close()
     assert "database is locked" in capsys.readouterr().err
+
+
+def test_replicates_that_were_added_count(table: StudyTable) -> None:
+    asked = {**table.question["ablation"], "replicates": table.question["ablation"]["replicates"][:3]}
+    shorter = replace(table, question=table.question | {"ablation": asked})
+    assert declared(shorter).replicates == declared(table).replicates
