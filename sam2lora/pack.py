@@ -128,10 +128,10 @@ class Together:
 
     def _features(self, images: Tensor, index: Tensor) -> Features:
         """Of every trial's images: what no adapter has touched yet is computed once for each distinct image."""
+        if self.first is None:
+            return self.segmenter.encode(images).take(index)
         with torch.no_grad():
             stage = self.segmenter.run_blocks(self.segmenter.embed(images), self.first)
-            if self.first is None:
-                return self.segmenter.neck(stage).take(index)
         return self.segmenter.neck(self.segmenter.run_blocks(stage.take(index)))
 
 

@@ -37,6 +37,7 @@ from sam2lora.config import Replicate, TrialConfig, steps_per_epoch
 from sam2lora.datasets import CachedSet, Dataset, cached
 from sam2lora.errors import DataError, DiskError, Diverged
 from sam2lora.evaluate import Role, evaluate, histograms, summary
+from sam2lora.features import remembering
 from sam2lora.losses.quality import quality_error
 from sam2lora.metrics import Histogram
 from sam2lora.model import Points, Sam2Segmenter, Segmenter, build
@@ -120,6 +121,7 @@ def start(config: TrialConfig, replicate: Replicate, runtime: Runtime) -> Sessio
         trainable_parameters=sum(parameter.numel() for parameter in trainable),
         total_parameters=sum(parameter.numel() for parameter in segmenter.parameters()),
     )
+    segmenter = remembering(segmenter, runtime)
     return Session(config, replicate, runtime, sources, given, segmenter, optimizer, schedule, training, cost)
 
 

@@ -1,0 +1,212 @@
+"""Features of images that no adapter has touched: computed once for all epochs, trials and processes of a machine.
+
+A trial that leaves the whole encoder alone spends most of its time on features that an earlier epoch or trial had
+already: trials of equal replicate see the same augmented images. ``Remembering`` keeps them in files. A file is named
+after all that its content depends on, bit by bit: the pixels, the encoder's weights and the arithmetic. Images go
+through the encoder one by one, since sums round differently in batches of another size.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import time
+import warnings
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from filelock import FileLock
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from sam2lora.model import Features, Sam2Segmenter, Segmenter
+from sam2lora.runtime import Runtime
+
+_FORMAT = 1  # raise it when the code in front of the decoder gives other bits for equal weights and pixels
+_MIB = 2**20
+IDLE = 3600.0
+"""Seconds after which features that nobody read may make room for others."""
+
+
+def untouched(segmenter: Segmenter) -> bool:
+    """Whether nothing in front of the decoder is trained: its features depend on the image alone."""
+    if not isinstance(segmenter, Sam2Segmenter):
+        return False
+    return not any(parameter.requires_grad for _, parameter in _encoder(segmenter))
+
+
+def remembering(segmenter: Segmenter, runtime: Runtime) -> Segmenter:
+    """``segmenter``, with a memory for its features if its adapter leaves the whole encoder ``untouched``."""
+    if isinstance(segmenter, Sam2Segmenter) and untouched(segmenter):
+        return Remembering(segmenter, runtime)
+    return segmenter
+
+
+class Remembering(Sam2Segmenter):
+    """A segmenter, sharing all modules of another one, that looks features up before it computes them.
+
+    With or without files (``Runtime.features_mib`` 0) the features are bit by bit the same. They carry no gradient, and
+    the encoder's weights must stay as they are.
+    """
+
+    def __init__(self, segmenter: Sam2Segmenter, runtime: Runtime) -> None:
+        super().__init__(segmenter.sam, segmenter.backbone)
+        self.mean, self.std = segmenter.mean, segmenter.std
+        self.store = Store(runtime.cache / "features", runtime.features_mib) if runtime.features_mib else None
+        self.weights = ""
+        self.train(segmenter.training)
+
+    def encode(self, images: Tensor) -> Features:
+        """The features of RGB ``images`` (N, 3, S, S) in [0, 1], each from its file or computed and filed."""
+        with torch.no_grad():
+            found = [self._one(image[None]) for image in images]
+        return Features(*(torch.cat(level) for level in zip(*found, strict=True)))
+
+    def _one(self, image: Tensor) -> Features:
+        if self.store is None:
+            return super().encode(image)
+        key = self._key(image)
+        if (known := self.store.read(key)) is not None:
+            return Features(*(level.to(image.device) for level in known))
+        features = super().encode(image)
+        self.store.write(key, features)
+        return features
+
+    def _key(self, image: Tensor) -> str:
+        self.weights = self.weights or weights(self)
+        where = image.device.type
+        half = str(torch.get_autocast_dtype(where)) if torch.is_autocast_enabled(where) else ""
+        dtype = str(self.sam.no_mem_embed.dtype)
+        arithmetic = [_FORMAT, self.weights, dtype, half, list(image.shape), *_machine(image.device)]
+        name = hashlib.sha256(json.dumps(arithmetic).encode())
+        name.update(_bytes(image))
+        return name.hexdigest()
+
+
+class Store:
+    """Features by key: files under ``root`` of at most ``mib`` MiB together, whoever writes them.
+
+    Where they are full, those that nobody read for `IDLE` seconds make room; where there are none, nothing is added.
+    A file that is not as it was written is reported by a warning and removed: its features are computed again.
+    """
+
+    def __init__(self, root: Path, mib: int) -> None:
+        self.root, self.limit = root, mib * _MIB
+        self.closed_until = -1.0
+
+    def read(self, key: str) -> Features | None:
+        """The features of ``key``, memory-mapped on the CPU; None if they are not here."""
+        path = self._path(key)
+        try:
+            with safe_open(path, "pt") as file:
+                features = Features(*(file.get_tensor(name) for name in Features._fields))
+                intact = (file.metadata() or {}).get("crc") == _crc(features)
+            os.utime(path)
+        except FileNotFoundError:
+            return None
+        except (OSError, SafetensorError) as error:
+            _drop(path, str(error))
+            return None
+        if not intact:
+            _drop(path, "its checksum differs")
+            return None
+        return features
+
+    def write(self, key: str, features: Features) -> None:
+        """Keep ``features`` if there is room. A disk that refuses them is reported by a warning and changes nothing."""
+        path = self._path(key)
+        if time.monotonic() < self.closed_until:
+            return
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(self.root / ".lock"):
+                if not path.exists():
+                    self._file(path, Features(*(level.cpu().contiguous() for level in features)))
+        except OSError as error:
+            self.closed_until = time.monotonic() + IDLE
+            warnings.warn(f"{self.root}: features cannot be kept ({error}), so they are computed again.", stacklevel=2)
+
+    def _file(self, path: Path, features: Features) -> None:
+        size = sum(level.nbytes for level in features) + 2**10  # a generous header
+        if not self._room(size):
+            self.closed_until = time.monotonic() + 60
+            return
+        draft = path.with_suffix(".draft")  # one writer at a time holds the lock
+        save_file(features._asdict(), draft, metadata={"crc": _crc(features)})
+        draft.replace(path)
+
+    def _room(self, size: int) -> bool:
+        """Whether ``size`` more bytes fit, counted in a note beside the files; the lock must be held."""
+        note = self.root / "bytes"
+        used = int(note.read_text()) if note.exists() else self._count(0)
+        if used + size > self.limit:
+            used = self._count(size)
+        if used + size > self.limit:
+            return False
+        note.write_text(str(used + size))
+        return True
+
+    def _count(self, size: int) -> int:
+        """The bytes of all files, after idle ones were removed, the longest idle first, until ``size`` more fit."""
+        files = sorted((entry.stat().st_mtime, entry.stat().st_size, entry) for entry in self._files())
+        used = sum(bytes_ for _, bytes_, _ in files)
+        for last, bytes_, file in files:
+            if used + size <= self.limit or last > time.time() - IDLE:
+                break
+            file.unlink()
+            used -= bytes_
+        return used
+
+    def _files(self) -> Iterator[Path]:
+        return self.root.glob("??/*.*")
+
+    def _path(self, key: str) -> Path:
+        return self.root / key[:2] / f"{key}.safetensors"
+
+
+def weights(segmenter: Sam2Segmenter) -> str:
+    """The sha256 of all that stands in front of the decoder: names, shapes and bits of its tensors."""
+    name = hashlib.sha256()
+    for label, tensor in _encoder(segmenter):
+        name.update(json.dumps([label, str(tensor.dtype), list(tensor.shape)]).encode())
+        name.update(_bytes(tensor))
+    return name.hexdigest()
+
+
+def _encoder(segmenter: Sam2Segmenter) -> Iterator[tuple[str, nn.Parameter | Tensor]]:
+    """The tensors that features depend on, by name."""
+    sam = segmenter.sam
+    yield "no_mem_embed", sam.no_mem_embed
+    for part in ("image_encoder", "sam_mask_decoder.conv_s0", "sam_mask_decoder.conv_s1"):
+        module = sam.get_submodule(part)
+        for name, tensor in (*module.named_parameters(), *module.named_buffers()):
+            yield f"{part}.{name}", tensor
+
+
+def _machine(device: torch.device) -> list[str | int]:
+    """What the rounding of sums depends on."""
+    if device.type == "cuda":
+        name, how = torch.cuda.get_device_name(device), torch.get_float32_matmul_precision()
+        return [torch.__version__, name, how, str(torch.backends.cudnn.allow_tf32)]
+    return [torch.__version__, platform.machine(), torch.backends.cpu.get_cpu_capability(), torch.get_num_threads()]
+
+
+def _bytes(tensor: Tensor) -> memoryview:
+    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
+
+
+def _drop(path: Path, why: str) -> None:
+    warnings.warn(f"{path}: kept features must be as they were written, but {why}: computed again.", stacklevel=3)
+    path.unlink(missing_ok=True)
+
+
+def _crc(features: Features) -> str:
+    total = 0
+    for level in features:
+        total = zlib.crc32(_bytes(level), total)
+    return str(total)

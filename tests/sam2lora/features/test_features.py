@@ -1,0 +1,239 @@
+"""Kept features change no bit of a result, stay within their bound, and are never those of something else."""
+
+from __future__ import annotations
+
+import os
+import time
+import warnings
+from collections.abc import Iterator
+from dataclasses import replace
+from multiprocessing import get_context
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from sam2lora import pack
+from sam2lora.adapters import Frozen, Full, LastBlocks, LoRA
+from sam2lora.augments import Fundus, NoAugment
+from sam2lora.backbones import Nano, UNet
+from sam2lora.config import Replicate, TrialConfig
+from sam2lora.datasets import Synthetic
+from sam2lora.features import IDLE, Remembering, Store, remembering, untouched, weights
+from sam2lora.model import Features, Sam2Segmenter, build
+from sam2lora.protocols import Transfer
+from sam2lora.runtime import Runtime
+from sam2lora.train import _frozen, epoch, judge, start
+
+DECODER = TrialConfig(
+    protocol=Transfer(
+        sources=(Synthetic(hospital="alder", images=8, size=64),),
+        targets=(Synthetic(hospital="birch", images=4, size=64),),
+    ),
+    backbone=Nano(weights="random"),
+    adapter=LoRA(encoder="none", rank=2, alpha=4.0),
+    augment=Fundus(),
+    image_size=64,
+    epochs=2,
+)
+
+
+@pytest.fixture
+def runtime(tmp_path: Path) -> Iterator[Runtime]:
+    """A cache of its own; the frozen segmenter of the process is left to nobody."""
+    _frozen.cache_clear()
+    yield Runtime(cache=tmp_path)
+    _frozen.cache_clear()
+
+
+def features(value: float, side: int = 4) -> Features:
+    return Features(*(torch.full((1, 2, k * side, k * side), float(value)) for k in (1, 4, 2)))
+
+
+def same(one: Features | None, other: Features) -> bool:
+    return one is not None and all(map(torch.equal, one, other))
+
+
+def files(runtime: Runtime) -> list[Path]:
+    return sorted((runtime.cache / "features").glob("??/*.safetensors"))
+
+
+def trained(config: TrialConfig, runtime: Runtime) -> tuple[list[dict[str, float]], dict[str, torch.Tensor], object]:
+    session = start(config, Replicate(), runtime)
+    curve = [epoch(session) for _ in range(config.epochs)]
+    for entry in curve:
+        del entry["seconds"]
+    return curve, config.adapter.state(session.segmenter), judge(session)
+
+
+def check_equal(one: tuple[object, ...], other: tuple[object, ...]) -> None:
+    assert one[0] == other[0]
+    for name, tensor in one[1].items():  # type: ignore[attr-defined]
+        assert torch.equal(tensor, other[1][name])  # type: ignore[index]
+    pd.testing.assert_frame_equal(one[2], other[2], check_exact=True)  # type: ignore[arg-type]
+
+
+def test_a_trial_is_bit_for_bit_the_same_without_with_new_and_with_known_features(runtime: Runtime) -> None:
+    without = trained(DECODER, replace(runtime, features_mib=0))
+    assert not files(runtime)
+    check_equal(trained(DECODER, runtime), without)
+    first = {file: file.stat().st_ino for file in files(runtime)}
+    assert first
+    check_equal(trained(DECODER, runtime), without)
+    assert {file: file.stat().st_ino for file in files(runtime)} == first, "all were known"
+
+
+def test_other_adapters_and_batches_share_them(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained(DECODER, runtime)
+    known = files(runtime)
+
+    def refuse(self: Sam2Segmenter, images: torch.Tensor) -> None:
+        raise AssertionError("computed again")
+
+    monkeypatch.setattr(Sam2Segmenter, "embed", refuse)
+    for change in ({"adapter": Frozen()}, {"batch_size": 3}, {"adapter": LoRA(encoder="none", decoder="mlp", rank=3)}):
+        trained(replace(DECODER, **change), runtime)  # type: ignore[arg-type]
+    assert files(runtime) == known
+
+
+def test_epochs_share_what_is_not_augmented(runtime: Runtime) -> None:
+    session = start(replace(DECODER, augment=NoAugment()), Replicate(), runtime)
+    epoch(session)
+    known = files(runtime)
+    assert len(known) == 6  # all but the test images of the source
+    epoch(session)
+    assert files(runtime) == known
+
+
+def test_a_pack_computes_what_a_lone_trial_computes(runtime: Runtime) -> None:
+    off = replace(runtime, features_mib=0)
+    curve, tensors, _ = trained(DECODER, off)
+    for where in (off, runtime, runtime):
+        one = pack.admit(start(DECODER, Replicate(), where))
+        other = pack.admit(start(replace(DECODER, adapter=LoRA(encoder="none", rank=3)), Replicate(), where))
+        for _ in range(2):
+            pack.epoch([one, other])
+        with pack.worn(one) as session:
+            found = session.config.adapter.state(session.segmenter)
+        for entry, expected in zip(one.session.curve, curve, strict=True):
+            assert entry["loss/total"] == pytest.approx(expected["loss/total"], rel=1e-4)
+        for name, tensor in tensors.items():
+            torch.testing.assert_close(found[name], tensor, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("adapter", [LoRA(), LoRA(blocks=LastBlocks(count=1), decoder="none"), Full()])
+def test_an_encoder_that_is_trained_is_never_looked_up(adapter: LoRA | Full, runtime: Runtime) -> None:
+    session = start(replace(DECODER, adapter=adapter), Replicate(), runtime)
+    assert not isinstance(session.segmenter, Remembering)
+    epoch(session)
+    assert not files(runtime)
+
+
+def test_a_unet_has_no_decoder_of_its_own() -> None:
+    segmenter = build(UNet(encoder="resnet18"), 64, Runtime())
+    assert not untouched(segmenter)
+    assert remembering(segmenter, Runtime()) is segmenter
+
+
+def test_another_backbone_never_hits(runtime: Runtime) -> None:
+    image = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    random, shipped = (build(Nano(weights=which), 64, runtime) for which in ("random", "shipped"))
+    for segmenter in (random, shipped):
+        with torch.no_grad():
+            plain = segmenter.encode(image)
+        assert same(Remembering(segmenter, runtime).encode(image), plain)
+        assert same(Remembering(segmenter, runtime).encode(image), plain)
+    assert len(files(runtime)) == 2
+    assert weights(random) != weights(shipped)
+    with torch.no_grad():  # a single weight of what finishes the features in front of the decoder
+        random.sam.sam_mask_decoder.conv_s1.bias[0] += 1
+        assert same(Remembering(random, runtime).encode(image), random.encode(image))
+    assert len(files(runtime)) == 3
+
+
+def test_another_precision_never_hits(runtime: Runtime) -> None:
+    segmenter = Remembering(build(Nano(weights="random"), 64, runtime), runtime)
+    image = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    single = segmenter.encode(image)
+    with torch.autocast("cpu", torch.bfloat16):
+        half, again = segmenter.encode(image), segmenter.encode(image)
+    assert same(again, half)
+    assert not same(half, single)
+    segmenter.double()
+    assert segmenter.encode(image.double()).image.dtype == torch.float64
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "emptied"])
+def test_a_damaged_file_is_computed_again_with_a_word(damage: str, runtime: Runtime) -> None:
+    segmenter = Remembering(build(Nano(weights="random"), 64, runtime), runtime)
+    image = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    expected = segmenter.encode(image)
+    (file,) = files(runtime)
+    content = bytearray(file.read_bytes())
+    content[-5] ^= 1
+    file.write_bytes({"cut": content[:-10], "flipped": content, "emptied": b""}[damage])
+    with pytest.warns(UserWarning, match=r"kept features must be as they were written, but .*: computed again"):
+        assert same(segmenter.encode(image), expected)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert same(segmenter.encode(image), expected)
+
+
+def used(store: Store) -> int:
+    return sum(file.stat().st_size for file in store.root.glob("??/*.safetensors"))
+
+
+def test_the_bound_holds_and_idle_features_make_room(tmp_path: Path) -> None:
+    store = Store(tmp_path, 1)
+    keys = [f"{number:02x}" + "0" * 62 for number in range(20)]
+    for number, key in enumerate(keys):
+        store.write(key, features(number, 24))  # 97 KiB each
+    kept = [key for key in keys if store.read(key)]
+    assert kept == keys[:10], "what is there stays while it is in use"
+    assert used(store) <= 2**20
+    long_ago = time.time() - 2 * IDLE
+    for key in keys[2:5]:
+        os.utime(store._path(key), (long_ago, long_ago))
+    again = Store(tmp_path, 1)
+    again.write(keys[19], features(19, 24))
+    assert same(again.read(keys[19]), features(19, 24))
+    assert used(again) <= 2**20
+    assert sum(again.read(key) is None for key in keys[2:5]) == 1, "no more than needed"
+
+
+def test_features_larger_than_the_bound_are_not_kept(tmp_path: Path) -> None:
+    store = Store(tmp_path, 1)
+    store.write("00" + "1" * 62, features(0.0, 100))
+    assert store.read("00" + "1" * 62) is None
+
+
+def test_a_folder_that_cannot_be_written_is_a_warning(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    store = Store(tmp_path / "file" / "features", 1)
+    with pytest.warns(UserWarning, match="features cannot be kept"):
+        store.write("00" + "1" * 62, features(0.0))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        store.write("00" + "1" * 62, features(0.0))
+
+
+def _fill(root: Path, begin: int) -> int:
+    """Write and read 40 features, half of which another process writes, too; how many are not what they must be."""
+    store = Store(root, 1)
+    wrong = 0
+    for number in range(begin, begin + 40):
+        key = f"{number:02x}" + "0" * 62
+        store.write(key, features(number, 16))
+        found = store.read(key)
+        wrong += found is not None and not same(found, features(number, 16))
+    return wrong
+
+
+def test_two_processes_share_one_folder(tmp_path: Path) -> None:
+    with get_context("fork").Pool(2) as pool:
+        assert pool.starmap(_fill, [(tmp_path, 0), (tmp_path, 20)], chunksize=1) == [0, 0]
+    store = Store(tmp_path, 1)
+    assert 0 < used(store) <= 2**20
+    assert int((tmp_path / "bytes").read_text()) >= used(store), "nothing is counted twice or left out"
+    assert not list(tmp_path.glob("??/*.draft"))
