@@ -10,7 +10,7 @@ import difflib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -102,6 +102,8 @@ class StudyTable:
     ``objectives``: direction by name, in the study's order. ``distributions``: of every ``param/`` and,
     if the loss weights were searched, ``weight/`` column.
     ``roles``: ``source`` or ``target`` by data set. ``left_out``: unreadable files (number, key, path, why).
+    ``looks``: an ablation's looks before its end: the numbers of replicates in ``schedule``, and those ``done``; empty
+    where replicates were not added until the verdicts were in.
     """
 
     name: str
@@ -116,6 +118,7 @@ class StudyTable:
     distributions: dict[str, BaseDistribution]
     roles: dict[str, str]
     left_out: pd.DataFrame
+    looks: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -173,6 +176,7 @@ def read(storage_url: str, study_name: str, folder: Path) -> StudyTable:
         distributions=_distributions(recorded, trials),
         roles=_roles(recorded),
         left_out=left_out,
+        looks=dict(attributes.get("looks", {})),
     )
 
 

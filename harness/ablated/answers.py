@@ -13,6 +13,7 @@ from harness.inference import aggregate, mixture, shapley
 from harness.inference.aggregate import Aggregate
 from harness.inference.cells import Cells, Contrast, Floats
 from harness.inference.effects import Effect, effect, effects
+from harness.inference.looks import judge_looks
 from harness.inference.means import ArmMean, Best, arm_means, best_arms
 from harness.inference.missing import Missing, missing
 from harness.inference.mixed import Mixed, mixed
@@ -107,8 +108,21 @@ def verdicts(table: StudyTable, seed: int) -> Verdicts:
     found = measured(table, ablation)
     scored = bool(found.cells.targets)
     rng = np.random.default_rng([seed, 1])
-    judged = judge(found.cells, ablation.contrasts, ablation.smallest, rng, ALPHA) if scored else ()
+    judged = _judged(table, ablation, found.cells, rng) if scored else ()
     return Verdicts(table, ablation, found, judged)
+
+
+def _judged(table: StudyTable, ablation: Declared, cells: Cells, rng: np.random.Generator) -> tuple[Judged, ...]:
+    """The verdicts; of a study that was looked at before its end, those of its last look, the error kept over all."""
+    if not (looks := looked(table)):
+        return judge(cells, ablation.contrasts, ablation.smallest, rng, ALPHA)
+    most = int(table.looks["schedule"][-1])
+    return judge_looks(cells, ablation.contrasts, ablation.smallest, looks, most, rng, ALPHA)
+
+
+def looked(table: StudyTable) -> tuple[int, ...]:
+    """The numbers of replicates at which the study was looked at so far; empty where none were added by verdicts."""
+    return tuple(int(one["replicates"]) for one in table.looks.get("done", ()))
 
 
 def answer(first: Verdicts, seed: int) -> Answers:

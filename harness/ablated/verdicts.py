@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from harness.ablated import words
-from harness.ablated.answers import ALPHA, Answers, Verdicts
+from harness.ablated.answers import ALPHA, Answers, Verdicts, looked
 from harness.inference.verdicts import DoesNotMatter, Judged, Matters, Undecided
 from harness.pages.document import Block, Refusal, Section, Table, Text, row
 from harness.table import metric_name
@@ -28,7 +28,7 @@ def plainly(found: Verdicts) -> str:
         f"{words.listed(tuple(target.name for target in cells.targets))} ({words.count(images, 'image')}). "
         f"A difference below {ablation.smallest:g} was declared to be of no interest."
     )
-    return " ".join([began, *map(_told, found.judged), *_missing(found), _settings(found)])
+    return " ".join([began, *map(_told, found.judged), *_looks(found), *_missing(found), _settings(found)])
 
 
 def _told(one: Judged) -> str:
@@ -42,6 +42,17 @@ def _told(one: Judged) -> str:
             return f"{name} does not matter: its effect, {size}, was shown to be below what is of interest."
         case Undecided(why=why):
             return f"{name} is undecided: its effect is {size}; {why}."
+
+
+def _looks(found: Verdicts) -> list[str]:
+    looks = looked(found.table)
+    if not looks:
+        return []
+    most = found.table.looks["schedule"][-1]
+    return [
+        f"Replicates were added where verdicts were open: these are the verdicts of the last look, at {looks[-1]} of "
+        f"{most} replicates planned, after {words.count(len(looks), 'look')}; the error is kept over all looks."
+    ]
 
 
 def _missing(found: Verdicts) -> list[str]:

@@ -1,0 +1,29 @@
+"""A study to which replicates were added until its verdicts were in."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from harness.ablated.answers import verdicts
+from harness.ablated.verdicts import plainly
+from harness.inference.looks import judge_looks
+from harness.table import StudyTable
+
+LOOKS = {"schedule": [3, 5, 7], "done": [{"replicates": 3}, {"replicates": 5}]}
+
+
+def test_its_verdicts_are_those_of_its_last_look_with_the_error_kept_over_all(table: StudyTable) -> None:
+    found, plain = verdicts(replace(table, looks=LOOKS), 0), verdicts(table, 0)
+    declared = found.ablation
+    expected = judge_looks(found.cells, declared.contrasts, declared.smallest, [3, 5], 7, np.random.default_rng([0, 1]))
+    assert found.judged == expected
+    assert {one.effect.declared for one in found.judged} == {5}
+    assert [one.holm_p for one in found.judged] != [one.holm_p for one in plain.judged]
+
+
+def test_it_says_so(table: StudyTable) -> None:
+    told = plainly(verdicts(replace(table, looks=LOOKS), 0))
+    assert "the last look, at 5 of 7 replicates planned, after 2 looks" in told
+    assert "look" not in plainly(verdicts(table, 0))
