@@ -23,6 +23,10 @@ class RecordError(HarnessError):
     """The record cannot be opened or written."""
 
 
+class ClusterError(HarnessError):
+    """Ray does not start, or the cluster that was named does not answer."""
+
+
 class TrackingError(HarnessError):
     """MLflow cannot be reached or refuses what it is sent."""
 

@@ -18,7 +18,7 @@ import torch
 from ray import tune
 from ray.tune import TuneError
 
-from harness.errors import Hopeless
+from harness.errors import ClusterError, Hopeless
 from harness.suggest import Suggest, Tell, result_of
 from harness.worker import Order, work
 
@@ -89,25 +89,44 @@ class Trial(tune.Trainable):
 
 @contextmanager
 def cluster(room: Slots) -> Iterator[None]:
-    """Ray, started here for the time of a run, or the cluster that ``RAY_ADDRESS`` names."""
+    """Ray, started here for the time of a run, or the cluster that ``RAY_ADDRESS`` names.
+
+    Raises ``ClusterError`` when neither is to be had.
+    """
     os.environ.update({name: value for name, value in _SETTINGS.items() if name not in os.environ})
     logging.getLogger("ray").setLevel(logging.ERROR)
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
-    if os.environ.get("RAY_ADDRESS"):
-        ray.init(log_to_driver=False, logging_level=logging.ERROR)
-    else:
-        ray.init(
-            num_cpus=max(1, round(room.concurrent * room.cpus)),
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            object_store_memory=_OBJECT_STORE_BYTES,
-            configure_logging=True,
-        )
+    address = os.environ.get("RAY_ADDRESS")
+    try:
+        if address:
+            ray.init(log_to_driver=False, logging_level=logging.ERROR)
+        else:
+            ray.init(
+                num_cpus=max(1, round(room.concurrent * room.cpus)),
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                object_store_memory=_OBJECT_STORE_BYTES,
+                configure_logging=True,
+            )
+    except Exception as error:  # Ray raises just that when its node takes longer than the 30 s it is given
+        raise ClusterError(_unavailable(address, error)) from error
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _unavailable(address: str | None, error: Exception) -> str:
+    if address:
+        return (
+            f"The Ray cluster that $RAY_ADDRESS names must answer, but {address} does not ({error}): mend the address, "
+            f"or unset it to have Ray started here."
+        )
+    return (
+        f"Ray must start on this machine within the 30 s that it gives itself, but did not ({error}): run the same "
+        f"command again when the machine is less busy, or name a running cluster in $RAY_ADDRESS."
+    )
 
 
 def run(suggest: Suggest, scheduler: Any, room: Slots, retries: int, trainable: type[tune.Trainable] = Trial) -> None:

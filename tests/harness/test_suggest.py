@@ -20,7 +20,7 @@ from ray import tune
 from harness import execute
 from harness import record as recorded
 from harness.constraints import TrainableShare
-from harness.errors import Hopeless
+from harness.errors import ClusterError, Hopeless
 from harness.execute import Slots
 from harness.record import Record
 from harness.schedulers import ASHA
@@ -106,6 +106,29 @@ def cluster() -> Iterator[Slots]:
     with execute.cluster(room):
         yield room
     assert not ray.is_initialized()
+
+
+@pytest.mark.parametrize(
+    ("address", "raised", "remedy"),
+    [
+        (None, Exception("The current node timed out during startup."), "when the machine is less busy"),
+        ("10.0.0.1:6379", ConnectionError("Failed to connect"), "unset it"),
+    ],
+)
+def test_ray_that_cannot_be_had_is_one_message(
+    address: str | None, raised: Exception, remedy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(**_: object) -> None:
+        raise raised
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    if address:
+        monkeypatch.setenv("RAY_ADDRESS", address)
+    monkeypatch.setattr(ray, "init", refuse)
+    with pytest.raises(ClusterError) as told, execute.cluster(Slots(concurrent=1, cpus=1.0, gpus=0.0)):
+        pytest.fail("the run must not begin")
+    message = str(told.value)
+    assert all(part in message for part in (str(raised), "$RAY_ADDRESS", remedy, address or "30 s"))
 
 
 def suggest(record: Record, tiny: TrialConfig, trials: int, heard: Heard | None = None) -> Suggest:
