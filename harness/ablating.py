@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from harness import declared, record, run
+from harness.ablated.words import count
 from harness.ablation import Ablation, question
 from harness.inference.looks import schedule
 from harness.queued import Cell, cells, crashed, left_open, missing, parameters, proposing
@@ -117,7 +118,7 @@ def show(plan: Plan, ablation: Ablation, ways: Ways, console: Console) -> None:
         f"{', '.join(one.name for one in base.targets) or 'none'}; by {ablation.primary}, where less than "
         f"{ablation.smallest_of_interest:g} does not matter\n"
         f"{len(ablation.arms)} arms x {len(drawn)} replicates (seed/fold {replicates}) = "
-        f"{len(ablation.arms) * len(drawn)} trials of {ablation.base.epochs} epochs",
+        f"{count(len(ablation.arms) * len(drawn), 'trial')} of {count(ablation.base.epochs, 'epoch')}",
         highlight=False,
         soft_wrap=True,
     )

@@ -20,6 +20,7 @@ from rich.markup import escape
 
 from harness import declared, execute, record, report, several, study, suggest, table
 from harness.ablated.report import AblationReport
+from harness.ablated.words import count
 from harness.errors import Hopeless, StudyBusy, TrackingError
 from harness.execute import Slots
 from harness.prepare import Prepared, prepare
@@ -299,8 +300,8 @@ def head(
     console.print(
         f"sources {', '.join(question['sources'])}; targets {', '.join(question['targets']) or 'none'}; "
         f"{prepared.training} training and {prepared.validation} validation images; {question['backbone']['kind']}; "
-        f"{ask.trials} trials of {question['epochs']} epochs, {ask.ended} done; {room.concurrent} at once, {where}"
-        f"{told}",
+        f"{count(ask.trials, 'trial')} of {count(question['epochs'], 'epoch')}, {ask.ended} done; "
+        f"{room.concurrent} at once, {where}{told}",
         highlight=False,
         soft_wrap=True,
     )

@@ -69,7 +69,7 @@ def run(project: Path, *arguments: str) -> str:
 def test_an_ablation_runs_reports_and_lends_its_trials_to_another(project: Path) -> None:
     output = run(project, "tiny")
     assert "Does a tiny ablation run?" in output
-    assert "6 trials of 1 epochs, 0 done" in output
+    assert "6 trials of 1 epoch, 0 done" in output
     assert (project / "runs/tiny/report").is_dir()
     run(project, "wider")
     storage = f"sqlite:///{project / 'runs/optuna.db'}"
