@@ -2,6 +2,9 @@
 
 Without a name: what there is, and what is here already. Files lie in ``$SAM2LORA_CHECKPOINTS``, else in the folder
 ``checkpoints`` of the cache. ``$SAM2LORA_CHECKPOINTS_URL`` names a mirror of Meta's folder ``segment_anything_2``.
+A download that was interrupted goes on where it stood; a file counts only after its length and sha256 were checked.
+Meta publishes no digests: they come from public copies of the files that agree with each other, and the lengths from
+there and from the server.
 """
 
 from __future__ import annotations
