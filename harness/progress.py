@@ -145,6 +145,8 @@ class LiveTable:
 
 
 def _name(trial: FrozenTrial) -> str:
-    """The trial's number; of an ablation's its arm and replicate, too."""
+    """The trial's number; of an ablation's its arm and replicate, too, and of a probe's that it is one."""
     cell = trial.params
+    if "probe" in trial.user_attrs:
+        return f"{trial.number} probe"
     return f"{trial.number} {cell['arm']}, seed {cell['seed']}" if "arm" in cell else str(trial.number)

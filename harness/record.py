@@ -278,9 +278,22 @@ def take(record: Record, trial: optuna.Trial, twin: FrozenTrial, study: str) -> 
 
 
 def finished(trials: list[FrozenTrial]) -> dict[str, FrozenTrial]:
-    """The trials that have an ending which stands, by key: all but the crashed ones and those still open."""
-    ended = (TrialState.COMPLETE, TrialState.PRUNED)
-    return {t.user_attrs["key"]: t for t in reversed(trials) if t.state in ended and "key" in t.user_attrs}
+    """The trials that have an ending which stands, by key: all but the crashed ones and those still open.
+
+    Of several the first that was told COMPLETE, else the first: a probe trains what was stopped early to its end.
+    """
+    told = [
+        trial
+        for state in (TrialState.PRUNED, TrialState.COMPLETE)
+        for trial in reversed(trials)
+        if trial.state == state and "key" in trial.user_attrs
+    ]
+    return {trial.user_attrs["key"]: trial for trial in told}
+
+
+def is_probe(trial: FrozenTrial) -> bool:
+    """Whether a trial is one of the study's probe, which is kept apart from its sampler's: see `harness.probing`."""
+    return "probe" in trial.user_attrs
 
 
 def reopen(record: Record, frozen: FrozenTrial) -> optuna.Trial:

@@ -13,12 +13,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import optuna
 from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.markdown import Markdown
 from rich.markup import escape
 
-from harness import declared, execute, record, report, several, study, suggest, table
+from harness import declared, execute, probing, record, report, several, study, suggest, table
 from harness.ablated.report import AblationReport
 from harness.ablated.words import count
 from harness.errors import Hopeless, StudyBusy, TrackingError
@@ -27,7 +28,7 @@ from harness.prepare import Prepared, prepare
 from harness.progress import LiveTable
 from harness.report import Report
 from harness.samplers import Sampler
-from harness.schedulers import Scheduler
+from harness.schedulers import Full, Scheduler
 from harness.study import Overrides, Search
 from harness.suggest import Suggest
 from harness.track import Mirror
@@ -139,6 +140,8 @@ def searched(arguments: argparse.Namespace) -> Search:
         search = replace(search, scheduler=kinds(Scheduler)[arguments.scheduler]())
     if arguments.trials is not None:
         search = replace(search, trials=arguments.trials)
+    if arguments.probe is not None:
+        search = replace(search, probe=arguments.probe)
     if arguments.seed is not None:
         search = replace(search, replicate=replace(search.replicate, seed=arguments.seed))
     return search
@@ -213,21 +216,36 @@ def _search(plan: Plan, search: Search, title: str, console: Console) -> bool:
     question = {**study.question(plan.name, search, plan.overrides, prepared.digests), **prepared.told}
     space = study.distributions(search.space)
     so_far = record.count(plan.storage, plan.study)
-    sampler = search.sampler.build(search.replicate.seed, space, so_far)
+    sampler = probing.Unaware(search.sampler.build(search.replicate.seed, space, so_far))
     book = record.open_record(plan.storage, plan.study, plan.folder, question, sampler, plan.command, search.objectives)
     limit = search.sampler.limit(space)
+
+    def propose(trial: optuna.Trial) -> tuple[TrialConfig, Replicate]:
+        return plan.overrides.apply(search.space(trial)), search.replicate
+
     ask = Suggest(
         book,
-        lambda trial: (plan.overrides.apply(search.space(trial)), search.replicate),
+        propose,
         prepared.digests,
         runtime,
         min(search.trials, limit or search.trials),
         constraints=search.constraints,
         limit=limit,
     )
+    wanted = probing.points(space, search.replicate.seed, search.probe)
+    probe = Suggest(
+        probing.book(book, search.replicate.seed + so_far),
+        propose,
+        prepared.digests,
+        runtime,
+        search.probe,
+        constraints=search.constraints,
+        points=probing.missing(book, wanted),
+    )
+    probe.endings = ask.endings  # what the search trains before its probe begins is not trained again
     oracle = [config.test_prompt.oracle for config in configs]
-    head(console, plan, title, question, prepared, room, ask, oracle)
-    finished = carry_out(plan, console, ask, question, prepared, room, search.scheduler)
+    head(console, plan, title, question, prepared, room, ask, oracle, probe)
+    finished = carry_out(plan, console, ask, question, prepared, room, search.scheduler, probe)
     if finished:
         console.print(f"{time.monotonic() - begun:.0f} s.", highlight=False)
     return finished
@@ -241,22 +259,28 @@ def carry_out(
     prepared: Prepared,
     room: Slots,
     scheduler: Scheduler,
+    probe: Suggest | None = None,
 ) -> bool:
     """Run what ``ask`` has left and report; True when nothing is left, False after an interruption.
 
-    Raises ``Hopeless``, once MLflow is up to date.
+    After it comes what a search's ``probe`` has left, which no scheduler stops. Raises ``Hopeless``, once MLflow is up
+    to date.
     """
     book = ask.record
     mirror = Mirror(plan.mlflow, book, question, prepared.materials)
-    live = LiveTable(console, ask.trials, question["epochs"], book.objectives, before=ask.ended)
-    ask.listeners = (mirror, live)
+    passes = [(ask, scheduler), *([(probe, Full())] if probe is not None else [])]
+    trials, ended = sum(one.trials for one, _ in passes), sum(one.ended for one, _ in passes)
+    live = LiveTable(console, trials, question["epochs"], book.objectives, before=ended)
+    for one, _ in passes:
+        one.listeners = (mirror, live)
     ask.on_more = live.grow
-    hopeless = _run(scheduler, question["epochs"], room, ask, mirror, live)
-    if hopeless is not None or ask.wanted:
+    hopeless = _run(passes, question["epochs"], room, mirror, live)
+    left = any(one.wanted for one, _ in passes)
+    if hopeless is not None or left:
         _close(mirror, console, None)
     if hopeless is not None:
         raise hopeless
-    if ask.wanted:
+    if left:
         return False
     written = report.write(table.read(plan.storage, plan.study, plan.out), plan.out, plan.mlflow)
     report.show(written, Console())
@@ -265,19 +289,23 @@ def carry_out(
 
 
 def _run(
-    scheduler: Scheduler, epochs: int, room: Slots, ask: Suggest, mirror: Mirror, live: LiveTable
+    passes: Sequence[tuple[Suggest, Scheduler]], epochs: int, room: Slots, mirror: Mirror, live: LiveTable
 ) -> Hopeless | None:
-    """Run what has no ending yet; None after the last trial and after an interruption."""
-    if not ask.wanted:
+    """Run what has no ending yet, one pass after the other; None after the last trial and after an interruption."""
+    if not any(ask.wanted for ask, _ in passes):
         mirror.wait()
         return None
-    built = scheduler.build(epochs)
-    suggest.rebuild(built, ask.record.trials())
     with execute.cluster(room):  # MLflow migrates its database meanwhile
         mirror.wait()
         with live:
             try:
-                execute.run(ask, built, room, RETRIES)
+                for ask, scheduler in passes:
+                    if ask.wanted:
+                        built = scheduler.build(epochs)
+                        suggest.rebuild(built, ask.record.trials())
+                        execute.run(ask, built, room, RETRIES)
+                    if ask.wanted:
+                        return None
             except Hopeless as error:
                 return error
     return None
@@ -292,15 +320,17 @@ def head(
     room: Slots,
     ask: Suggest,
     oracle: Sequence[bool],
+    probe: Suggest | None = None,
 ) -> None:
     """Say what is about to run. ``oracle``: of each of the settings that may come, whether its scores are oracle's."""
     told = "" if not any(oracle) else f"; {'all' if all(oracle) else 'some'} scores prompted from the ground truth"
+    beside = f" and {probe.trials} of a probe, {probe.ended} done" if probe is not None and probe.trials else ""
     where = f"{room.gpus:g} GPU each" if room.gpus else "one CPU core each"
     console.print(f"[bold]{escape(plan.study)}[/]: {title}", highlight=False, soft_wrap=True)
     console.print(
         f"sources {', '.join(question['sources'])}; targets {', '.join(question['targets']) or 'none'}; "
         f"{prepared.training} training and {prepared.validation} validation images; {question['backbone']['kind']}; "
-        f"{count(ask.trials, 'trial')} of {count(question['epochs'], 'epoch')}, {ask.ended} done; "
+        f"{count(ask.trials, 'trial')} of {count(question['epochs'], 'epoch')}, {ask.ended} done{beside}; "
         f"{room.concurrent} at once, {where}{told}",
         highlight=False,
         soft_wrap=True,

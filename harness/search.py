@@ -32,6 +32,13 @@ def parser() -> argparse.ArgumentParser:
     question.add_argument("--seed", type=int, metavar="N", help="of the sampler and of every trial")
     run = options.add_run(command)
     run.add_argument("--trials", type=positive, metavar="N", help="trials of the study in all runs together")
+    run.add_argument(
+        "--probe",
+        type=positive,
+        metavar="N",
+        help="space-filling trials beside those of the sampler, in all runs together: it never sees them, nobody stops "
+        "them, and they can say which settings mattered",
+    )
     return command
 
 

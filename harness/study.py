@@ -31,7 +31,8 @@ class Search:
     ``objectives`` are what the sampler sees, and the first, which a scheduler sees too, is the mean Dice over the
     validation images of the sources, averaged over sources. No target ever enters it. With further objectives the
     search is after a Pareto front: a trial that is stopped early has no place on one, so no scheduler may stop any.
-    Settings that miss one of ``constraints`` are proposed, told to the sampler and never trained.
+    Settings that miss one of ``constraints`` are proposed, told to the sampler and never trained. ``probe``: how many
+    space-filling trials there are beside those of the sampler, which never sees them (`harness.probing`).
     """
 
     space: Space
@@ -41,10 +42,13 @@ class Search:
     objectives: tuple[Objective, ...] = ("val/dice",)
     constraints: tuple[Constraint, ...] = ()
     replicate: Replicate = field(default_factory=Replicate)
+    probe: int = 0
 
     def __post_init__(self) -> None:
         if self.trials < 1:
             raise ValueError(f"A search needs one trial or more, but trials is {self.trials}: raise it.")
+        if self.probe < 0:
+            raise ValueError(f"A probe has no fewer than 0 trials, but probe is {self.probe}: raise it.")
         if self.objectives[:1] != ("val/dice",) or len(set(self.objectives)) < len(self.objectives):
             raise ValueError(
                 f"The objectives must be distinct and begin with val/dice, but are {self.objectives}: "

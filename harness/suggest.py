@@ -77,6 +77,10 @@ class Suggest(Searcher):
     trial that crashes is not replaced. What the queue leaves out of ``trials`` has ended before. ``more`` is asked for
     further ones when all that were handed out have ended. ``elsewhere`` gives a new trial the completed result of one
     of equal key in another study, if it can.
+
+    ``points``, by their numbers, are the queue of a probe (`harness.probing`): its trials are marked, and settings
+    that a scheduler stopped early are trained again for it, to their end. Whoever has ``points`` sees to the probe's
+    trials alone, and whoever has none leaves them alone.
     """
 
     def __init__(
@@ -92,20 +96,26 @@ class Suggest(Searcher):
         queue: Sequence[Mapping[str, Any]] | None = None,
         more: More | None = None,
         elsewhere: Elsewhere | None = None,
+        points: Mapping[int, Mapping[str, Any]] | None = None,
     ) -> None:
         super().__init__(metric="score", mode="max")
         self.record, self.propose = record, propose
         self.materials, self.runtime, self.trials, self.listeners = dict(materials), runtime, trials, listeners
         self.constraints, self.limit = constraints, limit
+        self.probing = points is not None
         self.open: dict[str, Open] = {}
         self.waiting: list[tuple[optuna.Trial, str]] = []
         self.endings = recorded.finished(record.trials())
-        self.infeasible = sum(_kind(trial) == "infeasible" for trial in record.trials())
-        told = sum(trial.state in (TrialState.COMPLETE, TrialState.PRUNED) for trial in record.trials())
+        own = self._own()
+        self.infeasible = sum(_kind(trial) == "infeasible" for trial in own)
+        told = sum(trial.state in (TrialState.COMPLETE, TrialState.PRUNED) for trial in own)
         self.ended = told - self.infeasible
         self.in_a_row = 0
         self.hopeless: Hopeless | None = None
         self.left = self._left_open()
+        self.points = list(points or ())
+        if points is not None:
+            queue = list(points.values())
         self.queue = None if queue is None else list(queue)
         self.more, self.elsewhere = more, elsewhere
         self.on_more: Callable[[int], None] = lambda count: None
@@ -123,8 +133,11 @@ class Suggest(Searcher):
             left = min(left, self.limit - self.ended - self.infeasible)
         return max(left, 0)
 
+    def _own(self) -> list[FrozenTrial]:
+        return [trial for trial in self.record.trials() if recorded.is_probe(trial) == self.probing]
+
     def _left_open(self) -> list[FrozenTrial]:
-        left = [trial for trial in self.record.trials() if trial.state == TrialState.RUNNING]
+        left = [trial for trial in self._own() if trial.state == TrialState.RUNNING]
         for trial in left:
             if "replicate" not in trial.user_attrs:
                 recorded.abandon(self.record, trial)
@@ -139,7 +152,13 @@ class Suggest(Searcher):
         """The next order for a worker, None while it depends on a running trial, ``FINISHED`` when all have ended."""
         while self.left:
             again = recorded.reopen(self.record, frozen := self.left.pop(0))
-            if not self._refused(again, from_json(TrialConfig, frozen.user_attrs["config"])):
+            if self._refused(again, from_json(TrialConfig, frozen.user_attrs["config"])):
+                continue
+            if self._known(key := frozen.user_attrs["key"]):
+                self._reuse(again, key)
+            elif self._running(key):
+                self.waiting.append((again, key))
+            else:
                 return self._hand_out(trial_id, again, frozen.user_attrs)
         self._settle_waiting()
         while self.hopeless is None and (trial := self._next()) is not None:
@@ -150,9 +169,9 @@ class Suggest(Searcher):
             recorded.begin(trial, key, to_json(config), to_json(replicate), excess, oracle_prompt=oracle)
             if self._refused(trial, config):
                 continue
-            if key in self.endings:
+            if self._known(key):
                 self._reuse(trial, key)
-            elif key in {other.key for other in self.open.values()}:
+            elif self._running(key):
                 self.waiting.append((trial, key))
             elif self.elsewhere is not None and (taken := self.elsewhere(trial, key)) is not None:
                 self._ended(key, taken)
@@ -172,8 +191,16 @@ class Suggest(Searcher):
             self.on_more(len(self.queue))
         if not self.queue:
             return None
-        study.enqueue_trial(dict(self.queue.pop(0)))
+        marks = {"probe": True, "point": self.points.pop(0)} if self.points else {}
+        study.enqueue_trial(dict(self.queue.pop(0)), user_attrs=marks)
         return study.ask()
+
+    def _running(self, key: str) -> bool:
+        return key in {other.key for other in self.open.values()}
+
+    def _known(self, key: str) -> bool:
+        """Whether settings have an ending that stands for a trial of this run, too."""
+        return key in self.endings and not (self.probing and _kind(self.endings[key]) == "stopped")
 
     def _draw(self, trial: optuna.Trial) -> tuple[TrialConfig, Replicate]:
         try:
@@ -227,10 +254,9 @@ class Suggest(Searcher):
             listener.ended(frozen)
 
     def _settle_waiting(self) -> None:
-        running = {other.key for other in self.open.values()}
-        for trial, key in [pair for pair in self.waiting if pair[1] not in running]:
+        for trial, key in [pair for pair in self.waiting if not self._running(pair[1])]:
             self.waiting.remove((trial, key))
-            if key in self.endings:
+            if self._known(key):
                 self._reuse(trial, key)
             else:  # its twin crashed: nothing was learned, so this one is not trained in its place
                 recorded.tell(self.record, trial, Crashed(0, "the same settings crashed in another trial"), [], {})
@@ -347,11 +373,12 @@ def rebuild(scheduler: Any, trials: Sequence[FrozenTrial]) -> None:
     """Show a fresh scheduler the curves of trials that have ended, so that its rungs are where they were.
 
     Trials that are still open are left out: they replay their own curves when they go on. So are reused and infeasible
-    ones: no scheduler ever saw them. Where there are several objectives, no scheduler stops anyone or remembers.
+    ones and those of a probe: no scheduler ever saw them. Where there are several objectives, no scheduler stops anyone
+    or remembers.
     """
     for trial in trials:
         ended = trial.state in (TrialState.COMPLETE, TrialState.PRUNED) and "outcome" in trial.user_attrs
-        unseen = "reused_from" in trial.user_attrs or _kind(trial) == "infeasible"
+        unseen = "reused_from" in trial.user_attrs or _kind(trial) == "infeasible" or recorded.is_probe(trial)
         if not ended or unseen or len(trial.values or ()) > 1:
             continue
         past = _Past(f"past-{trial.number}", {"key": trial.user_attrs["key"]})

@@ -45,6 +45,7 @@ TRIAL_COLUMNS = (
     "why",
     "reused_from",
     "taken_from",
+    "probe",
     "seed",
     "fold",
     "started",
@@ -89,6 +90,7 @@ class StudyTable:
       ``constraint/NAME``: by how much it misses a constraint, 0 or less where it meets it;
     - ``why``: the reason of an outcome in words; ``reused_from``: the trial whose result this one repeats, untrained;
       ``taken_from``: study and number of the trial that measured this, if another study did: a measurement like others;
+    - ``probe``: whether it is of the study's probe, whose trials cover the space and which its sampler did not see;
     - ``seed``, ``fold``: the replicate; ``started``, ``finished``: local time; ``seconds``: between the two;
     - ``train_prompt``, ``test_prompt``: their kinds; ``oracle_prompt``: whether the test prompt was drawn from the
       ground truth of the very images that were scored, as the trial recorded it; missing where it did not begin;
@@ -266,8 +268,9 @@ def _trials(recorded: list[FrozenTrial], objectives: Sequence[str]) -> pd.DataFr
     described = frame["config"].notna()
     frame.loc[described, weights] = frame.loc[described, weights].fillna(0.0)
     kinds = {"number": "int64", "value": "float64", "last_score": "float64", "seconds": "float64"}
-    whole = {"epoch": "Int64", "reused_from": "Int64", "seed": "Int64", "fold": "Int64", "oracle_prompt": "boolean"}
-    return frame.astype({**kinds, **whole})
+    whole = {"epoch": "Int64", "reused_from": "Int64", "seed": "Int64", "fold": "Int64"}
+    truths = {"probe": "bool", "oracle_prompt": "boolean"}
+    return frame.astype({**kinds, **whole, **truths})
 
 
 def _grouped(columns: set[str]) -> list[str]:
@@ -293,6 +296,7 @@ def _row(trial: FrozenTrial, objectives: Sequence[str]) -> dict[str, Any]:
         "why": why,
         "reused_from": attributes.get("reused_from"),
         "taken_from": _taken(attributes.get("taken_from")),
+        "probe": "probe" in attributes,
         "seed": replicate.get("seed"),
         "fold": replicate.get("fold"),
         "started": trial.datetime_start,

@@ -23,7 +23,7 @@ from optuna.trial import FrozenTrial
 from sqlalchemy.exc import SQLAlchemyError
 
 from harness.errors import TrackingError
-from harness.record import Record
+from harness.record import Record, is_probe
 from sam2lora.artifacts import ADAPTER, IMAGES, PREDICTIONS
 
 # MLflow's own patience is minutes per request, in which a person sees nothing.
@@ -207,6 +207,7 @@ class Mirror:
             "sources": ", ".join(self.question["sources"]),
             "targets": ", ".join(self.question["targets"]),
             "backbone": _backbone(config["backbone"]),
+            **({"probe": "yes"} if is_probe(trial) else {}),
             **_oracle(trial),
         }
         run = self.client.create_run(

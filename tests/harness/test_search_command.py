@@ -135,9 +135,12 @@ def test_a_search_runs_reports_and_goes_on(project: Path, cache: Path) -> None:
     status, output = run(project, cache)
     assert status == 0, output
     assert [trial.number for trial in trials(project)] == [trial.number for trial in before], "nothing was left to do"
-    status, output = run(project, cache, "--trials", "6")
+    status, output = run(project, cache, "--trials", "6", "--probe", "3")
     assert status == 0, output
-    check_consistent(project, 6)
+    check_consistent(project, 9)
+    probe = [trial for trial in trials(project) if "probe" in trial.user_attrs]
+    assert [trial.number for trial in probe] == [6, 7, 8], "the probe comes after the search"
+    assert {trial.user_attrs["outcome"]["kind"] for trial in probe} <= {"completed", "diverged"}, "nobody stops it"
 
 
 def test_every_model_of_a_protocol_is_a_study_and_all_of_them_end_in_one_summary(project: Path, cache: Path) -> None:
