@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -45,6 +45,9 @@ SCORE_COLUMNS = (
 )
 
 
+Importances = tuple[tuple[Importance, pd.DataFrame], ...]
+
+
 @dataclass(frozen=True)
 class Cost:
     """What the study spent. Seconds are sums over trials that ran, ``wall`` from the first start to the last end.
@@ -67,8 +70,9 @@ class Findings:
     """Everything a report says.
 
     ``best``: rows of the trials with ``place`` in front, by validation score, each key once. ``scores``: their test
-    scores per data set and metric (`SCORE_COLUMNS`). ``importance``: evaluator and table, in order. ``metric``: the one
-    of the (first) objective. ``front``: rows of the trials on the Pareto front of a search with several objectives,
+    scores per data set and metric (`SCORE_COLUMNS`). ``importance``: evaluator and table, in order, from the trials
+    that the sampler chose; ``probed``: the same from the study's probe, empty without one: never mixed. ``metric``: the
+    one of the (first) objective. ``front``: rows of the trials on the Pareto front of a search with several objectives,
     ``place`` in front, by the first objective; ``front_scores``: their test scores. ``levels`` and ``cross``: scores by
     level of categorical settings, as in `harness.levels`. ``probe``: whether the sampler covered the space without
     looking at scores. ``oracle``: whether a trial was prompted from ground truth, which looks at labels of the images
@@ -85,7 +89,8 @@ class Findings:
     front_scores: pd.DataFrame
     levels: pd.DataFrame
     cross: pd.DataFrame
-    importance: tuple[tuple[Importance, pd.DataFrame], ...]
+    importance: Importances
+    probed: Importances
     cost: Cost
     probe: bool
     oracle: bool
@@ -106,6 +111,7 @@ def summarize(table: StudyTable, top: int, seed: int) -> Findings:
         levels=levels(table, np.random.default_rng([seed, 4])),
         cross=cross(table),
         importance=(),
+        probed=(),
         cost=cost(table),
         probe=is_probe(kind_of(table.question.get("sampler"))),
         oracle=bool(table.trials["oracle_prompt"].any()),
@@ -113,14 +119,24 @@ def summarize(table: StudyTable, top: int, seed: int) -> Findings:
     )
 
 
-def importances(
-    table: StudyTable, seed: int, evaluators: tuple[Importance, ...] = (Fanova(), PedAnova())
-) -> tuple[tuple[Importance, pd.DataFrame], ...]:
-    """The table of every evaluator. Equal seeds give equal tables, whichever other evaluators are asked."""
-    return tuple(
-        (how, how.importance(table.trials, np.random.default_rng([seed, 2]), table.distributions, table.direction))
-        for how in evaluators
-    )
+EVALUATORS: tuple[Importance, ...] = (Fanova(), PedAnova())
+
+
+def with_importance(found: Findings, seed: int, evaluators: tuple[Importance, ...] = EVALUATORS) -> Findings:
+    """``found`` with the tables of every evaluator, of the sampler's trials and of the probe's.
+
+    Equal seeds give equal tables, whichever other evaluators are asked.
+    """
+    trials = found.table.trials
+
+    def measure(part: pd.DataFrame) -> Importances:
+        spreads, direction = found.table.distributions, found.table.direction
+        return tuple(
+            (how, how.importance(part, np.random.default_rng([seed, 2]), spreads, direction)) for how in evaluators
+        )
+
+    probe = trials[trials["probe"]]
+    return replace(found, importance=measure(trials[~trials["probe"]]), probed=measure(probe) if len(probe) else ())
 
 
 def kind_of(setting: Any) -> str:

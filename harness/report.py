@@ -12,7 +12,7 @@ import math
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -26,8 +26,8 @@ from harness.ablated import report as ablated
 from harness.ablated.answers import answer, verdicts
 from harness.ablated.report import AblationReport
 from harness.errors import HarnessError
-from harness.findings import Findings, importances, summarize
-from harness.importance import Fanova, Importance, PedAnova
+from harness.findings import EVALUATORS, Findings, summarize, with_importance
+from harness.importance import Importance
 from harness.measured import is_ablation
 from harness.table import StudyTable, UnknownStudy, label, measured, metric_name, objective_columns, read, studies
 
@@ -63,7 +63,7 @@ def write(
     folder: Path,
     mlflow_uri: str,
     top: int = 5,
-    evaluators: tuple[Importance, ...] = (Fanova(), PedAnova()),
+    evaluators: tuple[Importance, ...] = EVALUATORS,
 ) -> Report | AblationReport:
     """Write the report of ``table`` into ``folder/STUDY/report``, which is made. Equal tables give equal files.
 
@@ -76,7 +76,7 @@ def write(
     seed = seed_of(table)
     if is_ablation(table):
         return ablated.write(table, folder, mlflow_uri, seed)
-    found = replace(summarize(table, top, seed), importance=importances(table, seed, evaluators))
+    found = with_importance(summarize(table, top, seed), seed, evaluators)
     return _write(found, folder, mlflow_uri)
 
 
@@ -120,14 +120,20 @@ def _summary(found: Findings) -> dict[str, float]:
     for row in rows.to_dict("records"):
         name = f"best/test/{row['dataset']}/{found.metric}"
         numbers |= {name: row["mean"], f"{name}/low": row["low"], f"{name}/high": row["high"]}
-    for how, table in found.importance:
-        named = zip(table["parameter"], table["importance"], strict=True)
-        numbers |= {f"importance/{how.kind}/{parameter}": float(value) for parameter, value in named}
+    for source, tables in (("importance", found.importance), ("importance/probe", found.probed)):
+        for how, table in tables:
+            named = zip(table["parameter"], table["importance"], strict=True)
+            numbers |= {f"{source}/{how.kind}/{parameter}": float(value) for parameter, value in named}
     return numbers
 
 
 def _importance(found: Findings) -> pd.DataFrame:
-    return pd.concat([table.assign(evaluator=how.kind) for how, table in found.importance], ignore_index=True)
+    tables = [
+        table.assign(evaluator=how.kind, probe=probe)
+        for probe, tables in ((True, found.probed), (False, found.importance))
+        for how, table in tables
+    ]
+    return pd.concat(tables, ignore_index=True)
 
 
 def _best(found: Findings) -> pd.DataFrame:
@@ -158,10 +164,9 @@ def _draw(found: Findings, folder: Path) -> list[Path]:
         drawn["pareto"] = pareto.draw(table, found.front)
     if found.cross["trials"].sum() > 0:
         drawn["cross"] = cross.draw(table, found.cross)
-    if any(len(rows) for _, rows in found.importance):
-        drawn["importance"] = importance.draw(
-            [importance.Panel(how.title, how.question, rows) for how, rows in found.importance]
-        )
+    for name, tables in (("importance_probe", found.probed), ("importance", found.importance)):
+        if any(len(rows) for _, rows in tables):
+            drawn[name] = importance.draw([importance.Panel(how.title, how.question, rows) for how, rows in tables])
     scores = found.scores[found.scores["metric"] == found.metric]
     if len(scores):
         drawn["targets"] = targets.draw(scores, found.metric, wording.judges(table.question))
@@ -242,11 +247,13 @@ def _over_lines(text: str) -> str:
 
 
 def _show_importance(report: Report, console: Console) -> None:
-    for how, table in report.findings.importance:
-        console.print(f"{how.title}, {how.question}", style="bold", highlight=False)
-        refused = table["importance"].isna().all()
-        console.print(f"Not shown: {_first_note(table)}." if refused else _importance_table(table), highlight=False)
-    if not report.findings.probe:
+    found = report.findings
+    for source, tables in (("the probe: ", found.probed), ("the trace: " * bool(found.probed), found.importance)):
+        for how, table in tables:
+            console.print(f"{source}{how.title}, {how.question}", style="bold", highlight=False)
+            refused = table["importance"].isna().all()
+            console.print(f"Not shown: {_first_note(table)}." if refused else _importance_table(table), highlight=False)
+    if not found.probe:
         console.print("A trace is not a probe: an optimiser chose these trials, so take importance as a hint.")
     console.print(f"Report: {report.files[0]}", soft_wrap=True, highlight=False)
     console.print(f"MLflow: {wording.mlflow_command(report.mlflow_uri)}", soft_wrap=True, highlight=False)
@@ -330,7 +337,7 @@ def _report(given: argparse.Namespace, table: StudyTable, console: Console) -> N
     found = summarize(table, given.top, seed)
     _show_result(found, console)
     with console.status("Measuring importance and drawing ..."):
-        found = replace(found, importance=importances(table, seed))
+        found = with_importance(found, seed)
         report = _write(found, given.out, _mlflow(given))
     _show_importance(report, console)
 

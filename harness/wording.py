@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from harness.findings import Findings, kind_of
+from harness.findings import Findings, Importances, kind_of
 from harness.importance import Importance
 from harness.levels import axes
 from harness.table import ORACLE, label, measured, metric_name, objective_columns
@@ -247,10 +247,12 @@ def _hospitals(found: Findings) -> str:
 def _what_mattered(found: Findings) -> str:
     if missing := needed(found):
         return missing
-    tables = [(how, table) for how, table in found.importance if how.kind == "fanova"]
+    probed = any(table["importance"].notna().any() for _, table in found.probed)
+    source = found.probed if probed else found.importance
+    tables = [table for how, table in source if how.kind == "fanova"]
     if not tables:
         return "Importance was not measured."
-    table = tables[0][1]
+    table = tables[0]
     above = table[table["importance"] > table["chance"]]
     if above.empty:
         told = "No setting's importance stands out from chance with this many trials."
@@ -259,8 +261,12 @@ def _what_mattered(found: Findings) -> str:
             f"{label(row['parameter'])}, which alone explains {interval(row, 'importance')} of the score's variance"
             for row in above.to_dict("records")
         )
-        told += f" (fANOVA, {int(table['n'].max())} trials)."
-    hint = "" if found.probe else " Take it as a hint: the trials were chosen by an optimiser, not spread evenly."
+        told += f" (fANOVA, {int(table['n'].max())} trials{' of the probe' * probed})."
+    hint = (
+        ""
+        if found.probe or probed
+        else " Take it as a hint: the trials were chosen by an optimiser, not spread evenly."
+    )
     return told + hint
 
 
@@ -537,11 +543,12 @@ def _losses(found: Findings, places: Places) -> list[str]:
     weights = [name for name in found.table.distributions if name.startswith("weight/")]
     if not weights or found.best.empty:
         return []
-    tables = [(how, table.set_index("parameter")) for how, table in found.importance]
+    source = found.probed or found.importance
+    tables = [(how, table.set_index("parameter")) for how, table in source]
     top = found.best.iloc[0]
     done = measured(found.table.trials)
     header = ["component", "weight in the best", f"mean in the best {len(found.best)}", f"mean in all {len(done)}"]
-    header += [f"{how.title} importance" for how, _ in tables]
+    header += [f"{how.title} importance{' (probe)' * bool(found.probed)}" for how, _ in tables]
     rows = [
         [name.removeprefix("weight/"), *map(setting, (float(top[name]), found.best[name].mean(), done[name].mean()))]
         + [_told(table.loc[name].to_dict()) for _, table in tables]
@@ -568,16 +575,9 @@ def _told(row: Mapping[Any, Any]) -> str:
 
 
 def _importance(found: Findings, places: Places) -> list[str]:
-    lines = ["## Which settings mattered", ""]
-    if not found.probe:
-        sampler = kind_of(found.table.question.get("sampler", "unknown"))
-        lines += [
-            f"**A trace is not a probe.** The sampler `{sampler}` looked at scores while it chose, so settings that it "
-            "left early are hardly covered, and importance read off such trials often has the wrong order. For an "
-            "answer that holds, search with the random or quasi-random sampler, or run a designed ablation.",
-            "",
-        ]
-    lines += [
+    lines = [
+        "## Which settings mattered",
+        "",
         "*Importance* is a share from 0 to 1 with a 95 % interval from a bootstrap over trials. *Chance* is what 95 % "
         "of studies with shuffled scores stay below: less than that is no evidence. *Rank kept*: share of bootstraps "
         "with the same rank; *comes first*: share in which it is the largest.",
@@ -590,9 +590,66 @@ def _importance(found: Findings, places: Places) -> list[str]:
         ]
     if found.outcomes.get("infeasible"):
         lines += ["Settings that miss a constraint were not measured: importance is about those that meet it.", ""]
+    caption = "Importance of every searched setting with 95 % intervals"
+    trials = found.table.trials
+    if found.probed:
+        lines += [
+            "**From the probe.** Its trials cover the space evenly, were proposed without regard to scores and were "
+            "stopped by no scheduler. The sampler never saw them, and none of its own trials is among them.",
+            "",
+            *_early(trials[trials["probe"]], found.probed),
+            *(line for how, table in found.probed for line in _evaluator(how, table)),
+            *_figure(places, "importance_probe", f"{caption}, from the probe"),
+        ]
+    lines += _trace_note(found)
+    lines += _early(trials[~trials["probe"]], found.importance)
     for how, table in found.importance:
         lines += _evaluator(how, table)
-    return lines + _figure(places, "importance", "Importance of every searched setting with 95 % intervals")
+    return lines + _figure(places, "importance", caption + ", from the trace" * bool(found.probed))
+
+
+def _trace_note(found: Findings) -> list[str]:
+    """What must not be made of the trials that an optimiser chose; empty if they were spread evenly."""
+    if found.probe:
+        return ["**From the sampler's own trials.**", ""] if found.probed else []
+    sampler = kind_of(found.table.question.get("sampler", "unknown"))
+    where = (
+        "Believe the probe where the two differ."
+        if found.probed
+        else "For an answer that holds, add a probe (`--probe 60`), search with the random or quasi-random sampler, or "
+        "run a designed ablation."
+    )
+    return [
+        f"**A trace is not a probe.** The sampler `{sampler}` looked at scores while it chose, so settings that it "
+        f"left early are hardly covered, and importance read off such trials often has the wrong order. {where}",
+        "",
+    ]
+
+
+PER_SETTING = 12
+"""Completed trials for each setting below which an order of importance is more often wrong than right."""
+
+
+def _early(trials: pd.DataFrame, tables: Importances) -> list[str]:
+    """What makes these trials say less than their tables look like: too few, or a part of them stopped or open."""
+    n, own = len(measured(trials)), trials["reused_from"].isna()
+    settings = max((len(table) for _, table in tables), default=0)
+    stopped = int((own & (trials["outcome"] == "stopped")).sum())
+    still = int(trials["outcome"].isin(["running", "waiting"]).sum())
+    told = []
+    if n < PER_SETTING * settings:
+        told.append(
+            f"{_count(n, 'completed trial')} for {_count(settings, 'setting')}: too few for an order to be relied upon "
+            f"({PER_SETTING * settings} is where it begins to be)."
+        )
+    if stopped:
+        told.append(
+            f"The scheduler stopped {_count(stopped, 'trial')} early. They have no final score and are not here, so "
+            "what made a trial bad early looks less important than it is."
+        )
+    if still:
+        told.append(f"{_count(still, 'trial')} still open: the study was not at its end.")
+    return [*(f"**Caution.** {line}" for line in told), ""] if told else []
 
 
 def _evaluator(how: Importance, table: pd.DataFrame) -> list[str]:

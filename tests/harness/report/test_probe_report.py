@@ -1,0 +1,84 @@
+"""What a report makes of a probe: importance of its own, beside that of the sampler's trace and never mixed with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import pandas as pd
+import pytest
+
+from harness.findings import summarize, with_importance
+from harness.importance import PedAnova
+from harness.report import Report, write
+from harness.table import read
+
+FAST = (PedAnova(bootstraps=4, shuffles=4),)
+
+
+@pytest.fixture(scope="module")
+def report(fabricate: Callable[..., Any], add_trial: Callable[..., str], tmp_path_factory: Any) -> Report:
+    """12 trials of TPE, 3 of them stopped, and a probe of 14, of which the last repeats a trial of TPE's."""
+
+    def fill(study: optuna.Study, runs: Path) -> None:
+        rng = np.random.default_rng(0)
+        keys = [add_trial(study, runs, rng, "completed" if number < 12 else "stopped") for number in range(15)]
+        for point in range(14):
+            again = {"key": keys[0], "reused_from": 0, "cost": {}} if point == 13 else {}
+            add_trial(study, runs, rng, "completed", attributes={"probe": True, "point": point, **again})
+
+    record = fabricate(fill)
+    made = write(read(record.url, record.name, record.runs), tmp_path_factory.mktemp("out"), "", evaluators=FAST)
+    assert isinstance(made, Report)
+    return made
+
+
+def test_probe_and_trace_are_measured_apart(report: Report) -> None:
+    found = report.findings
+    assert [set(table["n"]) for _, table in found.probed] == [{14}], (
+        "what it repeats is a measurement of the probe, too"
+    )
+    assert [set(table["n"]) for _, table in found.importance] == [{12}]
+    trials = found.table.trials
+    alone = found.table.__class__(**{**vars(found.table), "trials": trials[~trials["probe"]]})
+    without = with_importance(summarize(alone, 5, 7), 7, FAST)
+    pd.testing.assert_frame_equal(without.importance[0][1], found.importance[0][1])
+    assert without.probed == ()
+
+
+def test_the_report_says_which_is_which_and_what_neither_can_say(report: Report) -> None:
+    part = report.text.partition("## Which settings mattered")[2].partition("\n## ")[0]
+    probe, _, trace = part.partition("**A trace is not a probe.**")
+    assert "**From the probe.**" in probe
+    assert "14 completed trials, 4 bootstraps" in probe
+    assert "14 completed trials for 5 settings: too few" in probe
+    assert "stopped 3 trials early" not in probe
+    assert "12 completed trials, 4 bootstraps" in trace
+    assert "stopped 3 trials early" in trace
+    assert "Believe the probe" in trace
+    assert "importance_probe.png" in probe
+    assert "importance.png" in trace
+
+
+def test_files_and_numbers_keep_them_apart(report: Report) -> None:
+    frame = pd.read_csv(report.folder / "importance.csv")
+    assert frame.groupby("probe")["n"].unique().map(list).to_dict() == {False: [12], True: [14]}
+    trials = pd.read_csv(report.folder / "trials.csv")
+    assert trials["probe"].tolist() == [False] * 15 + [True] * 14
+    assert (report.folder / "importance_probe.png").stat().st_size > 1000
+    both = {name.rpartition("/ped_anova")[0] for name in report.summary if "ped_anova" in name}
+    assert both == {"importance", "importance/probe"}
+
+
+def test_without_a_probe_the_report_tells_how_to_get_one(
+    fabricate: Callable[..., Any], add_trial: Callable[..., str], tmp_path: Path
+) -> None:
+    record = fabricate(lambda study, runs: add_trial(study, runs, np.random.default_rng(0), "completed"))
+    made = write(read(record.url, record.name, record.runs), tmp_path, "", evaluators=FAST)
+    assert isinstance(made, Report)
+    assert "--probe" in made.text
+    assert "From the probe" not in made.text
+    assert not (made.folder / "importance_probe.png").exists()
