@@ -11,7 +11,7 @@ from dataclasses import replace
 from rich.console import Console
 
 from harness import declared, options
-from harness.options import positive
+from sam2lora.commands.options import positive
 
 _UNITS = {"s": 1, "m": 60, "h": 3600}
 

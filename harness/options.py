@@ -8,28 +8,15 @@ import os
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import get_args
 
 import optuna
 from rich.console import Console
-from rich.markup import escape
 
 from harness.errors import HarnessError
 from sam2lora.choice import kinds
-from sam2lora.datasets.pairs import Target
+from sam2lora.commands.options import INTERRUPTED, add_asked, positive, refuse
 from sam2lora.errors import Sam2LoraError
 from sam2lora.protocols import Protocol
-
-REFUSED = 2
-INTERRUPTED = 130
-"""Exit status after SIGINT, by the shell's convention."""
-
-
-def positive(text: str) -> int:
-    """An integer of 1 or more, or argparse's error."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number of 1 or more, but is {text!r}")
-    return int(text)
 
 
 def add_question(command: argparse.ArgumentParser) -> argparse._ArgumentGroup:
@@ -46,18 +33,7 @@ def add_question(command: argparse.ArgumentParser) -> argparse._ArgumentGroup:
         "per_dataset and leave_one_dataset_out run one study for each data set (default: as declared)",
     )
     question.add_argument("--datasets", metavar="A,B,C", help="data sets of a protocol that has no sources and targets")
-    question.add_argument(
-        "--shots", type=positive, metavar="K", help="patients of each target that join the training (few_shot)"
-    )
-    question.add_argument(
-        "--structure", choices=get_args(Target), help="what to segment in every data set (the disc contains the cup)"
-    )
-    question.add_argument(
-        "--backbone",
-        metavar="B",
-        help="nano, tiny, small, base+ or large (the last four are SAM 2.1, downloaded on first use; tiny@2.0: SAM 2), "
-        "unet or unet:ENCODER (a U-Net that is trained whole, without an adapter)",
-    )
+    add_asked(question)
     question.add_argument("--checkpoint", metavar="FILE", help="weights as Meta distributes them, or the word 'random'")
     question.add_argument("--epochs", type=positive, metavar="N", help="epochs of a trial that is not stopped")
     question.add_argument(
@@ -88,8 +64,7 @@ def carried_out(run: Callable[[], bool], console: Console) -> int:
     try:
         done = run()
     except (HarnessError, Sam2LoraError, ValueError) as error:
-        console.print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
-        return REFUSED
+        return refuse(console, error)
     except KeyboardInterrupt:
         done = False
     if not done:

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from harness import declared, options
-from harness.options import positive
 from harness.samplers import Sampler
 from harness.schedulers import Scheduler
 from sam2lora.choice import kinds
+from sam2lora.commands.options import positive
 
 
 def parser() -> argparse.ArgumentParser:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import argparse
 import re
 from pathlib import Path
+from typing import get_args
 
 from rich.console import Console
 from rich.markup import escape
+
+from sam2lora.datasets.pairs import Target
 
 REFUSED = 2
 INTERRUPTED = 130
@@ -19,6 +22,22 @@ def positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be a whole number of 1 or more, but is {text!r}")
     return int(text)
+
+
+def add_asked(group: argparse._ArgumentGroup) -> None:
+    """Options that every command which trains reads alike: shots, structure and backbone."""
+    group.add_argument(
+        "--shots", type=positive, metavar="K", help="patients of each target that join the training (few_shot)"
+    )
+    group.add_argument(
+        "--structure", choices=get_args(Target), help="what to segment in every data set (the disc contains the cup)"
+    )
+    group.add_argument(
+        "--backbone",
+        metavar="B",
+        help="nano, tiny, small, base+ or large (the last four are SAM 2.1, downloaded on first use; tiny@2.0: SAM 2), "
+        "unet or unet:ENCODER (a U-Net that is trained whole, without an adapter)",
+    )
 
 
 def add_machine(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:

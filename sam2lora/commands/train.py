@@ -8,13 +8,11 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import get_args
 
 from rich.console import Console
 
 from sam2lora.choice import kinds
-from sam2lora.commands.options import INTERRUPTED, add_machine, positive, refuse
-from sam2lora.datasets.pairs import Target
+from sam2lora.commands.options import INTERRUPTED, add_asked, add_machine, positive, refuse
 from sam2lora.errors import Sam2LoraError
 from sam2lora.protocols import Protocol
 
@@ -47,18 +45,7 @@ def parser() -> argparse.ArgumentParser:
     settings.add_argument("--datasets", metavar="A,B,C", help="data sets of a protocol without sources and targets")
     settings.add_argument("--dataset", metavar="A", help="the one of --datasets to train on (per_dataset)")
     settings.add_argument("--held-out", metavar="A", help="the one of --datasets to judge on (leave_one_dataset_out)")
-    settings.add_argument(
-        "--shots", type=positive, metavar="K", help="patients of each target that join the training (few_shot)"
-    )
-    settings.add_argument(
-        "--structure", choices=get_args(Target), help="what to segment in every data set (the disc contains the cup)"
-    )
-    settings.add_argument(
-        "--backbone",
-        metavar="B",
-        help="nano, tiny, small, base+ or large (the last four are SAM 2.1, downloaded on first use; tiny@2.0: SAM 2), "
-        "unet or unet:ENCODER (a U-Net that is trained whole, without an adapter)",
-    )
+    add_asked(settings)
     settings.add_argument("--rank", type=positive, metavar="N", help="rank of LoRA; alpha becomes twice the rank")
     settings.add_argument("--lr", type=float, metavar="F", help="learning rate")
     settings.add_argument("--epochs", type=positive, metavar="N", help="passes over the training images")

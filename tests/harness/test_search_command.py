@@ -18,7 +18,8 @@ from filelock import FileLock
 from mlflow import MlflowClient
 from optuna.trial import FrozenTrial, TrialState
 
-from harness import options, search
+from harness import search
+from sam2lora.commands.options import INTERRUPTED
 
 ROOT = Path(__file__).parent.parent.parent
 TINY = '''"""Does a tiny search run?"""
@@ -186,7 +187,7 @@ def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(project: Path, cache: Path) 
         wait_until_a_trial_advanced(project, process)
         process.send_signal(signal.SIGINT)
         output, _ = process.communicate()
-    assert process.returncode == options.INTERRUPTED, output
+    assert process.returncode == INTERRUPTED, output
     assert "Run the same command again to go on" in output
     assert "Traceback" not in output
     status, output = run(project, cache)
