@@ -22,7 +22,7 @@ from sam2lora.config import Replicate, TrialConfig
 from sam2lora.errors import Diverged
 from sam2lora.model import Features, Sam2Segmenter
 from sam2lora.prompts import NoPrompt
-from sam2lora.train import Batch, Output, Session, close_epoch, derived, lockstep, precision
+from sam2lora.train import Batch, Lane, Output, Session, close_epoch, derived, lockstep, precision
 
 
 @dataclass(frozen=True)
@@ -77,6 +77,20 @@ def epoch(residents: Sequence[Resident]) -> list[dict[str, float] | Diverged]:
     equally among its residents.
     """
     begun = time.perf_counter()
+    lanes = advance(residents)
+    seconds = (time.perf_counter() - begun) / len(residents)
+    entries: list[dict[str, float] | Diverged] = []
+    for resident, lane in zip(residents, lanes, strict=True):
+        with worn(resident):
+            try:
+                entries.append(close_epoch(lane, seconds))
+            except Diverged as fault:
+                entries.append(fault)
+    return entries
+
+
+def advance(residents: Sequence[Resident]) -> list[Lane]:
+    """The training of ``epoch`` alone, as far as each resident came. No curve moves on."""
     sessions = [resident.session for resident in residents]
     if len({signature(s.config, s.replicate, len(s.training)) for s in sessions}) != 1:
         raise ValueError("Residents of a pack must have one signature, but these have several: pack them apart.")
@@ -90,16 +104,7 @@ def epoch(residents: Sequence[Resident]) -> list[dict[str, float] | Diverged]:
     }
     with _placed(segmenter, packed):
         segmenter.train()
-        lanes = lockstep(sessions, Together(segmenter, sessions))
-    seconds = (time.perf_counter() - begun) / len(residents)
-    entries: list[dict[str, float] | Diverged] = []
-    for resident, lane in zip(residents, lanes, strict=True):
-        with worn(resident):
-            try:
-                entries.append(close_epoch(lane, seconds))
-            except Diverged as fault:
-                entries.append(fault)
-    return entries
+        return lockstep(sessions, Together(segmenter, sessions))
 
 
 @dataclass

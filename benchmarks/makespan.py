@@ -1,0 +1,313 @@
+"""``python -m benchmarks.makespan``: how long a search takes, beside the glue that people write today.
+
+Two sides in one run on one machine, two trials at once (or as many as there are cores), one thread each:
+
+- *harness*: the whole path of a search: record, MLflow, checkpoints, and for each trial the files of its folder;
+- *glue*: ``benchmarks.glue``: Ray Tune with OptunaSearch and MLflowLoggerCallback around one function: the same SAM 2
+  nano with peft's LoRA, MONAI's loss, scikit-learn's AUC. It computes six metrics where the harness computes all, and
+  writes no checkpoint, no adapter and no picture, which flatters it.
+
+Both get the same drawn settings, images and epochs: 3 epochs over 20 images of 256 pixels in batches of 2, validation
+on 6 images after each, then a test on 8 images of the source and 10 of each of three targets. Where the settings name
+the Linear layers, both adapt the same ones. Initial values and dropout are drawn by either side itself, so final
+scores agree within noise, which is checked: the mean difference of the trials' target Dice must be below 0.02, or
+below three standard errors. CPU seconds are those of all processes, and suffer less than wall seconds from other load.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import psutil
+import torch
+from optuna.samplers import RandomSampler
+from rich.console import Console
+from rich.table import Table
+from sam2.modeling.position_encoding import PositionEmbeddingSine
+
+from benchmarks import glue
+from benchmarks.machine import machine
+from harness import execute, study
+from harness.record import open_record
+from harness.samplers import Random
+from harness.schedulers import Full
+from harness.study import Overrides, Search
+from harness.suggest import Suggest
+from harness.track import Mirror
+from sam2lora.adapters import AllBlocks, Blocks, GlobalBlocks, LastBlocks, LoRA
+from sam2lora.augments import Flips
+from sam2lora.backbones import Nano, architecture
+from sam2lora.config import Replicate, TrialConfig
+from sam2lora.datasets import CachedSet, Synthetic
+from sam2lora.losses import BCE, SoftDice, equal
+from sam2lora.model import build
+from sam2lora.optimizers import AdamW
+from sam2lora.protocols import Transfer
+from sam2lora.runtime import Runtime
+from sam2lora.train import open_sets, test_images, training_images, validation_images
+
+_BLOCKS: dict[str, Blocks] = {"all": AllBlocks(), "global": GlobalBlocks(), "last 2": LastBlocks(count=2)}
+_PLACES = ("encoder qkv", "encoder mlp", "encoder all", "decoder", "both qkv", "both all")
+_NOISE = 0.02
+
+
+def base(native: int) -> TrialConfig:
+    """The workload, on photographs of ``native`` pixels."""
+    targets = tuple(Synthetic(hospital=hospital, images=10, size=native) for hospital in ("alder", "birch", "cedar"))
+    return TrialConfig(
+        protocol=Transfer(sources=(Synthetic(hospital="dogwood", images=34, size=native),), targets=targets),
+        loss=equal(BCE(), SoftDice()),
+        augment=Flips(),
+        epochs=3,
+    )
+
+
+def lora(trial: optuna.Trial, start: TrialConfig) -> TrialConfig:
+    """The space of ``search_spaces/lora.py`` without its places of query and value alone, which peft does not know."""
+    place, _, layers = str(trial.suggest_categorical("place", _PLACES)).partition(" ")
+    encoder = layers if place in ("encoder", "both") else "none"
+    blocks = str(trial.suggest_categorical("blocks", tuple(_BLOCKS))) if encoder != "none" else "all"
+    decoder = "attention" if place in ("decoder", "both") else "none"
+    return _drawn(trial, start, LoRA(encoder=encoder, decoder=decoder, blocks=_BLOCKS[blocks]))  # type: ignore[arg-type]
+
+
+def decoder(trial: optuna.Trial, start: TrialConfig) -> TrialConfig:
+    """The same with LoRA in the mask decoder alone."""
+    return _drawn(trial, start, LoRA(encoder="none"))
+
+
+def _drawn(trial: optuna.Trial, start: TrialConfig, adapter: LoRA) -> TrialConfig:
+    rank = trial.suggest_int("rank", 2, 64, log=True)
+    alpha = rank * trial.suggest_float("alpha over rank", 0.5, 4.0, log=True)
+    dropout = trial.suggest_float("dropout", 0.0, 0.3)
+    # As peft has them: initial values, and dropout in front of the update.
+    adapter = replace(adapter, rank=rank, alpha=alpha, dropout=dropout, init="kaiming", dropout_site="input")
+    return replace(start, adapter=adapter, optimizer=AdamW(lr=trial.suggest_float("lr", 3e-4, 1e-2, log=True)))
+
+
+SPACES: dict[str, Callable[[optuna.Trial, TrialConfig], TrialConfig]] = {"lora": lora, "decoder": decoder}
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One side: wall and CPU seconds of the whole run, peak MiB of a trial's process, target Dice of every trial."""
+
+    wall: float
+    cpu: float
+    peak_mib: float
+    dice: list[float]
+
+
+class Watch:
+    """CPU seconds of this process and all that it starts, looked up every half second: the last look of each counts."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[tuple[int, float], float] = {}
+
+    def look(self) -> None:
+        """Look once."""
+        here = psutil.Process()
+        for process in (here, *here.children(recursive=True)):
+            try:
+                times = process.cpu_times()
+                self.seconds[process.pid, process.create_time()] = times.user + times.system
+            except psutil.Error:  # it ended between the list and the look
+                continue
+
+    def total(self) -> float:
+        """Seconds so far."""
+        return sum(self.seconds.values())
+
+
+@contextmanager
+def watched() -> Iterator[Watch]:
+    """A `Watch` for the time of the block, from 0."""
+    watch, over = Watch(), threading.Event()
+    watch.look()
+    before = {which: -seconds for which, seconds in watch.seconds.items()}
+
+    def follow() -> None:
+        while not over.wait(0.5):
+            watch.look()
+
+    thread = threading.Thread(target=follow, daemon=True)
+    thread.start()
+    try:
+        yield watch
+    finally:
+        over.set()
+        thread.join()
+        watch.look()
+        watch.seconds = {which: seconds + before.get(which, 0.0) for which, seconds in watch.seconds.items()}
+
+
+def harness(configs: list[TrialConfig], room: execute.Slots, cache: Path, folder: Path) -> Measured:
+    """The whole path of a search, from an empty folder."""
+    runtime = Runtime(cache=cache)
+    begun = time.perf_counter()
+    with watched() as watch:
+        search = Search(lambda trial: configs[0], len(configs), sampler=Random(), scheduler=Full())
+        question = study.question("makespan", search, Overrides(), {})
+        record = open_record(f"sqlite:///{folder / 'optuna.db'}", "makespan", folder, question, Random().build(0, {}))
+        mirror = Mirror(f"sqlite:///{folder / 'mlflow.db'}", record, question, ())
+        ask = Suggest(
+            record, lambda trial: (configs[trial.number], Replicate()), {}, runtime, len(configs), [mirror]
+        )  # fmt: skip
+        with execute.cluster(room):
+            mirror.wait()
+            execute.run(ask, Full().build(1), room, retries=0)
+        mirror.close({}, "", None, finished=True)
+        wall = time.perf_counter() - begun
+    trials = record.trials()
+    if short := [trial.number for trial in trials if trial.user_attrs["outcome"]["kind"] != "completed"]:
+        raise ValueError(f"Every trial must be completed, but {short} are not: draw other settings with --seed.")
+    dice = [_mean_dice(trial.user_attrs["scores"], configs[0]) for trial in trials]
+    return Measured(wall, watch.total(), max(trial.user_attrs["cost"]["peak_mib"] for trial in trials), dice)
+
+
+def plain(configs: list[TrialConfig], room: execute.Slots, cache: Path, folder: Path) -> Measured:
+    """The glue, from an empty folder; its model and images lie ready."""
+    task = _written(configs[0], cache, folder)
+    settings = [_settings(config) for config in configs]
+    begun = time.perf_counter()
+    with watched() as watch:
+        with execute.cluster(room):
+            reports = glue.search(settings, task, room.concurrent, folder)
+        wall = time.perf_counter() - begun
+    dice = [_mean_dice(report, configs[0]) for report in reports]
+    return Measured(wall, watch.total(), max(report["peak_mib"] for report in reports), dice)
+
+
+def _mean_dice(scores: dict[str, float], config: TrialConfig) -> float:
+    return float(np.mean([scores[f"{target.name}/dice"] for target in config.protocol.targets]))
+
+
+def _settings(config: TrialConfig) -> glue.Settings:
+    assert isinstance(config.adapter, LoRA)
+    assert isinstance(config.optimizer, AdamW)
+    adapter = config.adapter
+    targets = tuple(target.name for target in adapter.targets(config.backbone))
+    return glue.Settings(targets, adapter.rank, adapter.alpha, adapter.dropout, config.optimizer.lr)
+
+
+def _written(config: TrialConfig, cache: Path, folder: Path) -> glue.Task:
+    """The model and the images as files that need nothing of sam2lora to be read."""
+    runtime = Runtime(cache=cache)
+    assert isinstance(config.backbone, Nano)
+    sam: Any = build(config.backbone, config.image_size, runtime).sam
+    sam.image_encoder.neck.position_encoding = PositionEmbeddingSine(architecture(config.backbone).width)
+    torch.save(sam, folder / "sam.pt")
+    (source,), targets = (open_sets(sets, config.image_size, runtime) for sets in _sets(config))
+    development = [image for _, image in training_images((source,), 0)]
+    np.savez(folder / "train.npz", images=source.images[development], masks=source.masks[development])
+    tests = {opened.dataset.name: _folder(opened, range(len(opened)), folder / "tests") for opened in targets}
+    tests[source.dataset.name] = _folder(source, test_images(source, "test"), folder / "tests")
+    val = _folder(source, validation_images(source, 0), folder / "val")
+    return glue.Task(folder / "sam.pt", folder / "train.npz", val, tests, config.epochs, config.batch_size)
+
+
+def _sets(config: TrialConfig) -> tuple[Any, Any]:
+    return config.protocol.sources, config.protocol.targets
+
+
+def _folder(opened: CachedSet, images: Any, under: Path) -> Path:
+    home = under / opened.dataset.name
+    home.mkdir(parents=True)
+    for i in images:
+        native = opened.native(i)
+        np.savez(
+            home / f"{opened.ids[i]}.npz", image=opened.images[i], mask=native.mask, fov=native.fov,
+            box=native.box, content=native.content,
+        )  # fmt: skip
+    return home
+
+
+def check(ours: Measured, theirs: Measured) -> tuple[float, float]:
+    """The mean difference of target Dice, ours less theirs, and its standard error. ``ValueError`` beyond noise."""
+    difference = np.subtract(ours.dice, theirs.dice)
+    mean = float(difference.mean())
+    error = float(difference.std(ddof=1) / np.sqrt(len(difference))) if len(difference) > 1 else 0.0
+    if abs(mean) > max(_NOISE, 3 * error):
+        raise ValueError(
+            f"Both sides must reach the same target Dice, but ours is {mean:+.3f} (standard error {error:.3f}) from "
+            f"the glue's over {len(difference)} trials: they do not train the same."
+        )
+    return mean, error
+
+
+def compare(space: str, trials: int, native: int, seed: int) -> dict[str, Any]:
+    """Both sides on the same settings: their figures and the ratios of glue to harness."""
+    drawn = optuna.create_study(sampler=RandomSampler(seed=seed))
+    configs = [SPACES[space](drawn.ask(), base(native)) for _ in range(trials)]
+    room, sides = execute.slots(0.0), {}
+    with tempfile.TemporaryDirectory() as scratch:
+        cache = Path(scratch, "cache")
+        for sets in _sets(configs[0]):
+            open_sets(sets, configs[0].image_size, Runtime(cache=cache))
+        for side, run in (("harness", harness), ("glue", plain)):
+            folder = Path(scratch, side)
+            folder.mkdir()
+            sides[side] = run(configs, room, cache, folder)
+    mean, error = check(sides["harness"], sides["glue"])
+    return {
+        "space": space,
+        "trials": trials,
+        "native": native,
+        "at_once": room.concurrent,
+        **{side: vars(measured) for side, measured in sides.items()},
+        "wall_ratio": sides["glue"].wall / sides["harness"].wall,
+        "cpu_ratio": sides["glue"].cpu / sides["harness"].cpu,
+        "dice_difference": mean,
+        "dice_difference_error": error,
+    }
+
+
+def table(runs: list[dict[str, Any]]) -> Table:
+    """A row for each side of each run."""
+    shown = Table("space", "trials", "side", "wall s", "CPU s", "wall s a trial", "glue / harness: wall", "CPU",
+                  "peak MiB of a trial", "target Dice")  # fmt: skip
+    for run in runs:
+        for side in ("harness", "glue"):
+            found = run[side]
+            ratios = [f"{run['wall_ratio']:.1f}", f"{run['cpu_ratio']:.1f}"] if side == "harness" else ["", ""]
+            shown.add_row(
+                run["space"], str(run["trials"]), side, f"{found['wall']:.1f}", f"{found['cpu']:.1f}",
+                f"{found['wall'] / run['trials']:.2f}", *ratios, f"{found['peak_mib']:.0f}",
+                f"{np.mean(found['dice']):.3f}",
+            )  # fmt: skip
+    return shown
+
+
+def main() -> None:
+    """Measure, print and write."""
+    first = (__doc__ or "").partition("\n")[0]
+    command = argparse.ArgumentParser(prog="python -m benchmarks.makespan", description=first)
+    command.add_argument("--trials", type=int, default=32, metavar="N", help="trials of each space (default 32)")
+    command.add_argument("--spaces", nargs="+", choices=tuple(SPACES), default=tuple(SPACES))
+    command.add_argument("--native", type=int, default=576, metavar="PIXELS", help="side of the photographs")
+    command.add_argument("--seed", type=int, default=0, help="draws the settings")
+    command.add_argument("--out", type=Path, default=Path("benchmarks/results/makespan.json"), metavar="FILE")
+    arguments = command.parse_args()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+    described = machine()
+    runs = [compare(space, arguments.trials, arguments.native, arguments.seed) for space in arguments.spaces]
+    Console().print(table(runs))
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    arguments.out.write_text(json.dumps({"machine": described, "runs": runs}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
