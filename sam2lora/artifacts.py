@@ -43,7 +43,9 @@ def finish(session: Session, key: str, folder: Path) -> pd.DataFrame:
         settings["threshold"] = repr(float(rows["threshold"].iloc[0]))
     write_atomically(folder / ADAPTER, lambda path: safetensors.torch.save_file(tensors, path, metadata=settings))
     picture, told = gallery(session, rows)
-    write_atomically(folder / PREDICTIONS, lambda path: picture.save(path, format="PNG", pnginfo=told))
+    write_atomically(
+        folder / PREDICTIONS, lambda path: picture.save(path, format="PNG", pnginfo=told, compress_level=1)
+    )
     sealed = json.dumps(_result(session, rows), allow_nan=False)
     write_atomically(folder / RESULT, lambda path: path.write_text(sealed))
     return rows

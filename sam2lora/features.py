@@ -1,9 +1,10 @@
 """Features of images that no adapter has touched: computed once for all epochs, trials and processes of a machine.
 
-A trial that leaves the whole encoder alone spends most of its time on features that an earlier epoch or trial had
-already: trials of equal replicate see the same augmented images. ``Remembering`` keeps them in files. A file is named
-after all that its content depends on, bit by bit: the pixels, the encoder's weights and the arithmetic. Images go
-through the encoder one by one, since sums round differently in batches of another size.
+A trial that leaves the first blocks of the encoder alone, or all of it, spends much of its time on features that an
+earlier epoch or trial had already: trials of equal replicate see the same augmented images. ``Remembering`` keeps them
+in files. A file is named after all that its content depends on, bit by bit: the pixels, the weights in front of the
+first trained one and the arithmetic. Images go through these blocks one by one, since sums round differently in
+batches of another size.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import platform
 import time
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -24,25 +25,31 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from sam2lora.model import Features, Sam2Segmenter, Segmenter
+from sam2lora.model import Features, Sam2Segmenter, Segmenter, Stage
 from sam2lora.runtime import Runtime
 
-_FORMAT = 1  # raise it when the code in front of the decoder gives other bits for equal weights and pixels
+_FORMAT = 2  # raise it when the code in front of the decoder gives other bits for equal weights and pixels
 _MIB = 2**20
 IDLE = 3600.0
 """Seconds after which features that nobody read may make room for others."""
 
+Levels = dict[str, Tensor]
+"""Features by name, each of one image (1, ...)."""
+_TRUNK = "image_encoder.trunk"
 
-def untouched(segmenter: Segmenter) -> bool:
-    """Whether nothing in front of the decoder is trained: its features depend on the image alone."""
-    if not isinstance(segmenter, Sam2Segmenter):
-        return False
-    return not any(parameter.requires_grad for _, parameter in _encoder(segmenter))
+
+def untouched(segmenter: Sam2Segmenter) -> int | None:
+    """How many blocks lie in front of the first trained tensor; None if nothing in front of the decoder is trained."""
+    trained = {name for name, tensor in _encoder(segmenter, None) if tensor.requires_grad}
+    if not trained:
+        return None
+    blocks = range(segmenter.blocks + 1)
+    return max((b for b in blocks if not any(name in trained for name, _ in _encoder(segmenter, b))), default=0)
 
 
 def remembering(segmenter: Segmenter, runtime: Runtime) -> Segmenter:
-    """``segmenter``, with a memory for its features if its adapter leaves the whole encoder ``untouched``."""
-    if isinstance(segmenter, Sam2Segmenter) and untouched(segmenter):
+    """``segmenter``, with a memory for the features that its adapter leaves `untouched`, if it has a block of them."""
+    if isinstance(segmenter, Sam2Segmenter) and untouched(segmenter) != 0:
         return Remembering(segmenter, runtime)
     return segmenter
 
@@ -50,35 +57,50 @@ def remembering(segmenter: Segmenter, runtime: Runtime) -> Segmenter:
 class Remembering(Sam2Segmenter):
     """A segmenter, sharing all modules of another one, that looks features up before it computes them.
 
-    With or without files (``Runtime.features_mib`` 0) the features are bit by bit the same. They carry no gradient, and
-    the encoder's weights must stay as they are.
+    What it remembers is what was `untouched` when it was made. With or without files (``Runtime.features_mib`` 0) the
+    features are bit by bit the same. They carry no gradient, and the weights in front of them must stay as they are.
     """
 
     def __init__(self, segmenter: Sam2Segmenter, runtime: Runtime) -> None:
         super().__init__(segmenter.sam, segmenter.backbone)
         self.mean, self.std = segmenter.mean, segmenter.std
         self.store = Store(runtime.cache / "features", runtime.features_mib) if runtime.features_mib else None
+        self.untouched = untouched(segmenter)
         self.weights = ""
         self.train(segmenter.training)
 
     def encode(self, images: Tensor) -> Features:
-        """The features of RGB ``images`` (N, 3, S, S) in [0, 1], each from its file or computed and filed."""
-        with torch.no_grad():
-            found = [self._one(image[None]) for image in images]
-        return Features(*(torch.cat(level) for level in zip(*found, strict=True)))
+        """The features of RGB ``images`` (N, 3, S, S) in [0, 1], what is untouched each from its file or filed."""
+        if self.untouched is not None:
+            return self.neck(self.run_blocks(self.front(images, self.untouched)))
+        whole = super().encode
+        return Features(**self._known(images, lambda image: whole(image)._asdict()))
 
-    def _one(self, image: Tensor) -> Features:
+    def front(self, images: Tensor, until: int) -> Stage:
+        """As the segmenter's own, from files if ``until`` is where the first trained tensor lies."""
+        if until != self.untouched:
+            return super().front(images, until)
+        plain = super().front
+        levels = self._known(images, lambda image: _levels(plain(image, until)))
+        return Stage(levels.pop("x"), until, tuple(levels.values()))
+
+    def _known(self, images: Tensor, compute: Callable[[Tensor], Levels]) -> Levels:
+        with torch.no_grad():
+            found = [self._one(image[None], compute) for image in images]
+        return {name: torch.cat([levels[name] for levels in found]) for name in found[0]}
+
+    def _one(self, image: Tensor, compute: Callable[[Tensor], Levels]) -> Levels:
         if self.store is None:
-            return super().encode(image)
+            return compute(image)
         key = self._key(image)
         if (known := self.store.read(key)) is not None:
-            return Features(*(level.to(image.device) for level in known))
-        features = super().encode(image)
-        self.store.write(key, features)
-        return features
+            return {name: level.to(image.device) for name, level in known.items()}
+        levels = compute(image)
+        self.store.write(key, levels)
+        return levels
 
     def _key(self, image: Tensor) -> str:
-        self.weights = self.weights or weights(self)
+        self.weights = self.weights or weights(self, self.untouched)
         where = image.device.type
         half = str(torch.get_autocast_dtype(where)) if torch.is_autocast_enabled(where) else ""
         dtype = str(self.sam.no_mem_embed.dtype)
@@ -86,6 +108,10 @@ class Remembering(Sam2Segmenter):
         name = hashlib.sha256(json.dumps(arithmetic).encode())
         name.update(_bytes(image))
         return name.hexdigest()
+
+
+def _levels(stage: Stage) -> Levels:
+    return {"x": stage.x, **{str(number): output for number, output in enumerate(stage.outputs)}}
 
 
 class Store:
@@ -99,13 +125,13 @@ class Store:
         self.root, self.limit = root, mib * _MIB
         self.closed_until = -1.0
 
-    def read(self, key: str) -> Features | None:
+    def read(self, key: str) -> Levels | None:
         """The features of ``key``, memory-mapped on the CPU; None if they are not here."""
         path = self._path(key)
         try:
             with safe_open(path, "pt") as file:
-                features = Features(*(file.get_tensor(name) for name in Features._fields))
-                intact = (file.metadata() or {}).get("crc") == _crc(features)
+                levels = {name: file.get_tensor(name) for name in sorted(file.keys())}
+                intact = (file.metadata() or {}).get("crc") == _crc(levels)
             os.utime(path)
         except FileNotFoundError:
             return None
@@ -115,10 +141,10 @@ class Store:
         if not intact:
             _drop(path, "its checksum differs")
             return None
-        return features
+        return levels
 
-    def write(self, key: str, features: Features) -> None:
-        """Keep ``features`` if there is room. A disk that refuses them is reported by a warning and changes nothing."""
+    def write(self, key: str, levels: Levels) -> None:
+        """Keep ``levels`` if there is room. A disk that refuses them is reported by a warning and changes nothing."""
         path = self._path(key)
         if time.monotonic() < self.closed_until:
             return
@@ -126,18 +152,18 @@ class Store:
             path.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(self.root / ".lock"):
                 if not path.exists():
-                    self._file(path, Features(*(level.cpu().contiguous() for level in features)))
+                    self._file(path, {name: level.cpu().contiguous() for name, level in levels.items()})
         except OSError as error:
             self.closed_until = time.monotonic() + IDLE
             warnings.warn(f"{self.root}: features cannot be kept ({error}), so they are computed again.", stacklevel=2)
 
-    def _file(self, path: Path, features: Features) -> None:
-        size = sum(level.nbytes for level in features) + 2**10  # a generous header
+    def _file(self, path: Path, levels: Levels) -> None:
+        size = sum(level.nbytes for level in levels.values()) + 2**10  # a generous header
         if not self._room(size):
             self.closed_until = time.monotonic() + 60
             return
         draft = path.with_suffix(".draft")  # one writer at a time holds the lock
-        save_file(features._asdict(), draft, metadata={"crc": _crc(features)})
+        save_file(levels, draft, metadata={"crc": _crc(levels)})
         draft.replace(path)
 
     def _room(self, size: int) -> bool:
@@ -169,23 +195,27 @@ class Store:
         return self.root / key[:2] / f"{key}.safetensors"
 
 
-def weights(segmenter: Sam2Segmenter) -> str:
-    """The sha256 of all that stands in front of the decoder: names, shapes and bits of its tensors."""
-    name = hashlib.sha256()
-    for label, tensor in _encoder(segmenter):
+def weights(segmenter: Sam2Segmenter, blocks: int | None) -> str:
+    """The sha256 of all that stands in front of block ``blocks``, or of the decoder (None): names, shapes and bits."""
+    name = hashlib.sha256(json.dumps(blocks).encode())
+    for label, tensor in _encoder(segmenter, blocks):
         name.update(json.dumps([label, str(tensor.dtype), list(tensor.shape)]).encode())
         name.update(_bytes(tensor))
     return name.hexdigest()
 
 
-def _encoder(segmenter: Sam2Segmenter) -> Iterator[tuple[str, nn.Parameter | Tensor]]:
-    """The tensors that features depend on, by name."""
+def _encoder(segmenter: Sam2Segmenter, blocks: int | None) -> Iterator[tuple[str, nn.Parameter | Tensor]]:
+    """The tensors that features depend on, by name: in front of the decoder (None), or of block ``blocks`` alone."""
     sam = segmenter.sam
-    yield "no_mem_embed", sam.no_mem_embed
-    for part in ("image_encoder", "sam_mask_decoder.conv_s0", "sam_mask_decoder.conv_s1"):
+    if blocks is None:
+        yield "no_mem_embed", sam.no_mem_embed
+    parts = ["image_encoder", "sam_mask_decoder.conv_s0", "sam_mask_decoder.conv_s1"] if blocks is None else [_TRUNK]
+    for part in parts:
         module = sam.get_submodule(part)
         for name, tensor in (*module.named_parameters(), *module.named_buffers()):
-            yield f"{part}.{name}", tensor
+            block = int(name.split(".")[1]) if part == _TRUNK and name.startswith("blocks.") else 0
+            if blocks is None or not name.startswith("blocks.") or block < blocks:
+                yield f"{part}.{name}", tensor
 
 
 def _machine(device: torch.device) -> list[str | int]:
@@ -205,8 +235,8 @@ def _drop(path: Path, why: str) -> None:
     path.unlink(missing_ok=True)
 
 
-def _crc(features: Features) -> str:
+def _crc(levels: Levels) -> str:
     total = 0
-    for level in features:
+    for _, level in sorted(levels.items()):
         total = zlib.crc32(_bytes(level), total)
     return str(total)

@@ -146,6 +146,11 @@ class Sam2Segmenter(nn.Module):
         x = trunk.patch_embed((images - self.mean) / self.std)
         return Stage(x + trunk._get_pos_embed(x.shape[1:3]), 0, ())
 
+    def front(self, images: Tensor, until: int) -> Stage:
+        """RGB ``images`` in front of block ``until``, without a gradient: nothing before it may be trained."""
+        with torch.no_grad():
+            return self.run_blocks(self.embed(images), until)
+
     def run_blocks(self, stage: Stage, until: int | None = None) -> Stage:
         """``stage`` moved on to the front of block ``until``, or behind the last one."""
         trunk = self.sam.image_encoder.trunk

@@ -135,8 +135,7 @@ class Together:
         """Of every trial's images: what no adapter has touched yet is computed once for each distinct image."""
         if self.first is None:
             return self.segmenter.encode(images).take(index)
-        with torch.no_grad():
-            stage = self.segmenter.run_blocks(self.segmenter.embed(images), self.first)
+        stage = self.segmenter.front(images, self.first)
         return self.segmenter.neck(self.segmenter.run_blocks(stage.take(index)))
 
 

@@ -15,12 +15,12 @@ import pytest
 import torch
 
 from sam2lora import pack
-from sam2lora.adapters import Frozen, Full, LastBlocks, LoRA
+from sam2lora.adapters import Frozen, Full, GlobalBlocks, LastBlocks, LoRA
 from sam2lora.augments import Fundus, NoAugment
 from sam2lora.backbones import Nano, UNet
 from sam2lora.config import Replicate, TrialConfig
 from sam2lora.datasets import Synthetic
-from sam2lora.features import IDLE, Remembering, Store, remembering, untouched, weights
+from sam2lora.features import IDLE, Levels, Remembering, Store, remembering, untouched, weights
 from sam2lora.model import Features, Sam2Segmenter, build
 from sam2lora.protocols import Transfer
 from sam2lora.runtime import Runtime
@@ -47,12 +47,16 @@ def runtime(tmp_path: Path) -> Iterator[Runtime]:
     _frozen.cache_clear()
 
 
-def features(value: float, side: int = 4) -> Features:
-    return Features(*(torch.full((1, 2, k * side, k * side), float(value)) for k in (1, 4, 2)))
+def features(value: float, side: int = 4) -> Levels:
+    return {str(k): torch.full((1, 2, k * side, k * side), float(value)) for k in (1, 4, 2)}
 
 
-def same(one: Features | None, other: Features) -> bool:
-    return one is not None and all(map(torch.equal, one, other))
+def same(one: Levels | Features | None, other: Levels | Features) -> bool:
+    if one is None:
+        return False
+    if isinstance(one, Features):
+        one, other = one._asdict(), other._asdict()
+    return one.keys() == other.keys() and all(torch.equal(level, other[name]) for name, level in one.items())
 
 
 def files(runtime: Runtime) -> list[Path]:
@@ -122,8 +126,71 @@ def test_a_pack_computes_what_a_lone_trial_computes(runtime: Runtime) -> None:
             torch.testing.assert_close(found[name], tensor, rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize("adapter", [LoRA(), LoRA(blocks=LastBlocks(count=1), decoder="none"), Full()])
-def test_an_encoder_that_is_trained_is_never_looked_up(adapter: LoRA | Full, runtime: Runtime) -> None:
+LAST = LoRA(blocks=LastBlocks(count=2), rank=2)
+
+
+@pytest.mark.parametrize(
+    ("adapter", "blocks"),
+    [
+        (LAST, 5),
+        (LoRA(encoder="mlp", blocks=GlobalBlocks(), decoder="none"), 4),
+        (LoRA(encoder="none"), None),
+        (LoRA(), 0),
+    ],
+)
+def test_what_lies_in_front_of_the_first_trained_tensor_is_untouched(adapter: LoRA, blocks: int | None) -> None:
+    segmenter = build(Nano(weights="random"), 64, Runtime())
+    adapter.attach(segmenter, torch.Generator().manual_seed(0))
+    assert untouched(segmenter) == blocks
+
+
+def test_first_blocks_are_remembered_bit_for_bit_and_their_gradients_with_them(runtime: Runtime) -> None:
+    config = replace(DECODER, adapter=LAST)
+    without = trained(config, replace(runtime, features_mib=0))
+    assert not files(runtime)
+    check_equal(trained(config, runtime), without)
+    known = files(runtime)
+    assert known
+    check_equal(trained(config, runtime), without)
+    check_equal(
+        trained(replace(config, adapter=replace(LAST, rank=3)), runtime),
+        trained(replace(config, adapter=replace(LAST, rank=3)), replace(runtime, features_mib=0)),
+    )
+    assert files(runtime) == known, "another rank shares them"
+
+
+def test_other_blocks_have_files_of_their_own(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained(replace(DECODER, adapter=LAST), runtime)
+    known = set(files(runtime))
+    other = replace(DECODER, adapter=replace(LAST, blocks=LastBlocks(count=1)))
+    without = trained(other, replace(runtime, features_mib=0))
+    check_equal(trained(other, runtime), without)
+    assert known < set(files(runtime))
+
+
+def test_a_pack_shares_the_first_blocks_that_a_lone_trial_filed(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = replace(DECODER, adapter=LAST)
+    curve, _, _ = trained(config, runtime)
+
+    def refuse(self: Sam2Segmenter, images: torch.Tensor) -> None:
+        raise AssertionError("computed again")
+
+    monkeypatch.setattr(Sam2Segmenter, "embed", refuse)
+    residents = [
+        pack.admit(start(replace(config, adapter=replace(LAST, rank=rank)), Replicate(), runtime)) for rank in (2, 3)
+    ]
+    for _ in range(2):
+        pack.epoch(residents)
+    for entry, expected in zip(residents[0].session.curve, curve, strict=True):
+        assert entry["loss/total"] == pytest.approx(expected["loss/total"], rel=1e-4)
+
+
+@pytest.mark.parametrize("adapter", [LoRA(), Full()])
+def test_an_encoder_that_is_trained_from_its_first_block_on_is_never_looked_up(
+    adapter: LoRA | Full, runtime: Runtime
+) -> None:
     session = start(replace(DECODER, adapter=adapter), Replicate(), runtime)
     assert not isinstance(session.segmenter, Remembering)
     epoch(session)
@@ -132,7 +199,6 @@ def test_an_encoder_that_is_trained_is_never_looked_up(adapter: LoRA | Full, run
 
 def test_a_unet_has_no_decoder_of_its_own() -> None:
     segmenter = build(UNet(encoder="resnet18"), 64, Runtime())
-    assert not untouched(segmenter)
     assert remembering(segmenter, Runtime()) is segmenter
 
 
@@ -145,7 +211,7 @@ def test_another_backbone_never_hits(runtime: Runtime) -> None:
         assert same(Remembering(segmenter, runtime).encode(image), plain)
         assert same(Remembering(segmenter, runtime).encode(image), plain)
     assert len(files(runtime)) == 2
-    assert weights(random) != weights(shipped)
+    assert weights(random, None) != weights(shipped, None)
     with torch.no_grad():  # a single weight of what finishes the features in front of the decoder
         random.sam.sam_mask_decoder.conv_s1.bias[0] += 1
         assert same(Remembering(random, runtime).encode(image), random.encode(image))
