@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from harness.importance import Fanova, Importance, PedAnova, is_probe
+from harness.importance.pairs import PAIR_COLUMNS, pairs
 from harness.levels import cross, levels
 from harness.objectives import front as pareto
 from harness.table import StudyTable, metric_of, objective_columns, ranking
@@ -71,13 +72,14 @@ class Findings:
 
     ``best``: rows of the trials with ``place`` in front, by validation score, each key once. ``scores``: their test
     scores per data set and metric (`SCORE_COLUMNS`). ``importance``: evaluator and table, in order, from the trials
-    that the sampler chose; ``probed``: the same from the study's probe, empty without one: never mixed. ``metric``: the
-    one of the (first) objective. ``front``: rows of the trials on the Pareto front of a search with several objectives,
-    ``place`` in front, by the first objective; ``front_scores``: their test scores. ``levels`` and ``cross``: scores by
-    level of categorical settings, as in `harness.levels`. ``probe``: whether the sampler covered the space without
-    looking at scores. ``oracle``: whether a trial was prompted from ground truth, which looks at labels of the images
-    that it is scored on; ``mixed``: whether some completed trials were and others were not, so that their scores do
-    not compare.
+    that the sampler chose; ``probed``: the same from the study's probe, empty without one: never mixed; ``pairs`` and
+    ``probed_pairs``: what pairs of settings explain beyond both, of the same two, without rows where nobody was asked.
+    ``metric``: the one of the (first) objective. ``front``: rows of the trials on the Pareto front of a search with
+    several objectives, ``place`` in front, by the first objective; ``front_scores``: their test scores. ``levels`` and
+    ``cross``: scores by level of categorical settings, as in `harness.levels`. ``probe``: whether the sampler covered
+    the space without looking at scores. ``oracle``: whether a trial was prompted from ground truth, which looks at
+    labels of the images that it is scored on; ``mixed``: whether some completed trials were and others were not, so
+    that their scores do not compare.
     """
 
     table: StudyTable
@@ -91,6 +93,8 @@ class Findings:
     cross: pd.DataFrame
     importance: Importances
     probed: Importances
+    pairs: pd.DataFrame
+    probed_pairs: pd.DataFrame
     cost: Cost
     probe: bool
     oracle: bool
@@ -112,6 +116,8 @@ def summarize(table: StudyTable, top: int, seed: int) -> Findings:
         cross=cross(table),
         importance=(),
         probed=(),
+        pairs=pd.DataFrame(columns=list(PAIR_COLUMNS)),
+        probed_pairs=pd.DataFrame(columns=list(PAIR_COLUMNS)),
         cost=cost(table),
         probe=is_probe(kind_of(table.question.get("sampler"))),
         oracle=bool(table.trials["oracle_prompt"].any()),
@@ -127,16 +133,21 @@ def with_importance(found: Findings, seed: int, evaluators: tuple[Importance, ..
 
     Equal seeds give equal tables, whichever other evaluators are asked.
     """
-    trials = found.table.trials
+    trials, spreads = found.table.trials, found.table.distributions
+    forests = [how for how in evaluators if isinstance(how, Fanova)]
 
     def measure(part: pd.DataFrame) -> Importances:
-        spreads, direction = found.table.distributions, found.table.direction
+        direction = found.table.direction
         return tuple(
             (how, how.importance(part, np.random.default_rng([seed, 2]), spreads, direction)) for how in evaluators
         )
 
-    probe = trials[trials["probe"]]
-    return replace(found, importance=measure(trials[~trials["probe"]]), probed=measure(probe) if len(probe) else ())
+    def together(part: pd.DataFrame) -> pd.DataFrame:
+        return pairs(forests[0], part, np.random.default_rng([seed, 5]), spreads) if forests else found.pairs
+
+    trace, probe = trials[~trials["probe"]], trials[trials["probe"]]
+    found = replace(found, importance=measure(trace), pairs=together(trace))
+    return replace(found, probed=measure(probe), probed_pairs=together(probe)) if len(probe) else found
 
 
 def kind_of(setting: Any) -> str:

@@ -101,6 +101,7 @@ def _write(found: Findings, folder: Path, mlflow_uri: str) -> Report:
         **({"levels": found.levels} if len(found.levels) else {}),
         **({"front": found.front} if len(found.table.objectives) > 1 else {}),
         "importance": _importance(found),
+        "importance_pairs": _pairs(found),
     }
     tables = [folder / f"{name}.csv" for name in frames]
     for path, frame in zip(tables, frames.values(), strict=True):
@@ -134,6 +135,11 @@ def _importance(found: Findings) -> pd.DataFrame:
         for how, table in tables
     ]
     return pd.concat(tables, ignore_index=True)
+
+
+def _pairs(found: Findings) -> pd.DataFrame:
+    tables = [table.assign(probe=probe) for probe, table in ((True, found.probed_pairs), (False, found.pairs))]
+    return pd.concat([table for table in tables if len(table)] or tables[1:], ignore_index=True)
 
 
 def _best(found: Findings) -> pd.DataFrame:

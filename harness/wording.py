@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from harness.findings import Findings, Importances, kind_of
-from harness.importance import Importance
+from harness.importance import Fanova, Importance
 from harness.levels import axes
 from harness.table import ORACLE, label, measured, metric_name, objective_columns
 
@@ -599,12 +599,14 @@ def _importance(found: Findings, places: Places) -> list[str]:
             "",
             *_early(trials[trials["probe"]], found.probed),
             *(line for how, table in found.probed for line in _evaluator(how, table)),
+            *_pairs(found.probed, found.probed_pairs),
             *_figure(places, "importance_probe", f"{caption}, from the probe"),
         ]
     lines += _trace_note(found)
     lines += _early(trials[~trials["probe"]], found.importance)
     for how, table in found.importance:
         lines += _evaluator(how, table)
+    lines += _pairs(found.importance, found.pairs)
     return lines + _figure(places, "importance", caption + ", from the trace" * bool(found.probed))
 
 
@@ -660,20 +662,61 @@ def _evaluator(how: Importance, table: pd.DataFrame) -> list[str]:
     if table["importance"].isna().all():
         return [*lines, f"Not shown: {table['note'].iloc[0]}.", ""]
     header = ("setting", "importance", "chance", "rank", "rank kept", "comes first", "remark")
-    rows = [
-        (
-            label(row["parameter"]),
-            interval(row, "importance") if not pd.isna(row["importance"]) else "not shown",
-            "" if pd.isna(row["chance"]) else score(row["chance"]),
-            "" if pd.isna(row["rank"]) or pd.isna(row["keeps_rank"]) else str(int(row["rank"])),
-            "" if pd.isna(row["keeps_rank"]) else f"{100 * row['keeps_rank']:.0f} %",
-            "" if pd.isna(row["is_first"]) else f"{100 * row['is_first']:.0f} %",
-            row["note"],
-        )
-        for row in table.to_dict("records")
-    ]
+    rows = [(label(row["parameter"]), *_shares(row), row["note"]) for row in table.to_dict("records")]
     bootstraps = f"{n} completed trials, {how.bootstraps} bootstraps, {how.shuffles} shuffles."
     return [*lines, bootstraps, "", *grid(header, rows), ""]
+
+
+def _shares(row: Mapping[Any, Any]) -> tuple[str, ...]:
+    """Importance, chance, rank, how often it was kept, how often it was the first."""
+    return (
+        interval(row, "importance") if not pd.isna(row["importance"]) else "not shown",
+        "" if pd.isna(row["chance"]) else score(row["chance"]),
+        "" if pd.isna(row["rank"]) or pd.isna(row["keeps_rank"]) else str(int(row["rank"])),
+        "" if pd.isna(row["keeps_rank"]) else f"{100 * row['keeps_rank']:.0f} %",
+        "" if pd.isna(row["is_first"]) else f"{100 * row['is_first']:.0f} %",
+    )
+
+
+PAIRS_SHOWN = 10
+
+
+def _pairs(asked: Importances, table: pd.DataFrame) -> list[str]:
+    """What pairs explain beyond their settings: the `PAIRS_SHOWN` largest, and why others have no figure."""
+    forests = [how for how, _ in asked if isinstance(how, Fanova)]
+    if table.empty or not forests:
+        return []
+    how = forests[0]
+    told = table[table["importance"].notna()]
+    lines = [
+        f"### Pairs, {how.title}: what share do two settings explain beyond what each explains alone?",
+        "",
+    ]
+    if len(told):
+        lines += [
+            f"{how.bootstraps} bootstraps, {how.shuffles} shuffles. Chance is the larger of two: shuffled scores, and "
+            "separate effects of the settings with the remainder shuffled, which a forest takes for joint ones now and "
+            "then. A share within its reach is no evidence, and neither is it evidence that there is no joint effect: "
+            "40 trials show large ones only. PED-ANOVA is not defined for pairs.",
+            "",
+            *grid(
+                ("settings", "importance", "chance", "rank", "rank kept", "comes first", "trials", "remark"),
+                [
+                    (_couple(row), *_shares(row), str(row["n"]), row["note"])
+                    for row in told.head(PAIRS_SHOWN).to_dict("records")
+                ],
+            ),
+            "",
+        ]
+        if len(told) > PAIRS_SHOWN:
+            lines += [f"The {len(told) - PAIRS_SHOWN} smaller ones are in `importance_pairs.csv`.", ""]
+    for why, rows in table[table["importance"].isna()].groupby("note", sort=False):
+        lines += [f"Not shown ({why}): {_names(map(_couple, rows.to_dict('records')))}.", ""]
+    return lines
+
+
+def _couple(row: Mapping[Any, Any]) -> str:
+    return f"{label(row['first'])} × {label(row['second'])}"
 
 
 def _course(found: Findings, places: Places) -> list[str]:
@@ -787,7 +830,7 @@ def _where(found: Findings, places: Places) -> list[str]:
         "",
         *_code(command(found)),
         "- As files beside this report: `trials.csv` (every trial), `best.csv` (the best and their test scores), "
-        "`scores.csv` (every metric with its interval), `importance.csv`.",
+        "`scores.csv` (every metric with its interval), `importance.csv`, `importance_pairs.csv`.",
     ]
 
 

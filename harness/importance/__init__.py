@@ -1,7 +1,8 @@
 """Which settings mattered, read off finished trials: one file per way to ask.
 
 Every choice answers its own question, printed with its table (``question``): fANOVA speaks of the whole searched space,
-PED-ANOVA of what the best trials have in common. Both see completed trials only.
+PED-ANOVA of what the best trials have in common. Both see completed trials only. `harness.importance.pairs` asks the
+first question of two settings at once.
 
 A sampler's trace is not a probe: TPE visits good regions more often, so settings that it left early are hardly
 sampled, and importance read off its trials is wrong more often than right. Random or quasi-random trials, or a designed

@@ -2,21 +2,29 @@
 
 The density of a parameter's values among the best trials is compared with its density among all trials by the Pearson
 divergence. The conditional variant (arXiv 2601.20800) takes a parameter that some trials lack as it is.
+
+It speaks of single parameters only. Neither paper estimates pairs, nor does Optuna: the density of two parameters at
+once would have to be read off the five or ten best trials, and what a pair adds to its two divergences is a joint
+effect only if the trials drew the two independently, which is not so in a sampler's trace.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import optuna
 import pandas as pd
 from optuna.distributions import BaseDistribution
+from optuna.trial import FrozenTrial
 
-from harness.importance.resampling import CONSTANT, finish, frozen, refused, resample, varying
+from harness.importance.resampling import CONSTANT, Array, finish, refused, resample, varying
 from harness.table import Direction, measured
 
 MINIMUM = 10
@@ -64,9 +72,15 @@ class PedAnova:
             return refused(list(distributions), len(sample), present, note)
         if not distributions:
             return refused([], len(sample), [], "")
-        evaluate = (self._shares, self._shares)
-        known = frozen(sample, varying(sample, distributions))
-        frame = resample(known, list(distributions), direction, evaluate, rng, self.bootstraps, self.shuffles)
+        known = _frozen(sample, varying(sample, distributions))
+        scores = sample["value"].to_numpy(dtype=float)
+
+        def measure(picked: npt.NDArray[np.int64], values: Array) -> Array:
+            found = self._shares(_study([known[index] for index in picked], values, direction))
+            return np.array([found.get(name, 0.0) for name in distributions])
+
+        with _quiet():
+            frame = resample(scores, list(distributions), (measure, measure), rng, self.bootstraps, self.shuffles)
         notes = [self._note(sample, name) for name in distributions]
         return finish(frame.assign(present=present, trusted=len(sample) >= self.needed, note=notes))
 
@@ -85,3 +99,44 @@ class PedAnova:
         partial = f"conditional: in {with_it} of {len(sample)} trials" if with_it < len(sample) else ""
         constant = CONSTANT if not partial and sample[name].nunique() == 1 else ""
         return "; ".join(filter(None, (few, partial, constant)))
+
+
+def _frozen(sample: pd.DataFrame, distributions: Mapping[str, BaseDistribution]) -> list[FrozenTrial]:
+    """The rows of ``sample`` as completed Optuna trials. A missing parameter is left out of its trial."""
+    rows = sample[["value", *distributions]].to_dict("records")
+    return [_trial(row, distributions) for row in rows]
+
+
+def _trial(row: Mapping[Any, Any], distributions: Mapping[str, BaseDistribution]) -> FrozenTrial:
+    present = {name: spread for name, spread in distributions.items() if not pd.isna(row[name])}
+    params = {name: _inside(row[name], spread) for name, spread in present.items()}
+    return optuna.trial.create_trial(params=params, distributions=dict(present), value=float(row["value"]))
+
+
+def _inside(value: Any, spread: BaseDistribution) -> Any:
+    # A table keeps whole numbers of a parameter that some trials lack as floats.
+    if isinstance(spread, optuna.distributions.IntDistribution):
+        return int(value)
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _study(trials: Sequence[FrozenTrial], scores: Array, direction: Direction) -> optuna.Study:
+    study = optuna.create_study(direction=direction)
+    study.add_trials(
+        optuna.trial.create_trial(params=trial.params, distributions=trial.distributions, value=float(score))
+        for trial, score in zip(trials, scores, strict=True)
+    )
+    return study
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without Optuna's line per study and its remarks on ties, which the table's own columns carry."""
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", category=UserWarning, module="optuna")
+            yield
+    finally:
+        optuna.logging.set_verbosity(before)

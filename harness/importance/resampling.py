@@ -1,4 +1,4 @@
-"""What every importance shares: a study rebuilt from the table, a bootstrap over its trials, a null by shuffling.
+"""What every importance shares: its table, a bootstrap over the trials, and how far chance reaches.
 
 The columns of an importance table (`COLUMNS`):
 
@@ -7,7 +7,8 @@ The columns of an importance table (`COLUMNS`):
 - ``low``, ``high``: 95 % percentile interval over bootstraps of the trials, widened to hold the estimate (resampling
   repeats trials, which biases both evaluators, so the plain interval may miss it);
 - ``n``: trials used; ``present``: those that had the parameter;
-- ``chance``: 95th percentile after the scores were shuffled over the trials: an importance below it is no evidence;
+- ``chance``: 95th percentile after the scores were shuffled over the trials: an importance below it is no evidence
+  (of pairs, the larger of that and of the same where there are single effects but no joint one);
 - ``rank``: 1 is the largest; ``keeps_rank``: share of bootstraps with that rank; ``is_first``: share in which it is the
   largest; both NaN where all importances are zero, since then there is no order;
 - ``trusted``: whether there were enough trials; ``note``: what a reader must know, empty if nothing.
@@ -15,22 +16,16 @@ The columns of an importance table (`COLUMNS`):
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
-import optuna
 import pandas as pd
 from optuna.distributions import BaseDistribution
-from optuna.trial import FrozenTrial
 
-from harness.table import Direction
-
-Evaluate = Callable[[optuna.Study], Mapping[str, float]]
 Array = npt.NDArray[np.float64]
+Measure = Callable[[npt.NDArray[np.int64], Array], Array]
+"""Importances (P,) of the trials with these rows (repeats allowed) and these scores, one for each row picked."""
 
 COLUMNS = (
     "parameter",
@@ -64,67 +59,39 @@ def varying(sample: pd.DataFrame, distributions: Mapping[str, BaseDistribution])
 CONSTANT = "constant: one value in all trials"
 
 
-def frozen(sample: pd.DataFrame, distributions: Mapping[str, BaseDistribution]) -> list[FrozenTrial]:
-    """The rows of ``sample`` as completed Optuna trials. A missing parameter is left out of its trial."""
-    rows = sample[["value", *distributions]].to_dict("records")
-    return [_trial(row, distributions) for row in rows]
-
-
-def _trial(row: Mapping[Any, Any], distributions: Mapping[str, BaseDistribution]) -> FrozenTrial:
-    present = {name: spread for name, spread in distributions.items() if not pd.isna(row[name])}
-    params = {name: _inside(row[name], spread) for name, spread in present.items()}
-    return optuna.trial.create_trial(params=params, distributions=dict(present), value=float(row["value"]))
-
-
-def _inside(value: Any, spread: BaseDistribution) -> Any:
-    # A table keeps whole numbers of a parameter that some trials lack as floats.
-    if isinstance(spread, optuna.distributions.IntDistribution):
-        return int(value)
-    return value.item() if isinstance(value, np.generic) else value
-
-
 def resample(
-    trials: Sequence[FrozenTrial],
+    scores: Array,
     parameters: Sequence[str],
-    direction: Direction,
-    evaluate: tuple[Evaluate, Evaluate],
+    measure: tuple[Measure, Measure],
     rng: np.random.Generator,
     bootstraps: int,
     shuffles: int,
+    expected: Array | None = None,
 ) -> pd.DataFrame:
     """Importance of ``parameters`` with its interval, its level of chance and the stability of its rank.
 
-    A parameter that no trial carries has importance zero: callers leave out those that never varied (`varying`).
-    ``evaluate``: the evaluator of the estimate and a cheaper one (or the same) of the resamples. Scores that are all
-    equal give zeros throughout: nothing varied, so nothing can have mattered.
+    ``scores`` (trials,); ``measure``: how the estimate is made and a cheaper way (or the same) for the resamples;
+    ``expected`` (trials,): scores without the effects that are asked for, to which what is left of the scores is added
+    in random order as a second way to be wrong; chance is then the larger of the two. Scores that are all equal give
+    zeros throughout: nothing varied, so nothing can have mattered.
     """
-    values = np.array([trial.value for trial in trials])
 
-    def importance(how: Evaluate, picked: npt.NDArray[np.int64], scores: Array) -> Array:
-        if np.ptp(scores) == 0.0:
-            return np.zeros(len(parameters))
-        found = how(_study([trials[index] for index in picked], scores, direction))
-        return np.array([found.get(name, 0.0) for name in parameters])
+    def importance(how: Measure, picked: npt.NDArray[np.int64], values: Array) -> Array:
+        return np.zeros(len(parameters)) if np.ptp(values) == 0.0 else how(picked, values)
 
-    whole = np.arange(len(trials))
-    with _quiet():
-        estimate = importance(evaluate[0], whole, values)
-        draws = [rng.integers(len(trials), size=len(trials)) for _ in range(bootstraps)]
-        boots = np.array([importance(evaluate[1], picked, values[picked]) for picked in draws])
-        shuffled = np.array([importance(evaluate[1], whole, rng.permutation(values)) for _ in range(shuffles)])
-    return _summary(parameters, estimate, boots, shuffled).assign(n=len(trials))
-
-
-def _study(trials: Sequence[FrozenTrial], scores: Array, direction: Direction) -> optuna.Study:
-    study = optuna.create_study(direction=direction)
-    study.add_trials(
-        optuna.trial.create_trial(params=trial.params, distributions=trial.distributions, value=float(score))
-        for trial, score in zip(trials, scores, strict=True)
-    )
-    return study
+    whole = np.arange(len(scores))
+    estimate = importance(measure[0], whole, scores)
+    draws = [rng.integers(len(scores), size=len(scores)) for _ in range(bootstraps)]
+    boots = np.array([importance(measure[1], picked, scores[picked]) for picked in draws])
+    nulls = [np.zeros(len(scores))] + ([] if expected is None else [expected])
+    shuffled = [
+        [importance(measure[1], whole, null + rng.permutation(scores - null)) for _ in range(shuffles)]
+        for null in nulls
+    ]
+    return _summary(parameters, estimate, boots, np.quantile(shuffled, 0.95, axis=1).max(axis=0)).assign(n=len(scores))
 
 
-def _summary(parameters: Sequence[str], estimate: Array, boots: Array, shuffled: Array) -> pd.DataFrame:
+def _summary(parameters: Sequence[str], estimate: Array, boots: Array, chance: Array) -> pd.DataFrame:
     low, high = np.quantile(boots, [0.025, 0.975], axis=0)
     rank = _ranks(estimate[None])[0]
     ordered = np.any(estimate > 0.0)
@@ -135,7 +102,7 @@ def _summary(parameters: Sequence[str], estimate: Array, boots: Array, shuffled:
             "importance": estimate,
             "low": np.minimum(low, estimate),
             "high": np.maximum(high, estimate),
-            "chance": np.quantile(shuffled, 0.95, axis=0),
+            "chance": chance,
             "rank": rank,
             "keeps_rank": (boot_ranks == rank).mean(axis=0) if ordered else np.nan,
             "is_first": (boot_ranks == 1).mean(axis=0) if ordered else np.nan,
@@ -160,16 +127,3 @@ def finish(frame: pd.DataFrame) -> pd.DataFrame:
     frame = frame.reindex(columns=COLUMNS)
     frame["rank"] = frame["rank"].astype("Int64")
     return frame.sort_values(["rank", "parameter"], na_position="last", ignore_index=True)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without Optuna's line per study and its remarks on ties, which the table's own columns carry."""
-    before = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", category=UserWarning, module="optuna")
-            yield
-    finally:
-        optuna.logging.set_verbosity(before)

@@ -1,0 +1,146 @@
+"""The functional ANOVA of a random forest: exact shares of variance of one parameter, and of two beyond both.
+
+Hutter, Hoos and Leyton-Brown (ICML 2014). A tree is constant on boxes, so its mean over all parameters but a few is a
+step function that can be written down: of one parameter p its values m_p on the intervals between the tree's splits,
+of two their values m_pq on the rectangles. With the tree's mean m, all under a uniform distribution over the space,
+
+    V_p = E (m_p − m)²        V_pq = E (m_pq − m_p − m_q + m)²
+
+are the terms of the variance that p explains alone and that p and q explain together beyond that; divided by the
+tree's variance they are shares, and a forest's share is the mean over its trees that are not constant. The forest is
+scikit-learn's, as in Optuna's evaluator, whose shares these are for numbers; Optuna has none for pairs, spreads a
+category over a cube of indicators, of which most corners are no category, and takes four times as long (60 trials).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+
+from harness.importance.resampling import Array, Measure
+
+MAX_DEPTH = 64
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One parameter: its first column of the points, the range of a number, or how many choices it has (else 0)."""
+
+    column: int
+    low: float = 0.0
+    high: float = 1.0
+    choices: int = 0
+
+
+@dataclass(frozen=True)
+class Points:
+    """Where the forest is fitted: ``values`` (trials, columns), a category as one indicator for each choice."""
+
+    values: Array
+    axes: tuple[Axis, ...]
+
+
+def points(sample: pd.DataFrame, spreads: Mapping[str, BaseDistribution]) -> Points:
+    """The rows of ``sample`` in the order of ``spreads``, none of them missing, logarithmic numbers as logarithms.
+
+    (Optuna's own command measures these on the linear scale, where a learning rate's lower decades have no extent.)
+    """
+    columns: list[Array] = []
+    axes = []
+    for name, spread in spreads.items():
+        if isinstance(spread, CategoricalDistribution):
+            axes.append(Axis(len(columns), choices=len(spread.choices)))
+            columns += [np.array([value == choice for value in sample[name]], float) for choice in spread.choices]
+        else:
+            numeric = cast(FloatDistribution | IntDistribution, spread)
+            low, high, column = float(numeric.low), float(numeric.high), sample[name].to_numpy(dtype=float)
+            if numeric.log:
+                low, high, column = math.log10(low), math.log10(high), np.log10(column)
+            axes.append(Axis(len(columns), low, high))
+            columns.append(column)
+    return Points(np.column_stack(columns) if columns else np.empty((len(sample), 0)), tuple(axes))
+
+
+def forest_measure(where: Points, pairs: Sequence[tuple[int, int]], trees: int, rng: np.random.Generator) -> Measure:
+    """Shares of the axes, or of ``pairs`` beyond theirs if there are any, by a new forest each time it is asked."""
+
+    def measure(picked: npt.NDArray[np.int64], scores: Array) -> Array:
+        there = Points(where.values[picked], where.axes)
+        found = shares(there, scores, pairs, trees, int(rng.integers(2**31)))
+        return found[len(where.axes) :] if pairs else found
+
+    return measure
+
+
+def shares(points: Points, scores: Array, pairs: Sequence[tuple[int, int]], trees: int, seed: int) -> Array:
+    """The shares of every axis, then of every one of ``pairs`` beyond its two axes; each in [0, 1].
+
+    ``scores`` (trials,) are finite. Zero throughout where every tree is constant.
+    """
+    # Imported here: it takes seconds to load, and a report prints its first tables before it is needed.
+    from sklearn.ensemble import RandomForestRegressor
+
+    forest = RandomForestRegressor(n_estimators=trees, max_depth=MAX_DEPTH, random_state=seed)
+    grown = [each.tree_ for each in forest.fit(points.values, scores).estimators_]
+    found = [terms for tree in grown if (terms := tree_shares(tree, points.axes, pairs)) is not None]
+    return np.mean(found, axis=0) if found else np.zeros(len(points.axes) + len(pairs))
+
+
+def tree_shares(tree: Any, axes: Sequence[Axis], pairs: Sequence[tuple[int, int]]) -> Array | None:
+    """`shares` of one fitted tree of scikit-learn; None where it is constant over the space."""
+    values, low, high = _leaves(tree, axes)
+    covers, weights = zip(*(_cover(axis, low, high) for axis in axes), strict=True)
+    sizes = np.column_stack([cover @ weight for cover, weight in zip(covers, weights, strict=True)])
+    volumes = sizes.prod(axis=1)
+    mean = float(volumes @ values)
+    total = float(volumes @ (values - mean) ** 2)
+    if total <= 0.0:
+        return None
+    others = [values * np.delete(sizes, p, axis=1).prod(axis=1) for p in range(len(axes))]
+    curves = [other @ cover - mean for other, cover in zip(others, covers, strict=True)]
+    terms = [float(weight @ curve**2) for weight, curve in zip(weights, curves, strict=True)]
+    for p, q in pairs:
+        other = values * np.delete(sizes, [p, q], axis=1).prod(axis=1)
+        beyond = covers[p].T @ (other[:, None] * covers[q]) - mean - curves[p][:, None] - curves[q][None, :]
+        terms.append(float(weights[p] @ beyond**2 @ weights[q]))
+    return np.array(terms) / total
+
+
+def _leaves(tree: Any, axes: Sequence[Axis]) -> tuple[Array, Array, Array]:
+    """Value (L,) of every leaf and its box: ``low`` and ``high`` (L, columns)."""
+    start = np.array([(axis.low, axis.high) for axis in axes for _ in range(max(axis.choices, 1))])
+    low = np.tile(start[:, 0], (tree.node_count, 1))
+    high = np.tile(start[:, 1], (tree.node_count, 1))
+    level = np.array([0])
+    while level.size:  # all nodes of a depth at once
+        level = level[tree.children_left[level] >= 0]
+        left, right, split = tree.children_left[level], tree.children_right[level], tree.feature[level]
+        for child in (left, right):
+            low[child], high[child] = low[level], high[level]
+        high[left, split] = low[right, split] = tree.threshold[level]
+        level = np.concatenate([left, right])
+    leaf = tree.children_left < 0
+    return tree.value[leaf, 0, 0], low[leaf], high[leaf]
+
+
+def _cover(axis: Axis, low: Array, high: Array) -> tuple[Array, Array]:
+    """Which cells of the axis every leaf covers, (L, cells) of 0 and 1, and the share of the axis that each cell has.
+
+    Cells: the intervals between the tree's splits, or the choices.
+    """
+    if axis.choices:
+        columns = slice(axis.column, axis.column + axis.choices)
+        without, within = high[:, columns] < 1.0, low[:, columns] > 0.0  # splits are at one half
+        elsewhere = within.sum(axis=1, keepdims=True) - within
+        return (~without & (elsewhere == 0)).astype(float), np.full(axis.choices, 1.0 / axis.choices)
+    left, right = low[:, axis.column], high[:, axis.column]
+    edges = np.unique(np.concatenate([left, right]))
+    cover = (edges[:-1] >= left[:, None]) & (edges[:-1] < right[:, None])
+    return cover.astype(float), np.diff(edges) / (axis.high - axis.low)
