@@ -33,7 +33,8 @@ class UNetSegmenter(nn.Module):
 
     def __init__(self, network: nn.Module, backbone: UNet, image_size: int) -> None:
         super().__init__()
-        self.network = network
+        # Channels last is what convolutions on a CPU, and in half precision on a GPU, want: several times faster.
+        self.network = network.to(memory_format=torch.channels_last)
         self.backbone = backbone
         self.image_size = image_size
         self.register_buffer("mean", torch.tensor(_IMAGENET_MEAN).view(3, 1, 1), persistent=False)
@@ -49,7 +50,8 @@ class UNetSegmenter(nn.Module):
                 f"Images must be (N, 3, {side}, {side}), but got {tuple(images.shape)}: "
                 f"resize them, or build the segmenter for their size."
             )
-        return self.network((images - self.mean) / self.std)  # type: ignore[no-any-return]
+        normal = (images - self.mean) / self.std
+        return self.network(normal.contiguous(memory_format=torch.channels_last))  # type: ignore[no-any-return]
 
     def image_path(self) -> dict[str, nn.Parameter]:
         """Every parameter by its name in ``network``: all of them make the mask."""

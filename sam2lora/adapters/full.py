@@ -42,7 +42,10 @@ class Full:
 
     def state(self, segmenter: Segmenter) -> dict[str, Tensor]:
         """The trained tensors and BatchNorm's statistics by name, copied to the CPU, fit for safetensors."""
-        return {name: tensor.detach().cpu().clone() for name, tensor in _own(segmenter).items()}
+        return {
+            name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+            for name, tensor in _own(segmenter).items()
+        }
 
     def load(self, segmenter: Segmenter, tensors: Mapping[str, Tensor]) -> None:
         """Copy what ``state`` gave. ``CheckpointError`` if names or shapes differ."""

@@ -71,6 +71,16 @@ def test_what_is_trainable_is_what_is_counted(backbone: Backbone) -> None:
     assert Full().share(UNET) == 1.0
 
 
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_a_file_is_the_same_whatever_the_memory_format(backbone: Backbone, tmp_path: Path) -> None:
+    segmenter = attached(backbone)
+    state = Full().state(segmenter)
+    assert all(tensor.is_contiguous() for tensor in state.values())
+    save_file(state, tmp_path / "channels.safetensors")
+    save_file(Full().state(segmenter.to(memory_format=torch.contiguous_format)), tmp_path / "plain.safetensors")
+    assert (tmp_path / "channels.safetensors").read_bytes() == (tmp_path / "plain.safetensors").read_bytes()
+
+
 def test_the_image_path_of_the_published_models_is_counted_without_weights() -> None:
     """The whole of SAM 2.1 tiny less its video modules and the heads that nothing reads."""
     count = Full().count(Sam2(size="tiny"))
