@@ -168,6 +168,7 @@ def best(table: StudyTable, top: int) -> pd.DataFrame:
     Where some trials were prompted from the ground truth and others were not, the ``top`` of each, as `ranking` has it.
     """
     ranked = ranking(table).groupby("oracle_prompt", sort=False).head(top).reset_index(drop=True)
+    ranked = ranked.copy()  # of many single columns, into which pandas inserts with a warning
     ranked.insert(0, "place", range(1, len(ranked) + 1))
     return ranked
 
