@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from harness import declared, record, run
+from harness.ablated.searches import tuned_study
 from harness.ablated.words import count
 from harness.ablation import Ablation, question
 from harness.inference.looks import schedule
@@ -48,7 +49,7 @@ def ablate(plan: Plan, ablation: Ablation, ways: Ways, console: Console) -> bool
         found = tuned(plan, ablation, ways.tuned, console)
         if found is None:
             return False
-        plan, settings = replace(plan, study=f"{plan.study}/tuned"), dict(found)
+        plan, settings = replace(plan, study=tuned_study(plan.study)), dict(found)
     return run.alone(plan, lambda: _ablate(plan, ablation, settings, ways, console, begun))
 
 

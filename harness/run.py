@@ -42,6 +42,7 @@ from sam2lora.errors import DiskError
 from sam2lora.protocols import Protocol
 from sam2lora.runtime import Runtime, default_cache
 
+Shown = Callable[[Report | AblationReport, Console], None]
 RETRIES = 1
 """How often a crashed trial is started again from its last epoch."""
 
@@ -167,13 +168,13 @@ def searches(plans: Sequence[Plan], asked: Search, name: str, console: Console) 
     return True
 
 
-def search(plan: Plan, search: Search, title: str, console: Console) -> bool:
+def search(plan: Plan, search: Search, title: str, console: Console, shown: Shown = report.show) -> bool:
     """Run a search, which ``title`` puts in words; True when all its trials have ended, False after an interruption.
 
-    Raises ``StudyBusy`` while another process runs it, ``Hopeless`` when its trials only crash, ``RecordError`` and
-    ``DiskError`` when something cannot be written, and whatever ``prepare`` refuses.
+    ``shown`` prints its report. Raises ``StudyBusy`` while another process runs it, ``Hopeless`` when its trials only
+    crash, ``RecordError`` and ``DiskError`` when something cannot be written, and whatever ``prepare`` refuses.
     """
-    return alone(plan, lambda: _search(plan, search, title, console))
+    return alone(plan, lambda: _search(plan, search, title, console, shown))
 
 
 def alone(plan: Plan, work: Callable[[], bool]) -> bool:
@@ -209,7 +210,7 @@ def ready(
     return prepared, replace(room, concurrent=prepared.fitting), runtime
 
 
-def _search(plan: Plan, search: Search, title: str, console: Console) -> bool:
+def _search(plan: Plan, search: Search, title: str, console: Console, shown: Shown) -> bool:
     begun = time.monotonic()
     configs = [plan.overrides.apply(config) for config, _ in study.draws(search.space)]
     prepared, room, runtime = ready(plan, configs, (search.replicate,), console)
@@ -245,7 +246,7 @@ def _search(plan: Plan, search: Search, title: str, console: Console) -> bool:
     probe.endings = ask.endings  # what the search trains before its probe begins is not trained again
     oracle = [config.test_prompt.oracle for config in configs]
     head(console, plan, title, question, prepared, room, ask, oracle, probe)
-    finished = carry_out(plan, console, ask, question, prepared, room, search.scheduler, probe)
+    finished = carry_out(plan, console, ask, question, prepared, room, search.scheduler, probe, shown)
     if finished:
         console.print(f"{time.monotonic() - begun:.0f} s.", highlight=False)
     return finished
@@ -260,6 +261,7 @@ def carry_out(
     room: Slots,
     scheduler: Scheduler,
     probe: Suggest | None = None,
+    shown: Shown = report.show,
 ) -> bool:
     """Run what ``ask`` has left and report; True when nothing is left, False after an interruption.
 
@@ -283,7 +285,7 @@ def carry_out(
     if left:
         return False
     written = report.write(table.read(plan.storage, plan.study, plan.out), plan.out, plan.mlflow)
-    report.show(written, Console())
+    shown(written, Console())
     _close(mirror, console, written)
     return True
 

@@ -17,7 +17,7 @@ import pandas as pd
 
 from harness.inference.refused import Refused
 
-TUNING_COLUMNS = ("arm", "trials", "median", "mean", "low", "high", "n", "failed")
+TUNING_COLUMNS = ("arm", "trials", "median", "low", "high", "mean", "mean_low", "mean_high", "n", "failed")
 LEAST = 3
 EXACT = 60
 """Trials up to which the band is that of Learned-Miller & DeStefano, tight where a curve ends; it is simulated, which
@@ -41,10 +41,12 @@ def tuning_curves(
     """The curves of every arm in ``trials``: one row per trial of an arm's search, columns ``arm`` and ``score``.
 
     A row of the result: after ``trials`` trials drawn like the arm's ``n``, the best score has this ``median`` and
-    ``mean``; ``low`` and ``high`` hold the median of all numbers of trials at once with probability ``level``. The
-    curve ends at the ``n`` that were made. Higher scores are better, and all lie within ``bounds``, which are what the
-    band opens to where the trials say nothing more. A trial without a score (NaN: it failed) spent its budget and found
-    nothing: it counts as the lower bound, and in ``failed``. The band covers with at least ``level`` where scores tie.
+    ``mean``; ``low`` and ``high`` hold the median, ``mean_low`` and ``mean_high`` the mean, of all numbers of trials at
+    once: one band of the scores' distribution makes both, and it holds with probability ``level``. The curve ends at
+    the ``n`` that were made. Higher scores are better, and all lie within ``bounds``, which are what the band opens to
+    where the trials say nothing more: the mean's feels that at once, the median's where its quantile leaves the trials.
+    A trial without a score (NaN: it failed) spent its budget and found nothing: it counts as the lower bound, and in
+    ``failed``. The band covers with at least ``level`` where scores tie.
 
     An arm with fewer than 3 trials is refused. Raises ``ValueError`` for a score outside ``bounds``.
     """
@@ -86,9 +88,11 @@ def _curve(
             "arm": arm,
             "trials": number,
             "median": point.quantile_tuning_curve(number),
-            "mean": point.average_tuning_curve(number),
             "low": above.quantile_tuning_curve(number),
             "high": below.quantile_tuning_curve(number),
+            "mean": point.average_tuning_curve(number),
+            "mean_low": above.average_tuning_curve(number),
+            "mean_high": below.average_tuning_curve(number),
             "n": len(best),
             "failed": int(failed.sum()),
         }
