@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import optuna
@@ -16,11 +16,20 @@ from rich.console import Console
 
 from harness import report
 from harness.errors import HarnessError
-from harness.pretended import loss_components, loss_mixture, rank
-from harness.simulated_study import write
+from harness.pretended import loss_components, loss_mixture, rank, tuned_loss_components
+from harness.simulated_study import Simulated, write
 from harness.table import read
 
-_STUDIES = {"loss_components": loss_components, "loss_mixture": loss_mixture, "rank": rank}
+_STUDIES: dict[str, Callable[[int, int], tuple[Simulated, ...]]] = {
+    "loss_components": lambda replicates, seed: (loss_components(replicates, seed),),
+    "loss_mixture": lambda replicates, seed: (loss_mixture(replicates, seed),),
+    "rank": lambda replicates, seed: (rank(replicates, seed),),
+    "tuned": lambda replicates, seed: (
+        loss_components(replicates, seed),
+        tuned_loss_components(replicates=replicates, seed=seed),
+    ),
+}
+"""The last study of each is reported; ``tuned`` sets it beside the one with fixed settings."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -35,8 +44,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     url = f"sqlite:///{given.out / 'optuna.db'}"
     try:
         _clear(given.out)
-        write(_STUDIES[given.name](given.replicates, given.seed), url, given.out)
-        made = report.write(read(url, given.name, given.out), given.out, f"sqlite:///{given.out / 'mlflow.db'}")
+        studies = _STUDIES[given.name](given.replicates, given.seed)
+        for study in studies:
+            write(study, url, given.out)
+        made = report.write(read(url, studies[-1].name, given.out), given.out, f"sqlite:///{given.out / 'mlflow.db'}")
     except HarnessError as error:
         print(error, file=sys.stderr)
         return 2

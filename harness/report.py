@@ -337,7 +337,7 @@ def _report(given: argparse.Namespace, table: StudyTable, console: Console) -> N
         first = verdicts(table, seed)
         ablated.show_verdicts(first, console)
         with console.status("Cross-checking and drawing ..."):
-            made = ablated.written(answer(first, seed), given.out, _mlflow(given))
+            made = ablated.written(answer(first, seed, given.out), given.out, _mlflow(given))
         ablated.show_where(made, console)
         return
     found = summarize(table, given.top, seed)

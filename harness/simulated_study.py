@@ -9,7 +9,8 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -19,15 +20,29 @@ import numpy as np
 import optuna
 import pyarrow as pa
 import pyarrow.parquet as pq
-from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from harness import bulk
+from harness.ablated.searches import study_of
 from harness.inference.cells import Cells, Floats
 from harness.record import open_storage, provenance
 
 START = datetime(2026, 1, 5, 9, 0, 0)
 _SECONDS = 90.0
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A trial of an arm's search: its learning rate and weight decay, and its validation score, NaN if it diverged."""
+
+    lr: float
+    decay: float
+    score: float
+
+
+LR, DECAY = FloatDistribution(1e-4, 1e-2, log=True), FloatDistribution(1e-5, 1e-1, log=True)
+"""The ranges that a simulated search draws from: as the real one's, around a learning rate of 0.001."""
 
 
 @dataclass(frozen=True)
@@ -45,12 +60,13 @@ class Simulated:
     roles: Mapping[str, str]
     epochs: int = 8
     endings: Mapping[tuple[int, int], str] = field(default_factory=dict)
+    searches: Mapping[str, Sequence[Tried]] = field(default_factory=dict)
 
     def question(self) -> dict[str, Any]:
         """The question as the command that runs an ablation would record it."""
         by_role = {role: [name for name, own in self.roles.items() if own == role] for role in ("source", "target")}
         return {
-            "search": self.name,
+            "search": self.name.removesuffix("/tuned"),
             "sources": by_role["source"],
             "targets": by_role["target"],
             "backbone": {"kind": "simulated"},
@@ -69,6 +85,7 @@ class Simulated:
 def write(study: Simulated, url: str, folder: Path) -> None:
     """Write ``study`` into the record at ``url``, with one folder per trial below ``folder/NAME/trials``.
 
+    Its arms' searches are studies of their own, without files.
     Optuna raises ``DuplicatedStudyError`` where a study of that name is there.
     """
     storage = open_storage(url)
@@ -86,6 +103,25 @@ def write(study: Simulated, url: str, folder: Path) -> None:
             place.mkdir(parents=True, exist_ok=True)
             pq.write_table(_images(study, a, r, key), place / "images.parquet")
     bulk.add(storage, study.name, trials)
+    for arm, tried in study.searches.items():
+        name = study_of(study.name.removesuffix("/tuned"), arm)
+        optuna.create_study(storage=storage, study_name=name, direction="maximize")
+        bulk.add(storage, name, [_searched(one, place) for place, one in enumerate(tried)])
+
+
+def _searched(tried: Tried, number: int) -> FrozenTrial:
+    finished = math.isfinite(tried.score)
+    kind = "completed" if finished else "diverged"
+    trial = create_trial(
+        state=TrialState.COMPLETE,
+        value=tried.score if finished else 0.0,
+        params={"lr": tried.lr, "weight decay": tried.decay},
+        distributions={"lr": LR, "weight decay": DECAY},
+        user_attrs={"key": _digest(f"{tried}"), "outcome": {"kind": kind, "epoch": 1, "why": _WHY[kind]}},
+    )
+    trial.datetime_start = START + timedelta(seconds=_SECONDS * number)
+    trial.datetime_complete = trial.datetime_start + timedelta(seconds=_SECONDS)
+    return trial
 
 
 def _digest(text: str) -> str:

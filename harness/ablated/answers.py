@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from harness.ablated.beside import Beside, beside
+from harness.ablated.searches import Tuned, tuned
 from harness.inference import aggregate, mixture, shapley
 from harness.inference.aggregate import Aggregate
 from harness.inference.cells import Cells, Contrast, Floats
@@ -18,7 +21,7 @@ from harness.inference.means import ArmMean, Best, arm_means, best_arms
 from harness.inference.missing import Missing, missing
 from harness.inference.mixed import Mixed, mixed
 from harness.inference.mixture import Mixture
-from harness.inference.ranks import Ranks, ranks
+from harness.inference.ranks import Ranks, SignedRank, ranks, signed_rank
 from harness.inference.refused import Refused
 from harness.inference.variance import Variances, variances
 from harness.inference.verdicts import Judged, judge
@@ -53,7 +56,9 @@ class Answers:
     sources' test parts. ``best``: the best arm, overall and on each target. ``shapley``, ``interactions``: of the
     components, refused where the design has none. ``mixture``: the surface, of a mixture design only, with its points'
     mean scores. ``reference``: the arm that probabilities of improvement are over, see `reference`. ``curves``:
-    validation score by arm and epoch, see `curves`; ``costs``: see `costs`.
+    validation score by arm and epoch, see `curves`; ``costs``: see `costs`. ``tuned``: what the arms' own searches
+    found, ``beside``: the study with fixed settings beside the one with tuned ones; each None where there is no such
+    thing. ``signed``: every arm against the reference by a Bayesian signed-rank test over data sets.
     """
 
     verdicts: Verdicts
@@ -72,6 +77,9 @@ class Answers:
     missing: Missing
     curves: pd.DataFrame
     costs: pd.DataFrame
+    tuned: Tuned | Refused | None
+    beside: Beside | Refused | None
+    signed: tuple[SignedRank, ...] | Refused
 
     @property
     def table(self) -> StudyTable:
@@ -125,8 +133,8 @@ def looked(table: StudyTable) -> tuple[int, ...]:
     return tuple(int(one["replicates"]) for one in table.looks.get("done", ()))
 
 
-def answer(first: Verdicts, seed: int) -> Answers:
-    """The rest of the numbers, drawn from ``seed``."""
+def answer(first: Verdicts, seed: int, folder: Path) -> Answers:
+    """The rest of the numbers, drawn from ``seed``. ``folder``: where results lie, as for `harness.table.read`."""
     table, ablation, found, cells = first.table, first.ablation, first.measured, first.cells
 
     def rng(part: int) -> np.random.Generator:
@@ -152,7 +160,19 @@ def answer(first: Verdicts, seed: int) -> Answers:
         missing=missing(cells, rng(7)),
         curves=curves(table, ablation),
         costs=costs(table, ablation),
+        tuned=tuned(table, ablation, rng(8)),
+        beside=beside(table, ablation, found, empty, folder, rng(9)),
+        signed=_signed(cells, ablation, base, rng(10)) if scored else UNSCORED,
     )
+
+
+def _signed(
+    cells: Cells, ablation: Declared, reference: str, rng: np.random.Generator
+) -> tuple[SignedRank, ...] | Refused:
+    """Every arm against the reference; what the data sets are too few for is refused once for all."""
+    made = [signed_rank(cells, arm, reference, ablation.smallest, rng, ALPHA) for arm in cells.arms if arm != reference]
+    done = tuple(one for one in made if not isinstance(one, Refused))
+    return done or next((one for one in made if isinstance(one, Refused)), UNSCORED)
 
 
 def reference(ablation: Declared) -> str:

@@ -126,7 +126,7 @@ def ranks(found: Answers) -> Section:
         blocks.append(Refusal(f"Pairs of arms. {found.ranks.wilcoxon}"))
     else:
         blocks.append(_pairs(found.ranks.wilcoxon, len(found.ranks.datasets)))
-    blocks.append(_ranks(found))
+    blocks += [_signed(found), _ranks(found)]
     return Section(title, tuple(blocks))
 
 
@@ -134,6 +134,24 @@ def _pairs(pairs: tuple[PairTest, ...], datasets: int) -> Table:
     rows = tuple(row(one.one, one.other, words.probability(one.p), words.probability(one.holm_p)) for one in pairs)
     caption = f"Wilcoxon's exact signed-rank test over {datasets} data sets, Holm over {len(pairs)} pairs."
     return Table("pairs", caption, ("arm", "arm", "p", "Holm p"), rows, pd.DataFrame(map(asdict, pairs)))
+
+
+def _signed(found: Answers) -> Block:
+    if isinstance(found.signed, Refused):
+        return Refusal(f"Bayesian signed-rank test. {found.signed}")
+    rope = found.ablation.smallest
+    rows = tuple(
+        row(one.one, words.percent(one.worse, 1), words.percent(one.equal, 1), words.percent(one.better, 1),
+            str(one.datasets))
+        for one in found.signed
+    )  # fmt: skip
+    caption = (
+        f"Bayesian signed-rank test (Benavoli et al. 2017): the posterior probabilities that on another data set an "
+        f"arm is worse than {found.reference}, within {rope:g} of it (practically equivalent), or better. They add up "
+        "to 100 %, carry their own uncertainty and take no verdict's place; n: data sets."
+    )
+    header = ("arm", f"worse than {found.reference}", "equivalent", "better", "n")
+    return Table("signed_ranks", caption, header, rows, pd.DataFrame(map(asdict, found.signed)))
 
 
 def _ranks(found: Answers) -> Table:

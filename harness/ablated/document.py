@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness.ablated import checks, course, panels, parts, provenance, scores, verdicts, words
+from harness.ablated import checks, course, panels, parts, provenance, scores, tuned, verdicts, words
 from harness.ablated.answers import Answers, untrained
+from harness.ablated.searches import Tuned
 from harness.inference.effects import Effect
 from harness.inference.refused import Refused
 from harness.pages.document import Block, Document, Text, Tone
@@ -30,13 +31,15 @@ def document(found: Answers, mlflow: str, folder: Path) -> Document:
     lead: list[Block] = [Text(verdicts.plainly(found.verdicts))]
     if provenance.simulated(found.table.provenance):
         lead.insert(0, Text("**Simulated scores**: nothing was trained, and nothing here is about SAM 2."))
+    name = found.table.question.get("search", found.table.name)
     return Document(
-        title=f"What mattered: the ablation `{found.table.question.get('search', found.table.name)}`",
+        title=f"What mattered: the ablation `{name}`{', each arm tuned' if found.ablation.tuned else ''}",
         lead=tuple(lead),
         sections=(
             verdicts.verdicts(found),
             verdicts.compared(found),
             scores.scores(found),
+            *tuned.sections(found),
             parts.forest(found),
             parts.shapley(found),
             *parts.mixture(found),
@@ -58,7 +61,7 @@ def document(found: Answers, mlflow: str, folder: Path) -> Document:
 
 def figures(found: Answers) -> Iterator[tuple[str, Figure]]:
     """Every figure that the answers allow, by name."""
-    from harness.figures import arm_curves, forest, interactions, ranks, shares, surface, transfer, values
+    from harness.figures import arm_curves, forest, interactions, ranks, shares, surface, transfer, tuning, values
 
     metric = metric_name(found.ablation.primary)
     if found.judged:
@@ -79,6 +82,8 @@ def figures(found: Answers) -> Iterator[tuple[str, Figure]]:
         yield "transfer", transfer.draw(list(rows), [name for name, _ in sets], seen, np.array(grid), metric)
     if (found.curves["arm"] != empty).any():
         yield "curves", arm_curves.draw(found.curves[found.curves["arm"] != empty], metric_name("dice"))
+    if isinstance(found.tuned, Tuned) and len(found.tuned.curves.curves):
+        yield "tuning", tuning.draw(found.tuned.curves.curves, metric_name("dice"))
     if not isinstance(found.variances, Refused):
         split = found.variances.parts
         yield "variance", shares.draw([part.source for part in split], [part.share for part in split])

@@ -43,7 +43,7 @@ class AblationReport:
 
 def write(table: StudyTable, folder: Path, mlflow_uri: str, seed: int) -> AblationReport:
     """Answer and write into ``folder/STUDY/report``, which is made. Equal tables give equal files."""
-    return written(numbers.answer(numbers.verdicts(table, seed), seed), folder, mlflow_uri)
+    return written(numbers.answer(numbers.verdicts(table, seed), seed, folder), folder, mlflow_uri)
 
 
 def written(found: Answers, folder: Path, mlflow_uri: str) -> AblationReport:

@@ -67,7 +67,10 @@ def _missing(found: Verdicts) -> list[str]:
 
 def _settings(found: Verdicts) -> str:
     if found.ablation.tuned:
-        return f"Every arm ran with its own best settings out of {found.ablation.tuned} trials of tuning."
+        return (
+            f"The settings were tuned: every arm ran with the best of {found.ablation.tuned} trials of its own, chosen "
+            "by validation on the sources."
+        )
     return "All arms ran with the same fixed settings; an arm may do better with settings of its own."
 
 
@@ -159,4 +162,6 @@ def shown(value: Any) -> str:
     if isinstance(value, dict) and "kind" in value:
         rest = ", ".join(f"{name}={shown(inner)}" for name, inner in value.items() if name != "kind")
         return f"{value['kind']}({rest})" if rest else str(value["kind"])
+    if isinstance(value, float):
+        return f"{value:.4g}"  # tuned settings have all the digits of a draw; the CSV file keeps them
     return json.dumps(value)

@@ -23,7 +23,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Simulated], 
     """The tables and the folder of a simulated study, through its record."""
 
     def make(study: Simulated) -> tuple[StudyTable, Path]:
-        folder = tmp_path_factory.mktemp(study.name)
+        folder = tmp_path_factory.mktemp(study.name.replace("/", "_"))
         url = f"sqlite:///{folder / 'optuna.db'}"
         write(study, url, folder)
         return read(url, study.name, folder), folder

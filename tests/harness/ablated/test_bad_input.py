@@ -47,7 +47,7 @@ def changed(study: Simulated, name: str, change: Callable[[Floats], Floats]) -> 
 
 
 def told(study: Simulated, recorded: Recorded) -> tuple[Answers, str]:
-    found = answer(verdicts(recorded(study)[0], 0), 0)
+    found = answer(verdicts(recorded(study)[0], 0), 0, Path())
     return found, markdown.write(document(found, "sqlite:///mlflow.db", Path("none")), {})
 
 
@@ -72,7 +72,7 @@ def test_too_few_replicates_are_no_verdict(small: Simulated, recorded: Recorded)
 def test_a_target_that_no_trial_has_is_named(small: Simulated, recorded: Recorded) -> None:
     table, _ = recorded(small)
     without = replace(table, images=table.images[table.images["dataset"] != "willow"])
-    found = answer(verdicts(without, 0), 0)
+    found = answer(verdicts(without, 0), 0, Path())
     assert [target.name for target in found.cells.targets] == ["cedar"]
     assert "Target willow is named by the question, but no trial has scores of it." in found.measured.left_out
 
@@ -81,7 +81,7 @@ def test_a_target_that_one_trial_lacks_is_counted(small: Simulated, recorded: Re
     table, _ = recorded(small)
     key = table.trials.loc[table.trials["param/arm"] == "bce", "key"].iloc[0]
     gone = (table.images["dataset"] == "willow") & (table.images["key"] == key)
-    found = answer(verdicts(replace(table, images=table.images[~gone]), 0), 0)
+    found = answer(verdicts(replace(table, images=table.images[~gone]), 0), 0, Path())
     assert "willow: 1 of 40 completed trials have no score of it." in found.measured.left_out
     assert {one.effect.contrast: one.effect.replicates for one in found.judged}["soft_dice"] == 4
 
@@ -119,7 +119,7 @@ def test_the_sources_judge_where_there_is_no_target(small: Simulated, recorded: 
     table, _ = recorded(small)
     question = table.question | {"targets": []}
     images = table.images[table.images["role"] == "source"]
-    found = answer(verdicts(replace(table, question=question, images=images), 0), 0)
+    found = answer(verdicts(replace(table, question=question, images=images), 0), 0, Path())
     assert [target.name for target in found.cells.targets] == ["alder", "birch"]
     assert "the study names no target" in document(found, "", Path("none")).lead[1].text  # type: ignore[union-attr]
 
@@ -153,7 +153,7 @@ def test_a_metric_that_was_not_measured_is_refused(table: StudyTable) -> None:
 def test_a_study_without_a_finished_trial_says_so(table: StudyTable) -> None:
     trials = table.trials.assign(outcome="crashed")
     empty = replace(table, trials=trials, images=table.images.head(0), curves=table.curves.head(0))
-    found = answer(verdicts(empty, 0), 0)
+    found = answer(verdicts(empty, 0), 0, Path())
     text = markdown.write(document(found, "", Path("none")), {})
     assert "there is no verdict yet" in text
     assert "56 of 56 trials (arm x replicate) have not completed." in text

@@ -1,0 +1,195 @@
+"""The same ablation with fixed and with tuned settings, arm by arm: does the ranking depend on who was tuned?"""
+
+from __future__ import annotations
+
+import copy
+import math
+import shlex
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from harness.ablated.searches import tuned_study
+from harness.inference.cells import Cells, Contrast, Target
+from harness.inference.effects import Effect, effect
+from harness.inference.means import ArmMean, arm_means
+from harness.inference.refused import Refused
+from harness.measured import Declared, Measured, declared, measured
+from harness.record import open_storage
+from harness.table import StudyTable, read
+
+
+@dataclass(frozen=True)
+class Placed:
+    """An arm both ways. Ranks are by the mean over all targets, 1 is the highest, equals share their mean rank; NaN
+    without a score. ``gain``: tuned less fixed over the replicates of both, refused where scores cannot be paired.
+    """
+
+    arm: str
+    fixed: ArmMean
+    tuned: ArmMean
+    fixed_rank: float
+    tuned_rank: float
+    gain: Effect | Refused
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Kendall's tau-b between the two rankings of ``arms`` arms, those that train; ``p``: that they are unrelated,
+    exact without ties. ``floor``: the smallest p that so few arms can give.
+    """
+
+    tau: float
+    p: float
+    floor: float
+    arms: int
+
+
+@dataclass(frozen=True)
+class Beside:
+    """``other``: the study that this one is set beside; ``budget``: trials of tuning of each arm."""
+
+    fixed: str
+    tuned: str
+    budget: int
+    arms: tuple[Placed, ...]
+    agreement: Agreement | Refused
+
+
+def beside(
+    table: StudyTable, ablation: Declared, own: Measured, untrained: str | None, folder: Path, rng: np.random.Generator
+) -> Beside | Refused | None:
+    """This study beside its other one, fixed beside tuned or tuned beside fixed, from the same record.
+
+    None where a study with fixed settings has no tuned one; refused, with the command that makes it, where it is the
+    fixed one that is missing. ``folder``: where results lie, as for `harness.table.read`.
+    """
+    name = _other(table, ablation)
+    if name is None:
+        return _refused(table) if ablation.tuned else None
+    there = read(table.storage, name, folder)
+    other = declared(there)
+    pair = [(table.name, ablation, own), (name, other, measured(there, other))]
+    (fixed_name, _, fixed), (tuned_name, tuned, after) = pair[::-1] if ablation.tuned else pair
+    if not (fixed.cells.targets and after.cells.targets):
+        empty = fixed_name if not fixed.cells.targets else tuned_name
+        found = f"study {empty!r} has no trial with scores yet"
+        return Refused("Fixed and tuned arms are compared by their scores", found, "let its trials finish")
+    arms = tuple(_placed(ablation.arms, fixed.cells, after.cells, rng))
+    return Beside(fixed_name, tuned_name, tuned.tuned, arms, _agreement(arms, untrained))
+
+
+def _refused(table: StudyTable) -> Refused:
+    command = fixed_command(str(table.provenance.get("command") or ""))
+    return Refused(
+        "Fixed and tuned settings are compared where both were run",
+        "the record has no study of this question with fixed settings",
+        f"make it with `{command}`" if command else "run the same command without --tuned",
+    )
+
+
+def fixed_command(command: str) -> str:
+    """``command`` without its ``--tuned N``."""
+    words = shlex.split(command)
+    kept, skip = [], False
+    for word in words:
+        flag, given, _ = word.partition("=")
+        if skip:
+            skip = False
+        elif len(flag) > len("--t") and "--tuned".startswith(flag):  # argparse takes a unique beginning
+            skip = not given
+        else:
+            kept.append(word)
+    return shlex.join(kept)
+
+
+def _other(table: StudyTable, ablation: Declared) -> str | None:
+    """The study that asks the same but for tuning: the one with the expected name if it does, else the latest."""
+    asked = _untuned(table.question)
+    expected = table.name.removesuffix("/tuned") if ablation.tuned else tuned_study(table.name)
+    fitting = [
+        study.study_name
+        for study in sorted(open_storage(table.storage).get_all_studies(), key=lambda one: one._study_id)
+        if study.study_name != table.name
+        and bool(_tuned(question := study.user_attrs.get("question", {}))) != bool(ablation.tuned)
+        and _untuned(question) == asked
+    ]
+    return expected if expected in fitting else fitting[-1] if fitting else None
+
+
+def _tuned(question: Mapping[str, Any]) -> int:
+    return int((question.get("ablation") or {}).get("tuned") or 0)
+
+
+def _untuned(question: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What a question asks apart from tuning and the number of replicates; None if it is no ablation's."""
+    if "ablation" not in question:
+        return None
+    asked = copy.deepcopy(dict(question))
+    ablation = asked["ablation"]
+    chosen = ablation.pop("chosen", {})
+    ablation.pop("tuned", None)
+    ablation.pop("replicates", None)
+    ablation["arms"] = {
+        arm: {path: value for path, value in own.items() if path not in chosen.get(arm, {})}
+        for arm, own in ablation["arms"].items()
+    }
+    return asked
+
+
+def _placed(names: tuple[str, ...], fixed: Cells, tuned: Cells, rng: np.random.Generator) -> Iterator[Placed]:
+    from scipy.stats import rankdata
+
+    before, after = _overall(fixed), _overall(tuned)
+    ranks = [rankdata([-own[arm].mean for arm in names], nan_policy="omit") for own in (before, after)]
+    both = _both(fixed, tuned)
+    for place, arm in enumerate(names):
+        if isinstance(both, Refused):
+            gain: Effect | Refused = both
+        else:
+            gain = effect(both, Contrast(arm, {_named(arm, "tuned"): 1.0, _named(arm, "fixed"): -1.0}), None, rng)
+        yield Placed(arm, before[arm], after[arm], float(ranks[0][place]), float(ranks[1][place]), gain)
+
+
+def _overall(cells: Cells) -> dict[str, ArmMean]:
+    return {mean.arm: mean for mean in arm_means(cells) if mean.target is None}
+
+
+def _named(arm: str, how: str) -> str:
+    return f"{arm} ({how})"
+
+
+def _both(fixed: Cells, tuned: Cells) -> Cells | Refused:
+    """The cells of both in the replicates of both, every arm twice."""
+    common = [pair for pair in fixed.replicates if pair in tuned.replicates]
+    at = [[cells.replicates.index(pair) for pair in common] for cells in (fixed, tuned)]
+    alike = [target.name for target in fixed.targets] == [target.name for target in tuned.targets] and all(
+        np.array_equal(one.patients, other.patients) for one, other in zip(fixed.targets, tuned.targets, strict=False)
+    )
+    if not common or not alike:
+        found = "the studies share no replicate" if alike else "the studies were not judged on the same images"
+        return Refused("A gain is paired by replicate and image", found, "let both studies finish")
+    targets = tuple(
+        Target(one.name, np.concatenate([one.scores[:, at[0]], other.scores[:, at[1]]]), one.patients)
+        for one, other in zip(fixed.targets, tuned.targets, strict=True)
+    )
+    arms = (*(_named(arm, "fixed") for arm in fixed.arms), *(_named(arm, "tuned") for arm in tuned.arms))
+    finished = np.concatenate([fixed.finished[:, at[0]], tuned.finished[:, at[1]]])
+    return Cells(arms, tuple(common), targets, finished)
+
+
+def _agreement(arms: tuple[Placed, ...], untrained: str | None) -> Agreement | Refused:
+    from scipy.stats import kendalltau
+
+    scored = [
+        one for one in arms if one.arm != untrained and math.isfinite(one.fixed.mean) and math.isfinite(one.tuned.mean)
+    ]
+    n = len(scored)
+    if n < 3:
+        found = f"{n} have scores both ways"
+        return Refused("Agreement of two rankings needs three or more arms that train", found, "compare their scores")
+    same: Any = kendalltau([one.fixed.mean for one in scored], [one.tuned.mean for one in scored])
+    return Agreement(float(same.statistic), float(same.pvalue), min(1.0, 2 / math.factorial(n)), n)
