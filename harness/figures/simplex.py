@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import mpltern  # noqa: F401  (registers the ternary projection)
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -38,7 +37,7 @@ def _ternary(table: StudyTable, columns: list[str]) -> Figure:
     figure = style.figure(7.2, 5.2)
     # Automatic layout takes seconds on a ternary plot, so its place is given.
     figure.set_layout_engine("none")
-    axes: Any = figure.add_axes((0.1, 0.14, 0.68, 0.72), projection="ternary")
+    axes: Any = style.ternary(figure, (0.1, 0.14, 0.68, 0.72))
     for kind in ("stopped", "diverged"):
         rows, look = _rows(table, kind), style.LOOKS[kind]
         face = {"color": look.colour} if look.marker == "x" else {"facecolor": "white", "edgecolor": look.colour}

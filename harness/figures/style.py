@@ -18,6 +18,7 @@ from harness.table import ORACLE, StudyTable, metric_name, metric_of
 BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY = "#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9"
 GREY = "#8A8A8A"
 SOURCE, TARGET = BLUE, VERMILLION
+DPI = 160
 
 
 class Look(NamedTuple):
@@ -41,9 +42,17 @@ LOOKS = {
 
 def figure(width: float, height: float) -> Figure:
     """An empty figure of ``width`` by ``height`` inches that lays itself out."""
-    empty = Figure(figsize=(width, height), layout="constrained")
+    empty = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
     FigureCanvasAgg(empty)
     return empty
+
+
+def ternary(on: Figure, place: tuple[float, float, float, float]) -> Any:
+    """Axes over three weights that add up to one, at ``place``: left, bottom, width and height as shares of ``on``."""
+    # Registers the projection. Imported here: it takes a while, and few reports have a ternary plot.
+    import mpltern  # noqa: F401
+
+    return on.add_axes(place, projection="ternary")
 
 
 def tidy(axes: Axes) -> None:
@@ -89,7 +98,11 @@ def objective(table: StudyTable) -> str:
 def save(drawn: Figure, stem: Path) -> list[Path]:
     """Write ``drawn`` as ``stem.png`` and ``stem.svg``; equal figures give equal bytes (no date, no random ids)."""
     png, svg = stem.with_suffix(".png"), stem.with_suffix(".svg")
+    # Laid out once: Matplotlib would do it for each file, and draw the whole figure once more for that.
+    if (layout := drawn.get_layout_engine()) is not None:
+        layout.execute(drawn)
+        drawn.set_layout_engine(None)
     with mpl.rc_context({"svg.hashsalt": stem.name}):
-        drawn.savefig(png, dpi=160, metadata={"Software": None})
+        drawn.savefig(png, dpi=DPI, metadata={"Software": None})
         drawn.savefig(svg, metadata={"Date": None})
     return [png, svg]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import mpltern  # noqa: F401  (registers the ternary projection)
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -27,7 +26,7 @@ def draw(
     figure = style.figure(7.2, 5.0)
     # Automatic layout takes seconds on a ternary plot, so its place is given.
     figure.set_layout_engine("none")
-    axes: Any = figure.add_axes((0.08, 0.12, 0.68, 0.72), projection="ternary")
+    axes: Any = style.ternary(figure, (0.08, 0.12, 0.68, 0.72))
     weights = [surface[name].to_numpy(dtype=float) for name in components]
     predicted = surface["predicted"].to_numpy(dtype=float)
     known = np.concatenate([predicted, points["score"].to_numpy(dtype=float)])
