@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from harness.ablated.beside import Beside, beside
+from harness.ablated.beside import Beside, beside, other
 from harness.ablated.searches import Tuned, tuned
 from harness.inference import aggregate, mixture, shapley
 from harness.inference.aggregate import Aggregate
@@ -161,9 +161,19 @@ def answer(first: Verdicts, seed: int, folder: Path) -> Answers:
         curves=curves(table, ablation),
         costs=costs(table, ablation),
         tuned=tuned(table, ablation, rng(8)),
-        beside=beside(table, ablation, found, empty, folder, rng(9)),
+        beside=fixed_and_tuned(first, seed, folder),
         signed=_signed(cells, ablation, base, rng(10)) if scored else UNSCORED,
     )
+
+
+def fixed_and_tuned(first: Verdicts, seed: int, folder: Path) -> Beside | Refused | None:
+    """The study beside its other one, see `harness.ablated.beside.other`; drawn from ``seed``."""
+    found = other(first.table, first.ablation, folder)
+    if not isinstance(found, StudyTable):
+        return found
+    second = verdicts(found, seed)
+    fixed, after = (second, first) if first.ablation.tuned else (first, second)
+    return beside(fixed, after, untrained(fixed.ablation), np.random.default_rng([seed, 9]))
 
 
 def _signed(

@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,9 +17,13 @@ from harness.inference.cells import Cells, Contrast, Target
 from harness.inference.effects import Effect, effect
 from harness.inference.means import ArmMean, arm_means
 from harness.inference.refused import Refused
-from harness.measured import Declared, Measured, declared, measured
+from harness.inference.verdicts import Judged
+from harness.measured import Declared
 from harness.record import open_storage
 from harness.table import StudyTable, read
+
+if TYPE_CHECKING:  # whose module asks this one
+    from harness.ablated.answers import Verdicts
 
 
 @dataclass(frozen=True)
@@ -50,19 +54,20 @@ class Agreement:
 
 @dataclass(frozen=True)
 class Beside:
-    """``other``: the study that this one is set beside; ``budget``: trials of tuning of each arm."""
+    """``fixed``, ``tuned``: the names of the studies; ``budget``: trials of tuning of each arm; ``judged``: every
+    comparison with fixed and with tuned settings.
+    """
 
     fixed: str
     tuned: str
     budget: int
     arms: tuple[Placed, ...]
     agreement: Agreement | Refused
+    judged: tuple[tuple[Judged, Judged], ...]
 
 
-def beside(
-    table: StudyTable, ablation: Declared, own: Measured, untrained: str | None, folder: Path, rng: np.random.Generator
-) -> Beside | Refused | None:
-    """This study beside its other one, fixed beside tuned or tuned beside fixed, from the same record.
+def other(table: StudyTable, ablation: Declared, folder: Path) -> StudyTable | Refused | None:
+    """The tables of this study's other one, fixed of tuned or tuned of fixed, out of the same record.
 
     None where a study with fixed settings has no tuned one; refused, with the command that makes it, where it is the
     fixed one that is missing. ``folder``: where results lie, as for `harness.table.read`.
@@ -70,16 +75,27 @@ def beside(
     name = _other(table, ablation)
     if name is None:
         return _refused(table) if ablation.tuned else None
-    there = read(table.storage, name, folder)
-    other = declared(there)
-    pair = [(table.name, ablation, own), (name, other, measured(there, other))]
-    (fixed_name, _, fixed), (tuned_name, tuned, after) = pair[::-1] if ablation.tuned else pair
-    if not (fixed.cells.targets and after.cells.targets):
-        empty = fixed_name if not fixed.cells.targets else tuned_name
-        found = f"study {empty!r} has no trial with scores yet"
-        return Refused("Fixed and tuned arms are compared by their scores", found, "let its trials finish")
-    arms = tuple(_placed(ablation.arms, fixed.cells, after.cells, rng))
-    return Beside(fixed_name, tuned_name, tuned.tuned, arms, _agreement(arms, untrained))
+    return read(table.storage, name, folder)
+
+
+def beside(fixed: Verdicts, tuned: Verdicts, untrained: str | None, rng: np.random.Generator) -> Beside | Refused:
+    """The two studies of a question side by side. ``untrained``: an arm whose rank says nothing of settings.
+
+    Refused where one of them has no scores yet.
+    """
+    for one in (fixed, tuned):
+        if not one.cells.targets:
+            found = f"study {one.table.name!r} has no trial with scores yet"
+            return Refused("Fixed and tuned arms are compared by their scores", found, "let its trials finish")
+    arms = tuple(_placed(fixed.ablation.arms, fixed.cells, tuned.cells, rng))
+    return Beside(
+        fixed.table.name,
+        tuned.table.name,
+        tuned.ablation.tuned,
+        arms,
+        _agreement(arms, untrained),
+        tuple(zip(fixed.judged, tuned.judged, strict=True)),
+    )
 
 
 def _refused(table: StudyTable) -> Refused:

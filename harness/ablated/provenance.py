@@ -17,7 +17,8 @@ _METHODS = (
     ("sign flips", "over replicates, exact up to 14, else drawn (Phipson, Smyth 2010)"),
     ("mixed model", "restricted maximum likelihood, statsmodels"),
     ("Shapley values", "contrasts over all coalitions (Shapley 1953)"),
-    ("ranks", "Friedman, Nemenyi, Wilcoxon (Demsar 2006)"),
+    ("ranks", "Friedman, Nemenyi, Wilcoxon (Demsar 2006); Bayesian signed ranks (Benavoli et al. 2017)"),
+    ("tuning curves", "distribution-free simultaneous bands, opda (Lourie, Cho, He 2023)"),
     ("interquartile mean, P(improvement)", "Agarwal et al. 2021"),
 )
 

@@ -6,6 +6,7 @@ import math
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from harness.ablated import words
@@ -15,7 +16,7 @@ from harness.ablated.searches import EDGE, Searched, Setting, Tuned
 from harness.inference.effects import Effect
 from harness.inference.means import ArmMean
 from harness.inference.refused import Refused
-from harness.pages.document import Block, Figure, Refusal, Section, Table, Text, row
+from harness.pages.document import Block, Cell, Figure, Refusal, Section, Table, Text, row
 from harness.table import metric_name
 
 _SHOWN = (1, 3, 10, 30, 100, 300, 1000)
@@ -34,7 +35,8 @@ def _beside(found: Answers) -> list[Section]:
         return []
     if isinstance(told, Refused):
         return [Section(title, (Refusal(str(told)),))]
-    return [Section(title, (Text(_agreement(told)), _ranking(told, metric_name(found.ablation.primary))))]
+    metric = metric_name(found.ablation.primary)
+    return [Section(title, (Text(_agreement(told)), _ranking(told, metric), _verdicts(told, metric)))]
 
 
 def _agreement(told: Beside) -> str:
@@ -42,6 +44,9 @@ def _agreement(told: Beside) -> str:
         f"Does the ranking of the arms depend on their settings? `{told.fixed}` ran all arms with the settings as "
         f"declared, `{told.tuned}` ran each with the best of {told.budget} trials of its own."
     )
+    before = min(told.arms, key=lambda one: np.nan_to_num(one.fixed_rank, nan=math.inf))
+    after = min(told.arms, key=lambda one: np.nan_to_num(one.tuned_rank, nan=math.inf))
+    began += f" The highest mean has {before.arm} with fixed settings, {after.arm} with tuned ones."
     if isinstance(told.agreement, Refused):
         return f"{began} How far the two rankings agree is not told: {told.agreement}"
     return f"{began} {_tau(told.agreement)}"
@@ -73,6 +78,29 @@ def _ranking(told: Beside, metric: str) -> Table:
         "Replicates: with fixed settings, with tuned ones, and those of both that the difference is over."
     )
     return Table("fixed_and_tuned", caption, header, rows, pd.DataFrame(map(_flat_placed, told.arms)))
+
+
+def _verdicts(told: Beside, metric: str) -> Table:
+    rows, flat = [], []
+    for pair in told.judged:
+        name = pair[0].effect.contrast
+        cells: list[Cell | str] = []
+        own: dict[str, Any] = {}
+        for how, one in zip(("fixed", "tuned"), pair, strict=True):
+            effect, verdict = one.effect, words.verdict(one.verdict)
+            cells += [verdict, words.effected(effect.estimate, effect.low, effect.high)]
+            own |= {f"{how}_verdict": verdict.text, f"{how}_estimate": effect.estimate, f"{how}_low": effect.low}
+            own |= {f"{how}_high": effect.high, f"{how}_holm_p": one.holm_p, f"{how}_replicates": effect.replicates}
+        count = f"{pair[0].effect.replicates}, {pair[1].effect.replicates}"
+        rows.append(row(name, *cells, count))
+        flat.append({"contrast": name, **own})
+    header = ("comparison", "fixed", "effect [95 %]", "tuned", "effect [95 %]", "replicates")
+    caption = (
+        f"The verdicts on {metric} of the two studies, each with its own error rate: a comparison that is decided in "
+        "one and undecided in the other was not shown to differ between them. Replicates: with fixed settings, with "
+        "tuned ones."
+    )
+    return Table("verdicts_both", caption, header, tuple(rows), pd.DataFrame(flat))
 
 
 def _rank(value: float) -> str:

@@ -15,11 +15,12 @@ from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState, create_trial
 from scipy.stats import kendalltau
 
-from harness.ablated.beside import Beside, beside, fixed_command
+from harness.ablated.answers import fixed_and_tuned, verdicts
+from harness.ablated.beside import Beside, fixed_command
 from harness.ablated.report import AblationReport, write
 from harness.ablated.searches import Setting, Tuned, best, tuned, within_budget
 from harness.inference.refused import Refused
-from harness.measured import declared, measured
+from harness.measured import declared
 from harness.pretended import TARGETS, loss_components, rank, tuned_loss_components
 from harness.simulated_study import Simulated, Tried
 from harness.simulated_study import write as record
@@ -55,8 +56,7 @@ def made(both: Path) -> AblationReport:
 
 
 def compare(table: StudyTable, folder: Path) -> Beside | Refused | None:
-    ablation = declared(table)
-    return beside(table, ablation, measured(table, ablation), "empty", folder, np.random.default_rng(0))
+    return fixed_and_tuned(verdicts(table, 0), 0, folder)
 
 
 def test_the_best_is_chosen_by_validation_whatever_the_targets_say() -> None:
@@ -162,6 +162,8 @@ def test_the_fixed_one_is_set_beside_the_tuned_one_too(both: Path) -> None:
     found = compare(read(url(both), "loss_components", both), both)
     assert isinstance(found, Beside)
     assert (found.fixed, found.tuned, found.budget) == ("loss_components", "loss_components/tuned", BUDGET)
+    own = verdicts(read(url(both), "loss_components", both), 0).judged
+    assert [before for before, _ in found.judged] == list(own)
 
 
 def test_without_a_fixed_one_the_command_that_makes_it_is_told(after: Simulated, recorded: Recorded) -> None:
