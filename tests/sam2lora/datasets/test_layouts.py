@@ -71,6 +71,26 @@ def test_entries_are_sorted_and_complete(dataset, tree):
     assert set(IDS[dataset.name]) <= set(dataset.assignment(found.entries))
 
 
+def test_the_order_in_which_a_file_system_lists_its_files_changes_nothing(dataset, tree, monkeypatch):
+    root = tree(dataset.name)
+    found = dataset.find(root)
+    asked = []
+
+    def backwards(own):
+        def listing(*arguments, **options):
+            asked.append(own)
+            return iter(sorted(own(*arguments, **options), reverse=True))
+
+        return listing
+
+    for name in ("iterdir", "glob", "rglob"):
+        monkeypatch.setattr(Path, name, backwards(getattr(Path, name)))
+    again = dataset.find(root)
+    assert asked
+    assert again == found
+    assert list(dataset.assignment(again.entries).items()) == list(dataset.assignment(found.entries).items())
+
+
 def test_a_pair_is_what_was_drawn(dataset, tree, drawing):
     for entry in dataset.find(tree(dataset.name)).entries:
         pair = dataset.read(entry)

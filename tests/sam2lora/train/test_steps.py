@@ -16,6 +16,7 @@ from sam2lora.backbones import Nano, UNet
 from sam2lora.config import Replicate, TrialConfig, steps_per_epoch
 from sam2lora.losses.quality import quality_error
 from sam2lora.model import Sam2Segmenter, build
+from sam2lora.optimizers import SGD
 from sam2lora.runtime import Runtime
 from sam2lora.schedules import Step
 from sam2lora.train import Session, alone, batches, epoch, losses, pristine, start
@@ -48,6 +49,18 @@ def test_accumulated_batches_are_one_large_batch(
     for one, other in zip(parts, whole, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-8, atol=1e-12)
     assert max(tensor.abs().max() for tensor in whole[1::2]) > 0, "B has left zero"
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_the_gradient_is_clipped_in_its_own_units(tiny: TrialConfig, runtime: Runtime, precision: str) -> None:
+    """One step of SGD at rate 1 moves all parameters together by the limit, whatever the precision."""
+    config = replace(tiny, clip_norm=1e-3, batch_size=10, precision=precision, optimizer=SGD(lr=1.0, momentum=0.0))
+    session = start(config, Replicate(), runtime)
+    parameters = [parameter for parameter in session.segmenter.parameters() if parameter.requires_grad]
+    before = [parameter.detach().clone() for parameter in parameters]
+    epoch(session)
+    moved = torch.cat([(new.detach() - old).flatten() for new, old in zip(parameters, before, strict=True)])
+    assert moved.norm().item() == pytest.approx(1e-3, rel=1e-3)
 
 
 @pytest.mark.parametrize(
