@@ -93,12 +93,17 @@ def _shape(value: Any) -> Any:
 
 
 def told(error: ValidationError) -> str:
-    """What is wrong, one line a field: its path, the rule, and the value that broke it."""
+    """What is wrong, one line a field: its path, the rule, and the value that broke it.
+
+    Where fields do not go together, their choice says so itself, values included, and nothing is added.
+    """
     lines = []
     for one in error.errors(include_url=False):
         path, value = ".".join(map(str, one["loc"])), repr(one["input"])
         shown = value if len(value) <= 60 else f"{value[:57]}..."
-        lines.append(f"  {path}: {one['msg'].removeprefix('Value error, ')} (it is {shown})")
+        together = one["type"] == "value_error" and isinstance(one["input"], dict)
+        ending = "" if together else f" (it is {shown})"
+        lines.append(f"  {path}{': ' if path else ''}{one['msg'].removeprefix('Value error, ')}{ending}")
     return "\n".join(lines)
 
 

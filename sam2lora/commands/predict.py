@@ -110,7 +110,10 @@ def found(images: Sequence[Path]) -> list[Path]:
         if path.is_dir():
             inside = sorted(file for file in path.iterdir() if file.is_file() and _suffix(file) in _SUFFIXES)
             if not inside:
-                raise DataError(f"A folder must hold images ({', '.join(sorted(_SUFFIXES))}), but {path} holds none.")
+                raise DataError(
+                    f"A folder must hold images ({', '.join(sorted(_SUFFIXES))}), but {path} holds none: "
+                    f"name the folder that the photographs lie in."
+                )
             files += inside
         elif path.is_file():
             files.append(path)

@@ -77,6 +77,7 @@ def test_an_assignment_changes_what_it_names(assignments: list[str], expected: o
         ("adapter=nonsense", "nonsense"),
         ("optimizer.lr=NaN", "optimizer"),
         ("loss.terms.0.weight=0.9", "Weights must sum to 1"),
+        ("prompt_dropout=0.5", r"(?m)^  prompt_dropout takes prompts away, but is 0\.5 .*or give a train_prompt\.$"),
     ],
 )
 def test_an_assignment_that_cannot_be_says_what_is_wrong(assignment: str, message: str) -> None:
