@@ -11,6 +11,7 @@ import numpy as np
 import optuna
 import pandas as pd
 from optuna.distributions import FloatDistribution
+from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from harness.inference.refused import Refused
@@ -104,11 +105,12 @@ def tuned(table: StudyTable, ablation: Declared, rng: np.random.Generator) -> Tu
     """
     if not ablation.tuned:
         return None
-    studies = {study.study_name: study for study in open_storage(table.storage).get_all_studies()}
+    storage = open_storage(table.storage)
+    studies = {study.study_name for study in storage.get_all_studies()}
     found, untuned = [], []
     for arm in ablation.arms:
         name = study_of(table.name.removesuffix(_TUNED), arm)
-        own = _searched(table.storage, name, arm, ablation.tuned) if name in studies else None
+        own = _searched(storage, name, arm, ablation.tuned) if name in studies else None
         found += [own] if own is not None else []
         untuned += [arm] if own is None else []
     if not found:
@@ -121,8 +123,8 @@ def tuned(table: StudyTable, ablation: Declared, rng: np.random.Generator) -> Tu
     return Tuned(tuple(found), tuple(untuned), tuning_curves(scores, rng))
 
 
-def _searched(storage: str, name: str, arm: str, budget: int) -> Searched | None:
-    trials = within_budget(optuna.load_study(storage=open_storage(storage), study_name=name).trials, budget)
+def _searched(storage: RDBStorage, name: str, arm: str, budget: int) -> Searched | None:
+    trials = within_budget(optuna.load_study(storage=storage, study_name=name).trials, budget)
     chosen = best(trials)
     if chosen is None:
         return None
