@@ -98,8 +98,16 @@ class Session:
 
 
 def open_sets(datasets: Sequence[Dataset], image_size: int, runtime: Runtime) -> tuple[CachedSet, ...]:
-    """The decoded images of every data set, built on first use. Raises ``DataError`` with everything that is wrong."""
-    return tuple(cached(dataset, runtime.data, image_size, runtime.cache) for dataset in datasets)
+    """The decoded images of every data set, built on first use. Raises ``DataError`` with all that is wrong in any."""
+    opened, wrong = [], []
+    for dataset in datasets:
+        try:
+            opened.append(cached(dataset, runtime.data, image_size, runtime.cache))
+        except DataError as error:
+            wrong.append(error)
+    if wrong:
+        raise DataError("\n".join(map(str, wrong))) from wrong[0]
+    return tuple(opened)
 
 
 def start(config: TrialConfig, replicate: Replicate, runtime: Runtime) -> Session:

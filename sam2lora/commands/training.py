@@ -151,12 +151,12 @@ def _train(config: TrialConfig, replicate: Replicate, runtime: Runtime, folder: 
     if isinstance(model, Sam2) and runtime.checkpoint is None and model.checkpoint == checkpoints.file_of(model).sha256:
         checkpoints.fetch(model, console)
     with console.status("opening the data and the model"):
-        targets = open_sets(config.protocol.targets, config.image_size, runtime)
+        protocol = config.protocol
+        sets = open_sets((*protocol.sources, *protocol.targets), config.image_size, runtime)
         session = start(config, replicate, runtime)
         check_parts(session.sources, replicate.fold)
         if (folder / CHECKPOINT).exists():
             resume(session, folder / CHECKPOINT)
-    sets = (*session.sources, *targets)
     _head(session, console)
     for line in left_out(sets):
         console.print(f"[bold yellow]warning:[/] {escape(line)}", highlight=False, soft_wrap=True)

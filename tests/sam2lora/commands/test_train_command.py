@@ -268,6 +268,12 @@ def test_what_cannot_be_is_refused_with_a_remedy(
     assert message in " ".join(capsys.readouterr().err.split())
 
 
+def test_every_set_that_is_absent_is_named_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+    assert train.main(["--data", ".", "--sources", "drive", "--targets", "stare,hrf"]) == 2
+    said = capsys.readouterr().err
+    assert all(f"{title} must lie in a folder" in said for title in ("DRIVE", "STARE", "HRF"))
+
+
 def test_rank_belongs_to_lora(home: Path, tiny: TrialConfig, capsys: pytest.CaptureFixture[str]) -> None:
     (home / "frozen.json").write_text(write_settings(replace(tiny, adapter=Frozen())))
     assert train.main(["--config", "frozen.json", "--rank", "3"]) == 2
