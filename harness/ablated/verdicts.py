@@ -49,9 +49,14 @@ def _looks(found: Verdicts) -> list[str]:
     if not looks:
         return []
     most = found.table.looks["schedule"][-1]
+    if len(looks) == 1:
+        return [
+            f"Replicates are added where verdicts are open, so far none: these are the verdicts of the first look, at "
+            f"{looks[-1]} of up to {most} replicates; the error is kept over all looks."
+        ]
     return [
         f"Replicates were added where verdicts were open: these are the verdicts of the last look, at {looks[-1]} of "
-        f"{most} replicates planned, after {words.count(len(looks), 'look')}; the error is kept over all looks."
+        f"up to {most} replicates, after {words.count(len(looks), 'look')}; the error is kept over all looks."
     ]
 
 

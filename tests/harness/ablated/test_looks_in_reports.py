@@ -25,5 +25,7 @@ def test_its_verdicts_are_those_of_its_last_look_with_the_error_kept_over_all(ta
 
 def test_it_says_so(table: StudyTable) -> None:
     told = plainly(verdicts(replace(table, looks=LOOKS), 0))
-    assert "the last look, at 5 of 7 replicates planned, after 2 looks" in told
+    assert "the last look, at 5 of up to 7 replicates, after 2 looks" in told
+    first = plainly(verdicts(replace(table, looks={**LOOKS, "done": LOOKS["done"][:1]}), 0))
+    assert "so far none: these are the verdicts of the first look, at 3 of up to 7 replicates" in first
     assert "look" not in plainly(verdicts(table, 0))
