@@ -124,14 +124,14 @@ def fixed_command(command: str) -> str:
 
 def _other(table: StudyTable, ablation: Declared) -> str | None:
     """The study that asks the same but for tuning: the one with the expected name if it does, else the latest."""
-    asked = _untuned(table.question)
+    asked = untuned(table.question)
     expected = table.name.removesuffix("/tuned") if ablation.tuned else tuned_study(table.name)
     fitting = [
         study.study_name
         for study in sorted(open_storage(table.storage).get_all_studies(), key=lambda one: one._study_id)
         if study.study_name != table.name
         and bool(_tuned(question := study.user_attrs.get("question", {}))) != bool(ablation.tuned)
-        and _untuned(question) == asked
+        and untuned(question) == asked
     ]
     return expected if expected in fitting else fitting[-1] if fitting else None
 
@@ -140,7 +140,7 @@ def _tuned(question: Mapping[str, Any]) -> int:
     return int((question.get("ablation") or {}).get("tuned") or 0)
 
 
-def _untuned(question: Mapping[str, Any]) -> dict[str, Any] | None:
+def untuned(question: Mapping[str, Any]) -> dict[str, Any] | None:
     """What a question asks apart from tuning and the number of replicates; None if it is no ablation's."""
     if "ablation" not in question:
         return None

@@ -12,8 +12,9 @@ import pytest
 from rich.console import Console
 
 from harness import ablate, declared, record, run, tuning_arms
+from harness.ablated.beside import untuned
 from harness.ablated.searches import study_of, tuned_study
-from harness.ablation import Ablation
+from harness.ablation import Ablation, question
 from harness.designs import Levels
 from harness.errors import Hopeless, OtherQuestion
 from harness.run import Plan
@@ -160,3 +161,15 @@ def test_arms_that_differ_in_both_leave_nothing_to_tune(ablation: Ablation) -> N
     )
     with pytest.raises(ValueError, match="leave --tuned out"):
         tuning_arms.nuisances(replace(ablation, design=design))
+
+
+@pytest.mark.parametrize("name", ["loss_components", "rank", "optimizer_basics"])
+def test_tuned_settings_are_no_other_question(name: str) -> None:
+    asked = declared.ablation(name)
+    free = tuning_arms.nuisances(asked)
+    drawn = {arm: draws(tuning_arms.space(config, free), 1)[0][0] for arm, config in asked.settings.items()}
+    fixed, tuned = question(name, asked, {}), question(name, asked.repeated(9), {}, drawn, 5)
+    assert fixed != tuned
+    assert untuned(fixed) == untuned(tuned)
+    other = replace(asked, smallest_of_interest=0.5)
+    assert untuned(question(name, other, {}, drawn, 5)) != untuned(fixed)
