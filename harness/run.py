@@ -348,6 +348,7 @@ def _close(mirror: Mirror, console: Console, written: Report | AblationReport | 
         if written is None:
             mirror.close({}, "", None, finished=False)
         else:
-            mirror.close(written.summary, written.note, written.folder, written.front, finished=True)
+            told = written.tags if isinstance(written, AblationReport) else None
+            mirror.close(written.summary, written.note, written.folder, written.front, told, finished=True)
     except TrackingError as error:
         console.print(f"[bold yellow]warning:[/] {escape(str(error))}", highlight=False, soft_wrap=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -40,7 +41,6 @@ _STATUS = {
     "infeasible": "FAILED",
     "crashed": "FAILED",
 }
-_SOURCE = {"mlflow.source.name": "harness.search", "mlflow.source.type": "LOCAL"}  # the UI's column "Source"
 _PARAM_LIMIT = 6000  # characters, by MLflow's limits
 _BATCH = 900  # metrics a call, by MLflow's limits
 _FAULTS = (MlflowException, SQLAlchemyError, OSError)
@@ -69,6 +69,7 @@ class Mirror:
             os.environ.setdefault(name, value)
         self.uri, self.record, self.question, self.materials = uri, record, dict(question), materials
         self.behind: Exception | None = None
+        self._source = _source(record)
         self._runs: dict[int, str] = {}
         self._written: set[int] = set()
         self._epochs: dict[int, int] = {}
@@ -105,17 +106,20 @@ class Mirror:
         note: str,
         report: Path | None,
         front: Sequence[int] = (),
+        tags: Mapping[str, str] | None = None,
         *,
         finished: bool,
     ) -> None:
         """Write what is missing, the study's own numbers and its report, and end the parent run.
 
-        ``front``: the trials on the Pareto front, whose runs alone are tagged ``pareto_front``. Raises
+        ``front``: the trials on the Pareto front, whose runs alone are tagged ``pareto_front``. ``tags``: what the
+        parent run is marked with, an ablation's verdicts, so that MLflow shows them where runs are compared. Raises
         ``TrackingError`` when the server cannot be used: the record holds everything, and says how to send it.
         """
         self.behind = None
         self._thread.submit(self._sync).add_done_callback(self._note)
-        done = self._thread.submit(self._close, dict(summary), note, report, set(front), finished)
+        marks = {"mlflow.note.content": note, **(tags or {})}
+        done = self._thread.submit(self._close, dict(summary), marks, report, set(front), finished)
         try:
             done.result()
         except _FAULTS as error:
@@ -159,7 +163,7 @@ class Mirror:
             return str(run.info.run_id)
         question = self.question
         tags = {
-            **_SOURCE,
+            **self._source,
             "sam2lora.study": self.record.name,
             "sam2lora.role": "study",
             "sources": ", ".join(question["sources"]),
@@ -167,7 +171,8 @@ class Mirror:
             "backbone": _backbone(question["backbone"]),
         }
         run_id = str(self.client.create_run(self.experiment, tags=tags, run_name=self.record.name).info.run_id)
-        self.client.log_batch(run_id, params=_params(_flat(question)))
+        self.client.log_batch(run_id, params=_params(_flat(_essential(question))))
+        self.client.log_dict(run_id, question, "question.json")
         self.client.log_inputs(run_id, [_input(material) for material in self.materials])
         return run_id
 
@@ -197,7 +202,7 @@ class Mirror:
             return self._runs[trial.number]
         config = json.loads(trial.user_attrs["config"])
         tags = {
-            **_SOURCE,
+            **self._source,
             "mlflow.parentRunId": self.parent,
             "sam2lora.study": self.record.name,
             "sam2lora.role": "trial",
@@ -217,7 +222,8 @@ class Mirror:
             run_name=f"{self.record.name} {trial.number:03d}",
         )
         run_id = self._runs[trial.number] = str(run.info.run_id)
-        self.client.log_batch(run_id, params=_params(settings(config) | _flat(trial.user_attrs["replicate"])))
+        arm = {"arm": trial.params["arm"]} if "ablation" in self.question else {}
+        self.client.log_batch(run_id, params=_params(arm | settings(config) | _flat(trial.user_attrs["replicate"])))
         self.client.log_inputs(run_id, [_input(material) for material in self.materials])
         return run_id
 
@@ -274,13 +280,20 @@ class Mirror:
             self.client.set_tag(self._runs[number], "pareto_front", "true")
 
     def _close(
-        self, summary: Mapping[str, float], note: str, report: Path | None, front: set[int], finished: bool
+        self,
+        summary: Mapping[str, float],
+        tags: Mapping[str, str],
+        report: Path | None,
+        front: set[int],
+        finished: bool,
     ) -> None:
         if finished and len(self.record.objectives) > 1:
             self._tag_front(front)
         stamp = int(time.time() * 1000)
-        metrics = [Metric(name, float(value), stamp, 0) for name, value in summary.items()]
-        self.client.log_batch(self.parent, metrics=metrics, tags=[RunTag("mlflow.note.content", note)])
+        metrics = [Metric(_named(name), float(value), stamp, 0) for name, value in summary.items()]
+        for begin in range(0, len(metrics), _BATCH):
+            self.client.log_batch(self.parent, metrics=metrics[begin : begin + _BATCH])
+        self.client.log_batch(self.parent, tags=[RunTag(_named(name), value) for name, value in tags.items()])
         if report is not None:
             self.client.log_artifacts(self.parent, str(report), "report")
         self.client.set_terminated(self.parent, status="FINISHED" if finished else "KILLED")
@@ -317,7 +330,27 @@ def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def _params(values: Mapping[str, Any]) -> list[Param]:
-    return [Param(name.replace("+", "plus"), str(value)[:_PARAM_LIMIT]) for name, value in values.items()][:100]
+    return [Param(_named(name), str(value)[:_PARAM_LIMIT]) for name, value in values.items()][:100]
+
+
+def _named(name: str) -> str:
+    """``name`` as MLflow takes it: an arm such as ``bce+soft_dice`` is a name here and refused there."""
+    return re.sub(r"[^\w\-. :/]", "_", name.replace("+", " plus "))
+
+
+def _source(record: Record) -> dict[str, str]:
+    """Tags for the UI's column "Source": the module of the command that made the study."""
+    words = str(record.study.user_attrs.get("provenance", {}).get("command", "")).split()
+    module = words[2] if words[:2] == ["python", "-m"] and len(words) > 2 else "harness.search"
+    return {"mlflow.source.name": module, "mlflow.source.type": "LOCAL"}
+
+
+def _essential(question: Mapping[str, Any]) -> dict[str, Any]:
+    """``question`` without what follows from an ablation's design: 100 parameters are all that one call takes."""
+    if "ablation" not in question:
+        return dict(question)
+    kept = {name: value for name, value in question["ablation"].items() if name not in ("contrasts", "components")}
+    return {**question, "ablation": kept}
 
 
 def _curve(entry: Mapping[str, float]) -> Iterator[Metric]:

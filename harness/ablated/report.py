@@ -40,6 +40,11 @@ class AblationReport:
         """Effects, p-values and means by name; only finite ones, since a tracker would draw the others as points."""
         return {name: value for name, value in _summary(self.answers).items() if math.isfinite(value)}
 
+    @property
+    def tags(self) -> dict[str, str]:
+        """The verdict of every comparison in a few words, by name: a tracker shows them where studies are compared."""
+        return {f"verdict/{one.effect.contrast}": words.told(one.verdict) for one in self.answers.judged}
+
 
 def write(table: StudyTable, folder: Path, mlflow_uri: str, seed: int) -> AblationReport:
     """Answer and write into ``folder/STUDY/report``, which is made. Equal tables give equal files."""

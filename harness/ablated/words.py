@@ -94,6 +94,15 @@ def more(found: Verdict) -> str:
             return "decided"
 
 
+def told(found: Verdict) -> str:
+    """A verdict in a line: ``matters: helps``, ``undecided: 7 more replicates``."""
+    if not isinstance(found, Undecided):
+        return verdict(found).text
+    if found.more is None:
+        return "undecided: no number of replicates would do"
+    return f"undecided: {count(found.more, 'more replicate')}"
+
+
 def formula(contrast: Contrast) -> tuple[str, str]:
     """The arms of a contrast with positive and with negative weight, each with its weight where weights differ."""
     sides = []

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import optuna
 import pytest
+from mlflow import MlflowClient
 
 from harness import ablate
 from harness.table import measured, read
@@ -38,7 +39,7 @@ BASE = TrialConfig(
 NORMS = (1.0, 2.0)
 ABLATION = Ablation(
     BASE,
-    Levels(("clip_norm",), {f"clip {norm}": setting(clip_norm=norm) for norm in NORMS}, reference="clip 1.0"),
+    Levels(("clip_norm",), {f"clip+{norm}": setting(clip_norm=norm) for norm in NORMS}, reference="clip+1.0"),
     replicates(3),
     primary="dice",
     smallest_of_interest=0.01,
@@ -68,16 +69,34 @@ def run(project: Path, *arguments: str) -> str:
 
 def test_an_ablation_runs_reports_and_lends_its_trials_to_another(project: Path) -> None:
     output = run(project, "tiny")
+    assert "warning" not in output
     assert "Does a tiny ablation run?" in output
     assert "6 trials of 1 epoch, 0 done" in output
     assert (project / "runs/tiny/report").is_dir()
+    seen_in_mlflow(project)
     run(project, "wider")
     storage = f"sqlite:///{project / 'runs/optuna.db'}"
     wider = read(storage, "wider", project / "runs")
     assert len(measured(wider.trials)) == 9
     trained = wider.trials[wider.trials["taken_from"].isna()]
-    assert set(trained["param/arm"]) == {"clip 3.0"}
+    assert set(trained["param/arm"]) == {"clip+3.0"}
     assert len(optuna.load_study(study_name="tiny", storage=storage).trials) == 6
+
+
+def seen_in_mlflow(project: Path) -> None:
+    """Every cell of ``tiny`` is a run, below one that has the verdicts and the report."""
+    client = MlflowClient(f"sqlite:///{project / 'runs/mlflow.db'}")
+    experiment = client.get_experiment_by_name("tiny")
+    assert experiment is not None
+    found = client.search_runs([experiment.experiment_id])
+    (parent,) = [one for one in found if one.data.tags["sam2lora.role"] == "study"]
+    cells = {(one.data.params["arm"], one.data.params["seed"]) for one in found if one is not parent}
+    assert cells == {(f"clip+{norm}", str(seed)) for norm in (1.0, 2.0) for seed in range(3)}
+    assert {one.data.tags["mlflow.source.name"] for one in found} == {"harness.ablate"}
+    assert parent.info.status == "FINISHED"
+    assert parent.data.tags["verdict/clip plus 2.0"].partition(":")[0] in ("matters", "does not matter", "undecided")
+    assert "effect/clip plus 2.0/low" in parent.data.metrics
+    assert "report/report.html" in {one.path for one in client.list_artifacts(parent.info.run_id, "report")}
 
 
 def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:

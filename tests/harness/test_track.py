@@ -173,6 +173,48 @@ def test_a_trial_that_an_interrupted_run_left_half_written_is_completed(
     assert len(runs(uri)) == 2
 
 
+def test_an_ablation_shows_its_verdicts_arms_and_command(tiny: TrialConfig, uri: str, tmp_path: Path) -> None:
+    ablation = {
+        "design": {"kind": "factorial"},
+        "arms": {"bce+soft_dice": {"loss.terms": [1, 2]}},
+        "contrasts": {"bce": {"bce+soft_dice": 1.0}},
+        "components": {"bce": ["bce+soft_dice"]},
+    }
+    question = {**QUESTION, "ablation": ablation}
+    book = recorded.open_record(
+        f"sqlite:///{tmp_path / 'ablation.db'}", "study", tmp_path / "study", question, RandomSampler(seed=0),
+        "python -m harness.ablate loss_components --replicates 3",
+    )  # fmt: skip
+    trial = book.study.ask()
+    trial.suggest_categorical("arm", ["bce+soft_dice"])
+    recorded.begin(trial, "key0", to_json(tiny), to_json(Replicate(seed=4, fold=2)), oracle_prompt=False)
+    recorded.tell(book, trial, ENDINGS[0], CURVE, {})
+    pages = tmp_path / "report"
+    pages.mkdir()
+    (pages / "report.html").write_text("<p>")
+    summary = {f"mean/bce+soft_dice/{number}": 0.5 for number in range(1200)}  # more than MLflow takes in one call
+    told = {"verdict/a > b": "undecided: 7 more replicates"}
+    Mirror(uri, book, question, MATERIALS).close(summary, "a note", pages, (), told, finished=True)
+    found = runs(uri)
+    parent, child = found["study"], found["0"]
+    assert {run.data.tags["mlflow.source.name"] for run in found.values()} == {"harness.ablate"}
+    assert parent.data.tags["verdict/a _ b"] == "undecided: 7 more replicates"
+    assert parent.data.tags["mlflow.note.content"] == "a note"
+    assert len(parent.data.metrics) == 1200
+    assert parent.data.metrics["mean/bce plus soft_dice/0"] == 0.5
+    assert "ablation.arms.bce plus soft_dice.loss.terms" in parent.data.params
+    assert not [name for name in parent.data.params if "contrasts" in name or "components" in name]
+    assert (child.data.params["arm"], child.data.params["seed"], child.data.params["fold"]) == (
+        "bce+soft_dice",
+        "4",
+        "2",
+    )
+    client = MlflowClient(uri)
+    assert {one.path for one in client.list_artifacts(parent.info.run_id)} == {"question.json", "report"}
+    whole = json.loads(Path(client.download_artifacts(parent.info.run_id, "question.json")).read_text())
+    assert whole == question
+
+
 def test_an_unreachable_server_is_one_message_before_the_first_trial(record: Record) -> None:
     with socket.socket() as taken:  # bound but not listening: connections are refused at once
         taken.bind(("127.0.0.1", 0))
