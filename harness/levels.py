@@ -7,7 +7,8 @@ grid, the levels of one setting also differ in the others.
 from __future__ import annotations
 
 import math
-from dataclasses import asdict
+from collections.abc import Iterator
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from harness.table import StudyTable, metric_of, ranking
 from sam2lora.intervals import MeanInterval, mean_interval
 
 LEVEL_COLUMNS = (
+    "probe",
     "parameter",
     "level",
     "trials",
@@ -31,7 +33,7 @@ LEVEL_COLUMNS = (
     "clusters",
     "undefined",
 )
-CROSS_COLUMNS = ("row", "column", "trials", "oracle_trials", "validation", "target")
+CROSS_COLUMNS = ("probe", "row", "column", "trials", "oracle_trials", "validation", "target")
 _NO_TRIAL = MeanInterval(math.nan, math.nan, math.nan, 0, 0, 0)
 
 
@@ -44,25 +46,41 @@ def categorical(table: StudyTable) -> dict[str, list[Any]]:
     }
 
 
+def _parts(table: StudyTable) -> Iterator[tuple[bool, StudyTable]]:
+    """The study with the trials of its sampler alone and, where it has a probe, with those of the probe alone."""
+    probe = table.trials["probe"].astype(bool)
+    for which in (False, True):
+        if not which or probe.any():
+            yield which, replace(table, trials=table.trials[probe == which])
+
+
 def levels(table: StudyTable, rng: np.random.Generator) -> pd.DataFrame:
     """Scores by level of every categorical setting, over completed trials: `LEVEL_COLUMNS`.
 
+    ``probe``: whether the row is of the probe's trials, all others are of the sampler's alone: it gave good levels more
+    trials, so that a mean over both would be of neither.
     Rows with role ``val`` hold the mean validation score with an interval over trials (``n`` trials); the others the
     mean test score on one data set, each image averaged over the level's trials first, with an interval over patients
     (``n`` images). ``trials``: completed trials of the level; ``oracle_trials``: those of them that were prompted from
     the ground truth. A level without a completed trial has NaN.
     """
-    done = ranking(table)
     rows: list[dict[str, Any]] = []
+    for probe, own in _parts(table):
+        rows += [{"probe": probe, **row} for row in _by_level(own, rng)]
+    return pd.DataFrame(rows, columns=LEVEL_COLUMNS)
+
+
+def _by_level(table: StudyTable, rng: np.random.Generator) -> Iterator[dict[str, Any]]:
+    done = ranking(table)
     for column, choices in categorical(table).items():
         for level in choices:
             part = done[done[column] == level] if column in done else done.head(0)
             named = {"parameter": column, "level": str(level), "trials": len(part)}
             named["oracle_trials"] = int(part["oracle_prompt"].sum())
             over_trials = mean_interval(part["value"], part["number"], rng) if len(part) else _NO_TRIAL
-            rows.append({**named, "dataset": "validation", "role": "val", **asdict(over_trials)})
-            rows += [{**named, **tested} for tested in _tested(table, part["key"], rng)]
-    return pd.DataFrame(rows, columns=LEVEL_COLUMNS)
+            yield {**named, "dataset": "validation", "role": "val", **asdict(over_trials)}
+            for tested in _tested(table, part["key"], rng):
+                yield {**named, **tested}
 
 
 def _tested(table: StudyTable, keys: pd.Series, rng: np.random.Generator) -> list[dict[str, Any]]:
@@ -84,23 +102,26 @@ def is_grid(table: StudyTable) -> bool:
 def cross(table: StudyTable) -> pd.DataFrame:
     """Every combination of the two settings of a grid (`is_grid`), else no row: `CROSS_COLUMNS`.
 
-    ``row`` and ``column``: the levels of the setting with more levels and of the other one; trials are counted as by
-    `levels`. ``validation``: mean validation score; ``target``: mean test score on unseen data sets, each with equal
-    weight; NaN where no trial of the combination has completed, or nothing unseen was tested.
+    ``probe`` as by `levels`; ``row`` and ``column``: the levels of the setting with more levels and of the other one;
+    trials are counted as by `levels`. ``validation``: mean validation score; ``target``: mean test score on unseen data
+    sets, each with equal weight; NaN where no trial of the combination has completed, or nothing unseen was tested.
     """
     if not is_grid(table):
         return pd.DataFrame(columns=CROSS_COLUMNS)
+    cells = [(probe, *cell) for probe, own in _parts(table) for cell in _combinations(own)]
+    return pd.DataFrame(cells, columns=CROSS_COLUMNS)
+
+
+def _combinations(table: StudyTable) -> Iterator[tuple[str, str, int, int, float, float]]:
     done = ranking(table)
     (down, rows), (across, columns) = axes(table)
     unseen = [f"score/{name}/{metric_of(table)}" for name, role in table.roles.items() if role == "target"]
     tested = done.reindex(columns=unseen).mean(axis=1)
-    cells = []
     for row in rows:
         for column in columns:
             here = (done[down] == row) & (done[across] == column) if len(done) else pd.Series(dtype=bool)
             counts = int(here.sum()), int(done["oracle_prompt"][here].sum())
-            cells.append((str(row), str(column), *counts, done["value"][here].mean(), tested[here].mean()))
-    return pd.DataFrame(cells, columns=CROSS_COLUMNS)
+            yield str(row), str(column), *counts, done["value"][here].mean(), tested[here].mean()
 
 
 def axes(table: StudyTable) -> list[tuple[str, list[Any]]]:

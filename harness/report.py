@@ -168,8 +168,9 @@ def _draw(found: Findings, folder: Path) -> list[Path]:
         drawn["simplex"] = simplex.draw(table)
     if len(found.front):
         drawn["pareto"] = pareto.draw(table, found.front)
-    if found.cross["trials"].sum() > 0:
-        drawn["cross"] = cross.draw(table, found.cross)
+    for probe, own in found.cross.groupby("probe"):
+        if own["trials"].sum() > 0:
+            drawn["cross_probe" if probe else "cross"] = cross.draw(table, own)
     for name, tables in (("importance_probe", found.probed), ("importance", found.importance)):
         if any(len(rows) for _, rows in tables):
             drawn[name] = importance.draw([importance.Panel(how.title, how.question, rows) for how, rows in tables])

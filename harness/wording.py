@@ -432,16 +432,35 @@ def _levels(found: Findings, places: Places) -> list[str]:
         "",
         f"Completed trials only. Validation {metric}: mean [95 % interval over trials]. Test {metric}: every image "
         "averaged over the level's trials, then mean [95 % interval over patients]. "
-        + ("" if found.probe else "The sampler gave good levels more trials and better company: no fair comparison. ")
+        + _company(found)
         + "Levels of one setting may differ in the others.",
         "",
     ]
     for parameter, part in found.levels.groupby("parameter", sort=False):
-        lines += [f"### {label(str(parameter))}", "", *_level_table(part, judges(found.table.question)), ""]
+        lines += [f"### {label(str(parameter))}", ""]
+        for whose, own in _apart(part):
+            lines += [*whose, *_level_table(own, judges(found.table.question)), ""]
     told = (
         f"{ORACLE}: how many of the trials were prompted from ground truth; a mean over both kinds describes neither."
     )
     return [*lines, *([told, ""] if found.oracle else []), *_cross(found, places)]
+
+
+def _company(found: Findings) -> str:
+    if found.probe:
+        return ""
+    instead = "compare levels by the probe's trials. " if found.levels["probe"].any() else "no fair comparison. "
+    return f"The sampler gave good levels more trials and better company: {instead}"
+
+
+def _apart(rows: pd.DataFrame) -> list[tuple[list[str], pd.DataFrame]]:
+    """The rows of the probe, if there are any, and those of the sampler, each with the line that says which it is."""
+    if not rows["probe"].any():
+        return [([], rows)]
+    return [
+        ([f"Trials of the {name}:", ""], part)
+        for name, part in (("probe", rows[rows["probe"]]), ("sampler", rows[~rows["probe"]]))
+    ]
 
 
 def _counted(row: Mapping[Any, Any]) -> str:
@@ -475,17 +494,20 @@ def _cross(found: Findings, places: Places) -> list[str]:
         return []
     (down, _), (across, _) = axes(found.table)
     columns = list(dict.fromkeys(found.cross["column"]))
-    rows = [
-        [str(row), *(_cross_cell(cell) for cell in part.to_dict("records"))]
-        for row, part in found.cross.groupby("row", sort=False)
-    ]
-    return [
-        f"### Validation {metric_name(found.metric)} of every combination (trials)",
-        "",
-        *grid([f"{label(down)} / {label(across)}", *columns], rows),
-        "",
-        *_figure(places, "cross", f"Mean score of every combination of {label(down)} and {label(across)}"),
-    ]
+    lines = [f"### Validation {metric_name(found.metric)} of every combination (trials)", ""]
+    for whose, own in _apart(found.cross):
+        rows = [
+            [str(row), *(_cross_cell(cell) for cell in part.to_dict("records"))]
+            for row, part in own.groupby("row", sort=False)
+        ]
+        figure = "cross_probe" if own["probe"].all() else "cross"
+        lines += [
+            *whose,
+            *grid([f"{label(down)} / {label(across)}", *columns], rows),
+            "",
+            *_figure(places, figure, f"Mean score of every combination of {label(down)} and {label(across)}"),
+        ]
+    return lines
 
 
 def _cross_cell(cell: Mapping[Any, Any]) -> str:

@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.trial import TrialState, create_trial
+from pandas.testing import assert_frame_equal
 
 from harness.figures import cross as cross_figure
 from harness.figures import pareto as pareto_figure
@@ -164,6 +165,27 @@ def test_a_grid_of_two_settings_shows_every_combination(several: StudyTable, rep
     assert "| 8 | 0.400 (1) | 0.700 (1) |" in report.text
     assert "| 32 | none | none |" in report.text
     assert (report.folder / "cross.png").is_file()
+
+
+def test_levels_keep_a_probe_apart(several: StudyTable, report: Report, tmp_path: Path) -> None:
+    """The second trial becomes one of a probe: the sampler's tables are as if it were not there."""
+    trials = several.trials.assign(probe=several.trials["number"] == 1)
+    mixed = replace(several, trials=trials, question=several.question | {"sampler": {"kind": "tpe"}})
+    alone = replace(several, trials=trials[~trials["probe"]])
+    told, without = (levels(table, np.random.default_rng(0)) for table in (mixed, alone))
+    assert_frame_equal(told[~told["probe"]].reset_index(drop=True), without)
+    of_probe = told[told["probe"]].set_index(["parameter", "level", "dataset"])
+    assert of_probe.loc[("param/mode", "box", "validation"), "trials"] == 1
+    assert of_probe.loc[("param/mode", "none", "validation"), "trials"] == 0
+    cells = cross(mixed)
+    assert_frame_equal(cells[~cells["probe"]].reset_index(drop=True), cross(alone))
+    assert cells[cells["probe"]]["trials"].sum() == 1
+    made = write(mixed, tmp_path, MLFLOW, evaluators=FAST)
+    part = made.text.partition("## By level")[2].partition("\n## ")[0]
+    assert part.count("Trials of the probe:") == part.count("Trials of the sampler:") == 3, "two settings and the grid"
+    assert "compare levels by the probe's trials" in part
+    assert (made.folder / "cross_probe.png").is_file()
+    assert "Trials of the" not in report.text, "without a probe there is nothing to tell apart"
 
 
 def test_another_number_of_settings_is_no_grid(several: StudyTable) -> None:

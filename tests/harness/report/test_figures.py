@@ -190,7 +190,7 @@ def test_a_front_of_both_kinds_is_that_of_the_unprompted(table: StudyTable) -> N
 def test_a_cell_of_the_map_with_a_prompted_trial_is_marked(table: StudyTable, oracles: int) -> None:
     choices = {"param/a": CategoricalDistribution(("x", "y")), "param/b": CategoricalDistribution(("u", "v"))}
     rows = [("x", "u", 2, oracles, 0.5, np.nan), ("x", "v", 1, 0, 0.4, np.nan), ("y", "u", 0, 0, np.nan, np.nan)]
-    cells = pd.DataFrame([*rows, ("y", "v", 1, 0, 0.3, np.nan)], columns=CROSS_COLUMNS)
+    cells = pd.DataFrame([*rows, ("y", "v", 1, 0, 0.3, np.nan)], columns=CROSS_COLUMNS[1:])
     figure = cross.draw(replace(table, distributions=choices), cells)
     said = [text.get_text() for text in figure.axes[0].texts]
     assert said == ["0.500" + " †" * oracles, "0.400", "0.300"]

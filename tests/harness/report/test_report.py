@@ -108,7 +108,8 @@ def test_undefined_scores_are_counted_where_they_are_told(report: Report) -> Non
 
 @pytest.mark.parametrize("undefined", [0, 2])
 def test_undefined_scores_are_counted_by_level_of_a_setting(report: Report, undefined: int) -> None:
-    row = {"parameter": "param/rank", "level": "4", "trials": 5, "oracle_trials": 0, "dataset": "hrf", "role": "target"}
+    row = {"probe": False, "parameter": "param/rank", "level": "4", "trials": 5, "oracle_trials": 0}
+    row |= {"dataset": "hrf", "role": "target"}
     row |= {"mean": 0.5, "low": 0.4, "high": 0.6, "n": 12, "clusters": 6, "undefined": undefined}
     over_trials = {**row, "dataset": "validation", "role": "val", "n": 5, "undefined": 0}
     found = replace(report.findings, levels=pd.DataFrame([over_trials, row]))
