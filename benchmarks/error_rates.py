@@ -42,7 +42,7 @@ from harness.inference.crossed import Parts, crossed
 from harness.inference.looks import levels, over_looks, schedule
 from harness.inference.multiplicity import holm
 from harness.inference.permutation import sign_flip
-from harness.inference.power import GOAL, Variances, equivalence_power, minimum_detectable, replicates_needed
+from harness.inference.power import GOAL, ContrastNoise, equivalence_power, minimum_detectable, replicates_needed
 from harness.simulated import Truth, scores
 
 ALPHA = 0.05
@@ -260,7 +260,7 @@ def promised(setting: Scenario, effect: float, start: int, studies: int, rng: np
             early.degrees[:, study],
             early.residual[study],
         )
-        variances = Variances.of(seen, start)
+        variances = ContrastNoise.of(seen, start)
         needed = replicates_needed(float(early.estimate[study]), variances, setting.level)
         stated.append(needed if needed is not None else math.inf)
         if needed is not None and needed <= most:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from harness.inference.cells import Cells, Contrast, Floats, Pair, Target
-from harness.inference.power import Variances
+from harness.inference.power import ContrastNoise
 
 LEVEL = 0.78
 """Mean score of an arm without effect."""
@@ -48,7 +48,7 @@ class Truth:
         """The true value of a contrast, on every target and overall."""
         return float(contrast.vector(list(self.effects)) @ np.array(list(self.effects.values())))
 
-    def variances(self, contrast: Contrast) -> Variances:
+    def variances(self, contrast: Contrast) -> ContrastNoise:
         """The true variances of a contrast over all targets; plain replicates with one image a patient only.
 
         The degrees of freedom of the images are those that a study will find on average with targets of equal size:
@@ -57,7 +57,7 @@ class Truth:
         size = float((contrast.vector(list(self.effects)) ** 2).sum())
         free = float(sum(count - 1 for count in self.images.values()))
         weight = sum(1.0 / count for count in self.images.values()) / len(self.images) ** 2
-        return Variances(
+        return ContrastNoise(
             replicate=size * (self.replicate**2 + self.seed**2 + self.fold**2 + self.residual**2 * weight),
             images=size * self.image_arm**2 * weight,
             residual=size * self.residual**2 * weight,

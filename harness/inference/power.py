@@ -19,7 +19,7 @@ MOST = 1000
 
 
 @dataclass(frozen=True)
-class Variances:
+class ContrastNoise:
     """What a contrast's uncertainty is made of.
 
     ``replicate``: variance of one replicate's contrast, averaged over images and targets; ``residual``: what of it is
@@ -32,14 +32,14 @@ class Variances:
     residual: float = 0.0
 
     @classmethod
-    def of(cls, parts: Parts, replicates: int) -> Variances:
+    def of(cls, parts: Parts, replicates: int) -> ContrastNoise:
         """As the data of a study of ``replicates`` have it: one estimate, without leading axes."""
         fixed = float(parts.fixed())
         shrinks = float(parts.total()) - fixed
         return cls(replicates * shrinks, fixed, float(parts.degrees[-1]), replicates * float(parts.residual))
 
 
-def power(effect: float, variances: Variances, replicates: int, level: float = 0.05) -> float:
+def power(effect: float, variances: ContrastNoise, replicates: int, level: float = 0.05) -> float:
     """The chance that a true ``effect`` is found different from 0, in either direction, at ``level``.
 
     ``level``: that of the one test, so alpha / m for a promise that holds in a family of m (Holm does no worse).
@@ -52,7 +52,7 @@ def power(effect: float, variances: Variances, replicates: int, level: float = 0
 
 
 def equivalence_power(
-    effect: float, variances: Variances, replicates: int, smallest: float, level: float = 0.05
+    effect: float, variances: ContrastNoise, replicates: int, smallest: float, level: float = 0.05
 ) -> float:
     """The chance that a true ``effect`` is shown to be within +-``smallest`` at ``level`` by two one-sided tests."""
     margin, se = _margins(variances, replicates, 2.0 * level)
@@ -62,7 +62,7 @@ def equivalence_power(
     return float(np.maximum(inside, 0.0).mean())
 
 
-def minimum_detectable(variances: Variances, replicates: int, level: float = 0.05, goal: float = GOAL) -> float:
+def minimum_detectable(variances: ContrastNoise, replicates: int, level: float = 0.05, goal: float = GOAL) -> float:
     """The smallest true effect that is found with probability ``goal``; 0 where nothing varies."""
     margin, se = _margins(variances, replicates, level)
     if se == 0.0:
@@ -72,7 +72,7 @@ def minimum_detectable(variances: Variances, replicates: int, level: float = 0.0
 
 
 def replicates_needed(
-    effect: float, variances: Variances, level: float = 0.05, smallest: float | None = None, goal: float = GOAL
+    effect: float, variances: ContrastNoise, level: float = 0.05, smallest: float | None = None, goal: float = GOAL
 ) -> int | None:
     """The fewest replicates (three or more) with which a verdict is expected: of a difference at ``level``, or, where
     ``smallest`` is given, of equivalence. None if ``MOST`` do not suffice, be it that the images alone leave too much.
@@ -94,7 +94,7 @@ def replicates_needed(
     return high
 
 
-def _margins(variances: Variances, replicates: int, level: float) -> tuple[Floats, float]:
+def _margins(variances: ContrastNoise, replicates: int, level: float) -> tuple[Floats, float]:
     """The margins of a two-sided test, over the quantiles of both variance estimates, and the true standard error."""
     free, residual = replicates - 1.0, variances.residual / replicates
     mine = variances.replicate / replicates * _quantiles(free, 200)[:, None]

@@ -12,7 +12,7 @@ import numpy as np
 from harness.inference.cells import Cells, Contrast, Floats
 from harness.inference.effects import FEWEST, Effect, effect
 from harness.inference.multiplicity import holm
-from harness.inference.power import GOAL, MOST, Variances, replicates_needed
+from harness.inference.power import GOAL, MOST, ContrastNoise, replicates_needed
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def _undecided(one: Effect, smallest: float, level: float) -> Undecided:
     """``level``: of the test that would decide, with the family's other open contrasts still open."""
     if one.why:
         return Undecided(FEWEST - one.replicates if one.replicates < FEWEST else None, one.why)
-    variances = Variances.of(one.parts(), one.replicates)
+    variances = ContrastNoise.of(one.parts(), one.replicates)
     needed = replicates_needed(one.estimate, variances, level, smallest)
     if needed is not None:
         more = max(1, needed - one.replicates)

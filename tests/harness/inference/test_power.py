@@ -11,7 +11,7 @@ from harness.inference.crossed import crossed
 from harness.inference.effects import effect
 from harness.inference.power import (
     MOST,
-    Variances,
+    ContrastNoise,
     equivalence_power,
     minimum_detectable,
     power,
@@ -19,8 +19,8 @@ from harness.inference.power import (
 )
 from harness.simulated import Truth, scores, simulate
 
-ALONE = Variances(replicate=0.006**2, images=0.0, df_images=57.0)
-BOTH = Variances(replicate=0.006**2, images=0.001**2, df_images=57.0)
+ALONE = ContrastNoise(replicate=0.006**2, images=0.0, df_images=57.0)
+BOTH = ContrastNoise(replicate=0.006**2, images=0.001**2, df_images=57.0)
 
 
 @pytest.mark.parametrize("replicates", [3, 5, 12])
@@ -78,7 +78,7 @@ def test_a_null_effect_is_decided_by_equivalence() -> None:
 
 
 def test_nothing_that_varies_needs_no_power() -> None:
-    still = Variances(0.0, 0.0, 57.0)
+    still = ContrastNoise(0.0, 0.0, 57.0)
     assert (power(0.01, still, 3), power(0.0, still, 3), minimum_detectable(still, 3)) == (1.0, 0.0, 0.0)
     assert (equivalence_power(0.0, still, 3, 0.005), equivalence_power(0.005, still, 3, 0.005)) == (1.0, 0.0)
 
@@ -104,7 +104,7 @@ def test_variances_of_one_study_are_read_off_its_effect() -> None:
     truth = Truth(effects={"a": 0.0, "b": 0.0}, replicates=tuple(Pair(k, k) for k in range(6)))
     cells = simulate(truth, np.random.default_rng(0))
     found = effect(cells, Contrast("b over a", {"b": 1.0, "a": -1.0}), None, np.random.default_rng(0))
-    seen = Variances.of(found.parts(), found.replicates)
+    seen = ContrastNoise.of(found.parts(), found.replicates)
     assert seen.replicate / 6 + seen.images == pytest.approx(found.se**2)
     assert seen.replicate / 6 == pytest.approx(found.share_of_replicates * found.se**2)
     assert 0.0 < seen.residual < seen.replicate
