@@ -86,7 +86,8 @@ def variances(found: Answers) -> Section:
     caption = (
         f"The variance of a single image's {metric_name(found.ablation.primary)}, split over "
         f"{split.arms} arms x {split.replicates} replicates x {split.targets} targets with {split.images} images.{gone}"
-        f" {_trained(found)}The seed draws data order, augmentation and initial adapter together. An estimate below 0 "
+        f" {_trained(found)}The seed draws data order, augmentation and initial adapter together, so that they are one "
+        "term here and cannot be told apart. An estimate below 0 "
         "counts as 0. These shares are estimates without an interval: a source with few levels (n) is known badly."
     )
     frame = pd.DataFrame(map(asdict, split.parts))
