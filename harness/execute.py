@@ -6,7 +6,7 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +18,12 @@ import torch
 from ray import tune
 from ray.tune import TuneError
 
+from harness.engine import Shared
 from harness.errors import ClusterError, Hopeless
-from harness.suggest import Suggest, Tell, result_of
-from harness.worker import Order, work
+from harness.suggest import Suggest, Tell
+from harness.trainable import Trial
+from sam2lora import pack
+from sam2lora.config import TrialConfig
 
 # Loggers of Ray's that write files nobody reads, and a check that would refuse an ending without a score.
 _SETTINGS = {
@@ -36,55 +39,64 @@ _SETTINGS = {
 _OBJECT_STORE_BYTES = 128 * 2**20  # orders and results are a few kilobytes; images are memory-mapped files
 
 
+RESIDENTS = 4
+"""Trials of one CPU core that train together where that is faster."""
+RESIDENTS_OF_A_GPU = 8
+"""The same of a GPU, unless its share for a trial is given."""
+_THIN_CPUS = 0.01  # what a trial's actor takes whose engine is elsewhere: Ray wants to see something
+RESTARTS = 3
+"""How often an engine that died is started again; its trials go on from their last epochs."""
+
+
 @dataclass(frozen=True)
 class Slots:
-    """How trials share a machine: ``concurrent`` at once, each with ``cpus`` cores and ``gpus`` of a GPU."""
+    """How trials share a machine: ``concurrent`` at once, ``residents`` of them in one process.
+
+    Each process has ``cpus`` cores and ``gpus`` of a GPU. With one resident it is the trial's own, else an engine.
+    """
 
     concurrent: int
     cpus: float
     gpus: float
+    residents: int = 1
+
+    @property
+    def engines(self) -> int:
+        """How many engines that makes; 0 where every trial has a process of its own."""
+        return 0 if self.residents == 1 else -(-self.concurrent // self.residents)
 
 
-def slots(gpus_per_trial: float | None) -> Slots:
-    """One trial per CPU core without a GPU, else ``gpus_per_trial`` (1 by default) of a GPU for each.
+def slots(gpus_per_trial: float | None, packed: bool = False) -> Slots:
+    """How trials share this machine.
 
-    Raises ``ValueError`` when more of a GPU is asked for than the machine has.
+    Without a GPU every core has a process; else every trial has ``gpus_per_trial`` (1 by default) of a GPU. ``packed``:
+    trials that share a core (`RESIDENTS`) or a GPU (`RESIDENTS_OF_A_GPU`, or as many as its share allows) share an
+    engine as well. Raises ``ValueError`` when more of a GPU is asked for than the machine has.
     """
     cores = psutil.cpu_count(logical=False) or os.cpu_count() or 1
     cores = min(cores, len(psutil.Process().cpu_affinity()))
     devices = torch.cuda.device_count()
-    share = (1.0 if devices else 0.0) if gpus_per_trial is None else gpus_per_trial
+    usual = (1 / RESIDENTS_OF_A_GPU if packed else 1.0) if devices else 0.0
+    share = usual if gpus_per_trial is None else gpus_per_trial
     if share == 0.0:
-        return Slots(concurrent=cores, cpus=1.0, gpus=0.0)
+        residents = RESIDENTS if packed else 1
+        return Slots(concurrent=cores * residents, cpus=1.0, gpus=0.0, residents=residents)
     if share > devices or share < 0.0 or (share > 1.0 and share != int(share)):
         raise ValueError(
             f"--gpus-per-trial must be a fraction of one GPU or a whole number of the {devices} GPUs of this machine, "
             f"but is {share}: lower it, or give 0 to run on the CPU."
         )
+    if packed and share < 1.0:
+        residents = int(1 / share)
+        return Slots(devices * residents, cpus=max(cores / devices, 0.01), gpus=1.0, residents=residents)
     concurrent = int(devices / share)
     return Slots(concurrent=concurrent, cpus=max(cores / concurrent, 0.01), gpus=share)
 
 
-class Trial(tune.Trainable):
-    """One actor, reused from trial to trial: imports and the frozen backbone are paid once."""
-
-    def setup(self, config: dict[str, Any]) -> None:
-        """Take the first order."""
-        self.reset_config(config)
-
-    def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Take the next order."""
-        order: Order = new_config["order"]
-        self._work: Iterator[dict[str, Any]] = work(order)
-        return True
-
-    def step(self) -> dict[str, Any]:
-        """Run one epoch."""
-        return result_of(next(self._work))
-
-    def cleanup(self) -> None:
-        """Let go of the session."""
-        self._work.close()  # type: ignore[attr-defined]
+def packs(configs: Sequence[TrialConfig], gpus_per_trial: float | None) -> bool:
+    """Whether most trials of such settings are faster in packs on the device that they get."""
+    device = "cuda" if torch.cuda.device_count() and gpus_per_trial != 0 else "cpu"
+    return 2 * sum(pack.pays(config, device) for config in configs) > len(configs)
 
 
 @contextmanager
@@ -101,8 +113,9 @@ def cluster(room: Slots) -> Iterator[None]:
         if address:
             ray.init(log_to_driver=False, logging_level=logging.ERROR)
         else:
+            processes = room.engines or room.concurrent
             ray.init(
-                num_cpus=max(1, round(room.concurrent * room.cpus)),
+                num_cpus=max(1, round(processes * room.cpus)) + (1 if room.engines else 0),
                 include_dashboard=False,
                 log_to_driver=False,
                 logging_level=logging.ERROR,
@@ -112,7 +125,9 @@ def cluster(room: Slots) -> Iterator[None]:
     except Exception as error:  # Ray raises just that when its node takes longer than the 30 s it is given
         raise ClusterError(_unavailable(address, error)) from error
     try:
+        engines = _started(room)
         yield
+        del engines
     finally:
         ray.shutdown()
 
@@ -136,13 +151,15 @@ def run(suggest: Suggest, scheduler: Any, room: Slots, retries: int, trainable: 
     trials crash, or proposals are infeasible, one after the other.
     """
     hopeless: list[Hopeless] = []
+    suggest.engines = _names(room)
+    shares = {"cpu": _THIN_CPUS} if suggest.engines else {"cpu": room.cpus, "gpu": room.gpus}
     scratch = Path(tempfile.mkdtemp(prefix="ray-tune-"))  # disposable: the record is what counts
     try:
         # Not Tuner: it pickles its whole configuration for a restore that the record makes needless.
         tune.run(
             trainable,
             name="study",
-            resources_per_trial={"cpu": room.cpus, "gpu": room.gpus},
+            resources_per_trial=shares,
             search_alg=suggest,
             scheduler=scheduler,
             num_samples=-1,
@@ -166,6 +183,21 @@ def run(suggest: Suggest, scheduler: Any, room: Slots, retries: int, trainable: 
         raise hopeless[0]
     if suggest.hopeless is not None:
         raise suggest.hopeless
+
+
+def _started(room: Slots) -> list[Any]:
+    """The engines of a room, which live as long as these handles do."""
+    how = {"num_cpus": room.cpus, "num_gpus": room.gpus, "max_restarts": RESTARTS, "max_task_retries": 1}
+    threads = 2 * room.residents + 2  # one for each resident that asks, and one for each that leaves
+    actor = ray.remote(Shared)
+    return [
+        actor.options(name=name, max_concurrency=threads, scheduling_strategy="SPREAD", **how).remote()
+        for name in _names(room)
+    ]
+
+
+def _names(room: Slots) -> list[str]:
+    return [f"engine-{number}" for number in range(room.engines)]
 
 
 class _StopWhen(tune.Stopper):

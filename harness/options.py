@@ -48,7 +48,17 @@ def add_run(command: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     run.add_argument("--data", type=Path, metavar="ROOT", help="folder of the data sets, in their owners' layouts")
     run.add_argument("--study", metavar="STUDY", help="name of the study (default: NAME)")
     run.add_argument(
-        "--gpus-per-trial", type=float, metavar="F", help="share of a GPU for each trial (default: 1 if there is one)"
+        "--gpus-per-trial",
+        type=float,
+        metavar="F",
+        help="share of a GPU for each trial; 0: the CPU (default: an eighth of a GPU if there is one, all of it with "
+        "--no-pack)",
+    )
+    run.add_argument(
+        "--no-pack",
+        dest="pack",
+        action="store_false",
+        help="a process for every trial, where otherwise trials that are faster together share one",
     )
     run.add_argument("--out", type=Path, default=Path("runs"), metavar="DIR", help="results (default: runs)")
     run.add_argument("--storage", metavar="URL", help="database of the record (default: sqlite:///DIR/optuna.db)")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +25,8 @@ from sam2lora.train import check_parts, given_images, training_images, validatio
 
 _PROCESS_MIB = 1100.0
 """Resident memory of a worker that has imported torch and sam2 and holds nano, as measured."""
+_ACTOR_MIB = 250.0
+"""Resident memory of a trial's actor whose engine lives elsewhere, as measured."""
 
 
 @dataclass(frozen=True)
@@ -54,9 +57,11 @@ def prepare(
     runtime: Runtime,
     concurrent: int,
     console: Console,
+    residents: int = 1,
 ) -> Prepared:
     """Open every data set that ``configs`` ask for, check their parts in every replicate, the weights and the memory.
 
+    ``residents``: how many of the ``concurrent`` trials share a process.
     ``configs``: all settings that may come, or enough draws of them; ``Prepared`` counts the images of the first in
     the first replicate. The first use of a data set decodes and resizes it, with a line of progress; weights that go by
     name are downloaded when all else is well. Raises ``DataError``,
@@ -96,7 +101,7 @@ def prepare(
         ),
         training=counted[0][0],
         validation=counted[0][1],
-        fitting=fitting(configs, runtime, concurrent),
+        fitting=fitting(configs, runtime, concurrent, residents),
     )
 
 
@@ -119,21 +124,32 @@ def _protocols(configs: Sequence[TrialConfig]) -> Iterable[TrialConfig]:
     return seen.values()
 
 
-def fitting(configs: Sequence[TrialConfig], runtime: Runtime, concurrent: int) -> int:
-    """How many trials, ``concurrent`` at most, fit into memory at once. Raises ``OutOfMemory`` when not one does."""
-    needed, largest = max(((training_mib(config), config) for config in _largest(configs)), key=lambda pair: pair[0])
+def fitting(configs: Sequence[TrialConfig], runtime: Runtime, concurrent: int, residents: int = 1) -> int:
+    """How many trials, ``concurrent`` at most, fit into memory at once, ``residents`` of them in one process.
+
+    Raises ``OutOfMemory`` when not one does.
+    """
+    step, largest = max(((training_mib(config), config) for config in _largest(configs)), key=lambda pair: pair[0])
     if runtime.device == "cpu":
-        needed += _PROCESS_MIB
         free = psutil.virtual_memory().available / 2**20
     else:
         free = torch.cuda.mem_get_info(runtime.device)[0] / 2**20
+    needed = _taken(1, step, runtime.device, residents)
     if needed > free:
         raise OutOfMemory(
             f"A training step must fit into memory, but {largest.batch_size} images of {largest.image_size} pixels "
             f"need about {needed:,.0f} MiB and {runtime.device} has {free:,.0f} MiB free: lower batch_size or "
             f"image_size, choose a smaller backbone, or free memory."
         )
-    return min(concurrent, int(free / needed))
+    return max(count for count in range(1, concurrent + 1) if _taken(count, step, runtime.device, residents) <= free)
+
+
+def _taken(trials: int, step: float, device: str, residents: int) -> float:
+    """MiB of so many trials at once: of the machine's memory on a CPU, else of every GPU's, which share the trials."""
+    if device != "cpu":
+        return step * math.ceil(trials / torch.cuda.device_count())
+    actors = trials if residents > 1 else 0
+    return step * trials + _PROCESS_MIB * math.ceil(trials / residents) + _ACTOR_MIB * actors
 
 
 def _largest(configs: Sequence[TrialConfig]) -> Iterable[TrialConfig]:

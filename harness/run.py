@@ -56,6 +56,7 @@ class Plan:
     overrides: Overrides
     runtime: Runtime
     gpus_per_trial: float | None
+    pack: bool
     storage: str
     mlflow: str
     out: Path
@@ -120,6 +121,7 @@ def plan(arguments: argparse.Namespace, command: str) -> Plan:
             data=_absolute(arguments.data), checkpoint=_absolute(checkpoint), cache=default_cache().resolve()
         ),
         gpus_per_trial=arguments.gpus_per_trial,
+        pack=arguments.pack,
         storage=arguments.storage or f"sqlite:///{out / 'optuna.db'}",
         mlflow=os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{out / 'mlflow.db'}",
         out=out,
@@ -204,9 +206,9 @@ def ready(
     plan: Plan, configs: Sequence[TrialConfig], replicates: Sequence[Replicate], console: Console
 ) -> tuple[Prepared, Slots, Runtime]:
     """What was prepared for such trials, how they share the machine, and where each computes."""
-    room = execute.slots(plan.gpus_per_trial)
+    room = execute.slots(plan.gpus_per_trial, packed=plan.pack and execute.packs(configs, plan.gpus_per_trial))
     runtime = replace(plan.runtime, device="cuda" if room.gpus else "cpu", threads=max(1, int(room.cpus)))
-    prepared = prepare(configs, replicates, runtime, room.concurrent, console)
+    prepared = prepare(configs, replicates, runtime, room.concurrent, console, room.residents)
     return prepared, replace(room, concurrent=prepared.fitting), runtime
 
 
@@ -327,7 +329,8 @@ def head(
     """Say what is about to run. ``oracle``: of each of the settings that may come, whether its scores are oracle's."""
     told = "" if not any(oracle) else f"; {'all' if all(oracle) else 'some'} scores prompted from the ground truth"
     beside = f" and {probe.trials} of a probe, {probe.ended} done" if probe is not None and probe.trials else ""
-    where = f"{room.gpus:g} GPU each" if room.gpus else "one CPU core each"
+    share = f"{room.gpus:g} GPU" if room.gpus else "one CPU core"
+    where = f"{share} each" if room.residents == 1 else f"{share} and one engine for every {room.residents}"
     console.print(f"[bold]{escape(plan.study)}[/]: {title}", highlight=False, soft_wrap=True)
     console.print(
         f"sources {', '.join(question['sources'])}; targets {', '.join(question['targets']) or 'none'}; "

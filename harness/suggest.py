@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,9 +22,9 @@ from ray.tune.search import Searcher
 from harness import record as recorded
 from harness.constraints import Constraint
 from harness.errors import Hopeless
-from harness.outcome import WORST, Completed, Crashed, Diverged, Infeasible, Outcome, OutOfMemory, Stopped
+from harness.outcome import Completed, Crashed, Diverged, Infeasible, Outcome, OutOfMemory, Stopped
 from harness.record import Record
-from harness.worker import Order
+from harness.trainable import Order
 from sam2lora.artifacts import CHECKPOINT, RESULT
 from sam2lora.choice import from_json, to_json
 from sam2lora.config import Replicate, TrialConfig, trial_key
@@ -56,10 +57,11 @@ class Listener(Protocol):
 
 @dataclass
 class Open:
-    """A trial that was handed to Ray and has not ended: its handle, its key, and its curve so far."""
+    """A trial that was handed to Ray and has not ended: its handle, its key, its engine, and its curve so far."""
 
     trial: optuna.Trial
     key: str
+    engine: str | None = None
     curve: list[dict[str, float]] = field(default_factory=list)
     cost: dict[str, float] = field(default_factory=dict)
 
@@ -119,6 +121,7 @@ class Suggest(Searcher):
         self.queue = None if queue is None else list(queue)
         self.more, self.elsewhere = more, elsewhere
         self.on_more: Callable[[int], None] = lambda count: None
+        self.engines: Sequence[str] = ()
         if self.queue is not None:
             self._discard_enqueued()
             self.ended = max(trials - len(self.queue) - len(self.left), 0)
@@ -231,7 +234,7 @@ class Suggest(Searcher):
 
     def _hand_out(self, trial_id: str, trial: optuna.Trial, attributes: Mapping[str, Any]) -> dict[str, Any]:
         key = attributes["key"]
-        self.open[trial_id] = Open(trial, key)
+        self.open[trial_id] = Open(trial, key, engine := self._engine())
         for listener in self.listeners:
             listener.began(self.record.trial(trial.number))
         order = Order(
@@ -241,7 +244,12 @@ class Suggest(Searcher):
             runtime=self.runtime,
             folder=str(self.record.files(key)),
         )
-        return {"key": key, "order": order}
+        return {"key": key, "order": order, "engine": engine}
+
+    def _engine(self) -> str | None:
+        """The engine with the fewest open trials; None where every trial computes in a process of its own."""
+        taken = Counter(ours.engine for ours in self.open.values())
+        return min(self.engines, key=lambda name: taken[name], default=None)
 
     def _reuse(self, trial: optuna.Trial, key: str) -> None:
         self._ended(key, recorded.reuse(self.record, trial, self.endings[key]))
@@ -391,13 +399,3 @@ def rebuild(scheduler: Any, trials: Sequence[FrozenTrial]) -> None:
                 scheduler.on_trial_result(None, past, {"epoch": reached, "score": score})
         last = math.nan if kind == "out_of_memory" else trial.intermediate_values[epoch]
         scheduler.on_trial_complete(None, past, {"epoch": epoch, "score": last})
-
-
-def result_of(item: Mapping[str, Any]) -> dict[str, Any]:
-    """What Ray is told of an epoch: an ending is ``done``.
-
-    A diverged trial has the worst score; one that ran out of memory has NaN, which schedulers pass over.
-    """
-    scores = {"diverged": WORST, "out_of_memory": math.nan}
-    score = scores.get(item["ending"] or "", item.get("score"))
-    return {**item, "score": score, "done": item["ending"] is not None}

@@ -49,6 +49,17 @@ def signature(config: TrialConfig, replicate: Replicate, training: int) -> str |
     return digest(config.backbone, layers, config.train_prompt, [*shape, draws])
 
 
+def pays(config: TrialConfig, device: str) -> bool:
+    """Whether trials of such settings take less time in a pack than one after the other.
+
+    On a GPU all with LoRA do. A CPU is bound by arithmetic, so that only what is shared is gained
+    (`benchmarks.packs`): trials do that leave the whole encoder untouched.
+    """
+    if not isinstance(config.adapter, LoRA):
+        return False
+    return device != "cpu" or all(layer.block is None for layer in config.adapter.targets(config.backbone))
+
+
 def admit(session: Session) -> Resident:
     """Take the adapter of a session that has just started off the segmenter, which is then free for the next.
 

@@ -15,12 +15,12 @@ import os
 import resource
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -30,7 +30,7 @@ from torch.nn import functional as F
 from torch.nn.utils import clip_grad_norm_
 from torch.optim.lr_scheduler import LambdaLR
 
-from sam2lora.adapters import detach
+from sam2lora.adapters import Full, detach
 from sam2lora.backbones import Backbone
 from sam2lora.choice import digest, to_json
 from sam2lora.config import Replicate, TrialConfig, steps_per_epoch
@@ -116,7 +116,7 @@ def start(config: TrialConfig, replicate: Replicate, runtime: Runtime) -> Sessio
     torch.set_num_threads(runtime.threads)
     sources = open_sets(config.protocol.sources, config.image_size, runtime)
     given = open_sets(config.protocol.targets if config.protocol.shots else (), config.image_size, runtime)
-    segmenter = pristine(config.backbone, config.image_size, runtime)
+    segmenter = _segmenter(config, runtime)
     config.adapter.attach(segmenter, torch.Generator().manual_seed(derived(replicate, "adapter")))
     trainable = [parameter for parameter in segmenter.parameters() if parameter.requires_grad]
     # A frozen segmenter trains nothing, but an optimizer must hold something.
@@ -516,9 +516,9 @@ def _rows(
         )
 
 
-def save(session: Session, path: Path) -> None:
-    """Write where the session stands, so that ``resume`` goes on as if it had never stopped. Atomic."""
-    state = {
+def state(session: Session) -> dict[str, Any]:
+    """Where the session stands, for ``restore``. Tensors may be the session's own: copy what must outlast an epoch."""
+    return {
         "config": to_json(session.config),
         "replicate": to_json(session.replicate),
         "adapter": session.config.adapter.state(session.segmenter),
@@ -527,7 +527,21 @@ def save(session: Session, path: Path) -> None:
         "curve": session.curve,
         "cost": asdict(session.cost),
     }
-    write_atomically(path, lambda temporary: torch.save(state, temporary))
+
+
+def restore(session: Session, state: Mapping[str, Any]) -> None:
+    """Bring the session of a trial to where ``state`` found it."""
+    session.config.adapter.load(session.segmenter, state["adapter"])
+    session.optimizer.load_state_dict(state["optimizer"])
+    session.schedule.load_state_dict(state["schedule"])
+    session.curve[:] = state["curve"]
+    session.cost = Cost(**state["cost"])
+
+
+def save(session: Session, path: Path) -> None:
+    """Write where the session stands, so that ``resume`` goes on as if it had never stopped. Atomic."""
+    now = state(session)
+    write_atomically(path, lambda temporary: torch.save(now, temporary))
 
 
 def resume(session: Session, path: Path) -> None:
@@ -535,19 +549,16 @@ def resume(session: Session, path: Path) -> None:
 
     Raises ``DataError`` when the file belongs to another trial: nothing is guessed from half a match.
     """
-    state = torch.load(path, map_location="cpu", weights_only=True)
+    found = torch.load(path, map_location="cpu", weights_only=True)
     mine = (to_json(session.config), to_json(session.replicate))
-    if (state["config"], state["replicate"]) != mine:
+    if (found["config"], found["replicate"]) != mine:
         raise DataError(
             f"A checkpoint must belong to the trial that resumes from it, but {path} was written by other settings: "
             f"remove the file to train this trial from its start."
         )
-    session.config.adapter.load(session.segmenter, state["adapter"])
-    session.optimizer.load_state_dict(state["optimizer"])
-    session.schedule.load_state_dict(state["schedule"])
-    session.curve[:] = state["curve"]
     setup = session.cost.setup_seconds
-    session.cost = replace(Cost(**state["cost"]), setup_seconds=state["cost"]["setup_seconds"] + setup)
+    restore(session, found)
+    session.cost.setup_seconds += setup
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
@@ -561,7 +572,8 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         write(temporary)
         temporary.replace(path)
     except (OSError, RuntimeError) as error:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
         room = f"{shutil.disk_usage(path.parent).free / 2**20:.1f} MiB free" if path.parent.exists() else "no folder"
         raise DiskError(
             f"Results must be written before a trial goes on, but {path} cannot be ({room}): {error}. Free some "
@@ -587,17 +599,17 @@ def _frozen(backbone: Backbone, image_size: int, runtime: Runtime) -> Segmenter:
 
 
 def pristine(backbone: Backbone, image_size: int, runtime: Runtime) -> Segmenter:
-    """The frozen segmenter without an adapter, on its device. One per process: a worker's next trial reuses it.
-
-    One whose own weights a trial could train is built again: nothing that was trained reaches the next trial.
-    """
+    """The frozen segmenter without an adapter, on its device. One per process: a worker's trials share it."""
     segmenter = _frozen(backbone, image_size, runtime)
     detach(segmenter)
-    if any(parameter.requires_grad for parameter in segmenter.parameters()):
-        del segmenter  # frees its memory before its successor needs as much
-        _frozen.cache_clear()
-        segmenter = _frozen(backbone, image_size, runtime)
     return segmenter
+
+
+def _segmenter(config: TrialConfig, runtime: Runtime) -> Segmenter:
+    """The shared one, or one of its own for a trial that trains its weights: nothing of it reaches another trial."""
+    if isinstance(config.adapter, Full):
+        return build(config.backbone, config.image_size, runtime).to(runtime.device)
+    return pristine(config.backbone, config.image_size, runtime)
 
 
 def peak_mib(runtime: Runtime) -> float:

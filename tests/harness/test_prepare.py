@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections import namedtuple
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -38,6 +39,18 @@ def test_fewer_trials_run_at_once_when_memory_is_short(
     assert fitting([tiny], runtime, 8) == 3
     monkeypatch.setattr(preparing.psutil, "virtual_memory", lambda: Memory(400_000 * 2**20))
     assert fitting([tiny], runtime, 8) == 8
+
+
+def test_trials_of_one_engine_share_what_a_process_takes(
+    tiny: TrialConfig, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("harness.prepare.training_mib", lambda config: 50.0)
+    free = SimpleNamespace(available=3500 * 2**20)
+    monkeypatch.setattr("harness.prepare.psutil.virtual_memory", lambda: free)
+    assert fitting([tiny], runtime, 8) == 3, "1100 and 50 MiB for each"
+    assert fitting([tiny], runtime, 8, residents=4) == 4, "1100 MiB for every four, 250 and 50 for each"
+    free.available = 10000 * 2**20
+    assert fitting([tiny], runtime, 8, residents=4) == 8
 
 
 def test_what_is_prepared_names_images_and_weights(tiny: TrialConfig, runtime: Runtime) -> None:

@@ -24,8 +24,9 @@ from harness.errors import ClusterError, Hopeless
 from harness.execute import Slots
 from harness.record import Record
 from harness.schedulers import ASHA
-from harness.suggest import Suggest, rebuild, result_of
-from harness.worker import Order
+from harness.suggest import Suggest, rebuild
+from harness.trainable import Order, result_of
+from sam2lora.adapters import Frozen, Full, LoRA
 from sam2lora.artifacts import RESULT
 from sam2lora.choice import from_json, to_json
 from sam2lora.config import Replicate, TrialConfig
@@ -129,6 +130,40 @@ def test_ray_that_cannot_be_had_is_one_message(
         pytest.fail("the run must not begin")
     message = str(told.value)
     assert all(part in message for part in (str(raised), "$RAY_ADDRESS", remedy, address or "30 s"))
+
+
+@pytest.mark.parametrize(
+    ("devices", "share", "packed", "room"),
+    [
+        (0, None, False, Slots(2, 1.0, 0.0)),
+        (0, None, True, Slots(8, 1.0, 0.0, residents=4)),
+        (0, 0.0, True, Slots(8, 1.0, 0.0, residents=4)),
+        (1, None, False, Slots(1, 2.0, 1.0)),
+        (1, None, True, Slots(8, 2.0, 1.0, residents=8)),
+        (2, 0.25, True, Slots(8, 1.0, 1.0, residents=4)),
+        (2, 0.25, False, Slots(8, 0.25, 0.25)),
+        (4, 2.0, True, Slots(2, 1.0, 2.0)),
+        (2, 0.0, True, Slots(8, 1.0, 0.0, residents=4)),
+    ],
+)
+def test_slots_of_a_machine_with_two_cores(
+    devices: int, share: float | None, packed: bool, room: Slots, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("harness.execute.psutil.cpu_count", lambda logical: 2)
+    monkeypatch.setattr("harness.execute.torch.cuda.device_count", lambda: devices)
+    monkeypatch.setattr("harness.execute.psutil.Process.cpu_affinity", lambda process: [0, 1])
+    assert execute.slots(share, packed) == room
+    assert room.engines == (0 if room.residents == 1 else room.concurrent // room.residents)
+
+
+def test_packs_are_for_trials_that_are_faster_together(tiny: TrialConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoder = replace(tiny, adapter=LoRA(encoder="none"))
+    assert execute.packs([decoder, decoder, tiny], None)
+    assert not execute.packs([decoder, tiny], None), "a CPU gains nothing where every trial has its own encoder"
+    monkeypatch.setattr("harness.execute.torch.cuda.device_count", lambda: 1)
+    assert execute.packs([tiny, tiny], None)
+    assert not execute.packs([tiny, tiny], 0.0), "the CPU was asked for"
+    assert not execute.packs([replace(tiny, adapter=Full()), replace(tiny, adapter=Frozen())], None)
 
 
 def suggest(record: Record, tiny: TrialConfig, trials: int, heard: Heard | None = None) -> Suggest:

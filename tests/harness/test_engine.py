@@ -12,8 +12,9 @@ import safetensors.torch
 import torch
 from PIL import Image
 
-from harness import worker
-from harness.worker import Order, work
+from harness import engine
+from harness.engine import Engine
+from harness.trainable import Order
 from sam2lora import artifacts
 from sam2lora.adapters import Frozen
 from sam2lora.choice import to_json
@@ -25,6 +26,16 @@ from sam2lora.runtime import Runtime
 
 def order(config: TrialConfig, runtime: Runtime, folder: Path) -> Order:
     return Order("key", to_json(config), to_json(Replicate(seed=1)), runtime, str(folder))
+
+
+def work(order: Order) -> Iterator[dict[str, Any]]:
+    """A trial in an engine of its own."""
+    engine, told = Engine(), 0
+    while True:
+        yield (item := engine.one(order, told))
+        if item["ending"] is not None:
+            return
+        told = item["epoch"]
 
 
 def finished(items: Iterator[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -79,7 +90,7 @@ def test_a_finished_trial_that_is_asked_for_again_is_not_trained_again(
     tiny: TrialConfig, runtime: Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = finished(work(order(tiny, runtime, tmp_path)))
-    monkeypatch.setattr(worker, "epoch", lambda session: pytest.fail("trained again"))
+    monkeypatch.setattr(engine, "epoch", lambda session: pytest.fail("trained again"))
     again = finished(work(order(tiny, runtime, tmp_path)))
     assert [item["score"] for item in again] == [item["score"] for item in first]
 
@@ -113,7 +124,7 @@ def test_no_room_is_an_ending_of_its_own(
     def fail(session: object) -> None:
         raise error
 
-    monkeypatch.setattr(worker, "epoch", fail)
+    monkeypatch.setattr(engine, "epoch", fail)
     items = finished(work(order(tiny, runtime, tmp_path)))
     assert [(item["epoch"], item["ending"]) for item in items] == [(1, "out_of_memory")]
 
@@ -124,7 +135,7 @@ def test_a_bug_is_neither_divergence_nor_lack_of_memory(
     def fail(session: object) -> None:
         raise RuntimeError("shapes do not match")
 
-    monkeypatch.setattr(worker, "epoch", fail)
+    monkeypatch.setattr(engine, "epoch", fail)
     with pytest.raises(RuntimeError, match="shapes do not match"):
         finished(work(order(tiny, runtime, tmp_path)))
 

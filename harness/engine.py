@@ -1,0 +1,295 @@
+"""The engine: trials that share one device, each advanced by an epoch when it asks, together where that is faster.
+
+It knows nothing of Tune. A trial is in the same place whoever trains beside it (the law of ``sam2lora.pack``), and its
+checkpoint is on disk before an epoch is told: an engine that dies loses no epoch that it told, and its successor
+answers the same question in the same way.
+"""
+
+from __future__ import annotations
+
+import copy
+import threading
+import traceback
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+
+from harness.trainable import Ending, Item, Order
+from sam2lora import pack
+from sam2lora.artifacts import CHECKPOINT, finish
+from sam2lora.choice import from_json
+from sam2lora.config import Replicate, TrialConfig
+from sam2lora.errors import Diverged
+from sam2lora.memory import is_out_of_memory, training_mib
+from sam2lora.train import Session, check_parts, epoch, restore, resume, save, start, state
+
+PATIENCE = 2.0
+"""Seconds that an engine waits for a resident that has not asked for its next epoch, before it goes on without it."""
+
+
+@dataclass(frozen=True)
+class Resident:
+    """A trial that an engine has opened. ``apart``: its adapter beside the segmenter that it shares, if it has LoRA."""
+
+    order: Order
+    session: Session
+    signature: str | None
+    apart: pack.Resident | None
+
+    @contextmanager
+    def whole(self) -> Iterator[Session]:
+        """The session with its adapter in its segmenter."""
+        with nullcontext(self.session) if self.apart is None else pack.worn(self.apart) as session:
+            yield session
+
+
+class Engine:
+    """The residents of one device. Used by one thread at a time."""
+
+    def __init__(self) -> None:
+        self.residents: dict[str, Resident] = {}
+        self.most: dict[str, int] = {}
+        """How many trials of a signature trained together when memory last ran out, halved."""
+        self.needs: dict[str, float] = {}
+        """MiB that each trial of a signature took in a pack, as measured on its device, or else as computed."""
+
+    def one(self, order: Order, told: int) -> Item:
+        """``advance`` for a single trial. Raises what went wrong."""
+        item = self.advance([(order, told)])[order.key]
+        if isinstance(item, Exception):
+            raise item
+        return item
+
+    def advance(self, asked: Sequence[tuple[Order, int]]) -> dict[str, Item | Exception]:
+        """For each trial what comes after its first ``told`` epochs, by its key, or what went wrong with it.
+
+        A trial that is not resident is opened, and goes on from its checkpoint if it left one; epochs that it has done
+        are told again. Test scores are not told: they are written to the trial's folder, where neither a sampler nor a
+        scheduler looks. What befalls one trial leaves the others as they are.
+        """
+        items: dict[str, Item | Exception] = {}
+        training: list[Resident] = []
+        for order, told in asked:
+            try:
+                resident = self._resident(order)
+                curve = resident.session.curve
+                if told < len(curve) and told + 1 < resident.session.config.epochs:
+                    items[order.key] = _progress(resident.session, curve[told])
+                elif resident.session.finished:
+                    items[order.key] = self._finished(resident)
+                else:
+                    training.append(resident)
+            except Exception as error:
+                items[order.key] = self._ended(order.key, error, told + 1)
+        for group in self._groups(training):
+            items |= self._train(group)
+        return items
+
+    def leave(self, key: str) -> None:
+        """Let go of a trial. Its checkpoint stays; a key that is not resident is as good as gone."""
+        self.residents.pop(key, None)
+
+    def _resident(self, order: Order) -> Resident:
+        if order.key not in self.residents:
+            self.residents[order.key] = _open(order)
+        return self.residents[order.key]
+
+    def _groups(self, residents: Sequence[Resident]) -> Iterator[list[Resident]]:
+        """Residents that train together, in the order of their asking; the rest one by one."""
+        kinds: dict[str, list[Resident]] = {}
+        for resident in residents:
+            alone = resident.signature is None or not _pays(resident.session)
+            kinds.setdefault(resident.order.key if alone else str(resident.signature), []).append(resident)
+        for signature, group in kinds.items():
+            most = len(group) if len(group) == 1 else self._most(signature, group[0].session)
+            yield from (group[begin : begin + most] for begin in range(0, len(group), most))
+
+    def _most(self, signature: str, session: Session) -> int:
+        """How many trials of a signature fit into the memory that is free now; one always tries."""
+        if signature not in self.needs:
+            self.needs[signature] = training_mib(session.config)
+        fit = max(int(_free_mib(session.runtime.device) / self.needs[signature]), 1)
+        return min(fit, self.most.get(signature, fit))
+
+    def _train(self, group: list[Resident]) -> dict[str, Item | Exception]:
+        """One epoch of trials that fit together. Where that fails, halves of them try; one alone owns its fault."""
+        if len(group) == 1:
+            return {group[0].order.key: self._train_alone(group[0])}
+        before = [copy.deepcopy(_state(resident)) for resident in group]
+        try:
+            with self._measured(group):
+                entries = pack.epoch([resident.apart for resident in group if resident.apart is not None])
+        except Exception as error:
+            signature, half = str(group[0].signature), len(group) // 2
+            if is_out_of_memory(error):
+                self.most[signature] = half
+                _free(error)
+            for resident, at in zip(group, before, strict=True):
+                with resident.whole() as session:
+                    restore(session, at)
+            return self._train(group[:half]) | self._train(group[half:])
+        return {
+            resident.order.key: self._closed(resident, entry) for resident, entry in zip(group, entries, strict=True)
+        }
+
+    def _train_alone(self, resident: Resident) -> Item | Exception:
+        done = resident.session.epoch
+        try:
+            with resident.whole() as session:
+                entry = epoch(session)
+        except Exception as error:
+            return self._ended(resident.order.key, error, done + 1)
+        return self._closed(resident, entry)
+
+    def _closed(self, resident: Resident, entry: dict[str, float] | Diverged) -> Item | Exception:
+        """An epoch that was trained and validated: on disk before it is told."""
+        session, key = resident.session, resident.order.key
+        if isinstance(entry, Diverged):
+            return self._ended(key, entry, session.epoch + 1)
+        try:
+            with resident.whole():
+                save(session, Path(resident.order.folder) / CHECKPOINT)
+            return self._finished(resident) if session.finished else _progress(session, entry)
+        except Exception as error:
+            return self._ended(key, error, session.epoch + 1)
+
+    def _finished(self, resident: Resident) -> Item:
+        """Judge a trial whose epochs have all run."""
+        with resident.whole() as session:
+            finish(session, resident.order.key, Path(resident.order.folder))
+        self.leave(resident.order.key)
+        return _progress(session, session.curve[-1]) | {"ending": "completed", "why": "all epochs ran"}
+
+    def _ended(self, key: str, error: Exception, number: int) -> Item | Exception:
+        """The ending that an error means for a trial, or the error itself. The trial is let go of."""
+        self.leave(key)
+        if isinstance(error, Diverged):
+            return _end("diverged", number, str(error))
+        if is_out_of_memory(error):
+            _free(error)
+            return _end("out_of_memory", number, str(error).partition("\n")[0])
+        return error
+
+    @contextmanager
+    def _measured(self, group: list[Resident]) -> Iterator[None]:
+        device = group[0].session.runtime.device
+        if not device.startswith("cuda"):
+            yield
+            return
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        yield
+        took = (torch.cuda.max_memory_allocated(device) - before) / 2**20
+        self.needs[str(group[0].signature)] = took / len(group)
+
+
+class Shared:
+    """An engine as an actor: residents ask from threads of their own, and wait for each other to train together.
+
+    A resident that does not ask within `PATIENCE` seconds, because a scheduler paused it or its actor died, is not
+    waited for until it asks again.
+    """
+
+    def __init__(self) -> None:
+        self.engine = Engine()
+        self.turn = threading.Condition()
+        self.thread = ThreadPoolExecutor(1)  # all of torch in one thread
+        self.asked: dict[str, tuple[Order, int]] = {}
+        self.answers: dict[str, Future[Item]] = {}
+        self.absent: set[str] = set()
+        self.busy = False
+
+    def advance(self, order: Order, told: int) -> Item:
+        """As ``Engine.one``; of the residents that ask, one trains for all."""
+        with self.turn:
+            answer: Future[Item] = Future()
+            self.asked[order.key], self.answers[order.key] = (order, told), answer
+            self.absent.discard(order.key)
+            self.turn.notify_all()
+            while not answer.done():
+                if self.busy:
+                    self.turn.wait()
+                elif missing := self.engine.residents.keys() - self.asked.keys() - self.absent:
+                    if not self.turn.wait(PATIENCE) and not self.busy:
+                        self.absent |= missing
+                else:
+                    self._train()
+        return answer.result()
+
+    def leave(self, key: str) -> None:
+        """Let go of a trial."""
+        with self.turn:
+            self.engine.leave(key)
+            self.turn.notify_all()
+
+    def _train(self) -> None:
+        """Answer everyone who has asked. Whoever asks or leaves meanwhile is not held up."""
+        asked, answers = self.asked, self.answers
+        self.asked, self.answers, self.busy = {}, {}, True
+        self.turn.release()
+        try:
+            items = self.thread.submit(self.engine.advance, list(asked.values())).result()
+        finally:
+            self.turn.acquire()
+            self.busy = False
+            self.turn.notify_all()
+        for key, answer in answers.items():
+            match items[key]:
+                case Exception() as error:
+                    answer.set_exception(error)
+                case item:
+                    answer.set_result(item)
+
+
+def _open(order: Order) -> Resident:
+    config, replicate = from_json(TrialConfig, order.config), from_json(Replicate, order.replicate)
+    session = start(config, replicate, order.runtime)
+    check_parts(session.sources, replicate.fold)
+    if (Path(order.folder) / CHECKPOINT).exists():
+        resume(session, Path(order.folder) / CHECKPOINT)
+    signature = pack.signature(config, replicate, len(session.training))
+    return Resident(order, session, signature, pack.admit(session) if signature is not None else None)
+
+
+def _pays(session: Session) -> bool:
+    return pack.pays(session.config, session.runtime.device)
+
+
+def _state(resident: Resident) -> dict[str, Any]:
+    with resident.whole() as session:
+        return state(session)
+
+
+def _free(error: Exception) -> None:
+    """Give the memory back that an error's frames hold."""
+    traceback.clear_frames(error.__traceback__)
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def _free_mib(device: str) -> float:
+    if device.startswith("cuda"):
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return float(torch.cuda.mem_get_info(device)[0] + unused) / 2**20
+    return float(psutil.virtual_memory().available) / 2**20
+
+
+def _progress(session: Session, entry: dict[str, float]) -> Item:
+    return {
+        "epoch": int(entry["epoch"]),
+        "score": entry["score"],
+        "entry": entry,
+        "cost": asdict(session.cost),
+        "ending": None,
+        "why": "",
+    }
+
+
+def _end(ending: Ending, number: int, why: str) -> Item:
+    return {"epoch": number, "entry": None, "cost": {}, "ending": ending, "why": why}

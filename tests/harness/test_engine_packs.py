@@ -1,0 +1,327 @@
+"""Trials of one engine train together, and each is as it would be alone, whatever befalls the others."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+import ray
+import safetensors.torch
+import torch
+from optuna.trial import FrozenTrial, TrialState
+
+from harness import engine, execute
+from harness.engine import Engine, Shared
+from harness.execute import Slots
+from harness.record import Record
+from harness.schedulers import Full as Unstopped
+from harness.suggest import Suggest
+from harness.trainable import Item, Order
+from sam2lora import artifacts, pack
+from sam2lora.adapters import Frozen, Full, LoRA
+from sam2lora.choice import to_json
+from sam2lora.config import Replicate, TrialConfig
+from sam2lora.errors import DiskError
+from sam2lora.optimizers import SGD, AdamW
+from sam2lora.runtime import Runtime
+
+Curve = list[dict[str, float]]
+
+
+@pytest.fixture
+def decoder(tiny: TrialConfig) -> TrialConfig:
+    """LoRA in the mask decoder alone, which packs on a CPU."""
+    return replace(tiny, adapter=LoRA(encoder="none", rank=2, alpha=4.0))
+
+
+def ranks(config: TrialConfig, *ranks: int) -> list[TrialConfig]:
+    assert isinstance(config.adapter, LoRA)
+    return [replace(config, adapter=replace(config.adapter, rank=rank, alpha=2.0 * rank)) for rank in ranks]
+
+
+def orders(configs: Sequence[TrialConfig], runtime: Runtime, folder: Path) -> list[Order]:
+    return [
+        Order(f"key-{n}", to_json(config), to_json(Replicate(seed=1)), runtime, str(folder / str(n)))
+        for n, config in enumerate(configs)
+    ]
+
+
+def together(engine: Engine, asked: Sequence[Order]) -> dict[str, list[Item | Exception]]:
+    """Every item of every trial, all asking at once until they end."""
+    told: dict[str, list[Item | Exception]] = {order.key: [] for order in asked}
+    running = {order.key: order for order in asked}
+    while running:
+        items = engine.advance([(order, len(told[key])) for key, order in running.items()])
+        assert items.keys() == running.keys()
+        for key, item in items.items():
+            told[key].append(item)
+            if isinstance(item, Exception) or item["ending"] is not None:
+                del running[key]
+    return told
+
+
+def losses(items: Sequence[Item | Exception]) -> list[float]:
+    return [item["entry"]["loss/total"] for item in items if not isinstance(item, Exception) and item["entry"]]
+
+
+def endings(told: Mapping[str, Sequence[Item | Exception]]) -> list[str]:
+    return [items[-1]["ending"] if not isinstance(items[-1], Exception) else "error" for items in told.values()]
+
+
+def adapter(order: Order) -> dict[str, torch.Tensor]:
+    return safetensors.torch.load_file(Path(order.folder) / artifacts.ADAPTER)
+
+
+def check_alike(ours: Order, theirs: Order, tolerance: float = 1e-4) -> None:
+    found, expected = adapter(ours), adapter(theirs)
+    assert found.keys() == expected.keys()
+    for name, tensor in expected.items():
+        torch.testing.assert_close(found[name], tensor, rtol=0, atol=tolerance)
+
+
+@pytest.fixture
+def packs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many trials every pack had, in the order of their training."""
+    sizes: list[int] = []
+    true = pack.epoch
+
+    def counted(residents: Sequence[pack.Resident]) -> Any:
+        sizes.append(len(residents))
+        return true(residents)
+
+    monkeypatch.setattr(pack, "epoch", counted)
+    return sizes
+
+
+def test_trials_that_ask_together_train_together_and_as_if_alone(
+    decoder: TrialConfig, runtime: Runtime, tmp_path: Path, packs: list[int]
+) -> None:
+    configs = [*ranks(decoder, 2, 4, 3), replace(decoder, adapter=Frozen()), replace(decoder, adapter=Full())]
+    asked, apart = orders(configs, runtime, tmp_path / "pack"), orders(configs, runtime, tmp_path / "alone")
+    told = together(Engine(), asked)
+    assert packs == [3, 3, 3], "what has no LoRA trains alone"
+    assert endings(told) == ["completed"] * 5
+    for ours, theirs in zip(asked, apart, strict=True):
+        expected = together(Engine(), [theirs])[theirs.key]
+        assert losses(told[ours.key]) == pytest.approx(losses(expected), rel=1e-4)
+        check_alike(ours, theirs)
+        assert (Path(ours.folder) / artifacts.RESULT).exists()
+
+
+def test_on_a_cpu_trials_with_encoders_of_their_own_take_turns(
+    tiny: TrialConfig, runtime: Runtime, tmp_path: Path, packs: list[int]
+) -> None:
+    asked, apart = (
+        orders(ranks(tiny, 2, 4), runtime, tmp_path / "a"),
+        orders(ranks(tiny, 2, 4), runtime, tmp_path / "b"),
+    )
+    told = together(Engine(), asked)
+    assert packs == []
+    for ours, theirs in zip(asked, apart, strict=True):
+        assert losses(together(Engine(), [theirs])[theirs.key]) == losses(told[ours.key])
+        check_alike(ours, theirs, tolerance=0.0)
+
+
+def test_full_training_beside_an_adapter_leaves_the_shared_weights_alone(
+    decoder: TrialConfig, runtime: Runtime, tmp_path: Path
+) -> None:
+    full = replace(decoder, adapter=Full(), optimizer=AdamW(lr=1e-2))
+    (alone,) = orders([decoder], runtime, tmp_path / "alone")
+    expected = losses(together(Engine(), [alone])[alone.key])
+    for turn, configs in enumerate(([full, decoder], [decoder, full])):
+        asked = orders(configs, runtime, tmp_path / str(turn))
+        place = configs.index(decoder)
+        assert losses(together(Engine(), asked)[asked[place].key]) == expected
+        check_alike(asked[place], alone, tolerance=0.0)
+
+
+def test_one_that_diverges_is_told_so_and_the_others_go_on(
+    decoder: TrialConfig, runtime: Runtime, tmp_path: Path
+) -> None:
+    wild = replace(decoder, optimizer=SGD(lr=1e30), clip_norm=None)
+    asked = orders([*ranks(decoder, 2, 3), wild], runtime, tmp_path / "pack")
+    apart = orders([*ranks(decoder, 2, 3), wild], runtime, tmp_path / "alone")
+    told = together(Engine(), asked)
+    assert endings(told) == ["completed", "completed", "diverged"]
+    for ours, theirs in zip(asked[:2], apart[:2], strict=True):
+        assert losses(told[ours.key]) == pytest.approx(losses(together(Engine(), [theirs])[theirs.key]), rel=1e-4)
+
+
+def test_no_room_for_a_pack_halves_it_and_it_stays_so(
+    decoder: TrialConfig, runtime: Runtime, tmp_path: Path, packs: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    true = pack.epoch
+
+    def small(residents: Sequence[pack.Resident]) -> Any:
+        if len(residents) > 2:
+            for group in residents[0].session.optimizer.param_groups:  # it had begun
+                for parameter in group["params"]:
+                    parameter.data += 1.0
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+        return true(residents)
+
+    monkeypatch.setattr(pack, "epoch", small)
+    asked, apart = (
+        orders(ranks(decoder, 2, 3, 4, 5), runtime, tmp_path / "p"),
+        orders(ranks(decoder, 2), runtime, tmp_path),
+    )
+    told = together(Engine(), asked)
+    assert endings(told) == ["completed"] * 4
+    assert packs == [2, 2] * 3, "and no further try with four"
+    expected = together(Engine(), apart)[apart[0].key]
+    assert losses(told[asked[0].key]) == pytest.approx(losses(expected), rel=1e-4)
+    check_alike(asked[0], apart[0])
+
+
+def test_what_is_free_now_bounds_a_pack(
+    decoder: TrialConfig, runtime: Runtime, tmp_path: Path, packs: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "training_mib", lambda config: 100.0)
+    monkeypatch.setattr(engine, "_free_mib", lambda device: 250.0)
+    together(Engine(), orders([replace(one, epochs=1) for one in ranks(decoder, 2, 3, 4, 5)], runtime, tmp_path))
+    assert packs == [2, 2]
+
+
+def test_a_fault_in_a_pack_is_owned_by_the_trial_that_has_it_alone(
+    decoder: TrialConfig, runtime: Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    true = engine.epoch
+
+    def packed(residents: Sequence[pack.Resident]) -> Any:
+        raise RuntimeError("shapes do not match")
+
+    def alone(session: Any) -> dict[str, float]:
+        if session.config.adapter.rank == 3:
+            raise RuntimeError("rank three is cursed")
+        return true(session)
+
+    monkeypatch.setattr(pack, "epoch", packed)
+    monkeypatch.setattr(engine, "epoch", alone)
+    asked = orders(ranks(decoder, 2, 3, 4), runtime, tmp_path)
+    told = together(Engine(), asked)
+    assert endings(told) == ["completed", "error", "completed"]
+    assert str(told["key-1"][-1]) == "rank three is cursed"
+
+
+def test_a_full_disk_is_the_fault_of_no_other_trial(decoder: TrialConfig, runtime: Runtime, tmp_path: Path) -> None:
+    asked = orders(ranks(decoder, 2, 3), runtime, tmp_path)
+    Path(asked[1].folder).write_text("a file where the folder must be")
+    told = together(Engine(), asked)
+    assert endings(told) == ["completed", "error"]
+    assert isinstance(told["key-1"][-1], DiskError)
+
+
+def test_trials_join_late_leave_early_and_move_to_another_engine(
+    decoder: TrialConfig, runtime: Runtime, tmp_path: Path, packs: list[int]
+) -> None:
+    first, second, third = asked = orders(ranks(decoder, 2, 3, 4), runtime, tmp_path / "pack")
+    apart = orders(ranks(decoder, 2, 3, 4), runtime, tmp_path / "alone")
+    one = Engine()
+    one.advance([(first, 0), (third, 0)])
+    one.advance([(first, 1), (second, 0)])  # one joins an epoch later
+    one.leave(third.key)
+    assert one.residents.keys() == {first.key, second.key}
+    again = Engine().advance([(first, 0), (second, 0), (third, 0)])
+    assert [item["epoch"] for item in again.values() if not isinstance(item, Exception)] == [1, 1, 1], "told again"
+    other = Engine()  # as after the death of the first
+    ended = [other.one(first, 2), other.advance([(second, 1), (third, 1)])][0]
+    assert not isinstance(ended, Exception)
+    assert ended["ending"] == "completed"
+    assert [other.one(order, 2)["ending"] for order in (second, third)] == ["completed"] * 2
+    assert packs == [2, 2, 2]
+    for ours, theirs in zip(asked, apart, strict=True):
+        together(Engine(), [theirs])
+        check_alike(ours, theirs)
+
+
+def _all_epochs(shared: Shared, order: Order) -> list[Item]:
+    items: list[Item] = []
+    while not items or items[-1]["ending"] is None:
+        items.append(shared.advance(order, len(items)))
+    return items
+
+
+def test_residents_in_threads_of_their_own_wait_for_each_other(
+    decoder: TrialConfig, runtime: Runtime, tmp_path: Path, packs: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "PATIENCE", 60.0)
+    shared, found = Shared(), {}
+    asked = orders(ranks(decoder, 2, 3, 4), runtime, tmp_path)
+    threads = [
+        threading.Thread(target=lambda o=order: found.update({o.key: _all_epochs(shared, o)})) for order in asked
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
+    assert {key: items[-1]["ending"] for key, items in found.items()} == dict.fromkeys(found, "completed")
+    assert len(found) == 3
+    assert sum(packs) >= 5, "at most the first to arrive trained an epoch alone, and the last its rest"
+
+
+def test_one_that_keeps_silent_is_not_waited_for(
+    decoder: TrialConfig, runtime: Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "PATIENCE", 0.01)
+    shared = Shared()
+    silent, speaking = orders(ranks(decoder, 2, 3), runtime, tmp_path)
+    shared.advance(silent, 0)
+    assert _all_epochs(shared, speaking)[-1]["ending"] == "completed"
+    assert shared.advance(silent, 1)["epoch"] == 2, "and is served when it speaks again"
+
+
+def test_a_fault_reaches_the_thread_that_asked(
+    decoder: TrialConfig, runtime: Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(session: object) -> None:
+        raise RuntimeError("shapes do not match")
+
+    monkeypatch.setattr(engine, "epoch", fail)
+    with pytest.raises(RuntimeError, match="shapes do not match"):
+        Shared().advance(orders([decoder], runtime, tmp_path)[0], 0)
+
+
+class Murderer:
+    """A listener that kills the first engine when a trial has told its first epoch."""
+
+    def __init__(self) -> None:
+        self.kills = 0
+
+    def began(self, trial: FrozenTrial) -> None:
+        pass
+
+    def advanced(self, trial: FrozenTrial, entry: Mapping[str, float]) -> None:
+        if not self.kills:
+            self.kills += 1
+            ray.kill(ray.get_actor("engine-0"), no_restart=False)
+
+    def ended(self, trial: FrozenTrial) -> None:
+        pass
+
+
+def test_a_real_search_on_one_engine_survives_its_death(
+    decoder: TrialConfig, runtime: Runtime, record: Record, tmp_path: Path
+) -> None:
+    room, murderer = Slots(concurrent=3, cpus=1.0, gpus=0.0, residents=3), Murderer()
+
+    def propose(trial: optuna.Trial) -> tuple[TrialConfig, Replicate]:
+        (config,) = ranks(decoder, trial.suggest_int("rank", 1, 64))
+        return config, Replicate()
+
+    ask = Suggest(record, propose, {}, runtime, 5, [murderer])
+    with execute.cluster(room):
+        execute.run(ask, Unstopped().build(3), room, retries=0)
+    trials = record.trials()
+    assert murderer.kills == 1
+    assert [trial.state for trial in trials] == [TrialState.COMPLETE] * 5, "no trial so much as noticed"
+    assert all([entry["epoch"] for entry in trial.user_attrs["curve"]] == [1, 2, 3] for trial in trials)
+    key = trials[0].user_attrs["key"]
+    (alone,) = orders(ranks(decoder, trials[0].params["rank"]), runtime, tmp_path / "alone")
+    alone = replace(alone, replicate=to_json(Replicate()))
+    together(Engine(), [alone])
+    check_alike(replace(alone, folder=str(record.files(key))), alone)
