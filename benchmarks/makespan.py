@@ -1,6 +1,7 @@
 """``python -m benchmarks.makespan``: how long a search takes, beside the glue that people write today.
 
-Two sides in one run on one machine, two trials at once (or as many as there are cores), one thread each:
+Two sides in one run on one machine, one thread on each core: the glue with a trial on each, which is its best
+setting, the harness as a search would run the settings (packed or with a process for every trial):
 
 - *harness*: the whole path of a search: record, MLflow, checkpoints, and for each trial the files of its folder;
 - *glue*: ``benchmarks.glue``: Ray Tune with OptunaSearch and MLflowLoggerCallback around one function: the same SAM 2
@@ -247,11 +248,12 @@ def check(ours: Measured, theirs: Measured) -> tuple[float, float]:
     return mean, error
 
 
-def compare(space: str, trials: int, native: int, seed: int) -> dict[str, Any]:
+def compare(space: str, trials: int, native: int, seed: int, pack: bool) -> dict[str, Any]:
     """Both sides on the same settings: their figures and the ratios of glue to harness."""
     drawn = optuna.create_study(sampler=RandomSampler(seed=seed))
     configs = [SPACES[space](drawn.ask(), base(native)) for _ in range(trials)]
-    room, sides = execute.slots(0.0), {}
+    rooms = {"harness": execute.slots(0.0, packed=pack and execute.packs(configs, 0.0)), "glue": execute.slots(0.0)}
+    sides = {}
     with tempfile.TemporaryDirectory() as scratch:
         cache = Path(scratch, "cache")
         for sets in _sets(configs[0]):
@@ -259,13 +261,13 @@ def compare(space: str, trials: int, native: int, seed: int) -> dict[str, Any]:
         for side, run in (("harness", harness), ("glue", plain)):
             folder = Path(scratch, side)
             folder.mkdir()
-            sides[side] = run(configs, room, cache, folder)
+            sides[side] = run(configs, rooms[side], cache, folder)
     mean, error = check(sides["harness"], sides["glue"])
     return {
         "space": space,
         "trials": trials,
         "native": native,
-        "at_once": room.concurrent,
+        "at_once": {side: room.concurrent for side, room in rooms.items()},
         **{side: vars(measured) for side, measured in sides.items()},
         "wall_ratio": sides["glue"].wall / sides["harness"].wall,
         "cpu_ratio": sides["glue"].cpu / sides["harness"].cpu,
@@ -297,13 +299,18 @@ def main() -> None:
     command.add_argument("--trials", type=int, default=32, metavar="N", help="trials of each space (default 32)")
     command.add_argument("--spaces", nargs="+", choices=tuple(SPACES), default=tuple(SPACES))
     command.add_argument("--native", type=int, default=576, metavar="PIXELS", help="side of the photographs")
+    command.add_argument(
+        "--no-pack", dest="pack", action="store_false", help="a process for every trial of the harness"
+    )
     command.add_argument("--seed", type=int, default=0, help="draws the settings")
     command.add_argument("--out", type=Path, default=Path("benchmarks/results/makespan.json"), metavar="FILE")
     arguments = command.parse_args()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
     described = machine()
-    runs = [compare(space, arguments.trials, arguments.native, arguments.seed) for space in arguments.spaces]
+    runs = [
+        compare(space, arguments.trials, arguments.native, arguments.seed, arguments.pack) for space in arguments.spaces
+    ]
     Console().print(table(runs))
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(json.dumps({"machine": described, "runs": runs}, indent=1) + "\n")
