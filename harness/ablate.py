@@ -81,6 +81,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 ablating.show(plan, own, ways, Console())
             elif not ablating.ablate(plan, own, ways, console):
                 return False
+        if len(plans) > 1 and not arguments.dry_run:
+            ablating.summarise(plans, ways, arguments.study or arguments.name, console)
         return True
 
     return options.carried_out(run, console)

@@ -8,10 +8,12 @@ from dataclasses import dataclass, replace
 
 import optuna
 from rich.console import Console
+from rich.markdown import Markdown
 from rich.markup import escape
 from rich.table import Table
 
 from harness import declared, record, run
+from harness.ablated import several
 from harness.ablated.searches import tuned_study
 from harness.ablated.words import count
 from harness.ablation import Ablation, question
@@ -87,6 +89,15 @@ def _ablate(
         _warn(console, crashed(book, wanted))
         console.print(f"{time.monotonic() - begun:.0f} s.", highlight=False)
     return finished
+
+
+def summarise(plans: Sequence[Plan], ways: Ways, name: str, console: Console) -> None:
+    """Print one table over the studies of ``plans``, and write it into the folder of ``name``."""
+    studies = [tuned_study(plan.study) if ways.tuned else plan.study for plan in plans]
+    frame = several.summary(plans[0].storage, studies, plans[0].out)
+    text, _ = several.write(frame, plans[0].out / name)
+    Console().print(Markdown(text.read_text()))
+    console.print(f"Summary: {text}", highlight=False, soft_wrap=True)
 
 
 def _warn(console: Console, lost: Sequence[Cell]) -> None:
