@@ -20,7 +20,6 @@ intervals.
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -35,7 +34,7 @@ from rich.table import Table
 from scipy.optimize import brentq
 from scipy.special import stdtr, stdtrit
 
-from benchmarks.machine import machine
+from benchmarks.machine import machine, save
 from harness.inference.bootstrap import pigeonhole
 from harness.inference.cells import Contrast, Floats, Pair
 from harness.inference.crossed import Parts, crossed
@@ -344,12 +343,11 @@ def main() -> None:
     ]
     for table in later_rows(looks, promises):
         console.print(table)
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
     result = {
         "machine": described, "studies": arguments.studies, "seed": arguments.seed,
         "seconds": round(time.perf_counter() - begun, 1), "scenarios": results, "looks": looks, "promises": promises,
     }  # fmt: skip
-    arguments.out.write_text(json.dumps(plain_json(result), indent=1) + "\n")
+    save(plain_json(result), arguments.out)
 
 
 if __name__ == "__main__":

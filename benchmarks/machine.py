@@ -1,10 +1,13 @@
-"""What a figure was measured on."""
+"""What a figure was measured on, and where it is written."""
 
 from __future__ import annotations
 
+import json
 import os
 import platform
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -24,3 +27,9 @@ def machine() -> dict[str, Any]:
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         **provenance(),
     }
+
+
+def save(result: Mapping[str, Any], path: Path) -> None:
+    """``result`` as JSON; folders on the way are made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(result, indent=1) + "\n")

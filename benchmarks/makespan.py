@@ -18,7 +18,6 @@ below three standard errors. CPU seconds are those of all processes, and suffer 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import tempfile
 import threading
@@ -39,7 +38,7 @@ from rich.table import Table
 from sam2.modeling.position_encoding import PositionEmbeddingSine
 
 from benchmarks import glue
-from benchmarks.machine import machine
+from benchmarks.machine import machine, save
 from harness import execute, study
 from harness.record import open_record
 from harness.samplers import Random
@@ -312,8 +311,7 @@ def main() -> None:
         compare(space, arguments.trials, arguments.native, arguments.seed, arguments.pack) for space in arguments.spaces
     ]
     Console().print(table(runs))
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(json.dumps({"machine": described, "runs": runs}, indent=1) + "\n")
+    save({"machine": described, "runs": runs}, arguments.out)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ rounds in which all sides take turns, so that what else the machine does falls o
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import time
 import warnings
@@ -36,7 +35,7 @@ from skimage.morphology import skeletonize
 from sklearn import metrics as scikit_learn
 from sklearn.calibration import calibration_curve
 
-from benchmarks.machine import machine
+from benchmarks.machine import machine, save
 from sam2lora.datasets.painter import paint
 from sam2lora.metrics import METRICS, Mask, Metric, measure
 from sam2lora.metrics.contours import BOUNDARY_SHARE
@@ -237,9 +236,8 @@ def main() -> None:
     described = machine()
     runs = run(arguments.size, arguments.rounds)
     Console().print(table(runs))
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
     result = {"machine": described, "size": arguments.size, "rounds": arguments.rounds, "runs": runs}
-    arguments.out.write_text(json.dumps(result, indent=1) + "\n")
+    save(result, arguments.out)
 
 
 if __name__ == "__main__":

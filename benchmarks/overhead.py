@@ -14,7 +14,6 @@ trial adds.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import tempfile
 import time
@@ -26,7 +25,7 @@ import optuna
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.machine import machine
+from benchmarks.machine import machine, save
 from harness import execute, study
 from harness.record import open_record
 from harness.samplers import Random
@@ -167,9 +166,8 @@ def main() -> None:
             )  # fmt: skip
             written.append({"side": side, **vars(measured), "overhead": each, "further": added})
     Console().print(table)
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
     result = {"machine": described, "at_once": concurrent, "runs": written}
-    arguments.out.write_text(json.dumps(result, indent=1) + "\n")
+    save(result, arguments.out)
 
 
 if __name__ == "__main__":

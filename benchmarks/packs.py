@@ -10,7 +10,6 @@ its features; *known*: one that finds them in files (``sam2lora.features``).
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 import time
 from dataclasses import dataclass, replace
@@ -21,7 +20,7 @@ from typing import Any, Literal
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.machine import machine
+from benchmarks.machine import machine, save
 from sam2lora import pack, train
 from sam2lora.adapters import LoRA
 from sam2lora.config import Replicate, TrialConfig
@@ -111,9 +110,8 @@ def main() -> None:
                 with get_context("fork").Pool(1) as process:  # nothing has run in the parent but imports
                     runs.append(process.apply(measure, (kind, trials, arguments.size, Path(cache))))
     Console().print(table(runs))
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
     result: dict[str, Any] = {"machine": described, "size": arguments.size, "runs": [vars(run) for run in runs]}
-    arguments.out.write_text(json.dumps(result, indent=1) + "\n")
+    save(result, arguments.out)
 
 
 if __name__ == "__main__":

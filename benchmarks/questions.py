@@ -8,7 +8,6 @@ processor are written beside those of the clock, which on a busy machine are sev
 from __future__ import annotations
 
 import argparse
-import json
 import resource
 import time
 from collections.abc import Callable
@@ -20,7 +19,7 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.machine import machine
+from benchmarks.machine import machine, save
 from harness.inference.aggregate import aggregates
 from harness.inference.cells import Cells, Contrast, Pair, Target
 from harness.inference.missing import missing
@@ -109,8 +108,7 @@ def main() -> None:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     Console().print(table, f"peak {peak:.0f} MiB")
     result = {"machine": described, "sizes": SIZES, "seconds": taken, "refused": told, "peak_mib": round(peak)}
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(result, indent=1) + "\n")
+    save(result, out)
 
 
 if __name__ == "__main__":

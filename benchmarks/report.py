@@ -9,7 +9,6 @@ modules are compiled beforehand, as for anybody who starts Python a second time.
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import os
 import subprocess
@@ -23,7 +22,7 @@ import optuna
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.machine import machine
+from benchmarks.machine import machine, save
 from harness.pretended import loss_components
 from harness.simulated_study import write
 
@@ -103,8 +102,7 @@ def main() -> None:
         growth = math.log(runs[-1].processor / runs[-2].processor) / math.log(runs[-1].trials / runs[-2].trials)
         Console().print(f"growth between the two largest: processor time ~ trials^{growth:.2f}")
     result = {"machine": described, "growth": growth, "runs": [asdict(run) for run in runs]}
-    given.out.parent.mkdir(parents=True, exist_ok=True)
-    given.out.write_text(json.dumps(result, indent=1) + "\n")
+    save(result, given.out)
 
 
 if __name__ == "__main__":
