@@ -51,13 +51,15 @@ class Measured:
     ``cells``: scores of the primary metric on the sets that judge. ``sources``: the same on the sources' test parts.
     ``unseen``: whether the sets that judge are targets; False where the study has none, so that the sources' test
     parts judge. ``keys``: (arms, replicates) the trial's key, "" where none completed. ``left_out``: what did not enter
-    and why, in words.
+    and why, in words. ``asked``: (arms, replicates) whether the trial was wanted at all: replicates that were added
+    until verdicts were in are not run by arms of no open comparison.
     """
 
     cells: Cells
     sources: Cells
     unseen: bool
     keys: np.ndarray
+    asked: np.ndarray
     left_out: tuple[str, ...]
 
 
@@ -126,6 +128,7 @@ def measured(table: StudyTable, ablation: Declared) -> Measured:
             f"none of that name: they hold {', '.join(_metrics(images))}. Declare one of these."
         )
     keys, finished = _keys(table, ablation)
+    asked = _asked(table, ablation)
     readable = np.isin(keys, images["key"].unique().astype(str)) & finished
     names = {role: _sets(table, images, role) for role in ("source", "target")}
     unseen = bool(names["target"])
@@ -136,7 +139,8 @@ def measured(table: StudyTable, ablation: Declared) -> Measured:
         sources=_cells(images, ablation, keys, readable, names["source"]),
         unseen=unseen,
         keys=np.where(readable, keys, ""),
-        left_out=tuple(_left_out(table, ablation, finished, readable, cells)),
+        asked=asked,
+        left_out=tuple(_left_out(table, ablation, asked, finished, readable, cells)),
     )
 
 
@@ -166,6 +170,18 @@ def _keys(table: StudyTable, ablation: Declared) -> tuple[np.ndarray, np.ndarray
     return keys, keys != ""
 
 
+def _asked(table: StudyTable, ablation: Declared) -> np.ndarray:
+    """(arms, replicates): all up to the first look, of later replicates those that have a trial."""
+    asked = np.ones((len(ablation.arms), len(ablation.replicates)), dtype=bool)
+    if not table.looks or "param/arm" not in table.trials:
+        return asked
+    run = set(table.trials[["param/arm", "seed", "fold"]].dropna().itertuples(index=False, name=None))
+    first = int(table.looks["schedule"][0])
+    for r, pair in enumerate(ablation.replicates[first:], first):
+        asked[:, r] = [(arm, pair.seed, pair.fold) in run for arm in ablation.arms]
+    return asked
+
+
 def _cells(images: pd.DataFrame, ablation: Declared, keys: np.ndarray, readable: np.ndarray, sets: list[str]) -> Cells:
     place = pd.Series(np.arange(keys.size), index=keys.ravel())[readable.ravel()]
     targets = [_target(images[images["dataset"] == name], name, ablation, place) for name in sets]
@@ -185,12 +201,18 @@ def _target(rows: pd.DataFrame, name: str, ablation: Declared, place: pd.Series)
 
 
 def _left_out(
-    table: StudyTable, ablation: Declared, finished: np.ndarray, readable: np.ndarray, cells: Cells
+    table: StudyTable,
+    ablation: Declared,
+    asked: np.ndarray,
+    finished: np.ndarray,
+    readable: np.ndarray,
+    cells: Cells,
 ) -> list[str]:
-    total = finished.size
     lines = []
-    if not finished.all():
-        lines.append(f"{int((~finished).sum())} of {total} trials (arm x replicate) have not completed.")
+    if (lost := int((asked & ~finished).sum())) > 0:
+        lines.append(f"{lost} of {int(asked.sum())} trials (arm x replicate) have not completed.")
+    if not asked.all():
+        lines.append(f"{int((~asked).sum())} trials were not asked for: their arms are in no comparison that was open.")
     if (unreadable := int((finished & ~readable).sum())) > 0:
         lines.append(f"{unreadable} completed trials have no readable per-image scores and count as not completed.")
     there = {target.name for target in cells.targets}

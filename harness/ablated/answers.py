@@ -157,7 +157,7 @@ def answer(first: Verdicts, seed: int, folder: Path) -> Answers:
         ranks=ranks(cells) if scored else UNSCORED,
         reference=base,
         aggregates=aggregate.aggregates(cells, base, rng(6)) if scored else (),
-        missing=missing(cells, rng(7)),
+        missing=missing(cells, rng(7), found.asked),
         curves=curves(table, ablation),
         costs=costs(table, ablation),
         tuned=tuned(table, ablation, rng(8)),

@@ -109,8 +109,8 @@ def show_where(report: AblationReport, console: Console) -> None:
 
 def show_verdicts(found: Verdicts, console: Console) -> None:
     """Print the verdict table."""
-    finished = found.cells.finished
-    told = f"Ablation {found.table.name}: {int(finished.sum())} of {finished.size} trials completed"
+    finished, asked = found.cells.finished, found.measured.asked
+    told = f"Ablation {found.table.name}: {int(finished.sum())} of {int(asked.sum())} trials completed"
     console.print(told, style="bold", highlight=False)
     shown = Shown(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for name in ("contrast", "effect [95 % interval]", "Holm p", "verdict", "more replicates", "n"):

@@ -61,11 +61,12 @@ def _looks(found: Verdicts) -> list[str]:
 
 
 def _missing(found: Verdicts) -> list[str]:
-    finished = found.cells.finished
-    if finished.all():
+    asked = found.measured.asked
+    lost = int((asked & ~found.cells.finished).sum())
+    if not lost:
         return []
     return [
-        f"{int((~finished).sum())} of {finished.size} trials have no result; every comparison uses the replicates that "
+        f"{lost} of {int(asked.sum())} trials have no result; every comparison uses the replicates that "
         "all of its arms completed."
     ]
 

@@ -51,16 +51,22 @@ class Missing:
     floor: float
 
 
-def missing(cells: Cells, rng: np.random.Generator) -> Missing:
-    """Counts of failures by arm and the test that they do not depend on it. See `Missing`."""
-    failed = ~cells.finished
+def missing(cells: Cells, rng: np.random.Generator, asked: npt.NDArray[np.bool_] | None = None) -> Missing:
+    """Counts of failures by arm and the test that they do not depend on it. See `Missing`.
+
+    ``asked``: (arms, replicates), which trials were wanted at all; None for all of them. The test is over the
+    replicates that were asked of every arm.
+    """
+    asked = np.ones_like(cells.finished) if asked is None else asked
+    failed = asked & ~cells.finished
     undefined = sum(
         (np.isnan(target.scores) & cells.finished[:, :, None]).sum(axis=(1, 2)) for target in cells.targets
     ) + np.zeros(len(cells.arms), dtype=np.int64)
     counted = tuple(
-        ArmFailures(arm, failed.shape[1], int(failed[a].sum()), int(undefined[a])) for a, arm in enumerate(cells.arms)
+        ArmFailures(arm, int(asked[a].sum()), int(failed[a].sum()), int(undefined[a]))
+        for a, arm in enumerate(cells.arms)
     )
-    blocks = failed[:, (failed.sum(axis=0) > 0) & (failed.sum(axis=0) < len(cells.arms))]
+    blocks = failed[:, asked.all(axis=0) & (failed.sum(axis=0) > 0) & (failed.sum(axis=0) < len(cells.arms))]
     if blocks.size == 0:
         return Missing(counted, math.nan, True, 1, math.nan)
     count = math.prod(math.comb(len(cells.arms), int(k)) for k in blocks.sum(axis=0))

@@ -9,6 +9,7 @@ import numpy as np
 from harness.ablated.answers import verdicts
 from harness.ablated.verdicts import plainly
 from harness.inference.looks import judge_looks
+from harness.inference.missing import missing
 from harness.table import StudyTable
 
 LOOKS = {"schedule": [3, 5, 7], "done": [{"replicates": 3}, {"replicates": 5}]}
@@ -29,3 +30,15 @@ def test_it_says_so(table: StudyTable) -> None:
     first = plainly(verdicts(replace(table, looks={**LOOKS, "done": LOOKS["done"][:1]}), 0))
     assert "so far none: these are the verdicts of the first look, at 3 of up to 7 replicates" in first
     assert "look" not in plainly(verdicts(table, 0))
+
+
+def test_a_trial_that_was_not_asked_for_has_not_failed(table: StudyTable) -> None:
+    later = (table.trials["param/arm"] == "empty") & (table.trials["seed"] >= 3)
+    crashed = int((table.trials["outcome"] != "completed").sum())
+    found = verdicts(replace(table, trials=table.trials[~later], looks=LOOKS), 0)
+    assert int((~found.measured.asked).sum()) == later.sum() == 4
+    assert f"{crashed} of 52 trials have no result" in plainly(found)
+    assert "4 trials were not asked for: their arms are in no comparison that was open." in found.measured.left_out
+    counted = missing(found.cells, np.random.default_rng(0), found.measured.asked).arms
+    assert {one.arm: (one.declared, one.failed) for one in counted}["empty"] == (3, 0)
+    assert verdicts(table, 0).measured.asked.all()
