@@ -182,6 +182,24 @@ def test_a_search_killed_in_the_middle_goes_on_without_loss_or_double(project: P
     assert all(trials(project)[number].state != TrialState.RUNNING for number in orphans)
 
 
+def test_trials_that_pack_share_engines_until_they_are_told_not_to(project: Path, cache: Path) -> None:
+    file = project / "search_spaces" / "tiny.py"
+    file.write_text(TINY.replace("LoRA(", 'LoRA(encoder="none", ').replace("epochs=6", "epochs=4"))
+    with started(project, cache, "--trials", "6") as process:
+        wait_until_a_trial_advanced(project, process)
+        process.send_signal(signal.SIGINT)
+        output, _ = process.communicate()
+    assert process.returncode == INTERRUPTED, output
+    assert "one CPU core and one engine for every 4" in " ".join(output.split())
+    status, output = run(project, cache, "--trials", "6", "--no-pack")
+    assert status == 0, output
+    assert "one CPU core each" in " ".join(output.split())
+    check_consistent(project, 6)
+    status, output = run(project, cache, "--trials", "8")
+    assert status == 0, output
+    check_consistent(project, 8)
+
+
 def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(project: Path, cache: Path) -> None:
     with started(project, cache) as process:
         wait_until_a_trial_advanced(project, process)
