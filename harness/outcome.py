@@ -15,7 +15,9 @@ class Completed:
 
     ``score``: the objective after the last epoch. ``scores``: ``"<dataset>/<metric>"`` -> mean over the test images on
     which the metric is defined; ``n_images`` and ``roles`` (``"source"`` or ``"target"``) by data set;
-    ``validation``: the last epoch's mean per source.
+    ``validation``: the last epoch's mean per source. ``undefined``: how many images a mean of ``scores`` leaves out,
+    where it leaves any; ``threshold``: the probability above which a pixel was predicted, None if nothing was judged.
+    Both are None for a result that a version sealed which did not tell them.
     """
 
     epoch: int
@@ -24,6 +26,12 @@ class Completed:
     n_images: dict[str, int]
     roles: dict[str, str]
     validation: dict[str, float]
+    undefined: dict[str, int] | None
+    threshold: float | None
+
+
+JUDGED = ("scores", "n_images", "roles", "validation", "undefined", "threshold")
+"""What the judging of a completed trial tells: fields of `Completed`, of the sealed result and of the record."""
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,18 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from harness.errors import OtherQuestion, RecordError
 from harness.objectives import DIRECTIONS, Objective, values, worst
-from harness.outcome import KINDS, WORST, Completed, Crashed, Diverged, Infeasible, Outcome, OutOfMemory, Stopped
+from harness.outcome import (
+    JUDGED,
+    KINDS,
+    WORST,
+    Completed,
+    Crashed,
+    Diverged,
+    Infeasible,
+    Outcome,
+    OutOfMemory,
+    Stopped,
+)
 
 _PACKAGES = ("torch", "sam2", "optuna", "ray", "mlflow", "numpy", "scikit-learn")
 
@@ -214,7 +225,7 @@ def tell(
     study = record.study
     match outcome:
         case Completed():
-            for name in ("scores", "n_images", "roles", "validation"):
+            for name in JUDGED:
                 trial.set_user_attr(name, getattr(outcome, name))
             return study.tell(trial, values(record.objectives, outcome.score, cost))
         case Stopped():
@@ -241,7 +252,7 @@ def _why(outcome: Outcome) -> str:
             return why
 
 
-_COPIED = ("outcome", "curve", "scores", "n_images", "roles", "validation")
+_COPIED = ("outcome", "curve", *JUDGED)
 
 
 def reuse(record: Record, trial: optuna.Trial, twin: FrozenTrial) -> FrozenTrial:

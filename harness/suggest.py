@@ -22,7 +22,7 @@ from ray.tune.search import Searcher
 from harness import record as recorded
 from harness.constraints import Constraint
 from harness.errors import Hopeless
-from harness.outcome import Completed, Crashed, Diverged, Infeasible, Outcome, OutOfMemory, Stopped
+from harness.outcome import JUDGED, Completed, Crashed, Diverged, Infeasible, Outcome, OutOfMemory, Stopped
 from harness.record import Record
 from harness.trainable import Order
 from sam2lora.artifacts import CHECKPOINT, RESULT
@@ -40,6 +40,9 @@ CRASHES_IN_A_ROW = 3
 """So many crashed trials, one after the other, end a run: the fault is not in their settings."""
 INFEASIBLE_IN_A_ROW = 100
 """So many infeasible proposals, one after the other, end a run: what is asked for can hardly be had."""
+
+# A result that was sealed before these were told can still be awaited by a trial that its driver left open.
+_TOLD_LATER = {"undefined": None, "threshold": None}
 
 
 class Listener(Protocol):
@@ -326,7 +329,7 @@ class Tell(Callback):
             case "completed":
                 key = self.suggest.open[trial.trial_id].key
                 sealed = json.loads((self.suggest.record.files(key) / RESULT).read_text())
-                named = {name: sealed[name] for name in ("scores", "n_images", "roles", "validation")}
+                named = {name: ({**_TOLD_LATER, **sealed})[name] for name in JUDGED}
                 return Completed(epoch=epoch, score=result["score"], **named)
             case "diverged":
                 return Diverged(epoch, result["why"])

@@ -245,6 +245,9 @@ class Mirror:
         numbers = {**attributes.get("scores", {})}
         numbers |= {f"cost/{name}": value for name, value in attributes.get("cost", {}).items()}
         numbers |= {f"n_images/{name}": count for name, count in attributes.get("n_images", {}).items()}
+        numbers |= {f"n_undefined/{name}": count for name, count in (attributes.get("undefined") or {}).items()}
+        if attributes.get("threshold") is not None:
+            numbers["threshold"] = attributes["threshold"]
         if outcome["kind"] == "completed":
             numbers["score"] = trial.values[0]
             further = zip(self.record.objectives[1:], trial.values[1:], strict=True)

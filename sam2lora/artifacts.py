@@ -11,14 +11,15 @@ import pandas as pd
 import safetensors.torch
 
 from sam2lora.choice import to_json
-from sam2lora.evaluate import summary
+from sam2lora.evaluate import n_undefined, summary
 from sam2lora.predict import gallery
 from sam2lora.train import Session, judge, write_atomically
 
 CHECKPOINT: Final = "checkpoint.pt"
 """Where an unfinished trial stands, as ``sam2lora.train.save`` writes it."""
 RESULT: Final = "result.json"
-"""Means of the test scores, the images behind them and the training curve. Written last: it seals the folder."""
+"""Means of the test scores, the images behind them and those that a mean leaves out as undefined, the threshold that
+was used (null if nothing was judged) and the training curve. Written last: it seals the folder."""
 IMAGES: Final = "images.parquet"
 """One row per test image."""
 ADAPTER: Final = "adapter.safetensors"
@@ -39,25 +40,28 @@ def finish(session: Session, key: str, folder: Path) -> pd.DataFrame:
     write_atomically(folder / IMAGES, lambda path: rows.to_parquet(path, index=False))
     tensors = session.config.adapter.state(session.segmenter)
     settings = {"config": to_json(session.config), "replicate": to_json(session.replicate)}
-    if "threshold" in rows:
-        settings["threshold"] = repr(float(rows["threshold"].iloc[0]))
+    threshold = float(rows["threshold"].iloc[0]) if len(rows) > 0 else None
+    if threshold is not None:
+        settings["threshold"] = repr(threshold)
     write_atomically(folder / ADAPTER, lambda path: safetensors.torch.save_file(tensors, path, metadata=settings))
     picture, told = gallery(session, rows)
     write_atomically(
         folder / PREDICTIONS, lambda path: picture.save(path, format="PNG", pnginfo=told, compress_level=1)
     )
-    sealed = json.dumps(_result(session, rows), allow_nan=False)
+    sealed = json.dumps(_result(session, rows, threshold), allow_nan=False)
     write_atomically(folder / RESULT, lambda path: path.write_text(sealed))
     return rows
 
 
-def _result(session: Session, rows: pd.DataFrame) -> dict[str, Any]:
+def _result(session: Session, rows: pd.DataFrame, threshold: float | None) -> dict[str, Any]:
     last = session.curve[-1]
     by_set = list(rows.groupby("dataset", sort=False)) if len(rows) > 0 else []
     # A metric that is undefined on every image of a set has no mean.
     scores = {name: value for name, value in summary(rows).items() if math.isfinite(value)}
     return {
         "scores": scores,
+        "undefined": {name: count for name, count in n_undefined(rows).items() if count} if by_set else {},
+        "threshold": threshold,
         "n_images": {str(name): len(part) for name, part in by_set},
         "roles": {str(name): str(part["role"].iloc[0]) for name, part in by_set},
         "validation": {name: value for name, value in last.items() if name.endswith("/dice")},

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
+from math import log
 
 import numpy as np
 import pandas as pd
@@ -40,9 +41,10 @@ def gallery(session: Session, rows: pd.DataFrame) -> tuple[Image.Image, PngInfo]
     """For every data set, sources first, its worst, median and best test image by the Dice of ``rows``.
 
     ``rows``: one per test image, as ``sam2lora.train.judge`` makes them. A row is photograph, truth, probability and
-    errors in the model's frame (S x S pixels each); in the last column green is found, orange missed, pink false. The
-    second value is PNG's text ``rows``: JSON of every `Shown` with its ``top`` and ``height`` in pixels, for whoever
-    wants to cut one out. Equal scores are ordered by name, an undefined one has no place.
+    errors in the model's frame (S x S pixels each); in the last column green is found, orange missed, pink false, at
+    the threshold that ``rows`` names. The second value is PNG's text ``rows``: JSON of every `Shown` with its ``top``
+    and ``height`` in pixels, for whoever wants to cut one out. Equal scores are ordered by name, an undefined one has
+    no place.
     """
     drawn: list[tuple[str, list[NDArray[np.uint8]]]] = []
     told: list[Shown] = []
@@ -52,7 +54,8 @@ def gallery(session: Session, rows: pd.DataFrame) -> tuple[Image.Image, PngInfo]
             image, dice = str(own["image"].iloc[at]), float(own["dice"].iloc[at])
             shown = Shown(opened.dataset.name, role, image, place, dice)
             told.append(shown)
-            drawn.append(_row(session, opened, opened.ids.index(image), shown))
+            threshold = float(own["threshold"].iloc[at])
+            drawn.append(_row(session, opened, opened.ids.index(image), shown, log(threshold / (1 - threshold))))
     text = PngInfo()
     size = session.config.image_size
     sized = [{**asdict(one), "top": _top(at, size), "height": size + _TITLE} for at, one in enumerate(told)]
@@ -68,12 +71,14 @@ def extremes(count: int) -> dict[str, int]:
     return {"worst": 0, "best": 1} if count == 2 else {"only": 0} if count else {}
 
 
-def _row(session: Session, opened: CachedSet, index: int, shown: Shown) -> tuple[str, list[NDArray[np.uint8]]]:
+def _row(
+    session: Session, opened: CachedSet, index: int, shown: Shown, cut: float
+) -> tuple[str, list[NDArray[np.uint8]]]:
     image, mask = np.array(opened.images[index]), np.array(opened.masks[index]).astype(bool)
     logits = predict(session.segmenter, opened, [index], session.config.test_prompt, session.runtime, seed=0)[0]
     title = f"{shown.dataset} ({shown.role}), {shown.place} image {shown.image}: Dice {shown.dice:.3f}"
     probability = (torch.from_numpy(logits).sigmoid().numpy() * 255).astype(np.uint8)
-    return title, [image, _grey(mask * np.uint8(255)), _grey(probability), errors(image, mask, logits > 0)]
+    return title, [image, _grey(mask * np.uint8(255)), _grey(probability), errors(image, mask, logits > cut)]
 
 
 def errors(image: NDArray[np.uint8], mask: NDArray[np.bool_], found: NDArray[np.bool_]) -> NDArray[np.uint8]:

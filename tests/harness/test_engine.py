@@ -20,6 +20,7 @@ from sam2lora.adapters import Frozen
 from sam2lora.choice import to_json
 from sam2lora.config import Replicate, TrialConfig
 from sam2lora.errors import DataError, DiskError
+from sam2lora.metrics import METRICS
 from sam2lora.optimizers import SGD
 from sam2lora.runtime import Runtime
 
@@ -55,6 +56,10 @@ def test_a_trial_yields_its_curve_and_seals_its_test_scores_in_its_folder(
     assert sealed["n_images"] == rows.groupby("dataset").size().to_dict()
     assert sealed["scores"]["cedar/dice"] == pytest.approx(rows[rows.dataset == "cedar"]["dice"].mean())
     assert set(rows["key"]) == {"key"}
+    assert sealed["threshold"] == 0.5
+    missing = rows.groupby("dataset")[list(METRICS)].agg(lambda values: int(values.isna().sum())).stack()
+    assert sealed["undefined"] == {f"{name}/{metric}": n for (name, metric), n in missing.items() if n}
+    assert {f"cedar/{metric}" for metric in METRICS} <= sealed["scores"].keys() | sealed["undefined"].keys()
     with safetensors.safe_open(tmp_path / artifacts.ADAPTER, "pt") as saved:  # type: ignore[no-untyped-call]
         assert json.loads(saved.metadata()["config"]) == json.loads(to_json(tiny))
     sheet = Image.open(tmp_path / artifacts.PREDICTIONS)

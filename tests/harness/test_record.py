@@ -15,7 +15,7 @@ from harness.record import Record, open_record
 
 from .conftest import QUESTION
 
-COMPLETED = Completed(3, 0.7, {"cedar/dice": 0.6}, {"cedar": 4}, {"cedar": "target"}, {"alder/dice": 0.7})
+COMPLETED = Completed(3, 0.7, {"cedar/dice": 0.6}, {"cedar": 4}, {"cedar": "target"}, {"alder/dice": 0.7}, {}, 0.4)
 
 
 def start(record: Record, key: str = "k") -> optuna.Trial:
@@ -61,7 +61,7 @@ def test_divergence_teaches_the_sampler_and_memory_is_infeasible(record: Record)
             trial = study.ask()
             x = trial.suggest_float("x", 0.0, 1.0)
             recorded.begin(trial, str(number), "{}", "{}", oracle_prompt=False)
-            good = Completed(1, x, {}, {}, {}, {})
+            good = Completed(1, x, {}, {}, {}, {}, {}, None)
             recorded.tell(ours, trial, bad if x > 0.5 else good, [], {})
         late = [trial.params["x"] for trial in study.trials[15:]]
         assert sum(x > 0.5 for x in late) < len(late) / 2

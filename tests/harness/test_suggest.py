@@ -32,7 +32,7 @@ from sam2lora.choice import from_json, to_json
 from sam2lora.config import Replicate, TrialConfig
 from sam2lora.runtime import Runtime
 
-FATES = ("good", "bad", "diverges", "no room", "bug", "killed once")
+FATES = ("good", "bad", "diverges", "no room", "bug", "killed once", "old")
 EPOCHS = 4
 
 
@@ -76,7 +76,9 @@ class Scripted(tune.Trainable):
         }
         if self.epoch == EPOCHS:
             scores = {"scores": {"cedar/dice": 0.5}, "n_images": {"cedar": 4}, "roles": {"cedar": "target"}}
-            (folder / RESULT).write_text(json.dumps({**scores, "validation": {"alder/dice": score}}))
+            judged = {"validation": {"alder/dice": score}, "undefined": {}, "threshold": 0.5}
+            told = {name: value for name, value in judged.items() if self.fate != "old" or name == "validation"}
+            (folder / RESULT).write_text(json.dumps({**scores, **told}))
             item["ending"] = "completed"
         return result_of(item)
 
@@ -207,6 +209,17 @@ def test_every_ending_reaches_the_record_as_what_it_was(record: Record, tiny: Tr
         assert steps == list(range(1, len(steps) + 1))
         assert [event for event, number in heard.events if number == trial.number].count("ended") == 1
     assert not [t for t in record.trials() if t.state == TrialState.RUNNING]
+
+
+def test_a_result_sealed_before_counts_and_threshold_were_told_leaves_them_unknown(
+    record: Record, tiny: TrialConfig, cluster: Slots
+) -> None:
+    enqueue(record, "old", "good")
+    run(record, suggest(record, tiny, 2), cluster)
+    old, new = record.trials()
+    assert old.value == new.value
+    assert old.user_attrs["scores"] == new.user_attrs["scores"]
+    assert [(t.user_attrs["undefined"], t.user_attrs["threshold"]) for t in (old, new)] == [(None, None), ({}, 0.5)]
 
 
 def test_equal_settings_are_trained_once(record: Record, tiny: TrialConfig, cluster: Slots) -> None:

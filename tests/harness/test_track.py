@@ -27,7 +27,16 @@ MATERIALS = (
     Material("cedar", "c" * 16, "procedural", "testing", 4),
 )
 ENDINGS: list[Outcome] = [
-    Completed(2, 0.7, {"cedar/dice": 0.6, "cedar/auc": 0.9}, {"cedar": 4}, {"cedar": "target"}, {"alder/dice": 0.7}),
+    Completed(
+        epoch=2,
+        score=0.7,
+        scores={"cedar/dice": 0.6, "cedar/auc": 0.9, "cedar/hd95": 12.5},
+        n_images={"cedar": 4},
+        roles={"cedar": "target"},
+        validation={"alder/dice": 0.7},
+        undefined={"cedar/hd95": 1},
+        threshold=0.37,
+    ),
     Stopped(1, 0.3),
     Diverged(2, "the loss is not finite"),
     Crashed(1, "a bug"),
@@ -69,6 +78,21 @@ def play(record: Record, config: TrialConfig, mirror: Mirror | None) -> None:
         frozen = recorded.tell(record, trial, outcome, curve, {"train_seconds": 3.0})
         if mirror:
             mirror.ended(frozen)
+
+
+def test_what_a_result_does_not_tell_is_no_metric(record: Record, tiny: TrialConfig, uri: str) -> None:
+    mirror = Mirror(uri, record, QUESTION, MATERIALS)
+    mirror.wait()
+    trial = record.study.ask()
+    recorded.begin(trial, "old", to_json(tiny), to_json(Replicate()), oracle_prompt=False)
+    mirror.began(record.trial(0))
+    known = {"scores": {"cedar/hd95": 12.5}, "n_images": {"cedar": 4}, "roles": {"cedar": "target"}, "validation": {}}
+    record.files("old").mkdir(parents=True)
+    mirror.ended(recorded.tell(record, trial, Completed(1, 0.7, **known, undefined=None, threshold=None), [], {}))
+    close(mirror)
+    metrics = runs(uri)["0"].data.metrics
+    assert metrics["cedar/hd95"] == 12.5
+    assert not [name for name in metrics if name.startswith("n_undefined") or name == "threshold"]
 
 
 def runs(uri: str) -> dict[str, Run]:
@@ -114,6 +138,10 @@ def test_what_mlflow_shows_of_every_ending(record: Record, tiny: TrialConfig, ur
     best = found["0"]
     assert best.data.metrics["cedar/dice"] == 0.6
     assert best.data.metrics["score"] == 0.7
+    assert best.data.metrics["cedar/hd95"] == 12.5
+    assert best.data.metrics["n_images/cedar"] == 4
+    assert best.data.metrics["n_undefined/cedar/hd95"] == 1
+    assert best.data.metrics["threshold"] == 0.37
     assert best.data.metrics["cost/train_seconds"] == 3.0
     assert "score" not in found["1"].data.metrics, "a truncated score must not be sorted among final ones"
     assert best.data.params["adapter.rank"] == "2"
