@@ -191,7 +191,7 @@ def scores(table: StudyTable, ranked: pd.DataFrame, rng: np.random.Generator) ->
     """Test scores of the ``ranked`` trials on every data set, each mean with an interval over patients.
 
     Where a trial's per-image file was left out, the recorded mean stands without an interval and without clusters, and
-    ``undefined`` is unknown (NaN).
+    ``undefined`` is what the record says, unknown (NaN) where it says nothing.
     """
     rows: list[dict[str, Any]] = []
     for trial in ranked.to_dict("records"):
@@ -219,10 +219,16 @@ def _from_record(trial: Mapping[Any, Any], roles: Mapping[str, str]) -> list[dic
     for column, mean in trial.items():
         if str(column).startswith("score/") and not pd.isna(mean):
             _, dataset, metric = str(column).split("/", 2)
-            unknown = dict.fromkeys(("low", "high", "clusters", "undefined"), math.nan)
-            n = trial.get(f"n_images/{dataset}", math.nan)
-            role = roles.get(dataset, "target")
-            rows.append({"dataset": dataset, "role": role, "metric": metric, "mean": mean, "n": n, **unknown})
+            undefined = trial.get(f"undefined/{dataset}/{metric}", math.nan)
+            known = {
+                "dataset": dataset,
+                "role": roles.get(dataset, "target"),
+                "metric": metric,
+                "mean": mean,
+                "n": trial.get(f"n_images/{dataset}", math.nan) - (0 if pd.isna(undefined) else undefined),
+                "undefined": undefined,
+            }
+            rows.append(known | dict.fromkeys(("low", "high", "clusters"), math.nan))
     return rows
 
 

@@ -242,7 +242,7 @@ def _scores(found: Findings) -> Table:
     named = datasets.itertuples(index=False, name=None)
     shown = _table("place", "trial", *(f"{dataset}\n{roles[role]}" for dataset, role in named))
     for place, part in rows.groupby("place"):
-        own = {row["dataset"]: _over_lines(wording.tested(row)) for row in part.to_dict("records")}
+        own = {row["dataset"]: _over_lines(wording.with_gaps(row)) for row in part.to_dict("records")}
         cells = [own.get(name, "not tested") for name in datasets["dataset"]]
         shown.add_row(str(place), wording.marked(part.iloc[0].to_dict()), *map(escape, cells))
     return shown

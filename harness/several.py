@@ -11,7 +11,7 @@ import pandas as pd
 from harness.findings import summarize
 from harness.report import seed_of
 from harness.table import ORACLE, metric_name, read
-from harness.wording import grid, score, tested
+from harness.wording import grid, score, with_gaps
 
 COLUMNS = (
     *("study", "trial", "oracle", "validation"),
@@ -79,4 +79,4 @@ def _cells(row: Mapping[Any, Any]) -> list[str]:
     told = [study, f"{int(row['trial'])}{mark}", score(float(row["validation"]))]
     if pd.isna(row["dataset"]):
         return [*told, "not scored", "", ""]
-    return [*told, str(row["dataset"]), tested(row), "unknown" if pd.isna(row["n"]) else str(int(row["n"]))]
+    return [*told, str(row["dataset"]), with_gaps(row), "unknown" if pd.isna(row["n"]) else str(int(row["n"]))]

@@ -54,6 +54,7 @@ TRIAL_COLUMNS = (
     "train_prompt",
     "test_prompt",
     "oracle_prompt",
+    "threshold",
     "config",
 )
 IMAGE_COLUMNS = ("dataset", "role", "image", "patient", "dice")
@@ -94,9 +95,11 @@ class StudyTable:
     - ``seed``, ``fold``: the replicate; ``started``, ``finished``: local time; ``seconds``: between the two;
     - ``train_prompt``, ``test_prompt``: their kinds; ``oracle_prompt``: whether the test prompt was drawn from the
       ground truth of the very images that were scored, as the trial recorded it; missing where it did not begin;
+    - ``threshold``: the probability above which a pixel was predicted in the test images, missing unless judged;
     - ``param/NAME``: as sampled, missing where a condition left it out;
     - ``weight/KIND``: weight of a loss component in [0, 1], 0 where absent (terms of one kind are added up);
     - ``score/DATASET/METRIC``: mean over test images; ``n_images/DATASET``; ``validation/DATASET/METRIC``;
+      ``undefined/DATASET/METRIC``: how many images a mean leaves out, where it leaves any;
     - ``cost/NAME``: seconds, MiB and parameter counts.
 
     ``curves``: one row per trial and epoch: ``score`` (validation), ``lr``, ``loss/KIND`` and ``seconds``.
@@ -223,9 +226,38 @@ def metric_of(table: StudyTable) -> str:
     return next(iter(table.objectives)).rpartition("/")[2]
 
 
+@dataclass(frozen=True)
+class Reading:
+    """How a metric is read: its name in the literature, its unit (none for a share), and which way is better."""
+
+    name: str
+    unit: str = ""
+    smaller: bool = False
+
+
+_READINGS = {
+    "dice": Reading("Dice"),
+    "iou": Reading("IoU"),
+    "auc": Reading("AUC"),
+    "mcc": Reading("MCC"),
+    "hd95": Reading("HD95", unit="pixels", smaller=True),
+    "assd": Reading("ASSD", unit="pixels", smaller=True),
+    "boundary_iou": Reading("boundary IoU"),
+    "cldice": Reading("clDice"),
+    "ece": Reading("ECE", smaller=True),
+    "accuracy_full": Reading("accuracy, full photograph"),
+    "auc_full": Reading("AUC, full photograph"),
+}
+
+
+def reading(metric: str) -> Reading:
+    """How ``metric``, a column of ``images``, is read. One that is not listed bears its own name; larger is better."""
+    return _READINGS.get(metric, Reading(metric))
+
+
 def metric_name(metric: str) -> str:
     """A metric as the literature writes it."""
-    return {"dice": "Dice", "iou": "IoU", "auc": "AUC"}.get(metric, metric)
+    return reading(metric).name
 
 
 def _objectives(directions: Sequence[optuna.study.StudyDirection], question: Mapping[str, Any]) -> dict[str, Direction]:
@@ -267,14 +299,24 @@ def _trials(recorded: list[FrozenTrial], objectives: Sequence[str]) -> pd.DataFr
     weights = [column for column in frame.columns if column.startswith("weight/")]
     described = frame["config"].notna()
     frame.loc[described, weights] = frame.loc[described, weights].fillna(0.0)
-    kinds = {"number": "int64", "value": "float64", "last_score": "float64", "seconds": "float64"}
+    numbers = dict.fromkeys(("value", "last_score", "seconds", "threshold"), "float64")
     whole = {"epoch": "Int64", "reused_from": "Int64", "seed": "Int64", "fold": "Int64"}
     truths = {"probe": "bool", "oracle_prompt": "boolean"}
-    return frame.astype({**kinds, **whole, **truths})
+    return frame.astype({"number": "int64", **numbers, **whole, **truths})
 
 
 def _grouped(columns: set[str]) -> list[str]:
-    order = ("param/", "weight/", "objective/", "constraint/", "validation/", "score/", "n_images/", "cost/")
+    order = (
+        "param/",
+        "weight/",
+        "objective/",
+        "constraint/",
+        "validation/",
+        "score/",
+        "n_images/",
+        "undefined/",
+        "cost/",
+    )
     return sorted(columns, key=lambda column: ([column.startswith(prefix) for prefix in order].index(True), column))
 
 
@@ -305,6 +347,7 @@ def _row(trial: FrozenTrial, objectives: Sequence[str]) -> dict[str, Any]:
         "train_prompt": (config.get("train_prompt") or {}).get("kind"),
         "test_prompt": (config.get("test_prompt") or {}).get("kind"),
         "oracle_prompt": attributes.get("oracle_prompt"),
+        "threshold": attributes.get("threshold"),
         "config": attributes.get("config"),
         **{f"param/{name}": _plain(v) for name, v in trial.params.items() if not name.startswith(SIMPLEX)},
         **_weights(config),
@@ -314,6 +357,7 @@ def _row(trial: FrozenTrial, objectives: Sequence[str]) -> dict[str, Any]:
         **_prefixed("validation/", attributes.get("validation")),
         **_prefixed("score/", attributes.get("scores")),
         **_prefixed("n_images/", attributes.get("n_images")),
+        **_prefixed("undefined/", attributes.get("undefined")),
         **_prefixed("cost/", attributes.get("cost")),
     }
 

@@ -15,7 +15,7 @@ import pandas as pd
 from harness.findings import Findings, Importances, kind_of
 from harness.importance import Fanova, Importance
 from harness.levels import axes
-from harness.table import ORACLE, label, measured, metric_name, objective_columns
+from harness.table import ORACLE, label, measured, metric_name, objective_columns, reading
 
 OUTCOME_WORDS = {
     "completed": "trained all its epochs and was tested",
@@ -72,24 +72,25 @@ def grid(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     return ["| " + " | ".join(cell.replace("|", "&#124;").replace("\n", " ") for cell in line) + " |" for line in lines]
 
 
-def score(value: float) -> str:
-    """A score with three decimals, or "undefined"."""
-    return "undefined" if pd.isna(value) else f"{value:.3f}"
+def score(value: float, decimals: int = 3) -> str:
+    """A score with ``decimals``, or "undefined"."""
+    return "undefined" if pd.isna(value) else f"{value:.{decimals}f}"
 
 
-def interval(row: Mapping[Any, Any] | pd.Series, name: str = "mean") -> str:
+def interval(row: Mapping[Any, Any] | pd.Series, name: str = "mean", decimals: int = 3) -> str:
     """A figure with its 95 % interval in brackets: ``0.712 [0.690, 0.731]``."""
     if pd.isna(row[name]):
         return "undefined"
     if pd.isna(row["low"]):
-        return f"{score(row[name])} (no interval)"
-    return f"{score(row[name])} [{score(row['low'])}, {score(row['high'])}]"
+        return f"{score(row[name], decimals)} (no interval)"
+    return f"{score(row[name], decimals)} [{score(row['low'], decimals)}, {score(row['high'], decimals)}]"
 
 
-def tested(row: Mapping[Any, Any]) -> str:
+def with_gaps(row: Mapping[Any, Any], decimals: int = 3) -> str:
     """`interval` of a test score, with how many of the images have none: a mean over the others flatters or harms."""
     undefined = 0 if pd.isna(row["undefined"]) else int(row["undefined"])
-    return interval(row) + (f", {undefined} of {int(row['n']) + undefined} images undefined" if undefined else "")
+    told = interval(row, decimals=decimals)
+    return told + (f", {undefined} of {int(row['n']) + undefined} images undefined" if undefined else "")
 
 
 def amount(value: float) -> str:
@@ -366,6 +367,7 @@ def _best(found: Findings, places: Places) -> list[str]:
         *_scores(found, "target", f"### Test {metric} on {_hospitals(found)}"),
         *_scores(found, "source", f"### Test {metric} in domain (test split of the sources: same hospitals)"),
         *_figure(places, "targets", "Test scores of the best settings with 95 % intervals over patients"),
+        *_every_metric(found),
         "Settings of the best trial, complete:",
         "",
         "```json",
@@ -392,7 +394,7 @@ def _front(found: Findings, places: Places) -> list[str]:
     rows = []
     for row in found.front.to_dict("records"):
         own = tests[tests["place"] == row["place"]]
-        cells = {test["dataset"]: tested(test) for test in own.to_dict("records")}
+        cells = {test["dataset"]: with_gaps(test) for test in own.to_dict("records")}
         rows.append(
             [marked(row), score(row["value"]), *(amount(row[name]) for name in further)]
             + [cells.get(name, "not tested") for name in names]
@@ -475,7 +477,7 @@ def _level_table(part: pd.DataFrame, target: str) -> list[str]:
     words = {"target": target, "source": "in domain"}
     rows = []
     for level, own in part.groupby("level", sort=False):
-        cells = {row["dataset"]: tested(row) for row in own.to_dict("records")}
+        cells = {row["dataset"]: with_gaps(row) for row in own.to_dict("records")}
         trials = int(own["trials"].iloc[0])
         validation = cells["validation"] if trials else "no completed trial"
         rows.append(
@@ -522,7 +524,7 @@ def _scores(found: Findings, role: str, title: str) -> list[str]:
     header = ["place", "trial", *(f"{name} ({_size(rows[rows['dataset'] == name])})" for name in datasets)]
     lines = []
     for place, part in rows.groupby("place"):
-        cells = {row["dataset"]: tested(row) for row in part.to_dict("records")}
+        cells = {row["dataset"]: with_gaps(row) for row in part.to_dict("records")}
         lines.append(
             [str(place), marked(part.iloc[0].to_dict()), *(cells.get(name, "not tested") for name in datasets)]
         )
@@ -539,6 +541,48 @@ def _oracle(found: Findings) -> list[str]:
 
 def _of_each(found: Findings) -> str:
     return " (with and without prompts from the ground truth)" if found.mixed else ""
+
+
+def _every_metric(found: Findings) -> list[str]:
+    """Every test metric of the best trial, a row each."""
+    rows = found.scores[found.scores["place"] == 1]
+    if rows.empty:
+        return []
+    datasets = rows[["dataset", "role"]].drop_duplicates().sort_values(["role", "dataset"], ascending=[False, True])
+    words = {"target": "target", "source": "in domain"}
+    header = [
+        f"{name} ({words[role]}, {_size(rows[rows['dataset'] == name])})"
+        for name, role in datasets.itertuples(index=False, name=None)
+    ]
+    lines = []
+    for metric, part in rows.groupby("metric", sort=False):
+        decimals = 1 if reading(str(metric)).unit else 3
+        cells = {row["dataset"]: with_gaps(row, decimals) for row in part.to_dict("records")}
+        lines.append([_read(str(metric)), *(cells.get(name, "undefined") for name in datasets["dataset"])])
+    best = found.best.iloc[0].to_dict()
+    used = best["threshold"]
+    threshold = " The threshold of its masks was not recorded."
+    if not pd.isna(used):
+        threshold = f" A pixel is predicted where its probability is above {setting(float(used))}."
+    said = (
+        f"Trial {marked(best)}: mean over images [95 % bootstrap interval, resampling patients], in the field of view "
+        "unless said otherwise. Distances are in pixels of the photographs, which differ between cameras."
+    )
+    title = "### Every test metric of the best trial"
+    return [
+        title,
+        "",
+        said + threshold,
+        "",
+        *grid(["metric", *header], lines),
+        "",
+        *_oracle(found) * bool(best["oracle_prompt"]),
+    ]
+
+
+def _read(metric: str) -> str:
+    read = reading(metric)
+    return read.name + f" [{read.unit}]" * bool(read.unit) + ", smaller is better" * read.smaller
 
 
 def _size(rows: pd.DataFrame) -> str:

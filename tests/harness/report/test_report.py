@@ -24,8 +24,9 @@ from harness import wording
 from harness.findings import summarize
 from harness.importance import Fanova, PedAnova
 from harness.report import Report, main, resolve, show, write
-from harness.table import StudyTable, UnknownStudy, measured, read
+from harness.table import StudyTable, UnknownStudy, measured, read, reading
 from sam2lora.intervals import mean_interval
+from sam2lora.metrics import METRICS
 
 MLFLOW = "sqlite:///runs/mlflow.db"
 FAST = (Fanova(trees=8, resample_trees=4, bootstraps=8, shuffles=6), PedAnova(bootstraps=8, shuffles=6))
@@ -101,6 +102,7 @@ def test_target_scores_come_with_an_interval_over_patients(report: Report, table
 def test_undefined_scores_are_counted_where_they_are_told(report: Report) -> None:
     assert "3 of 14 images undefined" in report.text
     assert "| hrf | dice | 3 | 238 |" in report.text
+    assert "The threshold of its masks was not recorded." in report.text
     console = Console(record=True, width=200, file=io.StringIO())
     show(report, console)
     assert console.export_text().count("3 of 14 images undefined") == 1
@@ -116,6 +118,39 @@ def test_undefined_scores_are_counted_by_level_of_a_setting(report: Report, unde
     text = wording.markdown(found, wording.Places(MLFLOW, {}))
     said = ", 2 of 14 images undefined" * bool(undefined)
     assert f"| 4 | 5 | 0.500 [0.400, 0.600] | 0.500 [0.400, 0.600]{said} |" in text
+
+
+def test_every_metric_of_the_best_trial_is_told_with_its_unit_direction_and_gaps(
+    fabricate: Callable[..., Any], add_trial: Callable[..., str], tmp_path: Path
+) -> None:
+    """Distances and shares, one undefined on two images of a set, in one table; the threshold above it."""
+
+    def fill(study: optuna.Study, runs: Path) -> None:
+        key = add_trial(study, runs, np.random.default_rng(0), "completed", attributes={"threshold": 0.37})
+        path = runs / study.study_name / "trials" / key / "images.parquet"
+        frame = pd.read_parquet(path).assign(hd95=12.34, ece=0.0512, mcc=-0.25, threshold=0.37)
+        frame.loc[frame.index[frame["dataset"] == "hrf"][:2], "hd95"] = np.nan
+        frame.to_parquet(path)
+
+    record = fabricate(fill)
+    text = write(read(record.url, record.name, record.runs), tmp_path, MLFLOW, evaluators=FAST).text
+    section = text.partition("### Every test metric of the best trial")[2].partition("Settings of the best")[0]
+    assert "A pixel is predicted where its probability is above 0.37." in section
+    row = next(line for line in section.splitlines() if line.startswith("| HD95 [pixels], smaller is better |"))
+    assert "| 12.3 [12.3, 12.3], 2 of 14 images undefined |" in row
+    assert row.count("12.3 [12.3, 12.3]") == 4
+    assert "| ECE, smaller is better | 0.051 [0.051, 0.051] |" in section
+    assert "| MCC | -0.250 [-0.250, -0.250] |" in section
+    assert "| Dice |" in section
+    assert "threshold" not in [line.split("|")[1].strip() for line in section.splitlines() if line.startswith("|")]
+
+
+def test_every_metric_has_a_reading() -> None:
+    """By this list a reader learns which way is better: none of the module's metrics may be missing from it."""
+    text = {"sensitivity", "specificity", "accuracy", "precision"}  # read as they are called
+    assert {name for name in METRICS if reading(name).name == name} == text
+    assert {name for name in METRICS if reading(name).smaller} == {"hd95", "assd", "ece"}
+    assert {name for name in METRICS if reading(name).unit} == {"hd95", "assd"}
 
 
 def test_a_lost_file_costs_the_interval_and_is_named(report: Report) -> None:
@@ -175,7 +210,7 @@ def test_prompts_from_ground_truth_are_marked(table: StudyTable) -> None:
     prompted = replace(table, trials=table.trials.assign(oracle_prompt=True))
     found = summarize(prompted, 5, 0)
     text = wording.markdown(found, wording.Places(MLFLOW, {}))
-    assert text.count("† Prompted from ground truth") == 3  # under the settings and under both tables of test scores
+    assert text.count("† Prompted from ground truth") == 4  # under the settings and under each table of test scores
     assert text.count("| 16 † |") == 3
     assert "which a real patient does not have" in wording.note(found)
     assert found.best["oracle_prompt"].all()
