@@ -18,7 +18,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from sam2lora.datasets import CachedSet
 from sam2lora.evaluate import predict
-from sam2lora.train import Session, judged
+from sam2lora.train import Session, judged, precision, prompt_seed
 
 _GAP = 4
 _TITLE = 18
@@ -28,13 +28,23 @@ _FOUND, _MISSED, _FALSE = (0, 158, 115), (230, 159, 0), (204, 121, 167)
 
 @dataclass(frozen=True)
 class Shown:
-    """A row of the gallery: whose image, and where it stands among the set's images by Dice (worst, median, best)."""
+    """A row of the gallery: whose image, and where it stands among the set's images by Dice (worst, median, best).
+
+    ``oracle``: whether its prompt came out of the ground truth.
+    """
 
     dataset: str
     role: str
     image: str
     place: str
     dice: float
+    oracle: bool
+
+    @property
+    def title(self) -> str:
+        """What stands above the row. In words, because Pillow's own font has no dagger."""
+        prompted = ", prompted from ground truth" if self.oracle else ""
+        return f"{self.dataset} ({self.role}), {self.place} image {self.image}: Dice {self.dice:.3f}{prompted}"
 
 
 def gallery(session: Session, rows: pd.DataFrame) -> tuple[Image.Image, PngInfo]:
@@ -52,10 +62,11 @@ def gallery(session: Session, rows: pd.DataFrame) -> tuple[Image.Image, PngInfo]
         own = rows[(rows["dataset"] == opened.dataset.name) & rows["dice"].notna()].sort_values(["dice", "image"])
         for place, at in extremes(len(own)).items():
             image, dice = str(own["image"].iloc[at]), float(own["dice"].iloc[at])
-            shown = Shown(opened.dataset.name, role, image, place, dice)
+            shown = Shown(opened.dataset.name, role, image, place, dice, session.config.test_prompt.oracle)
             told.append(shown)
             threshold = float(own["threshold"].iloc[at])
-            drawn.append(_row(session, opened, opened.ids.index(image), shown, log(threshold / (1 - threshold))))
+            panels = _panels(session, opened, opened.ids.index(image), log(threshold / (1 - threshold)))
+            drawn.append((shown.title, panels))
     text = PngInfo()
     size = session.config.image_size
     sized = [{**asdict(one), "top": _top(at, size), "height": size + _TITLE} for at, one in enumerate(told)]
@@ -71,14 +82,13 @@ def extremes(count: int) -> dict[str, int]:
     return {"worst": 0, "best": 1} if count == 2 else {"only": 0} if count else {}
 
 
-def _row(
-    session: Session, opened: CachedSet, index: int, shown: Shown, cut: float
-) -> tuple[str, list[NDArray[np.uint8]]]:
+def _panels(session: Session, opened: CachedSet, index: int, cut: float) -> list[NDArray[np.uint8]]:
     image, mask = np.array(opened.images[index]), np.array(opened.masks[index]).astype(bool)
-    logits = predict(session.segmenter, opened, [index], session.config.test_prompt, session.runtime, seed=0)[0]
-    title = f"{shown.dataset} ({shown.role}), {shown.place} image {shown.image}: Dice {shown.dice:.3f}"
+    seed = prompt_seed(session, opened)  # the prompt that the image was scored with
+    with precision(session.config, session.runtime):
+        logits = predict(session.segmenter, opened, [index], session.config.test_prompt, session.runtime, seed=seed)[0]
     probability = (torch.from_numpy(logits).sigmoid().numpy() * 255).astype(np.uint8)
-    return title, [image, _grey(mask * np.uint8(255)), _grey(probability), errors(image, mask, logits > cut)]
+    return [image, _grey(mask * np.uint8(255)), _grey(probability), errors(image, mask, logits > cut)]
 
 
 def errors(image: NDArray[np.uint8], mask: NDArray[np.bool_], found: NDArray[np.bool_]) -> NDArray[np.uint8]:

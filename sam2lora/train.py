@@ -485,11 +485,12 @@ def _validation_histograms(session: Session) -> Iterator[Iterator[Histogram]]:
             validation_images(opened, session.replicate.fold),
             session.config.test_prompt,
             session.runtime,
-            seed=_prompt_seed(session, opened),
+            seed=prompt_seed(session, opened),
         )
 
 
-def _prompt_seed(session: Session, opened: CachedSet) -> int:
+def prompt_seed(session: Session, opened: CachedSet) -> int:
+    """The seed of the prompts that the images of ``opened`` are validated and judged with."""
     return derived(session.replicate, "test prompts", opened.dataset.name)
 
 
@@ -510,7 +511,7 @@ def _rows(
             session.config.test_prompt,
             session.runtime,
             role=role,
-            seed=_prompt_seed(session, opened),
+            seed=prompt_seed(session, opened),
             metrics=metrics,
             probability=probability,
         )

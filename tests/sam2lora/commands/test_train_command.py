@@ -6,7 +6,7 @@ import json
 import runpy
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +27,7 @@ from sam2lora.commands import train, training
 from sam2lora.config import Replicate, TrialConfig
 from sam2lora.datasets import Synthetic
 from sam2lora.intervals import mean_interval
+from sam2lora.predict import Shown
 from sam2lora.presets import PRESETS
 from sam2lora.prompts import Box
 from sam2lora.protocols import FewShot, LeaveOneDatasetOut, Pooled, Protocol, Transfer
@@ -88,6 +89,11 @@ def test_scores_are_marked_where_the_test_prompt_comes_from_the_ground_truth(
     assert printed.out.count("†") == 3 * tested  # both data sets and the note
     assert ("Prompted from ground truth" in printed.out) == tested
     assert printed.err.count("†") == tested  # the epoch's line
+    with Image.open(home / "told" / "predictions.png") as sheet:
+        rows = json.loads(sheet.info["rows"])
+    shown = [Shown(**{field.name: row[field.name] for field in fields(Shown)}) for row in rows]
+    assert {row.dataset for row in shown} == {"alder", "cedar"}
+    assert {row.title.endswith(f"Dice {row.dice:.3f}, prompted from ground truth") for row in shown} == {tested}
 
 
 def test_an_interrupted_training_goes_on_where_it_was(
