@@ -26,8 +26,8 @@ class Completed:
     n_images: dict[str, int]
     roles: dict[str, str]
     validation: dict[str, float]
-    undefined: dict[str, int] | None
-    threshold: float | None
+    undefined: dict[str, int] | None = None
+    threshold: float | None = None
 
 
 JUDGED = ("scores", "n_images", "roles", "validation", "undefined", "threshold")
