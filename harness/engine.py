@@ -8,10 +8,8 @@ answers the same question in the same way.
 from __future__ import annotations
 
 import copy
-import threading
 import traceback
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,9 +26,6 @@ from sam2lora.config import Replicate, TrialConfig
 from sam2lora.errors import Diverged
 from sam2lora.memory import is_out_of_memory, training_mib
 from sam2lora.train import Session, check_parts, epoch, restore, resume, save, start, state
-
-PATIENCE = 2.0
-"""Seconds that an engine waits for a resident that has not asked for its next epoch, before it goes on without it."""
 
 
 @dataclass(frozen=True)
@@ -187,64 +182,6 @@ class Engine:
         yield
         took = (torch.cuda.max_memory_allocated(device) - before) / 2**20
         self.needs[str(group[0].signature)] = took / len(group)
-
-
-class Shared:
-    """An engine as an actor: residents ask from threads of their own, and wait for each other to train together.
-
-    A resident that does not ask within `PATIENCE` seconds, because a scheduler paused it or its actor died, is not
-    waited for until it asks again.
-    """
-
-    def __init__(self) -> None:
-        self.engine = Engine()
-        self.turn = threading.Condition()
-        self.thread = ThreadPoolExecutor(1)  # all of torch in one thread
-        self.asked: dict[str, tuple[Order, int]] = {}
-        self.answers: dict[str, Future[Item]] = {}
-        self.absent: set[str] = set()
-        self.busy = False
-
-    def advance(self, order: Order, told: int) -> Item:
-        """As ``Engine.one``; of the residents that ask, one trains for all."""
-        with self.turn:
-            answer: Future[Item] = Future()
-            self.asked[order.key], self.answers[order.key] = (order, told), answer
-            self.absent.discard(order.key)
-            self.turn.notify_all()
-            while not answer.done():
-                if self.busy:
-                    self.turn.wait()
-                elif missing := self.engine.residents.keys() - self.asked.keys() - self.absent:
-                    if not self.turn.wait(PATIENCE) and not self.busy:
-                        self.absent |= missing
-                else:
-                    self._train()
-        return answer.result()
-
-    def leave(self, key: str) -> None:
-        """Let go of a trial."""
-        with self.turn:
-            self.engine.leave(key)
-            self.turn.notify_all()
-
-    def _train(self) -> None:
-        """Answer everyone who has asked. Whoever asks or leaves meanwhile is not held up."""
-        asked, answers = self.asked, self.answers
-        self.asked, self.answers, self.busy = {}, {}, True
-        self.turn.release()
-        try:
-            items = self.thread.submit(self.engine.advance, list(asked.values())).result()
-        finally:
-            self.turn.acquire()
-            self.busy = False
-            self.turn.notify_all()
-        for key, answer in answers.items():
-            match items[key]:
-                case Exception() as error:
-                    answer.set_exception(error)
-                case item:
-                    answer.set_result(item)
 
 
 def _open(order: Order) -> Resident:

@@ -18,8 +18,8 @@ import torch
 from ray import tune
 from ray.tune import TuneError
 
-from harness.engine import Shared
 from harness.errors import ClusterError, Hopeless
+from harness.shared import Shared
 from harness.suggest import Suggest, Tell
 from harness.trainable import Trial
 from sam2lora import pack

@@ -15,11 +15,12 @@ import safetensors.torch
 import torch
 from optuna.trial import FrozenTrial, TrialState
 
-from harness import engine, execute
-from harness.engine import Engine, Shared
+from harness import engine, execute, shared
+from harness.engine import Engine
 from harness.execute import Slots
 from harness.record import Record
 from harness.schedulers import Full as Unstopped
+from harness.shared import Shared
 from harness.suggest import Suggest
 from harness.trainable import Item, Order
 from sam2lora import artifacts, pack
@@ -239,22 +240,20 @@ def test_trials_join_late_leave_early_and_move_to_another_engine(
         check_alike(ours, theirs)
 
 
-def _all_epochs(shared: Shared, order: Order) -> list[Item]:
+def _all_epochs(host: Shared, order: Order) -> list[Item]:
     items: list[Item] = []
     while not items or items[-1]["ending"] is None:
-        items.append(shared.advance(order, len(items)))
+        items.append(host.advance(order, len(items)))
     return items
 
 
 def test_residents_in_threads_of_their_own_wait_for_each_other(
     decoder: TrialConfig, runtime: Runtime, tmp_path: Path, packs: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "PATIENCE", 60.0)
-    shared, found = Shared(), {}
+    monkeypatch.setattr(shared, "PATIENCE", 60.0)
+    host, found = Shared(), {}
     asked = orders(ranks(decoder, 2, 3, 4), runtime, tmp_path)
-    threads = [
-        threading.Thread(target=lambda o=order: found.update({o.key: _all_epochs(shared, o)})) for order in asked
-    ]
+    threads = [threading.Thread(target=lambda o=order: found.update({o.key: _all_epochs(host, o)})) for order in asked]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -267,12 +266,12 @@ def test_residents_in_threads_of_their_own_wait_for_each_other(
 def test_one_that_keeps_silent_is_not_waited_for(
     decoder: TrialConfig, runtime: Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "PATIENCE", 0.01)
-    shared = Shared()
+    monkeypatch.setattr(shared, "PATIENCE", 0.01)
+    host = Shared()
     silent, speaking = orders(ranks(decoder, 2, 3), runtime, tmp_path)
-    shared.advance(silent, 0)
-    assert _all_epochs(shared, speaking)[-1]["ending"] == "completed"
-    assert shared.advance(silent, 1)["epoch"] == 2, "and is served when it speaks again"
+    host.advance(silent, 0)
+    assert _all_epochs(host, speaking)[-1]["ending"] == "completed"
+    assert host.advance(silent, 1)["epoch"] == 2, "and is served when it speaks again"
 
 
 def test_a_fault_reaches_the_thread_that_asked(
