@@ -251,7 +251,7 @@ def compare(space: str, trials: int, native: int, seed: int, pack: bool) -> dict
     """Both sides on the same settings: their figures and the ratios of glue to harness."""
     drawn = optuna.create_study(sampler=RandomSampler(seed=seed))
     configs = [SPACES[space](drawn.ask(), base(native)) for _ in range(trials)]
-    rooms = {"harness": execute.slots(0.0, packed=pack and execute.packs(configs, 0.0)), "glue": execute.slots(0.0)}
+    rooms = {"harness": execute.slots(0.0, packed=pack), "glue": execute.slots(0.0)}
     sides = {}
     with tempfile.TemporaryDirectory() as scratch:
         cache = Path(scratch, "cache")
@@ -298,9 +298,7 @@ def main() -> None:
     command.add_argument("--trials", type=int, default=32, metavar="N", help="trials of each space (default 32)")
     command.add_argument("--spaces", nargs="+", choices=tuple(SPACES), default=tuple(SPACES))
     command.add_argument("--native", type=int, default=576, metavar="PIXELS", help="side of the photographs")
-    command.add_argument(
-        "--no-pack", dest="pack", action="store_false", help="a process for every trial of the harness"
-    )
+    command.add_argument("--pack", action="store_true", help="trials of one core share an engine of the harness")
     command.add_argument("--seed", type=int, default=0, help="draws the settings")
     command.add_argument("--out", type=Path, default=Path("benchmarks/results/makespan.json"), metavar="FILE")
     arguments = command.parse_args()

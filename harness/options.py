@@ -55,10 +55,10 @@ def add_run(command: argparse.ArgumentParser) -> argparse._ArgumentGroup:
         "--no-pack)",
     )
     run.add_argument(
-        "--no-pack",
-        dest="pack",
-        action="store_false",
-        help="a process for every trial, where otherwise trials that are faster together share one",
+        "--pack",
+        action=argparse.BooleanOptionalAction,
+        help="trials of one GPU or CPU core share an engine and train in lock-step where that is faster, or each has a "
+        "process of its own (default: LoRA on a GPU is packed)",
     )
     run.add_argument("--out", type=Path, default=Path("runs"), metavar="DIR", help="results (default: runs)")
     run.add_argument("--storage", metavar="URL", help="database of the record (default: sqlite:///DIR/optuna.db)")

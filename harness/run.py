@@ -56,7 +56,7 @@ class Plan:
     overrides: Overrides
     runtime: Runtime
     gpus_per_trial: float | None
-    pack: bool
+    pack: bool | None
     storage: str
     mlflow: str
     out: Path
@@ -206,7 +206,8 @@ def ready(
     plan: Plan, configs: Sequence[TrialConfig], replicates: Sequence[Replicate], console: Console
 ) -> tuple[Prepared, Slots, Runtime]:
     """What was prepared for such trials, how they share the machine, and where each computes."""
-    room = execute.slots(plan.gpus_per_trial, packed=plan.pack and execute.packs(configs, plan.gpus_per_trial))
+    packed = execute.packs(configs, plan.gpus_per_trial) if plan.pack is None else plan.pack
+    room = execute.slots(plan.gpus_per_trial, packed=packed)
     runtime = replace(plan.runtime, device="cuda" if room.gpus else "cpu", threads=max(1, int(room.cpus)))
     prepared = prepare(configs, replicates, runtime, room.concurrent, console, room.residents)
     return prepared, replace(room, concurrent=prepared.fitting), runtime

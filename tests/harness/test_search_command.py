@@ -185,7 +185,7 @@ def test_a_search_killed_in_the_middle_goes_on_without_loss_or_double(project: P
 def test_trials_that_pack_share_engines_until_they_are_told_not_to(project: Path, cache: Path) -> None:
     file = project / "search_spaces" / "tiny.py"
     file.write_text(TINY.replace("LoRA(", 'LoRA(encoder="none", ').replace("epochs=6", "epochs=4"))
-    with started(project, cache, "--trials", "6") as process:
+    with started(project, cache, "--trials", "6", "--pack") as process:
         wait_until_a_trial_advanced(project, process)
         process.send_signal(signal.SIGINT)
         output, _ = process.communicate()
@@ -195,7 +195,7 @@ def test_trials_that_pack_share_engines_until_they_are_told_not_to(project: Path
     assert status == 0, output
     assert "one CPU core each" in " ".join(output.split())
     check_consistent(project, 6)
-    status, output = run(project, cache, "--trials", "8")
+    status, output = run(project, cache, "--trials", "8", "--pack")
     assert status == 0, output
     check_consistent(project, 8)
 

@@ -160,8 +160,7 @@ def test_slots_of_a_machine_with_two_cores(
 
 def test_packs_are_for_trials_that_are_faster_together(tiny: TrialConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     decoder = replace(tiny, adapter=LoRA(encoder="none"))
-    assert execute.packs([decoder, decoder, tiny], None)
-    assert not execute.packs([decoder, tiny], None), "a CPU gains nothing where every trial has its own encoder"
+    assert not execute.packs([decoder, decoder], None), "a CPU gains less than the actors cost"
     monkeypatch.setattr("harness.execute.torch.cuda.device_count", lambda: 1)
     assert execute.packs([tiny, tiny], None)
     assert not execute.packs([tiny, tiny], 0.0), "the CPU was asked for"
