@@ -6,9 +6,9 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -69,13 +69,12 @@ class Slots:
 def slots(gpus_per_trial: float | None, packed: bool = False) -> Slots:
     """How trials share this machine.
 
-    Without a GPU every core has a process; else every trial has ``gpus_per_trial`` (1 by default) of a GPU. ``packed``:
-    trials that share a core (`RESIDENTS`) or a GPU (`RESIDENTS_OF_A_GPU`, or as many as its share allows) share an
-    engine as well. Raises ``ValueError`` when more of a GPU is asked for than the machine has.
+    Without a GPU every core has a process; else every trial has ``gpus_per_trial`` of a GPU (by default all of it).
+    ``packed``: trials that share a core (`RESIDENTS`) or a GPU (as many as its share allows, by default
+    `RESIDENTS_OF_A_GPU`) share an engine as well. Raises ``ValueError`` when more of a GPU is asked for than the
+    machine has.
     """
-    cores = psutil.cpu_count(logical=False) or os.cpu_count() or 1
-    cores = min(cores, len(psutil.Process().cpu_affinity()))
-    devices = torch.cuda.device_count()
+    cores, devices = _cores(), torch.cuda.device_count()
     usual = (1 / RESIDENTS_OF_A_GPU if packed else 1.0) if devices else 0.0
     share = usual if gpus_per_trial is None else gpus_per_trial
     if share == 0.0:
@@ -93,6 +92,27 @@ def slots(gpus_per_trial: float | None, packed: bool = False) -> Slots:
     return Slots(concurrent=concurrent, cpus=max(cores / concurrent, 0.01), gpus=share)
 
 
+def _cores() -> int:
+    cores = psutil.cpu_count(logical=False) or os.cpu_count() or 1
+    return min(cores, len(psutil.Process().cpu_affinity()))
+
+
+def spread(room: Slots, resources: Mapping[str, float]) -> Slots:
+    """``room`` of this machine on a cluster of ``resources``, as Ray counts them: so many of it as they make machines.
+
+    Raises ``ClusterError`` when they do not make one process.
+    """
+    machines = resources.get("CPU", 0.0) / _cores()
+    if room.gpus:
+        machines = min(machines, resources.get("GPU", 0.0) / torch.cuda.device_count())
+    if machines * room.concurrent < 1:
+        raise ClusterError(
+            f"The Ray cluster that $RAY_ADDRESS names must have {room.cpus:g} CPUs and {room.gpus:g} GPUs for a trial, "
+            f"but has {resources.get('CPU', 0.0):g} and {resources.get('GPU', 0.0):g}: add a machine, or unset it."
+        )
+    return replace(room, concurrent=int(room.concurrent * machines))
+
+
 def packs(configs: Sequence[TrialConfig], gpus_per_trial: float | None) -> bool:
     """Whether most trials of such settings are faster in engines: on a GPU, those with LoRA.
 
@@ -105,8 +125,10 @@ def packs(configs: Sequence[TrialConfig], gpus_per_trial: float | None) -> bool:
 
 
 @contextmanager
-def cluster(room: Slots) -> Iterator[None]:
-    """Ray, started here for the time of a run, or the cluster that ``RAY_ADDRESS`` names.
+def cluster(room: Slots) -> Iterator[Slots]:
+    """Ray, started here for the time of a run, or the cluster that ``RAY_ADDRESS`` names: ``room``, there `spread`.
+
+    Every process of a room with residents is an engine, wherever in the cluster it finds its share of a machine.
 
     Raises ``ClusterError`` when neither is to be had.
     """
@@ -118,9 +140,8 @@ def cluster(room: Slots) -> Iterator[None]:
         if address:
             ray.init(log_to_driver=False, logging_level=logging.ERROR)
         else:
-            processes = room.engines or room.concurrent
             ray.init(
-                num_cpus=max(1, round(processes * room.cpus)) + (1 if room.engines else 0),
+                num_cpus=max(1, round((room.engines or room.concurrent) * room.cpus)),
                 include_dashboard=False,
                 log_to_driver=False,
                 logging_level=logging.ERROR,
@@ -130,8 +151,9 @@ def cluster(room: Slots) -> Iterator[None]:
     except Exception as error:  # Ray raises just that when its node takes longer than the 30 s it is given
         raise ClusterError(_unavailable(address, error)) from error
     try:
+        room = spread(room, ray.cluster_resources()) if address else room
         engines = _started(room)
-        yield
+        yield room
         del engines
     finally:
         ray.shutdown()
@@ -192,7 +214,8 @@ def run(suggest: Suggest, scheduler: Any, room: Slots, retries: int, trainable: 
 
 def _started(room: Slots) -> list[Any]:
     """The engines of a room, which live as long as these handles do."""
-    how = {"num_cpus": room.cpus, "num_gpus": room.gpus, "max_restarts": RESTARTS, "max_task_retries": 1}
+    cpus = max(room.cpus - room.residents * _THIN_CPUS, _THIN_CPUS)  # the rest is for the actors of its residents
+    how = {"num_cpus": cpus, "num_gpus": room.gpus, "max_restarts": RESTARTS, "max_task_retries": 1}
     threads = 2 * room.residents + 2  # one for each resident that asks, and one for each that leaves
     actor = ray.remote(Shared)
     return [

@@ -300,7 +300,7 @@ def _run(
     if not any(ask.wanted for ask, _ in passes):
         mirror.wait()
         return None
-    with execute.cluster(room):  # MLflow migrates its database meanwhile
+    with execute.cluster(room) as room:  # MLflow migrates its database meanwhile
         mirror.wait()
         with live:
             try:

@@ -36,6 +36,8 @@ class Shared:
         """As ``Engine.one``; of the residents that ask, one trains for all."""
         with self.turn:
             answer: Future[Item] = Future()
+            if order.key in self.answers:  # of an actor that died while it waited
+                self.answers[order.key].cancel()
             self.asked[order.key], self.answers[order.key] = (order, told), answer
             self.absent.discard(order.key)
             self.turn.notify_all()
@@ -60,8 +62,11 @@ class Shared:
         asked, answers = self.asked, self.answers
         self.asked, self.answers, self.busy = {}, {}, True
         self.turn.release()
+        items: dict[str, Item | Exception]
         try:
             items = self.thread.submit(self.engine.advance, list(asked.values())).result()
+        except Exception as error:
+            items = dict.fromkeys(answers, error)
         finally:
             self.turn.acquire()
             self.busy = False

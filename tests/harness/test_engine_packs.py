@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
+from concurrent.futures import CancelledError
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import ray
 import safetensors.torch
 import torch
 from optuna.trial import FrozenTrial, TrialState
+from ray.cluster_utils import Cluster
 
 from harness import engine, execute, shared
 from harness.engine import Engine
@@ -285,6 +287,54 @@ def test_a_fault_reaches_the_thread_that_asked(
         Shared().advance(orders([decoder], runtime, tmp_path)[0], 0)
 
 
+def test_a_fault_of_the_engine_itself_reaches_everyone_who_asked(
+    decoder: TrialConfig, runtime: Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(engine: Engine, asked: object) -> None:
+        raise RuntimeError("the engine is broken")
+
+    monkeypatch.setattr(Engine, "advance", fail)
+    host, told = Shared(), list[str]()
+
+    def ask(order: Order) -> None:
+        with pytest.raises(RuntimeError, match="the engine is broken"):
+            host.advance(order, 0)
+        told.append(order.key)
+
+    threads = [threading.Thread(target=ask, args=[order]) for order in orders(ranks(decoder, 2, 3), runtime, tmp_path)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert sorted(told) == ["key-0", "key-1"]
+
+
+def test_who_asks_again_takes_the_place_of_one_that_died_waiting(
+    decoder: TrialConfig, runtime: Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shared, "PATIENCE", 60.0)
+    host, ended = Shared(), threading.Event()
+    first, second = orders(ranks(decoder, 2, 3), runtime, tmp_path)
+    host.advance(first, 0)
+    host.engine.residents[second.key] = host.engine._resident(second)
+
+    def dies() -> None:
+        with pytest.raises(CancelledError):
+            host.advance(first, 1)
+        ended.set()
+
+    waiting = threading.Thread(target=dies)
+    waiting.start()
+    with host.turn:
+        host.turn.wait_for(lambda: first.key in host.asked, 60)
+    again = threading.Thread(target=host.advance, args=[first, 1])
+    again.start()
+    assert ended.wait(60)
+    host.leave(second.key)
+    again.join(60)
+    assert not again.is_alive()
+
+
 class Murderer:
     """A listener that kills the first engine when a trial has told its first epoch."""
 
@@ -324,3 +374,27 @@ def test_a_real_search_on_one_engine_survives_its_death(
     alone = replace(alone, replicate=to_json(Replicate()))
     together(Engine(), [alone])
     check_alike(replace(alone, folder=str(record.files(key))), alone)
+
+
+def test_every_machine_of_a_cluster_gets_an_engine(
+    decoder: TrialConfig, runtime: Runtime, record: Record, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machines = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    try:
+        machines.add_node(num_cpus=1)
+        monkeypatch.setenv("RAY_ADDRESS", machines.address)
+        monkeypatch.setattr("harness.execute._cores", lambda: 1)
+        short = replace(decoder, epochs=1)
+        ask = Suggest(
+            record, lambda trial: (ranks(short, trial.suggest_int("rank", 1, 64))[0], Replicate()), {}, runtime, 4
+        )
+        with execute.cluster(Slots(concurrent=2, cpus=1.0, gpus=0.0, residents=2)) as room:
+            assert (room.concurrent, room.engines) == (4, 2)
+            execute.run(ask, Unstopped().build(1), room, retries=0)
+            found = ray.util.list_named_actors()
+            where = {actor["NodeID"] for actor in ray._private.state.actors().values() if actor["Name"] in found}
+        assert len(where) == 2
+        assert [trial.state for trial in record.trials()] == [TrialState.COMPLETE] * 4
+    finally:
+        ray.shutdown()
+        machines.shutdown()

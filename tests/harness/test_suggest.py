@@ -158,6 +158,17 @@ def test_slots_of_a_machine_with_two_cores(
     assert room.engines == (0 if room.residents == 1 else room.concurrent // room.residents)
 
 
+def test_a_cluster_has_the_slots_of_its_machines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.execute._cores", lambda: 2)
+    monkeypatch.setattr("harness.execute.torch.cuda.device_count", lambda: 2)
+    room = Slots(8, cpus=1.0, gpus=1.0, residents=4)
+    assert execute.spread(room, {"CPU": 8.0, "GPU": 6.0}) == replace(room, concurrent=24)
+    assert execute.spread(room, {"CPU": 2.0, "GPU": 6.0}) == room, "its CPUs bound it"
+    assert execute.spread(Slots(2, 1.0, 0.0), {"CPU": 5.0}).concurrent == 5
+    with pytest.raises(ClusterError, match="must have 1 CPUs and 1 GPUs for a trial, but has 8 and 0"):
+        execute.spread(room, {"CPU": 8.0})
+
+
 def test_packs_are_for_trials_that_are_faster_together(tiny: TrialConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     decoder = replace(tiny, adapter=LoRA(encoder="none"))
     assert not execute.packs([decoder, decoder], None), "a CPU gains less than the actors cost"
