@@ -33,6 +33,7 @@ from harness.study import Overrides, Search
 from harness.suggest import Suggest
 from harness.track import Mirror
 from sam2lora import checkpoints
+from sam2lora import pack as packs
 from sam2lora.backbones import Backbone, Sam2
 from sam2lora.choice import kinds
 from sam2lora.commands.asked import RANDOM, Asked, datasets
@@ -209,6 +210,13 @@ def ready(
     packed = execute.packs(configs, plan.gpus_per_trial) if plan.pack is None else plan.pack
     room = execute.slots(plan.gpus_per_trial, packed=packed)
     runtime = replace(plan.runtime, device="cuda" if room.gpus else "cpu", threads=max(1, int(room.cpus)))
+    if room.residents > 1 and (apart := sum(not packs.pays(config, runtime.device) for config in configs)):
+        console.print(
+            f"{apart} of {len(configs)} settings (of those looked at) are no faster in a pack: trials of their kind "
+            f"take turns in their engine.",
+            highlight=False,
+            soft_wrap=True,
+        )
     prepared = prepare(configs, replicates, runtime, room.concurrent, console, room.residents)
     return prepared, replace(room, concurrent=prepared.fitting), runtime
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -184,13 +185,15 @@ def test_a_search_killed_in_the_middle_goes_on_without_loss_or_double(project: P
 
 def test_trials_that_pack_share_engines_until_they_are_told_not_to(project: Path, cache: Path) -> None:
     file = project / "search_spaces" / "tiny.py"
-    file.write_text(TINY.replace("LoRA(", 'LoRA(encoder="none", ').replace("epochs=6", "epochs=4"))
+    encoder = "encoder='none' if trial.suggest_categorical('alone', (True, False)) else 'qkv', "
+    file.write_text(TINY.replace("LoRA(", f"LoRA({encoder}").replace("epochs=6", "epochs=4"))
     with started(project, cache, "--trials", "6", "--pack") as process:
         wait_until_a_trial_advanced(project, process)
         process.send_signal(signal.SIGINT)
         output, _ = process.communicate()
     assert process.returncode == INTERRUPTED, output
     assert "one CPU core and one engine for every 4" in " ".join(output.split())
+    assert re.search(r"\d+ of 64 settings \(of those looked at\) are no faster in a pack", output)
     status, output = run(project, cache, "--trials", "6", "--no-pack")
     assert status == 0, output
     assert "one CPU core each" in " ".join(output.split())
