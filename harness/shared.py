@@ -65,8 +65,8 @@ class Shared:
         items: dict[str, Item | Exception]
         try:
             items = self.thread.submit(self.engine.advance, list(asked.values())).result()
-        except Exception as error:
-            items = dict.fromkeys(answers, error)
+        except Exception as fault:
+            items = dict.fromkeys(answers, fault)
         finally:
             self.turn.acquire()
             self.busy = False
