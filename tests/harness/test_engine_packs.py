@@ -392,7 +392,7 @@ def test_every_machine_of_a_cluster_gets_an_engine(
             assert (room.concurrent, room.engines) == (4, 2)
             execute.run(ask, Unstopped().build(1), room, retries=0)
             found = ray.util.list_named_actors()
-            where = {actor["NodeID"] for actor in ray._private.state.actors().values() if actor["Name"] in found}
+            where = {a["Address"]["NodeID"] for a in ray._private.state.actors().values() if a["Name"] in found}
         assert len(where) == 2
         assert [trial.state for trial in record.trials()] == [TrialState.COMPLETE] * 4
     finally:
