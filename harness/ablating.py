@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 
 import optuna
 from rich.console import Console
-from rich.markdown import Markdown
 from rich.markup import escape
 from rich.table import Table
 
@@ -95,9 +94,7 @@ def summarise(plans: Sequence[Plan], ways: Ways, name: str, console: Console) ->
     """Print one table over the studies of ``plans``, and write it into the folder of ``name``."""
     studies = [tuned_study(plan.study) if ways.tuned else plan.study for plan in plans]
     frame = several.summary(plans[0].storage, studies, plans[0].out)
-    text, _ = several.write(frame, plans[0].out / name)
-    Console().print(Markdown(text.read_text()))
-    console.print(f"Summary: {text}", highlight=False, soft_wrap=True)
+    run.conclude(frame, several.markdown(frame), plans[0].out / name, console)
 
 
 def _warn(console: Console, lost: Sequence[Cell]) -> None:

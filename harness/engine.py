@@ -99,7 +99,8 @@ class Engine:
         """Residents that train together, in the order of their asking; the rest one by one."""
         kinds: dict[str, list[Resident]] = {}
         for resident in residents:
-            alone = resident.signature is None or not _pays(resident.session)
+            session = resident.session
+            alone = resident.signature is None or not pack.pays(session.config, session.runtime.device)
             kinds.setdefault(resident.order.key if alone else str(resident.signature), []).append(resident)
         for signature, group in kinds.items():
             most = len(group) if len(group) == 1 else self._most(signature, group[0].session)
@@ -192,10 +193,6 @@ def _open(order: Order) -> Resident:
         resume(session, Path(order.folder) / CHECKPOINT)
     signature = pack.signature(config, replicate, len(session.training))
     return Resident(order, session, signature, pack.admit(session) if signature is not None else None)
-
-
-def _pays(session: Session) -> bool:
-    return pack.pays(session.config, session.runtime.device)
 
 
 def _state(resident: Resident) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+import pandas as pd
 from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.markdown import Markdown
@@ -33,13 +34,13 @@ from harness.study import Overrides, Search
 from harness.suggest import Suggest
 from harness.track import Mirror
 from sam2lora import checkpoints
-from sam2lora import pack as packs
 from sam2lora.backbones import Backbone, Sam2
 from sam2lora.choice import kinds
 from sam2lora.commands.asked import RANDOM, Asked, datasets
 from sam2lora.commands.asked import backbone as backbone_of
 from sam2lora.config import Replicate, TrialConfig
 from sam2lora.errors import DiskError
+from sam2lora.pack import pays
 from sam2lora.protocols import Protocol
 from sam2lora.runtime import Runtime, default_cache
 
@@ -165,10 +166,15 @@ def searches(plans: Sequence[Plan], asked: Search, name: str, console: Console) 
             return False
     if len(plans) > 1:
         frame = several.summary(plans[0].storage, [each.study for each in plans], plans[0].out)
-        text, _ = several.write(frame, plans[0].out / name)
-        Console().print(Markdown(text.read_text()))
-        console.print(f"Summary: {text}", highlight=False, soft_wrap=True)
+        conclude(frame, several.markdown(frame), plans[0].out / name, console)
     return True
+
+
+def conclude(frame: pd.DataFrame, lines: Sequence[str], folder: Path, console: Console) -> None:
+    """Write the summary of several studies into ``folder``, and print its ``lines``."""
+    text, _ = several.write(frame, lines, folder)
+    Console().print(Markdown(text.read_text()))
+    console.print(f"Summary: {text}", highlight=False, soft_wrap=True)
 
 
 def search(plan: Plan, search: Search, title: str, console: Console, shown: Shown = report.show) -> bool:
@@ -210,7 +216,7 @@ def ready(
     packed = execute.packs(configs, plan.gpus_per_trial) if plan.pack is None else plan.pack
     room = execute.slots(plan.gpus_per_trial, packed=packed)
     runtime = replace(plan.runtime, device="cuda" if room.gpus else "cpu", threads=max(1, int(room.cpus)))
-    if room.residents > 1 and (apart := sum(not packs.pays(config, runtime.device) for config in configs)):
+    if room.residents > 1 and (apart := sum(not pays(config, runtime.device) for config in configs)):
         console.print(
             f"{apart} of {len(configs)} settings (of those looked at) are no faster in a pack: trials of their kind "
             f"take turns in their engine.",

@@ -45,11 +45,11 @@ def summary(storage: str, names: Sequence[str], folder: Path) -> pd.DataFrame:
     return pd.DataFrame(rows).reindex(columns=list(COLUMNS))
 
 
-def write(frame: pd.DataFrame, folder: Path) -> tuple[Path, Path]:
-    """Write ``summary.md`` and ``summary.csv`` into ``folder``, which is made; returns both."""
+def write(frame: pd.DataFrame, lines: Sequence[str], folder: Path) -> tuple[Path, Path]:
+    """Write ``summary.md`` of ``lines`` and ``summary.csv`` of ``frame`` into ``folder``, which is made; both paths."""
     folder.mkdir(parents=True, exist_ok=True)
     text, data = folder / "summary.md", folder / "summary.csv"
-    text.write_text("\n".join(markdown(frame)) + "\n", encoding="utf-8")
+    text.write_text("\n".join(lines) + "\n", encoding="utf-8")
     frame.to_csv(data, index=False)
     return text, data
 

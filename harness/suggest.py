@@ -41,9 +41,6 @@ CRASHES_IN_A_ROW = 3
 INFEASIBLE_IN_A_ROW = 100
 """So many infeasible proposals, one after the other, end a run: what is asked for can hardly be had."""
 
-# A result that was sealed before these were told can still be awaited by a trial that its driver left open.
-_TOLD_LATER = {"undefined": None, "threshold": None}
-
 
 class Listener(Protocol):
     """Someone who is told what happens to trials: MLflow, the live table."""
@@ -329,7 +326,8 @@ class Tell(Callback):
             case "completed":
                 key = self.suggest.open[trial.trial_id].key
                 sealed = json.loads((self.suggest.record.files(key) / RESULT).read_text())
-                named = {name: ({**_TOLD_LATER, **sealed})[name] for name in JUDGED}
+                # One that an earlier version sealed tells less; what must be told `Completed` insists on.
+                named = {name: sealed[name] for name in JUDGED if name in sealed}
                 return Completed(epoch=epoch, score=result["score"], **named)
             case "diverged":
                 return Diverged(epoch, result["why"])

@@ -63,15 +63,6 @@ def _agreement(told: pd.Series) -> str:
     return "differ: " + ", ".join(f"{number} {kind}" for kind, number in counts.items())
 
 
-def write(frame: pd.DataFrame, folder: Path) -> tuple[Path, Path]:
-    """Write ``summary.md`` and ``summary.csv`` into ``folder``, which is made; returns both."""
-    folder.mkdir(parents=True, exist_ok=True)
-    text, data = folder / "summary.md", folder / "summary.csv"
-    text.write_text("\n".join(markdown(frame)) + "\n", encoding="utf-8")
-    frame.to_csv(data, index=False)
-    return text, data
-
-
 def markdown(frame: pd.DataFrame) -> list[str]:
     """The summary as Markdown: the table, and what must not be made of its means."""
     header = ("comparison", "model", "effect [95 % interval]", "Holm p", "verdict", "replicates x images")

@@ -18,7 +18,8 @@ def frame(*rows: dict[str, object]) -> pd.DataFrame:
 
 def test_every_study_has_a_line_whatever_came_of_it(tmp_path: Path) -> None:
     unscored = {"study": "s/held_out=hrf", "trial": 1, "validation": 0.5, "oracle": False}
-    text, data = write(frame(FULL, {"study": "s/held_out=stare"}, unscored), tmp_path / "s")
+    told = frame(FULL, {"study": "s/held_out=stare"}, unscored)
+    text, data = write(told, markdown(told), tmp_path / "s")
     lines = [line for line in text.read_text().splitlines() if line.startswith("| s/")]
     assert ["0.600 [0.500, 0.700]" in lines[0], "none completed" in lines[1], "not scored" in lines[2]] == [True] * 3
     assert list(pd.read_csv(data)["study"]) == ["s/held_out=drive", "s/held_out=stare", "s/held_out=hrf"]

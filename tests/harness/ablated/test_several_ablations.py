@@ -10,8 +10,9 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from harness.ablated.several import COLUMNS, _agreement, _together, markdown, summary, write
+from harness.ablated.several import COLUMNS, _agreement, _together, markdown, summary
 from harness.pretended import loss_components
+from harness.several import write
 from harness.simulated_study import write as record
 
 
@@ -41,7 +42,7 @@ def test_every_comparison_has_a_line_for_each_model_and_their_mean(frame: pd.Dat
 
 
 def test_the_text_states_the_number_of_models_and_what_their_mean_is_not(frame: pd.DataFrame, tmp_path: Path) -> None:
-    text, data = write(frame, tmp_path / "s")
+    text, data = write(frame, markdown(frame), tmp_path / "s")
     told = text.read_text()
     assert told.count("**mean, n = 3**") == frame["comparison"].nunique() == 3
     assert "not independent" in told
