@@ -32,8 +32,9 @@ TARGETS = ("cedar", "willow", "rowan", "hazel", "maple", "aspen")
 _PROGRAM = """
 import resource, sys, time
 begun = time.perf_counter()
+from harness import brief
 from harness.report import main
-status = main(sys.argv[1:])
+status = brief.run(lambda: main(sys.argv[1:]))
 used = resource.getrusage(resource.RUSAGE_SELF)
 print(status, time.perf_counter() - begun, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024, file=sys.stderr)
 """

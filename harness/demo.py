@@ -14,7 +14,7 @@ from pathlib import Path
 import optuna
 from rich.console import Console
 
-from harness import report
+from harness import brief, report
 from harness.errors import HarnessError
 from harness.pretended import loss_components, loss_mixture, rank, tuned_loss_components
 from harness.simulated_study import Simulated, write
@@ -64,4 +64,4 @@ def _clear(out: Path) -> None:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(brief.run(main))

@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from harness import wording
+from harness import brief, wording
 from harness.ablated import report as ablated
 from harness.ablated.answers import answer, verdicts
 from harness.ablated.report import AblationReport
@@ -366,4 +366,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(brief.run(main))
