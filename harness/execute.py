@@ -25,7 +25,8 @@ from harness.trainable import Trial
 from sam2lora import pack
 from sam2lora.config import TrialConfig
 
-# Loggers of Ray's that write files nobody reads, and a check that would refuse an ending without a score.
+# Loggers of Ray's that write files nobody reads, a check that would refuse an ending without a score, and how its
+# workers allocate.
 _SETTINGS = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
@@ -35,6 +36,9 @@ _SETTINGS = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_TRAIN_V2_ENABLED": "1",
     "RAY_DEDUP_LOGS": "1",
+    # glibc gives every large tensor's pages back and asks for them again, a twentieth of a training step.
+    "MALLOC_MMAP_THRESHOLD_": str(32 * 2**20),
+    "MALLOC_TRIM_THRESHOLD_": str(2**32),
 }
 _OBJECT_STORE_BYTES = 128 * 2**20  # orders and results are a few kilobytes; images are memory-mapped files
 

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from sam2lora.model import Features, Sam2Segmenter, Segmenter, Stage
 from sam2lora.runtime import Runtime
 
-_FORMAT = 2  # raise it when the code in front of the decoder gives other bits for equal weights and pixels
+_FORMAT = 3  # raise it when the code in front of the decoder gives other bits for equal weights and pixels
 _MIB = 2**20
 IDLE = 3600.0
 """Seconds after which features that nobody read may make room for others."""

@@ -28,6 +28,7 @@ from torch.overrides import TorchFunctionMode
 
 from sam2lora.backbones import Architecture, Backbone, Hiera, Nano, Sam2, Sha256, Size, UNet, Version, architecture
 from sam2lora.checkpoints import located
+from sam2lora.decoder import hasten
 from sam2lora.errors import CheckpointError
 from sam2lora.runtime import Runtime
 from sam2lora.unet import MULTIPLE, SMALLEST, UNetSegmenter, load_encoder, network
@@ -277,7 +278,7 @@ class _NoPositions(nn.Module):
 def _sam2(shape: Architecture, image_size: int) -> SAM2Base:
     """SAM 2 as the official YAML files configure it, for any ``shape``."""
     later = shape.version == "2.1"
-    return SAM2Base(
+    sam = SAM2Base(
         image_encoder=_image_encoder(shape),
         memory_attention=_memory_attention(shape),
         memory_encoder=_memory_encoder(shape),
@@ -306,6 +307,8 @@ def _sam2(shape: Architecture, image_size: int) -> SAM2Base:
         multimask_max_pt_num=1,
         use_mlp_for_obj_ptr_proj=True,
     )
+    hasten(sam.sam_mask_decoder)
+    return sam
 
 
 def _image_encoder(shape: Architecture) -> ImageEncoder:

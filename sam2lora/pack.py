@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from sam2lora.adapters import LoRA, detach
-from sam2lora.adapters.low_rank import LoRALinear, LowRank, add_rows, lora_layers, lowest_kept, random_bits
+from sam2lora.adapters.low_rank import LoRALinear, LowRank, add_rows, keep, lora_layers, lowest_kept, random_bits
 from sam2lora.choice import digest
 from sam2lora.config import Replicate, TrialConfig
 from sam2lora.errors import Diverged
@@ -211,7 +211,7 @@ class PackedLinear(nn.Linear):
             return x
         bits = self.draws.bits(x.shape[1:], active)
         lowest = torch.tensor([lowest_kept(dropout) for dropout in dropouts], dtype=torch.int32, device=x.device)
-        return torch.where(bits >= lowest[:, None, None], x, 0.0)
+        return keep(x, bits, lowest[:, None, None])
 
 
 def _padded(tensor: Tensor, widths: tuple[int, ...]) -> Tensor:

@@ -114,6 +114,7 @@ def start(config: TrialConfig, replicate: Replicate, runtime: Runtime) -> Sessio
     """A session that has not trained yet: data opened, frozen backbone loaded, adapter attached."""
     begun = time.perf_counter()
     torch.set_num_threads(runtime.threads)
+    torch.set_flush_denormal(True)  # gradients below 1e-38 say nothing, and take a CPU a hundred times as long
     sources = open_sets(config.protocol.sources, config.image_size, runtime)
     given = open_sets(config.protocol.targets if config.protocol.shots else (), config.image_size, runtime)
     segmenter = _segmenter(config, runtime)

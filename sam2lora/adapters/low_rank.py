@@ -30,15 +30,28 @@ class LowRank(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """The update (..., outputs) for ``x`` (..., inputs)."""
-        if not self.training or self.dropout == 0:
-            return self._update(x, self.scale)
-        scale = self.scale / (1 - self.dropout)  # applied to the few inner channels, not to the many outer ones
-        if self.site == "input":
-            return self._update(drop(x, self.dropout), scale)
-        return drop(self._update(x, scale), self.dropout)
+        update = functional.linear(self._inner(x), self.B)
+        return drop(update, self.dropout) if self._drops("output") else update
 
-    def _update(self, x: Tensor, scale: float) -> Tensor:
-        return functional.linear(functional.linear(x, self.A) * scale, self.B)
+    def add_to(self, y: Tensor, rows: slice, x: Tensor) -> Tensor:
+        """``y`` (N, channels) with the update for ``x`` (N, inputs) added to its ``rows``. May overwrite ``y``.
+
+        On a CPU a pass over the many channels of ``y`` costs more than the product with a few of ``B``.
+        """
+        if self._drops("output"):
+            return add_rows(y, rows, self(x))
+        second = functional.pad(self.B, (0, 0, rows.start, y.shape[-1] - rows.stop))
+        return y.addmm_(self._inner(x), second.mT.to(y.dtype))
+
+    def _inner(self, x: Tensor) -> Tensor:
+        """``scale * A x`` (..., rank): the scale, dropout's own included, where channels are few."""
+        if self._drops("input"):
+            x = drop(x, self.dropout)
+        scale = self.scale / (1 - self.dropout) if self._drops(self.site) else self.scale
+        return functional.linear(x, self.A) * scale
+
+    def _drops(self, site: str) -> bool:
+        return self.training and self.dropout > 0 and self.site == site
 
     def weight(self) -> Tensor:
         """``scale * B A`` (outputs, inputs): what a merge adds to the frozen weight."""
@@ -47,7 +60,15 @@ class LowRank(nn.Module):
 
 def drop(x: Tensor, probability: float) -> Tensor:
     """``x`` with every element zeroed with this probability (to 2**-17), not rescaled."""
-    return torch.where(random_bits(x.shape, None, x.device) >= lowest_kept(probability), x, 0.0)
+    return keep(x, random_bits(x.shape, None, x.device), lowest_kept(probability))
+
+
+def keep(x: Tensor, bits: Tensor, lowest: int | Tensor) -> Tensor:
+    """``x`` where ``bits`` are ``lowest`` or more, and 0 elsewhere: on a CPU five times as fast as a choice.
+
+    ``bits`` and ``lowest`` together broadcast to the shape of ``x``.
+    """
+    return x * torch.ge(bits, lowest, out=torch.empty_like(x))
 
 
 def random_bits(shape: torch.Size, generator: torch.Generator | None, device: torch.device | None = None) -> Tensor:
@@ -95,12 +116,13 @@ class LoRALinear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """``W x + b`` and the updates, (..., out_features)."""
-        y = super().forward(x)
         if self.frozen is not None:
-            return y
+            return super().forward(x)
+        rows_of_x = x.reshape(-1, self.in_features)
+        y = super().forward(rows_of_x)
         for rows, update in self.updates():
-            y = add_rows(y, rows, update(x))
-        return y
+            y = update.add_to(y, rows, rows_of_x)
+        return y.view(*x.shape[:-1], -1)
 
     @torch.no_grad()
     def merge(self) -> None:
@@ -128,8 +150,7 @@ def add_rows(y: Tensor, rows: slice, update: Tensor) -> Tensor:
     """``y`` (..., outputs) with ``update`` (..., width) added to its channels ``rows``."""
     if update.shape[-1] == y.shape[-1]:
         return y + update
-    before, after = rows.start, y.shape[-1] - rows.stop
-    return y + functional.pad(update, (before, after))
+    return y + functional.pad(update, (rows.start, y.shape[-1] - rows.stop))
 
 
 def merge(segmenter: nn.Module) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from annotated_types import Gt
 from torch import Tensor
-from torch.nn.functional import logsigmoid
+from torch.nn.functional import binary_cross_entropy_with_logits
 
 from sam2lora.choice import choice
 from sam2lora.losses.counts import aligned
@@ -26,5 +26,6 @@ class BCE:
     def __call__(self, logits: Tensor, target: Tensor) -> Tensor:
         """(N, 1, H, W) logits and mask -> (N,) mean cross entropy in nats, from 0 upwards."""
         logits, target = aligned(logits, target)
-        likelihood = self.pos_weight * target * logsigmoid(logits) + (1 - target) * logsigmoid(-logits)
-        return -likelihood.mean((1, 2, 3))
+        weight = None if self.pos_weight == 1 else logits.new_tensor(self.pos_weight)
+        pixels = binary_cross_entropy_with_logits(logits, target, pos_weight=weight, reduction="none")
+        return pixels.mean((1, 2, 3))

@@ -35,7 +35,6 @@ def soft_counts(logits: Tensor, target: Tensor) -> SoftCounts:
 
     The complement is ``sigmoid(-logits)`` and not ``1 - p``, so that small errors keep their digits.
     """
-    logits, target = aligned(logits, target)
+    logits, target = (tensor.flatten(1) for tensor in aligned(logits, target))
     p, q = logits.sigmoid(), (-logits).sigmoid()
-    pixels = (1, 2, 3)
-    return SoftCounts((p * target).sum(pixels), (q * target).sum(pixels), (p * (1 - target)).sum(pixels))
+    return SoftCounts(*(torch.linalg.vecdot(*pair) for pair in ((p, target), (q, target), (p, 1 - target))))
