@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import psutil
 import torch
 
@@ -25,7 +26,7 @@ from sam2lora.choice import from_json
 from sam2lora.config import Replicate, TrialConfig
 from sam2lora.errors import Diverged
 from sam2lora.memory import is_out_of_memory, training_mib
-from sam2lora.train import Session, check_parts, epoch, restore, resume, save, start, state
+from sam2lora.train import Session, check_parts, epoch, judge, restore, resume, save, start, state
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ class Engine:
                 if told < len(curve) and told + 1 < resident.session.config.epochs:
                     items[order.key] = _progress(resident.session, curve[told])
                 elif resident.session.finished:
-                    items[order.key] = self._finished(resident)
+                    items |= self._finished([resident])
                 else:
                     training.append(resident)
             except Exception as error:
@@ -116,7 +117,7 @@ class Engine:
     def _train(self, group: list[Resident]) -> dict[str, Item | Exception]:
         """One epoch of trials that fit together. Where that fails, halves of them try; one alone owns its fault."""
         if len(group) == 1:
-            return {group[0].order.key: self._train_alone(group[0])}
+            return self._train_alone(group[0])
         before = [copy.deepcopy(_state(resident)) for resident in group]
         try:
             with self._measured(group):
@@ -130,18 +131,26 @@ class Engine:
                 with resident.whole() as session:
                     restore(session, at)
             return self._train(group[:half]) | self._train(group[half:])
-        return {
-            resident.order.key: self._closed(resident, entry) for resident, entry in zip(group, entries, strict=True)
-        }
+        return self._told(group, entries)
 
-    def _train_alone(self, resident: Resident) -> Item | Exception:
-        done = resident.session.epoch
+    def _train_alone(self, resident: Resident) -> dict[str, Item | Exception]:
+        done, key = resident.session.epoch, resident.order.key
         try:
             with resident.whole() as session:
                 entry = epoch(session)
         except Exception as error:
-            return self._ended(resident.order.key, error, done + 1)
-        return self._closed(resident, entry)
+            return {key: self._ended(key, error, done + 1)}
+        return self._told([resident], [entry])
+
+    def _told(
+        self, group: list[Resident], entries: Sequence[dict[str, float] | Diverged]
+    ) -> dict[str, Item | Exception]:
+        """What is told of an epoch that was trained and validated; of the last one, once the trial has been judged."""
+        items = {
+            resident.order.key: self._closed(resident, entry) for resident, entry in zip(group, entries, strict=True)
+        }
+        over = [resident for resident in group if resident.order.key in self.residents and resident.session.finished]
+        return items | self._finished(over)
 
     def _closed(self, resident: Resident, entry: dict[str, float] | Diverged) -> Item | Exception:
         """An epoch that was trained and validated: on disk before it is told."""
@@ -151,15 +160,33 @@ class Engine:
         try:
             with resident.whole():
                 save(session, Path(resident.order.folder) / CHECKPOINT)
-            return self._finished(resident) if session.finished else _progress(session, entry)
+            return _progress(session, entry)
         except Exception as error:
             return self._ended(key, error, session.epoch + 1)
 
-    def _finished(self, resident: Resident) -> Item:
-        """Judge a trial whose epochs have all run."""
-        with resident.whole() as session:
-            finish(session, resident.order.key, Path(resident.order.folder))
-        self.leave(resident.order.key)
+    def _finished(self, group: list[Resident]) -> dict[str, Item | Exception]:
+        """Judge trials whose epochs have all run: together, or where that fails by halves; one alone owns its fault."""
+        try:
+            tables = _judged(group)
+        except Exception as error:
+            if len(group) == 1:
+                key = group[0].order.key
+                return {key: self._ended(key, error, group[0].session.epoch + 1)}
+            if is_out_of_memory(error):
+                _free(error)
+            half = len(group) // 2
+            return self._finished(group[:half]) | self._finished(group[half:])
+        return {resident.order.key: self._sealed(resident, rows) for resident, rows in zip(group, tables, strict=True)}
+
+    def _sealed(self, resident: Resident, rows: pd.DataFrame) -> Item | Exception:
+        """Write what a judged trial leaves, and let go of it."""
+        session, key = resident.session, resident.order.key
+        try:
+            with resident.whole():
+                finish(session, rows, key, Path(resident.order.folder))
+        except Exception as error:
+            return self._ended(key, error, session.epoch + 1)
+        self.leave(key)
         return _progress(session, session.curve[-1]) | {"ending": "completed", "why": "all epochs ran"}
 
     def _ended(self, key: str, error: Exception, number: int) -> Item | Exception:
@@ -193,6 +220,17 @@ def _open(order: Order) -> Resident:
         resume(session, Path(order.folder) / CHECKPOINT)
     signature = pack.signature(config, replicate, len(session.training))
     return Resident(order, session, signature, pack.admit(session) if signature is not None else None)
+
+
+def _judged(group: Sequence[Resident]) -> list[pd.DataFrame]:
+    """The test scores of every trial of a group."""
+    if len(group) > 1:
+        return pack.judge([resident.apart for resident in group if resident.apart is not None])
+    tables = []
+    for resident in group:
+        with resident.whole() as session:
+            tables.append(judge(session))
+    return tables
 
 
 def _state(resident: Resident) -> dict[str, Any]:

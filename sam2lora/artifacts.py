@@ -13,7 +13,7 @@ import safetensors.torch
 from sam2lora.choice import to_json
 from sam2lora.evaluate import n_undefined, summary
 from sam2lora.predict import gallery
-from sam2lora.train import Session, judge, write_atomically
+from sam2lora.train import Session, write_atomically
 
 CHECKPOINT: Final = "checkpoint.pt"
 """Where an unfinished trial stands, as ``sam2lora.train.save`` writes it."""
@@ -29,13 +29,13 @@ PREDICTIONS: Final = "predictions.png"
 """The worst, the median and the best test image of every data set, each with its truth, probability and errors."""
 
 
-def finish(session: Session, key: str, folder: Path) -> pd.DataFrame:
-    """Score the test images, write everything into ``folder``, and return one row per test image.
+def finish(session: Session, rows: pd.DataFrame, key: str, folder: Path) -> pd.DataFrame:
+    """Write everything that a trial leaves into ``folder``, and return the table of its test images as it was written.
 
-    ``key``, the trial's identity, becomes the first column. Raises ``DiskError`` when a file cannot be written; no
-    file is ever half there, and ``RESULT`` comes last.
+    ``rows``: one per test image, as ``judge`` makes them; ``key``, the trial's identity, becomes their first column.
+    Raises ``DiskError`` when a file cannot be written; no file is ever half there, and ``RESULT`` comes last.
     """
-    rows = judge(session)
+    rows = rows.copy()
     rows.insert(0, "key", key)
     write_atomically(folder / IMAGES, lambda path: rows.to_parquet(path, index=False))
     tensors = session.config.adapter.state(session.segmenter)

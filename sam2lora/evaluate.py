@@ -2,25 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from math import log
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from sam2lora.datasets import CachedSet, to_native
+from sam2lora.adapters import merged
+from sam2lora.datasets import CachedSet, Native, to_native
 from sam2lora.metrics import METRICS, Histogram, Metric, histogram, measure
-from sam2lora.model import Segmenter
+from sam2lora.model import Points, Segmenter
 from sam2lora.prompts import Prompt, as_tensors
 from sam2lora.runtime import Runtime
 
 Role = Literal["val", "source", "target"]
+Frame = NDArray[np.float32]
+"""Logits (S, S) in the model frame."""
+
+T = TypeVar("T")
+
+
+Predictor = Callable[[Tensor, Points | None], Sequence[Tensor]]
+"""From images (n, 3, S, S) in [0, 1] and their prompts to the logits (n, 1, h, w) of each trial that is looked at."""
+
+
+def alone(segmenter: Segmenter) -> Predictor:
+    """The predictor of one trial that has its segmenter to itself."""
+
+    def predictor(images: Tensor, points: Points | None) -> Sequence[Tensor]:
+        with evaluating(segmenter), merged(segmenter):
+            return [segmenter(images, points)]
+
+    return predictor
 
 
 def evaluate(
@@ -36,23 +57,61 @@ def evaluate(
     metrics: Literal["all", "dice"] = "all",
     probability: float = 0.5,
 ) -> pd.DataFrame:
-    """One row per image of ``indices``, in that order; no indices, no rows.
+    """``evaluate_each`` for one trial."""
+    (rows,) = evaluate_each(
+        alone(segmenter),
+        cached_set,
+        indices,
+        prompt,
+        runtime,
+        role=role,
+        seed=seed,
+        batch_size=batch_size,
+        metrics=metrics,
+        probabilities=(probability,),
+    )
+    return rows
+
+
+def evaluate_each(
+    predictor: Predictor,
+    cached_set: CachedSet,
+    indices: Sequence[int],
+    prompt: Prompt,
+    runtime: Runtime,
+    *,
+    role: Role,
+    seed: int,
+    probabilities: Sequence[float],
+    batch_size: int = 4,
+    metrics: Literal["all", "dice"] = "all",
+) -> list[pd.DataFrame]:
+    """For each trial of ``predictor`` one row per image of ``indices``, in that order; no indices, no rows.
 
     Columns: ``dataset``, ``role``, ``image``, ``patient``, the metrics (all of ``METRICS``, or Dice alone, which is
-    much cheaper), ``pixels``, how many were compared, and ``threshold``, which is ``probability``: a pixel is predicted
-    where its own is larger. An undefined metric is NaN (see ``sam2lora.metrics``).
+    much cheaper), ``pixels``, how many were compared, and ``threshold``, the trial's of ``probabilities``: a pixel is
+    predicted where its own is larger. An undefined metric is NaN (see ``sam2lora.metrics``).
 
     The logits are resized to native resolution and thresholded there, against the mask as it was drawn: a mask
-    that is first resized loses its thin vessels. Only one image is held at native size at a time.
+    that is first resized loses its thin vessels. Images are measured on ``runtime.threads`` threads while the next
+    ones are predicted; so many of them are held at native size at a time.
 
     The prompt of an image depends on ``seed`` and its id, not on its batch, so the rows do not depend on
     ``batch_size`` (up to the rounding of the backbone's sums). No gradient is kept, every module's training mode is
     restored, and no global random state is touched.
     """
     names: tuple[Metric, ...] = METRICS if metrics == "all" else ("dice",)
-    frames = _frames(segmenter, cached_set, indices, prompt, runtime, seed, batch_size)
-    rows = [_row(cached_set, index, frame, role, names, probability) for index, frame in frames]
-    return pd.DataFrame(rows, columns=["dataset", "role", "image", "patient", *names, "pixels", "threshold"])
+
+    def rows(index: int, frames: Sequence[Frame]) -> list[dict[str, object]]:
+        native = cached_set.native(index)
+        return [
+            _row(cached_set, index, native, frame, role, names, probability)
+            for frame, probability in zip(frames, probabilities, strict=True)
+        ]
+
+    found = list(_threaded(rows, _frames(predictor, cached_set, indices, prompt, runtime, seed, batch_size), runtime))
+    columns = ["dataset", "role", "image", "patient", *names, "pixels", "threshold"]
+    return [pd.DataFrame([row[trial] for row in found], columns=columns) for trial in range(len(probabilities))]
 
 
 def histograms(
@@ -66,24 +125,9 @@ def histograms(
     batch_size: int = 4,
 ) -> Iterator[Histogram]:
     """The histogram of every image of ``indices`` of the logits that ``evaluate`` scores, each when asked for."""
-    for index, frame in _frames(segmenter, cached_set, indices, prompt, runtime, seed, batch_size):
+    for index, (frame,) in _frames(alone(segmenter), cached_set, indices, prompt, runtime, seed, batch_size):
         native = cached_set.native(index)
         yield histogram(to_native(frame, native), native.mask, native.fov)
-
-
-def _frames(
-    segmenter: Segmenter,
-    cached_set: CachedSet,
-    indices: Sequence[int],
-    prompt: Prompt,
-    runtime: Runtime,
-    seed: int,
-    batch_size: int,
-) -> Iterator[tuple[int, NDArray[np.float32]]]:
-    """Each index with its logits (S, S) in the model frame."""
-    for begin in range(0, len(indices), batch_size):
-        batch = indices[begin : begin + batch_size]
-        yield from zip(batch, predict(segmenter, cached_set, batch, prompt, runtime, seed=seed), strict=True)
 
 
 def predict(
@@ -93,14 +137,46 @@ def predict(
 
     Prompts, modes and gradients are those of ``evaluate``.
     """
-    pixels = np.stack([cached_set.images[index] for index in batch])
-    drawn = [prompt.sample(cached_set.masks[i].astype(bool), _rng(seed, cached_set.ids[i])) for i in batch]
-    points = as_tensors(drawn, runtime.device)
-    with _evaluating(segmenter):
+    frames = _frames(alone(segmenter), cached_set, batch, prompt, runtime, seed, len(batch))
+    return np.stack([frame for _, (frame,) in frames])
+
+
+def _frames(
+    predictor: Predictor,
+    cached_set: CachedSet,
+    indices: Sequence[int],
+    prompt: Prompt,
+    runtime: Runtime,
+    seed: int,
+    batch_size: int,
+) -> Iterator[tuple[int, tuple[Frame, ...]]]:
+    """Each index with its logits in the model frame, of every trial."""
+    for begin in range(0, len(indices), batch_size):
+        batch = indices[begin : begin + batch_size]
+        pixels = np.stack([cached_set.images[index] for index in batch])
+        drawn = [prompt.sample(cached_set.masks[i].astype(bool), _rng(seed, cached_set.ids[i])) for i in batch]
         images = torch.from_numpy(pixels).to(runtime.device).permute(0, 3, 1, 2).float() / 255
-        logits = segmenter(images, points).float()
-        frames = interpolate(logits, size=pixels.shape[1:3], mode="bilinear", align_corners=False)
+        trials = [_framed(logits, pixels.shape[1:3]) for logits in predictor(images, as_tensors(drawn, runtime.device))]
+        yield from zip(batch, zip(*trials, strict=True), strict=True)
+
+
+def _framed(logits: Tensor, size: tuple[int, ...]) -> NDArray[np.float32]:
+    frames = interpolate(logits.float(), size=size, mode="bilinear", align_corners=False)
     return np.asarray(frames[:, 0].cpu())
+
+
+def _threaded(work: Callable[..., T], items: Iterable[tuple[Any, ...]], runtime: Runtime) -> Iterator[T]:
+    """``work`` on every item, in their order, with ``runtime.threads`` of them at a time."""
+    if runtime.threads == 1:
+        yield from (work(*item) for item in items)
+        return
+    with ThreadPoolExecutor(runtime.threads) as pool:
+        running: deque[Future[T]] = deque()
+        for item in items:
+            if len(running) == runtime.threads:
+                yield running.popleft().result()
+            running.append(pool.submit(work, *item))
+        yield from (one.result() for one in running)
 
 
 def _rng(seed: int, image: str) -> np.random.Generator:
@@ -129,7 +205,7 @@ def _by_dataset(rows: pd.DataFrame) -> Iterator[tuple[str, pd.Series[float]]]:
 
 
 @contextmanager
-def _evaluating(module: nn.Module) -> Iterator[None]:
+def evaluating(module: nn.Module) -> Iterator[None]:
     """Without gradients and in evaluation mode; afterwards every submodule is back in the mode it was in."""
     training = [part for part in module.modules() if part.training]
     module.eval()
@@ -144,12 +220,12 @@ def _evaluating(module: nn.Module) -> Iterator[None]:
 def _row(
     cached_set: CachedSet,
     index: int,
-    frame: NDArray[np.float32],
+    native: Native,
+    frame: Frame,
     role: Role,
     metrics: Sequence[Metric],
     probability: float,
 ) -> dict[str, object]:
-    native = cached_set.native(index)
     cut = log(probability / (1 - probability))
     return {
         "dataset": cached_set.dataset.name,

@@ -8,10 +8,11 @@ same alone as in any company, up to rounding, and one trial's divergence leaves 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
+import pandas as pd
 import torch
 from torch import Tensor, nn
 
@@ -20,9 +21,22 @@ from sam2lora.adapters.low_rank import LoRALinear, LowRank, add_rows, keep, lora
 from sam2lora.choice import digest
 from sam2lora.config import Replicate, TrialConfig
 from sam2lora.errors import Diverged
-from sam2lora.model import Features, Sam2Segmenter
+from sam2lora.evaluate import Predictor, alone, evaluating
+from sam2lora.model import Features, Points, Sam2Segmenter
 from sam2lora.prompts import NoPrompt
-from sam2lora.train import Batch, Lane, Output, Session, close_epoch, derived, lockstep, precision
+from sam2lora.train import (
+    Lane,
+    Output,
+    Seen,
+    Session,
+    close_epoch,
+    derived,
+    judge_each,
+    lockstep,
+    precision,
+    sight,
+    threshold,
+)
 
 
 @dataclass(frozen=True)
@@ -84,20 +98,42 @@ def worn(resident: Resident) -> Iterator[Session]:
 def epoch(residents: Sequence[Resident]) -> list[dict[str, float] | Diverged]:
     """Train every resident for one epoch, and validate it: the entry of its curve, or how it diverged.
 
-    All must have one signature (``ValueError``) and none may have finished. ``train_seconds`` of a pack are divided
-    equally among its residents.
+    All must have one signature (``ValueError``) and none may have finished. Seconds of a pack are divided equally
+    among its residents.
     """
     begun = time.perf_counter()
     lanes = advance(residents)
     seconds = (time.perf_counter() - begun) / len(residents)
-    entries: list[dict[str, float] | Diverged] = []
-    for resident, lane in zip(residents, lanes, strict=True):
-        with worn(resident):
-            try:
-                entries.append(close_epoch(lane, seconds))
-            except Diverged as fault:
-                entries.append(fault)
-    return entries
+    entries: list[dict[str, float] | Diverged | None] = [lane.fault for lane in lanes]
+    for places in _alike([place for place, lane in enumerate(lanes) if lane.fault is None], residents):
+        with looking([residents[place] for place in places]) as predictor:
+            closed = close_epoch([lanes[place] for place in places], predictor, seconds)
+        for place, entry in zip(places, closed, strict=True):
+            entries[place] = entry
+    return [entry for entry in entries if entry is not None]
+
+
+def judge(residents: Sequence[Resident]) -> list[pd.DataFrame]:
+    """The test scores of residents whose epochs have all run, each as ``sam2lora.train.judge`` makes them."""
+    tables: dict[int, pd.DataFrame] = {}
+    for places in _alike(range(len(residents)), residents):
+        group = [residents[place] for place in places]
+        probabilities = []
+        for resident in group:
+            with worn(resident) as session:
+                probabilities.append(threshold(session))
+        with looking(group) as predictor:
+            rows = judge_each([resident.session for resident in group], predictor, probabilities)
+        tables |= dict(zip(places, rows, strict=True))
+    return [tables[place] for place in range(len(residents))]
+
+
+def _alike(places: Iterable[int], residents: Sequence[Resident]) -> Iterator[list[int]]:
+    """``places`` of residents that look at the same images."""
+    groups: dict[str, list[int]] = {}
+    for place in places:
+        groups.setdefault(sight(residents[place].session), []).append(place)
+    yield from groups.values()
 
 
 def advance(residents: Sequence[Resident]) -> list[Lane]:
@@ -105,17 +141,41 @@ def advance(residents: Sequence[Resident]) -> list[Lane]:
     sessions = [resident.session for resident in residents]
     if len({signature(s.config, s.replicate, len(s.training)) for s in sessions}) != 1:
         raise ValueError("Residents of a pack must have one signature, but these have several: pack them apart.")
-    segmenter = sessions[0].segmenter
-    assert isinstance(segmenter, Sam2Segmenter)  # LoRA has no layers elsewhere
     draws = Draws(
         [derived(session.replicate, "dropout", session.epoch + 1) for session in sessions], sessions[0].runtime.device
     )
-    packed = {
-        name: PackedLinear([resident.layers[name] for resident in residents], draws) for name in residents[0].layers
-    }
+    with _packed(residents, draws) as forward:
+        forward.segmenter.train()
+        return lockstep(sessions, forward)
+
+
+@contextmanager
+def looking(residents: Sequence[Resident]) -> Iterator[Predictor]:
+    """The predictor of residents that look at the same images (`sam2lora.train.sight`)."""
+    if len(residents) == 1:
+        with worn(residents[0]) as session:
+            yield alone(session.segmenter)
+        return
+    everyone = [0] * len(residents)
+    with _packed(residents, None) as forward:
+
+        def predictor(images: Tensor, points: Points | None) -> Sequence[Tensor]:
+            with evaluating(forward.segmenter):
+                return [logits for logits, _ in forward([(images, points)], everyone)]
+
+        yield predictor
+
+
+@contextmanager
+def _packed(residents: Sequence[Resident], draws: Draws | None) -> Iterator[Together]:
+    """The forward pass of residents, with their layers in the segmenter that they share."""
+    sessions = [resident.session for resident in residents]
+    segmenter = sessions[0].segmenter
+    assert isinstance(segmenter, Sam2Segmenter)  # LoRA has no layers elsewhere
+    names = residents[0].layers
+    packed = {name: PackedLinear([resident.layers[name] for resident in residents], draws) for name in names}
     with _placed(segmenter, packed):
-        segmenter.train()
-        return lockstep(sessions, Together(segmenter, sessions))
+        yield Together(segmenter, sessions)
 
 
 @dataclass
@@ -131,8 +191,8 @@ class Together:
         blocks = [layer.block for layer in adapter.targets(self.segmenter.backbone) if layer.block is not None]
         self.first = min(blocks) if blocks else None
 
-    def __call__(self, given: Sequence[Batch], places: Sequence[int]) -> Sequence[Output]:
-        images, points = torch.cat([batch[0] for batch in given]), given[0][2]
+    def __call__(self, given: Sequence[Seen], places: Sequence[int]) -> Sequence[Output]:
+        images, points = torch.cat([batch[0] for batch in given]), given[0][1]
         size = len(given[0][0])
         index = torch.cat([torch.arange(size) + place * size for place in places]).to(images.device)
         with precision(self.sessions[0].config, self.sessions[0].runtime):
@@ -178,7 +238,8 @@ class PackedLinear(nn.Linear):
     zero: neither factor of a padded rank ever gets a gradient.
     """
 
-    def __init__(self, layers: Sequence[LoRALinear], draws: Draws) -> None:
+    def __init__(self, layers: Sequence[LoRALinear], draws: Draws | None) -> None:
+        """``draws``: where dropout has its bits from, in training."""
         first = layers[0]
         super().__init__(first.in_features, first.out_features, bias=first.bias is not None, device="meta")
         self.weight, self.bias = first.weight, first.bias
@@ -209,6 +270,7 @@ class PackedLinear(nn.Linear):
         active = [dropout > 0 for dropout in dropouts]
         if not any(active):
             return x
+        assert self.draws is not None
         bits = self.draws.bits(x.shape[1:], active)
         lowest = torch.tensor([lowest_kept(dropout) for dropout in dropouts], dtype=torch.int32, device=x.device)
         return keep(x, bits, lowest[:, None, None])

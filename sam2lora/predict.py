@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from math import log
 
@@ -17,7 +18,7 @@ from PIL import Image, ImageDraw
 from PIL.PngImagePlugin import PngInfo
 
 from sam2lora.datasets import CachedSet
-from sam2lora.evaluate import predict
+from sam2lora.evaluate import Frame, predict
 from sam2lora.train import Session, judged, precision, prompt_seed
 
 _GAP = 4
@@ -60,13 +61,14 @@ def gallery(session: Session, rows: pd.DataFrame) -> tuple[Image.Image, PngInfo]
     told: list[Shown] = []
     for opened, role, _ in judged(session):
         own = rows[(rows["dataset"] == opened.dataset.name) & rows["dice"].notna()].sort_values(["dice", "image"])
-        for place, at in extremes(len(own)).items():
-            image, dice = str(own["image"].iloc[at]), float(own["dice"].iloc[at])
+        picked = extremes(len(own))
+        found = own.iloc[list(picked.values())].to_dict("records")
+        indices = [opened.ids.index(str(row["image"])) for row in found]
+        for place, row, index, logits in zip(picked, found, indices, _logits(session, opened, indices), strict=True):
+            image, dice, threshold = str(row["image"]), float(row["dice"]), float(row["threshold"])
             shown = Shown(opened.dataset.name, role, image, place, dice, session.config.test_prompt.oracle)
             told.append(shown)
-            threshold = float(own["threshold"].iloc[at])
-            panels = _panels(session, opened, opened.ids.index(image), log(threshold / (1 - threshold)))
-            drawn.append((shown.title, panels))
+            drawn.append((shown.title, _panels(opened, index, logits, log(threshold / (1 - threshold)))))
     text = PngInfo()
     size = session.config.image_size
     sized = [{**asdict(one), "top": _top(at, size), "height": size + _TITLE} for at, one in enumerate(told)]
@@ -82,11 +84,17 @@ def extremes(count: int) -> dict[str, int]:
     return {"worst": 0, "best": 1} if count == 2 else {"only": 0} if count else {}
 
 
-def _panels(session: Session, opened: CachedSet, index: int, cut: float) -> list[NDArray[np.uint8]]:
-    image, mask = np.array(opened.images[index]), np.array(opened.masks[index]).astype(bool)
-    seed = prompt_seed(session, opened)  # the prompt that the image was scored with
+def _logits(session: Session, opened: CachedSet, indices: list[int]) -> Iterable[Frame]:
+    """The logits that the images were scored by, from the prompts that they were scored with."""
+    if not indices:
+        return ()
+    seed = prompt_seed(session, opened)
     with precision(session.config, session.runtime):
-        logits = predict(session.segmenter, opened, [index], session.config.test_prompt, session.runtime, seed=seed)[0]
+        return predict(session.segmenter, opened, indices, session.config.test_prompt, session.runtime, seed=seed)
+
+
+def _panels(opened: CachedSet, index: int, logits: Frame, cut: float) -> list[NDArray[np.uint8]]:
+    image, mask = np.array(opened.images[index]), np.array(opened.masks[index]).astype(bool)
     probability = (torch.from_numpy(logits).sigmoid().numpy() * 255).astype(np.uint8)
     return [image, _grey(mask * np.uint8(255)), _grey(probability), errors(image, mask, logits > cut)]
 

@@ -30,18 +30,19 @@ from torch.nn import functional as F
 from torch.nn.utils import clip_grad_norm_
 from torch.optim.lr_scheduler import LambdaLR
 
+from sam2lora import evaluate
 from sam2lora.adapters import Full, detach
 from sam2lora.backbones import Backbone
 from sam2lora.choice import digest, to_json
 from sam2lora.config import Replicate, TrialConfig, steps_per_epoch
 from sam2lora.datasets import CachedSet, Dataset, cached
 from sam2lora.errors import DataError, DiskError, Diverged
-from sam2lora.evaluate import Role, evaluate, histograms, summary
+from sam2lora.evaluate import Predictor, Role
 from sam2lora.features import remembering
 from sam2lora.losses.quality import quality_error
 from sam2lora.metrics import Histogram
 from sam2lora.model import Points, Sam2Segmenter, Segmenter, build
-from sam2lora.prompts import as_tensors
+from sam2lora.prompts import NoPrompt, as_tensors
 from sam2lora.runtime import Runtime
 
 
@@ -213,27 +214,33 @@ def epoch(session: Session) -> dict[str, float]:
     # Dropout draws from torch's global generator: one seed per epoch makes a resumed trial equal an uninterrupted one.
     torch.manual_seed(derived(session.replicate, "dropout", session.epoch + 1))
     (lane,) = lockstep([session], alone(session))
-    return close_epoch(lane, time.perf_counter() - begun)
-
-
-def close_epoch(lane: Lane, seconds: float) -> dict[str, float]:
-    """Validate a lane that has run its epoch, ``seconds`` of training, and append the result to its session's curve.
-
-    Raises the lane's ``Diverged`` if it has one.
-    """
+    seconds = time.perf_counter() - begun
     if lane.fault is not None:
         raise lane.fault
-    session, begun = lane.session, time.perf_counter()
-    entry: dict[str, float] = {"epoch": lane.number, "lr": float(session.schedule.get_last_lr()[0])}
-    entry |= {f"loss/{name}": value for name, value in lane.losses().items()}
-    entry |= validate(session)
-    validated = time.perf_counter() - begun
-    entry["seconds"] = seconds + validated
-    session.cost.train_seconds += seconds
-    session.cost.evaluate_seconds += validated
-    session.cost.peak_mib = max(session.cost.peak_mib, peak_mib(session.runtime))
-    session.curve.append(entry)
+    (entry,) = close_epoch([lane], evaluate.alone(session.segmenter), seconds)
     return entry
+
+
+def close_epoch(lanes: Sequence[Lane], predictor: Predictor, seconds: float) -> list[dict[str, float]]:
+    """Validate lanes that have run their epoch, and append the entry that is returned for each to its session's curve.
+
+    All are validated alike (`sight`) by ``predictor``, each was trained for ``seconds``, and none has a fault.
+    """
+    begun = time.perf_counter()
+    scores = validate_each([lane.session for lane in lanes], predictor)
+    validated = (time.perf_counter() - begun) / len(lanes)
+    entries: list[dict[str, float]] = []
+    for lane, score in zip(lanes, scores, strict=True):
+        session = lane.session
+        entry: dict[str, float] = {"epoch": lane.number, "lr": float(session.schedule.get_last_lr()[0])}
+        entry |= {f"loss/{name}": value for name, value in lane.losses().items()}
+        entry |= {**score, "seconds": seconds + validated}
+        session.cost.train_seconds += seconds
+        session.cost.evaluate_seconds += validated
+        session.cost.peak_mib = max(session.cost.peak_mib, peak_mib(session.runtime))
+        session.curve.append(entry)
+        entries.append(entry)
+    return entries
 
 
 @dataclass
@@ -262,15 +269,17 @@ Batch = tuple[Tensor, Tensor, Points | None]
 """Images (N, 3, S, S) in [0, 1], masks (N, 1, S, S) in {0, 1}, and prompts or None."""
 Output = tuple[Tensor, Tensor | None]
 """Logits (N, 1, h, h), and the guessed IoU (N, 1) where the quality head was run."""
-Forward = Callable[[Sequence[Batch], Sequence[int]], Sequence[Output]]
+Seen = tuple[Tensor, Points | None]
+"""What a model sees of a batch: images and prompts."""
+Forward = Callable[[Sequence[Seen], Sequence[int]], Sequence[Output]]
 """From distinct batches, and for each trial the place of its batch among them, to the output of each trial."""
 
 
 def alone(session: Session) -> Forward:
     """The forward pass of one trial that has its segmenter to itself."""
 
-    def forward(given: Sequence[Batch], places: Sequence[int]) -> Sequence[Output]:
-        images, _, points = given[places[0]]
+    def forward(given: Sequence[Seen], places: Sequence[int]) -> Sequence[Output]:
+        images, points = given[places[0]]
         segmenter = session.segmenter
         with precision(session.config, session.runtime):
             # a U-Net with a weight is refused
@@ -305,7 +314,7 @@ def lockstep(sessions: Sequence[Session], forward: Forward) -> list[Lane]:
                 lane.step += 1
                 lane.group = min(lane.session.config.batch_size * lane.session.config.accumulate, lane.left)
                 lane.session.optimizer.zero_grad(set_to_none=True)
-        outputs = forward(given, places)
+        outputs = forward([(images, points) for images, _, points in given], places)
         _backward(
             [
                 _objective(lane, given[place], *output)
@@ -421,47 +430,80 @@ def _augmented(session: Session, source: int, image: int, number: int) -> tuple[
     return session.config.augment(pixels, mask, seed)
 
 
+def sight(session: Session) -> str:
+    """What validation and judgement look at: sessions of equal sight, and of one image size, are judged together."""
+    config, replicate = session.config, session.replicate
+    prompts = "none" if isinstance(config.test_prompt, NoPrompt) else digest(config.test_prompt, replicate)
+    return digest(config.protocol, prompts, replicate.fold, session.training)
+
+
 def validate(session: Session) -> dict[str, float]:
+    """``validate_each`` for one session."""
+    (score,) = validate_each([session], evaluate.alone(session.segmenter))
+    return score
+
+
+def validate_each(sessions: Sequence[Session], predictor: Predictor) -> list[dict[str, float]]:
     """``score`` and ``<set>/dice`` on the validation images, at native resolution inside the field of view.
 
-    The sources validate; only where a protocol has none does the same fold of the targets that gave patients.
+    The sources validate; only where a protocol has none does the same fold of the targets that gave patients. All
+    sessions have one `sight`.
     """
-    fold = session.replicate.fold
-    rows = pd.concat(
-        [
-            _rows(session, opened, validation_images(opened, fold), role="val", metrics="dice")
-            for opened in session.sources or session.given
-        ],
-        ignore_index=True,
-    )
-    per_source = summary(rows)
+    first, tables = sessions[0], []
+    halves = (0.5,) * len(sessions)
+    for opened in first.sources or first.given:
+        images = validation_images(opened, first.replicate.fold)
+        tables.append(_rows(sessions, predictor, opened, images, halves, role="val", metrics="dice"))
+    return [_validated(pd.concat(own, ignore_index=True)) for own in zip(*tables, strict=True)]
+
+
+def _validated(rows: pd.DataFrame) -> dict[str, float]:
+    per_source = evaluate.summary(rows)
     return {"score": float(np.mean([per_source[name] for name in per_source])), **per_source}
 
 
-def judge(session: Session) -> pd.DataFrame:
-    """One row per test image of every source and per image of every target: the trial's final scores.
-
-    Called once, after the last epoch. Columns as in ``sam2lora.evaluate.evaluate``; ``role`` is ``"source"`` or
-    ``"target"``, and ``given`` counts the images by which the patients of a target joined the training (0 of a source,
-    which trains by its whole development part). The threshold is found on the validation images of the sources and
-    holds for every row.
-    """
-    begun = time.perf_counter()
+def threshold(session: Session) -> float:
+    """The probability above which a pixel is predicted, as found on the validation images of the sources."""
     with precision(session.config, session.runtime):
-        probability = session.config.threshold.find(_validation_histograms(session))
-    given = {opened.dataset.name: 0 for opened in session.given}
-    for s, _ in session.training:
-        if s >= len(session.sources):
-            given[session.given[s - len(session.sources)].dataset.name] += 1
-    frames = [
-        _rows(session, opened, images, role=role, metrics="all", probability=probability).assign(
-            given=given.get(opened.dataset.name, 0)
-        )
-        for opened, role, images in judged(session)
-    ]
+        return session.config.threshold.find(_validation_histograms(session))
+
+
+def judge(session: Session) -> pd.DataFrame:
+    """``judge_each`` for one session, at its `threshold`."""
+    begun = time.perf_counter()
+    probability = threshold(session)
     session.cost.evaluate_seconds += time.perf_counter() - begun
-    session.cost.peak_mib = max(session.cost.peak_mib, peak_mib(session.runtime))
-    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+    (rows,) = judge_each([session], evaluate.alone(session.segmenter), [probability])
+    return rows
+
+
+def judge_each(sessions: Sequence[Session], predictor: Predictor, probabilities: Sequence[float]) -> list[pd.DataFrame]:
+    """For each session one row per test image of every source and per image of every target: its final scores.
+
+    Called once, after the last epoch, for sessions of one `sight`. Columns as in ``sam2lora.evaluate.evaluate_each``;
+    ``role`` is ``"source"`` or ``"target"``, and ``given`` counts the images by which the patients of a target joined
+    the training (0 of a source, which trains by its whole development part). The thresholds ``probabilities`` hold
+    for every row.
+    """
+    begun, first = time.perf_counter(), sessions[0]
+    given = {opened.dataset.name: 0 for opened in first.given}
+    for s, _ in first.training:
+        if s >= len(first.sources):
+            given[first.given[s - len(first.sources)].dataset.name] += 1
+    tables = [
+        [
+            rows.assign(given=given.get(opened.dataset.name, 0))
+            for rows in _rows(sessions, predictor, opened, images, probabilities, role=role, metrics="all")
+        ]
+        for opened, role, images in judged(first)
+    ]
+    seconds = (time.perf_counter() - begun) / len(sessions)
+    for session in sessions:
+        session.cost.evaluate_seconds += seconds
+        session.cost.peak_mib = max(session.cost.peak_mib, peak_mib(session.runtime))
+    if not tables:
+        return [pd.DataFrame() for _ in sessions]
+    return [pd.concat(own, ignore_index=True) for own in zip(*tables, strict=True)]
 
 
 def judged(session: Session) -> list[tuple[CachedSet, Role, list[int]]]:
@@ -480,7 +522,7 @@ def test_images(opened: CachedSet, part: Literal["all", "test"]) -> list[int]:
 
 def _validation_histograms(session: Session) -> Iterator[Iterator[Histogram]]:
     for opened in session.sources:
-        yield histograms(
+        yield evaluate.histograms(
             session.segmenter,
             opened,
             validation_images(opened, session.replicate.fold),
@@ -496,25 +538,27 @@ def prompt_seed(session: Session, opened: CachedSet) -> int:
 
 
 def _rows(
-    session: Session,
+    sessions: Sequence[Session],
+    predictor: Predictor,
     opened: CachedSet,
     images: Sequence[int],
+    probabilities: Sequence[float],
     *,
     role: Role,
     metrics: Literal["all", "dice"],
-    probability: float = 0.5,
-) -> pd.DataFrame:
-    with precision(session.config, session.runtime):
-        return evaluate(
-            session.segmenter,
+) -> list[pd.DataFrame]:
+    first = sessions[0]
+    with precision(first.config, first.runtime):
+        return evaluate.evaluate_each(
+            predictor,
             opened,
             images,
-            session.config.test_prompt,
-            session.runtime,
+            first.config.test_prompt,
+            first.runtime,
             role=role,
-            seed=prompt_seed(session, opened),
+            seed=prompt_seed(first, opened),
             metrics=metrics,
-            probability=probability,
+            probabilities=probabilities,
         )
 
 

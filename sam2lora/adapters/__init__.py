@@ -12,7 +12,7 @@ from sam2lora.adapters.blocks import AllBlocks, Blocks, GlobalBlocks, LastBlocks
 from sam2lora.adapters.frozen import Frozen
 from sam2lora.adapters.full import Full
 from sam2lora.adapters.lora import LoRA
-from sam2lora.adapters.low_rank import LoRALinear, LowRank, detach, merge, unmerge
+from sam2lora.adapters.low_rank import LoRALinear, LowRank, detach, merge, merged, unmerge
 
 Adapter = Annotated[LoRA | Full | Frozen, Field(discriminator="kind")]
 
@@ -30,5 +30,6 @@ __all__ = [
     "Stages",
     "detach",
     "merge",
+    "merged",
     "unmerge",
 ]

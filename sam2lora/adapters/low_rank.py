@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Literal
 
 import torch
@@ -160,6 +161,19 @@ def merge(segmenter: nn.Module) -> None:
     """
     for layer in lora_layers(segmenter).values():
         layer.merge()
+
+
+@contextmanager
+def merged(segmenter: nn.Module) -> Iterator[None]:
+    """Every update is merged for the time of the block; one that was merged before stays so."""
+    layers = [layer for layer in lora_layers(segmenter).values() if not layer.merged]
+    for layer in layers:
+        layer.merge()
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.unmerge()
 
 
 def unmerge(segmenter: nn.Module) -> None:

@@ -36,7 +36,7 @@ from sam2lora.metrics import METRICS
 from sam2lora.presets import PRESETS, Preset
 from sam2lora.runtime import Runtime, default_cache
 from sam2lora.settings import changed, read_settings, write_settings
-from sam2lora.train import Session, check_parts, epoch, open_sets, resume, save, start, write_atomically
+from sam2lora.train import Session, check_parts, epoch, judge, open_sets, resume, save, start, write_atomically
 
 CONFIG = "config.json"
 REPLICATE = "replicate.json"
@@ -169,7 +169,7 @@ def _train(config: TrialConfig, replicate: Replicate, runtime: Runtime, folder: 
             console.print(_line(entry, config), highlight=False)
         bar.update(task, description="scoring the test images")
         digests = {f"data/{opened.dataset.name}": opened.digest for opened in sets}
-        rows = finish(session, trial_key(config, replicate, digests), folder)
+        rows = finish(session, judge(session), trial_key(config, replicate, digests), folder)
     (folder / CHECKPOINT).unlink(missing_ok=True)
     return rows
 

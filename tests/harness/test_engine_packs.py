@@ -211,6 +211,37 @@ def test_a_fault_in_a_pack_is_owned_by_the_trial_that_has_it_alone(
     assert str(told["key-1"][-1]) == "rank three is cursed"
 
 
+def test_trials_that_end_together_are_judged_together_or_by_halves(
+    decoder: TrialConfig, runtime: Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    true, alone = pack.judge, engine.judge
+
+    def small(residents: Sequence[pack.Resident]) -> Any:
+        sizes.append(len(residents))
+        if len(residents) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+        return true(residents)
+
+    def cursed(session: Any) -> Any:
+        if session.config.adapter.rank == 6:
+            raise RuntimeError("rank six is cursed")
+        return alone(session)
+
+    monkeypatch.setattr(pack, "judge", small)
+    monkeypatch.setattr(engine, "judge", cursed)
+    configs = [replace(config, epochs=1) for config in ranks(decoder, 2, 3, 4, 5, 6)]
+    asked = orders(configs, runtime, tmp_path)
+    told = together(Engine(), asked)
+    assert sizes == [5, 2, 3, 2]
+    assert endings(told) == ["completed", "completed", "completed", "completed", "completed"]
+    assert all((Path(order.folder) / artifacts.RESULT).exists() for order in asked)
+
+    told = together(Engine(), orders([replace(configs[4], epochs=2)], runtime, tmp_path / "alone"))
+    assert endings(told) == ["error"]
+    assert str(told["key-0"][-1]) == "rank six is cursed"
+
+
 def test_a_full_disk_is_the_fault_of_no_other_trial(decoder: TrialConfig, runtime: Runtime, tmp_path: Path) -> None:
     asked = orders(ranks(decoder, 2, 3), runtime, tmp_path)
     Path(asked[1].folder).write_text("a file where the folder must be")

@@ -107,6 +107,20 @@ def test_a_row_names_its_image_and_holds_every_metric(hospital: CachedSet, redne
     assert rows["pixels"].tolist() == [hospital.native(4).fov.sum(), hospital.native(1).fov.sum()]
 
 
+@pytest.mark.parametrize("threads", [2, 9])
+def test_rows_do_not_depend_on_the_threads_that_measure(hospital: CachedSet, redness: Redness, threads: int) -> None:
+    options: dict[str, Any] = {"role": "val", "seed": 3, "batch_size": 2}
+    rows = evaluate(redness, hospital, [5, 0, 3, 2, 1], NoPrompt(), Runtime(threads=threads), **options)
+    pd.testing.assert_frame_equal(rows, run(redness, hospital, [5, 0, 3, 2, 1]))
+
+
+def test_a_measurement_that_fails_in_a_thread_is_raised(redness: Redness, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = Fake()
+    monkeypatch.setattr(fake, "native", lambda index: (_ for _ in ()).throw(OSError(f"image {index} is gone")))
+    with pytest.raises(OSError, match="image 0 is gone"):
+        evaluate(redness, fake, range(4), NoPrompt(), Runtime(threads=3), role="val", seed=0)  # type: ignore[arg-type]
+
+
 def test_scores_are_those_of_the_native_mask_inside_the_field_of_view(hospital: CachedSet, redness: Redness) -> None:
     rows = run(redness, hospital)
     for index, row in rows.iterrows():

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 
@@ -23,6 +24,7 @@ from sam2lora.prompts import Points
 from sam2lora.protocols import Transfer
 from sam2lora.runtime import Runtime
 from sam2lora.schedules import Constant, Cosine
+from sam2lora.thresholds import ChosenOnValidation, Fixed
 from sam2lora.train import pristine, start
 
 BASE = TrialConfig(
@@ -254,6 +256,67 @@ def test_what_no_adapter_has_touched_is_computed_once_for_equal_draws(
     residents = [resident(which, runtime) for which in company]
     pack.epoch(residents)
     assert seen == [images] * (len(residents[0].session.training) // 2)
+
+
+UNSEEN = Transfer(
+    sources=(Synthetic(hospital="alder", images=8, size=64),), targets=(Synthetic(hospital="birch", images=6, size=96),)
+)
+"""With images to judge on."""
+
+JUDGED = (
+    (variant(protocol=UNSEEN, threshold=ChosenOnValidation()), Replicate()),
+    (variant(protocol=UNSEEN, adapter=LoRA(rank=4, alpha=8.0)), Replicate(seed=1)),
+    (variant(protocol=UNSEEN, threshold=Fixed(probability=0.3)), Replicate(fold=1)),
+    (variant(protocol=UNSEEN, adapter=LoRA(rank=3, alpha=6.0)), Replicate()),
+)
+"""Thresholds of their own; the second and the last look at the same images as the first, the third validates others."""
+
+
+@pytest.mark.usefixtures("double")
+def test_a_pack_is_validated_and_judged_as_each_of_its_trials_alone(runtime: Runtime) -> None:
+    residents = [pack.admit(start(config, replicate, runtime)) for config, replicate in JUDGED]
+    entries = [pack.epoch(residents) for _ in range(2)][-1]
+    tables = pack.judge(residents)
+    for (config, replicate), one, entry, found in zip(JUDGED, residents, entries, tables, strict=True):
+        session = start(config, replicate, runtime)
+        expected = [train.epoch(session) for _ in range(2)][-1]
+        assert isinstance(entry, dict)
+        assert entry["score"] == pytest.approx(expected["score"], abs=1e-9)
+        assert entry["alder/dice"] == pytest.approx(expected["alder/dice"], abs=1e-9)
+        assert set(found["dataset"]) == {"alder", "birch"}
+        pd.testing.assert_frame_equal(found, train.judge(session), rtol=0, atol=1e-6)  # half precision sorts the logits
+        assert one.session.cost.evaluate_seconds > 0
+
+
+def test_trials_that_prompt_by_other_draws_look_at_other_images(runtime: Runtime) -> None:
+    def look(replicate: Replicate, **changes: object) -> str:
+        return train.sight(start(variant(protocol=UNSEEN, **changes), replicate, runtime))
+
+    prompted = {"test_prompt": Points(positive=1)}
+    assert look(Replicate()) == look(Replicate(seed=1))
+    assert look(Replicate()) != look(Replicate(fold=1))
+    assert look(Replicate(), **prompted) != look(Replicate())
+    assert look(Replicate(), **prompted) != look(Replicate(seed=1), **prompted)
+    assert look(Replicate(), adapter=LoRA(rank=7)) == look(Replicate())
+
+
+def test_a_pack_of_decoders_encodes_every_image_once_to_judge_it(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configs = [variant(protocol=UNSEEN, adapter=LoRA(encoder="none", rank=rank, alpha=2.0)) for rank in (1, 2, 3)]
+    forgetful = replace(runtime, features_mib=0)
+    residents = [pack.admit(start(config, Replicate(), forgetful)) for config in configs]
+    seen: list[int] = []
+    embed = Sam2Segmenter.embed
+
+    def counted(self: Sam2Segmenter, given: torch.Tensor) -> Stage:
+        seen.append(len(given))
+        return embed(self, given)
+
+    monkeypatch.setattr(Sam2Segmenter, "embed", counted)
+    tables = pack.judge(residents)
+    assert sum(seen) == len(tables[0])
+    assert [len(rows) for rows in tables] == [len(tables[0])] * 3
 
 
 def test_a_model_that_is_trained_whole_is_not_packed(runtime: Runtime) -> None:

@@ -103,7 +103,7 @@ def test_the_quality_head_is_run_only_where_it_counts(
     session = start(tiny, Replicate(), runtime)
     monkeypatch.setattr(Sam2Segmenter, "forward_with_iou", lambda *_: pytest.fail("computed"))
     images, masks = batch_of(session)
-    ((logits, quality),) = alone(session)([(images, masks, None)], [0])
+    ((logits, quality),) = alone(session)([(images, None)], [0])
     assert quality is None
     assert "iou" not in losses(tiny, logits, quality, masks)[1]
 
@@ -114,7 +114,7 @@ def test_the_term_is_the_distance_of_the_prediction_from_the_iou_of_the_threshol
     config = replace(tiny, iou_weight=0.25)
     session = start(config, Replicate(), runtime)
     images, masks = batch_of(session)
-    ((logits, quality),) = alone(session)([(images, masks, None)], [0])
+    ((logits, quality),) = alone(session)([(images, None)], [0])
     assert quality is not None
     total, parts = losses(config, logits, quality, masks)
     frame = torch.nn.functional.interpolate(logits, size=64, mode="bilinear", align_corners=False)
