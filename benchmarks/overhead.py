@@ -7,16 +7,19 @@ Two sides in one run on one machine, each with two trials at once (or as many as
   ``OptunaSearch`` and ``MLflowLoggerCallback``. Its trials do no training at all, which flatters it.
 
 Overhead per trial is (wall time x trials at once - seconds of training and evaluation) / trials. Start-up (Ray, the
-first imports of the workers) is in *all*; *further* is the slope between a short and a long run: what one more
-trial adds.
+first imports of the workers) is in *all*; *further* is the slope from the run before it, which was shorter: what one
+more trial adds. The harness runs once more with more test sets: what every further metric of a trial adds to the run
+of equally many trials.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import sqlite3
 import tempfile
 import time
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -37,7 +40,7 @@ from sam2lora.adapters import LoRA
 from sam2lora.augments import NoAugment
 from sam2lora.backbones import Nano
 from sam2lora.config import Replicate, TrialConfig
-from sam2lora.datasets import Synthetic
+from sam2lora.datasets import Hospital, Synthetic
 from sam2lora.protocols import Transfer
 from sam2lora.runtime import Runtime
 from sam2lora.train import open_sets
@@ -45,41 +48,54 @@ from sam2lora.train import open_sets
 
 @dataclass(frozen=True)
 class Measured:
-    """One run: wall seconds, ``worked`` seconds inside training and evaluation, peak MiB of a worker."""
+    """One run: wall seconds, ``worked`` seconds inside training and evaluation, peak MiB of a worker.
+
+    ``metrics``: numbers that MLflow holds of a trial.
+    """
 
     trials: int
     wall: float
     worked: float
     peak_mib: float
+    metrics: float
 
 
-PROTOCOL = Transfer(
-    sources=(Synthetic(hospital="alder", images=14, size=64),),
-    targets=(Synthetic(hospital="cedar", images=4, size=64),),
-)
+HOSPITALS: tuple[Hospital, ...] = ("cedar", "birch", "dogwood", "elm", "fir")
 
 
-def space(trial: optuna.Trial) -> TrialConfig:
+def protocol(targets: int) -> Transfer:
+    """One source, and so many targets, of two images each."""
+    return Transfer(
+        sources=(Synthetic(hospital="alder", images=14, size=64),),
+        targets=tuple(Synthetic(hospital=hospital, images=2, size=64) for hospital in HOSPITALS[:targets]),
+    )
+
+
+def space(trial: optuna.Trial, targets: int) -> TrialConfig:
     """Trials that are as short as a trial can be."""
     rank = trial.suggest_int("rank", 1, 8)
     adapter = LoRA(rank=rank, alpha=trial.suggest_float("alpha", 1.0, 16.0))
     weights = Nano(weights="random")
     return TrialConfig(
-        protocol=PROTOCOL, backbone=weights, adapter=adapter, augment=NoAugment(), image_size=64, epochs=1
+        protocol=protocol(targets), backbone=weights, adapter=adapter, augment=NoAugment(), image_size=64, epochs=1
     )
 
 
-def harness(trials: int, folder: Path) -> Measured:
+def harness(trials: int, folder: Path, targets: int = 1) -> Measured:
     """The whole path of a search, from an empty folder."""
+
+    def own(trial: optuna.Trial) -> TrialConfig:
+        return space(trial, targets)
+
     room = execute.slots(0.0)
     runtime = Runtime(cache=folder / "cache")
-    open_sets((*PROTOCOL.sources, *PROTOCOL.targets), 64, runtime)
-    search = Search(space, trials, sampler=Random(), scheduler=Full())
+    open_sets((*protocol(targets).sources, *protocol(targets).targets), 64, runtime)
+    search = Search(own, trials, sampler=Random(), scheduler=Full())
     begun = time.perf_counter()
     question = study.question("overhead", search, Overrides(), {})
     record = open_record(f"sqlite:///{folder / 'optuna.db'}", "overhead", folder, question, Random().build(0, {}))
     mirror = Mirror(f"sqlite:///{folder / 'mlflow.db'}", record, question, ())
-    ask = Suggest(record, lambda trial: (space(trial), Replicate()), {}, runtime, trials, [mirror])
+    ask = Suggest(record, lambda trial: (own(trial), Replicate()), {}, runtime, trials, [mirror])
     with execute.cluster(room):
         mirror.wait()
         execute.run(ask, Full().build(1), room, retries=0)
@@ -87,7 +103,13 @@ def harness(trials: int, folder: Path) -> Measured:
     wall = time.perf_counter() - begun
     costs = [trial.user_attrs["cost"] for trial in record.trials() if trial.user_attrs["cost"]]
     worked = sum(cost["train_seconds"] + cost["evaluate_seconds"] for cost in costs)
-    return Measured(len(record.trials()), wall, worked, max(cost["peak_mib"] for cost in costs))
+    metrics = _metrics(folder / "mlflow.db") / trials
+    return Measured(len(record.trials()), wall, worked, max(cost["peak_mib"] for cost in costs), metrics)
+
+
+def _metrics(database: Path) -> int:
+    with closing(sqlite3.connect(database)) as mlflow:
+        return int(mlflow.execute("SELECT count(*) FROM metrics").fetchone()[0])
 
 
 def glue(trials: int, folder: Path) -> Measured:
@@ -122,7 +144,8 @@ def glue(trials: int, folder: Path) -> Measured:
         results = tuner.fit()
         peak = max(result.metrics["peak_mib"] for result in results if result.metrics)
         assert ray.is_initialized()
-    return Measured(trials, time.perf_counter() - begun, 0.0, peak)
+    wall = time.perf_counter() - begun
+    return Measured(trials, wall, 0.0, peak, _metrics(folder / "mlflow.db") / trials)
 
 
 def per_trial(run: Measured, concurrent: int) -> float:
@@ -142,32 +165,49 @@ def main() -> None:
     """Measure, print and write."""
     first = (__doc__ or "").partition("\n")[0]
     command = argparse.ArgumentParser(prog="python -m benchmarks.overhead", description=first)
-    command.add_argument("--trials", type=int, nargs=2, default=(4, 20), metavar="N", help="a short and a long run")
-    command.add_argument("--glue-trials", type=int, nargs=2, default=(2, 6), metavar="N", help="the same for the glue")
+    command.add_argument(
+        "--trials", type=int, nargs="+", default=(10, 100, 1000), metavar="N", help="runs of the harness"
+    )
+    command.add_argument(
+        "--glue-trials", type=int, nargs="+", default=(2, 6), metavar="N", help="the same for the glue"
+    )
     command.add_argument("--out", type=Path, default=Path("benchmarks/results/overhead.json"), metavar="FILE")
     arguments = command.parse_args()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
     concurrent = execute.slots(0.0).concurrent
     described = machine()
-    table = Table("side", "trials", "wall s", "worked s", "overhead s a trial, all", "further", "peak MiB of a worker")
+    table = Table("side", "trials", "metrics of a trial", "wall s", "worked s", "overhead s a trial, all", "further",
+                  "peak MiB of a worker")  # fmt: skip
     written = []
     for side, run, counts in (("harness", harness, arguments.trials), ("glue", glue, arguments.glue_trials)):
-        runs = []
-        for count in counts:
+        before: Measured | None = None
+        for count in sorted(counts):
             with tempfile.TemporaryDirectory() as folder:
-                runs.append(run(count, Path(folder)))
-        added = further(runs[0], runs[1], concurrent)
-        for measured in runs:
-            each = per_trial(measured, concurrent)
-            table.add_row(
-                side, str(measured.trials), f"{measured.wall:.1f}", f"{measured.worked:.1f}",
-                f"{each:.2f}", f"{added:.2f}" if measured is runs[1] else "", f"{measured.peak_mib:.0f}",
-            )  # fmt: skip
-            written.append({"side": side, **vars(measured), "overhead": each, "further": added})
+                measured = run(count, Path(folder))
+            added = further(before, measured, concurrent) if before else None
+            table.add_row(*_cells(side, measured, concurrent, added))
+            written.append(
+                {"side": side, **vars(measured), "overhead": per_trial(measured, concurrent), "further": added}
+            )
+            before = measured
+    few = min(arguments.trials, key=lambda trials: abs(trials - 100))
+    with tempfile.TemporaryDirectory() as folder:
+        wide = harness(few, Path(folder), targets=len(HOSPITALS))
+    (narrow,) = (one for one in written if one["side"] == "harness" and one["trials"] == few)
+    each = (per_trial(wide, concurrent) - narrow["overhead"]) / (wide.metrics - narrow["metrics"])
+    table.add_row(*_cells(f"harness, {len(HOSPITALS)} targets", wide, concurrent, None))
     Console().print(table)
-    result = {"machine": described, "at_once": concurrent, "runs": written}
-    save(result, arguments.out)
+    Console().print(f"{1000 * each:.2f} ms for every further metric of a trial, at {few} trials")
+    runs = [*written, {"side": "harness, wide", **vars(wide), "overhead": per_trial(wide, concurrent), "further": None}]
+    save({"machine": described, "at_once": concurrent, "runs": runs, "seconds_a_metric": each}, arguments.out)
+
+
+def _cells(side: str, measured: Measured, concurrent: int, added: float | None) -> list[str]:
+    return [
+        side, str(measured.trials), f"{measured.metrics:.0f}", f"{measured.wall:.1f}", f"{measured.worked:.1f}",
+        f"{per_trial(measured, concurrent):.2f}", "" if added is None else f"{added:.2f}", f"{measured.peak_mib:.0f}",
+    ]  # fmt: skip
 
 
 if __name__ == "__main__":
