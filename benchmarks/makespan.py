@@ -35,10 +35,10 @@ import torch
 from optuna.samplers import RandomSampler
 from rich.console import Console
 from rich.table import Table
-from sam2.modeling.position_encoding import PositionEmbeddingSine
 
 from benchmarks import glue
 from benchmarks.machine import machine, save
+from benchmarks.official import official
 from harness import execute, study
 from harness.record import open_record
 from harness.samplers import Random
@@ -48,11 +48,10 @@ from harness.suggest import Suggest
 from harness.track import Mirror
 from sam2lora.adapters import AllBlocks, Blocks, GlobalBlocks, LastBlocks, LoRA
 from sam2lora.augments import Flips
-from sam2lora.backbones import Nano, architecture
+from sam2lora.backbones import Nano
 from sam2lora.config import Replicate, TrialConfig
 from sam2lora.datasets import CachedSet, Synthetic
 from sam2lora.losses import BCE, SoftDice, equal
-from sam2lora.model import build
 from sam2lora.optimizers import AdamW
 from sam2lora.protocols import Transfer
 from sam2lora.runtime import Runtime
@@ -206,9 +205,7 @@ def _written(config: TrialConfig, cache: Path, folder: Path) -> glue.Task:
     """The model and the images as files that need nothing of sam2lora to be read."""
     runtime = Runtime(cache=cache)
     assert isinstance(config.backbone, Nano)
-    sam: Any = build(config.backbone, config.image_size, runtime).sam
-    sam.image_encoder.neck.position_encoding = PositionEmbeddingSine(architecture(config.backbone).width)
-    torch.save(sam, folder / "sam.pt")
+    torch.save(official(config.backbone, config.image_size, runtime), folder / "sam.pt")
     (source,), targets = (open_sets(sets, config.image_size, runtime) for sets in _sets(config))
     development = [image for _, image in training_images((source,), 0)]
     np.savez(folder / "train.npz", images=source.images[development], masks=source.masks[development])

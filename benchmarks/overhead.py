@@ -64,10 +64,10 @@ HOSPITALS: tuple[Hospital, ...] = ("cedar", "birch", "dogwood", "elm", "fir")
 
 
 def protocol(targets: int) -> Transfer:
-    """One source, and so many targets, of two images each."""
+    """One source, and so many targets, of four images each."""
     return Transfer(
         sources=(Synthetic(hospital="alder", images=14, size=64),),
-        targets=tuple(Synthetic(hospital=hospital, images=2, size=64) for hospital in HOSPITALS[:targets]),
+        targets=tuple(Synthetic(hospital=hospital, images=4, size=64) for hospital in HOSPITALS[:targets]),
     )
 
 

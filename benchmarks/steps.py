@@ -26,18 +26,18 @@ import torch
 from peft import LoraConfig, inject_adapter_in_model
 from rich.console import Console
 from rich.table import Table
-from sam2.modeling.position_encoding import PositionEmbeddingSine
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, linear
 
 from benchmarks.glue import forward
 from benchmarks.machine import machine, save
+from benchmarks.official import official
 from sam2lora.adapters import LoRA
-from sam2lora.backbones import Nano, architecture
+from sam2lora.backbones import Nano
 from sam2lora.config import Replicate, TrialConfig
 from sam2lora.datasets import Synthetic
 from sam2lora.losses import BCE, SoftDice, equal
-from sam2lora.model import build
+from sam2lora.optimizers import AdamW
 from sam2lora.protocols import Transfer
 from sam2lora.runtime import Runtime
 from sam2lora.train import alone, batches, lockstep, start
@@ -79,12 +79,12 @@ def ours(config: TrialConfig, cache: Path) -> Callable[[], int]:
     return run
 
 
-def official(config: TrialConfig, cache: Path, side: str) -> Callable[[], int]:
+def theirs(config: TrialConfig, cache: Path, side: str) -> Callable[[], int]:
     """The same on the official modules, with peft's LoRA or a plain one."""
     assert isinstance(config.backbone, Nano)
     assert isinstance(config.adapter, LoRA)
-    sam: Any = build(config.backbone, config.image_size, Runtime(cache=cache)).sam
-    sam.image_encoder.neck.position_encoding = PositionEmbeddingSine(architecture(config.backbone).width)
+    assert isinstance(config.optimizer, AdamW)
+    sam = official(config.backbone, config.image_size, Runtime(cache=cache))
     names = [target.name for target in config.adapter.targets(config.backbone)]
     if side == "peft":
         how: dict[str, Any] = {"lora_alpha": config.adapter.alpha, "lora_dropout": config.adapter.dropout}
@@ -93,7 +93,7 @@ def official(config: TrialConfig, cache: Path, side: str) -> Callable[[], int]:
         for name in names:
             sam.set_submodule(name, Plain(sam.get_submodule(name), config.adapter))
     trainable = [parameter for parameter in sam.parameters() if parameter.requires_grad]
-    optimizer = config.optimizer.build(trainable)
+    optimizer = torch.optim.AdamW(trainable, lr=config.optimizer.lr)
     stream = start(replace(config, adapter=LoRA(encoder="none", rank=1)), Replicate(), Runtime(cache=cache))
 
     def run() -> int:
@@ -118,8 +118,8 @@ def measure(place: str, adapter: LoRA, size: int, rounds: int, cache: Path) -> d
     asked = config(adapter, size)
     runs = {
         "sam2lora": ours(asked, cache),
-        "peft": official(asked, cache, "peft"),
-        "plain": official(asked, cache, "plain"),
+        "peft": theirs(asked, cache, "peft"),
+        "plain": theirs(asked, cache, "plain"),
     }
     seconds: dict[str, list[float]] = {side: [] for side in SIDES}
     for turn in range(rounds + 1):
