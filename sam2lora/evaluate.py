@@ -34,14 +34,11 @@ Predictor = Callable[[Tensor, Points | None], Sequence[Tensor]]
 """From images (n, 3, S, S) in [0, 1] and their prompts to the logits (n, 1, h, w) of each trial that is looked at."""
 
 
-def alone(segmenter: Segmenter) -> Predictor:
-    """The predictor of one trial that has its segmenter to itself."""
-
-    def predictor(images: Tensor, points: Points | None) -> Sequence[Tensor]:
-        with evaluating(segmenter), merged(segmenter):
-            return [segmenter(images, points)]
-
-    return predictor
+@contextmanager
+def alone(segmenter: Segmenter) -> Iterator[Predictor]:
+    """The predictor of one trial that has its segmenter to itself, to be used within the block."""
+    with evaluating(segmenter), merged(segmenter):
+        yield lambda images, points: [segmenter(images, points)]
 
 
 def evaluate(
@@ -58,18 +55,19 @@ def evaluate(
     probability: float = 0.5,
 ) -> pd.DataFrame:
     """``evaluate_each`` for one trial."""
-    (rows,) = evaluate_each(
-        alone(segmenter),
-        cached_set,
-        indices,
-        prompt,
-        runtime,
-        role=role,
-        seed=seed,
-        batch_size=batch_size,
-        metrics=metrics,
-        probabilities=(probability,),
-    )
+    with alone(segmenter) as predictor:
+        (rows,) = evaluate_each(
+            predictor,
+            cached_set,
+            indices,
+            prompt,
+            runtime,
+            role=role,
+            seed=seed,
+            batch_size=batch_size,
+            metrics=metrics,
+            probabilities=(probability,),
+        )
     return rows
 
 
@@ -125,9 +123,11 @@ def histograms(
     batch_size: int = 4,
 ) -> Iterator[Histogram]:
     """The histogram of every image of ``indices`` of the logits that ``evaluate`` scores, each when asked for."""
-    for index, (frame,) in _frames(alone(segmenter), cached_set, indices, prompt, runtime, seed, batch_size):
-        native = cached_set.native(index)
-        yield histogram(to_native(frame, native), native.mask, native.fov)
+    for begin in range(0, len(indices), batch_size):
+        batch = indices[begin : begin + batch_size]
+        for index, frame in zip(batch, predict(segmenter, cached_set, batch, prompt, runtime, seed=seed), strict=True):
+            native = cached_set.native(index)
+            yield histogram(to_native(frame, native), native.mask, native.fov)
 
 
 def predict(
@@ -137,8 +137,9 @@ def predict(
 
     Prompts, modes and gradients are those of ``evaluate``.
     """
-    frames = _frames(alone(segmenter), cached_set, batch, prompt, runtime, seed, len(batch))
-    return np.stack([frame for _, (frame,) in frames])
+    with alone(segmenter) as predictor:
+        frames = _frames(predictor, cached_set, batch, prompt, runtime, seed, len(batch))
+        return np.stack([frame for _, (frame,) in frames])
 
 
 def _frames(

@@ -1,6 +1,7 @@
 """The segmenter: SAM 2's image path from pixels to one mask, or a U-Net, and the weights it starts from.
 
-SAM 2 is built from the constructors of the official package, so weights, names and arithmetic are its own.
+SAM 2 is built from the constructors of the official package, so weights, names and arithmetic are its own; two parts
+of its decoder are laid out anew for a CPU (`sam2lora.decoder`).
 """
 
 from __future__ import annotations

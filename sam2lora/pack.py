@@ -22,7 +22,7 @@ from sam2lora.choice import digest
 from sam2lora.config import Replicate, TrialConfig
 from sam2lora.errors import Diverged
 from sam2lora.evaluate import Predictor, alone, evaluating
-from sam2lora.model import Features, Points, Sam2Segmenter
+from sam2lora.model import Features, Sam2Segmenter
 from sam2lora.prompts import NoPrompt
 from sam2lora.train import (
     Lane,
@@ -151,19 +151,14 @@ def advance(residents: Sequence[Resident]) -> list[Lane]:
 
 @contextmanager
 def looking(residents: Sequence[Resident]) -> Iterator[Predictor]:
-    """The predictor of residents that look at the same images (`sam2lora.train.sight`)."""
+    """The predictor of residents that look at the same images (`sam2lora.train.sight`), for use within the block."""
     if len(residents) == 1:
-        with worn(residents[0]) as session:
-            yield alone(session.segmenter)
+        with worn(residents[0]) as session, alone(session.segmenter) as predictor:
+            yield predictor
         return
     everyone = [0] * len(residents)
-    with _packed(residents, None) as forward:
-
-        def predictor(images: Tensor, points: Points | None) -> Sequence[Tensor]:
-            with evaluating(forward.segmenter):
-                return [logits for logits, _ in forward([(images, points)], everyone)]
-
-        yield predictor
+    with _packed(residents, None) as forward, evaluating(forward.segmenter):
+        yield lambda images, points: [logits for logits, _ in forward([(images, points)], everyone)]
 
 
 @contextmanager

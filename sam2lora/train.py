@@ -115,7 +115,6 @@ def start(config: TrialConfig, replicate: Replicate, runtime: Runtime) -> Sessio
     """A session that has not trained yet: data opened, frozen backbone loaded, adapter attached."""
     begun = time.perf_counter()
     torch.set_num_threads(runtime.threads)
-    torch.set_flush_denormal(True)  # gradients below 1e-38 say nothing, and take a CPU a hundred times as long
     sources = open_sets(config.protocol.sources, config.image_size, runtime)
     given = open_sets(config.protocol.targets if config.protocol.shots else (), config.image_size, runtime)
     segmenter = _segmenter(config, runtime)
@@ -217,7 +216,8 @@ def epoch(session: Session) -> dict[str, float]:
     seconds = time.perf_counter() - begun
     if lane.fault is not None:
         raise lane.fault
-    (entry,) = close_epoch([lane], evaluate.alone(session.segmenter), seconds)
+    with evaluate.alone(session.segmenter) as predictor:
+        (entry,) = close_epoch([lane], predictor, seconds)
     return entry
 
 
@@ -290,6 +290,18 @@ def alone(session: Session) -> Forward:
     return forward
 
 
+@contextmanager
+def _flushed() -> Iterator[None]:
+    """Denormal numbers are 0 for the time of the block: gradients below 1e-38 take a CPU a hundred times as long."""
+    before = torch.tensor(1e-40).item() == 0.0
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(before)
+
+
+@_flushed()
 def lockstep(sessions: Sequence[Session], forward: Forward) -> list[Lane]:
     """Train each session for its next epoch, batch by batch together, with one ``forward`` pass for all.
 
@@ -439,7 +451,8 @@ def sight(session: Session) -> str:
 
 def validate(session: Session) -> dict[str, float]:
     """``validate_each`` for one session."""
-    (score,) = validate_each([session], evaluate.alone(session.segmenter))
+    with evaluate.alone(session.segmenter) as predictor:
+        (score,) = validate_each([session], predictor)
     return score
 
 
@@ -473,7 +486,8 @@ def judge(session: Session) -> pd.DataFrame:
     begun = time.perf_counter()
     probability = threshold(session)
     session.cost.evaluate_seconds += time.perf_counter() - begun
-    (rows,) = judge_each([session], evaluate.alone(session.segmenter), [probability])
+    with evaluate.alone(session.segmenter) as predictor:
+        (rows,) = judge_each([session], predictor, [probability])
     return rows
 
 

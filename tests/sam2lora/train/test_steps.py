@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -19,7 +19,7 @@ from sam2lora.model import Sam2Segmenter, build
 from sam2lora.optimizers import SGD
 from sam2lora.runtime import Runtime
 from sam2lora.schedules import Step
-from sam2lora.train import Session, alone, batches, epoch, losses, pristine, start
+from sam2lora.train import Output, Seen, Session, alone, batches, epoch, lockstep, losses, pristine, start
 
 
 @pytest.fixture
@@ -90,6 +90,20 @@ def test_losses_of_the_curve_are_means_over_images_however_they_are_batched(
         assert one[name] == pytest.approx(other[name], rel=1e-4)
     weighted = sum(one[f"loss/{name}"] * weight for name, weight in frozen.loss.weights.items())
     assert one["loss/total"] == pytest.approx(weighted + 0.3 * one["loss/iou"], rel=1e-5)
+
+
+def test_denormal_numbers_are_zero_in_the_steps_of_an_epoch_alone(tiny: TrialConfig, runtime: Runtime) -> None:
+    session, seen = start(tiny, Replicate(), runtime), list[float]()
+    plain = alone(session)
+
+    def forward(given: Sequence[Seen], places: Sequence[int]) -> Sequence[Output]:
+        seen.append(torch.tensor(1e-40).item())
+        return plain(given, places)
+
+    lockstep([session], forward)
+    assert seen
+    assert set(seen) == {0.0}
+    assert torch.tensor(1e-40).item() > 0
 
 
 def batch_of(session: Session) -> tuple[torch.Tensor, torch.Tensor]:
