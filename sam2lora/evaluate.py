@@ -209,7 +209,8 @@ def _by_dataset(rows: pd.DataFrame) -> Iterator[tuple[str, pd.Series[float]]]:
 def evaluating(module: nn.Module) -> Iterator[None]:
     """Without gradients and in evaluation mode; afterwards every submodule is back in the mode it was in."""
     training = [part for part in module.modules() if part.training]
-    module.eval()
+    for part in training:
+        part.training = False
     try:
         with torch.no_grad():
             yield

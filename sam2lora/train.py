@@ -16,11 +16,12 @@ import resource
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -44,6 +45,8 @@ from sam2lora.metrics import Histogram
 from sam2lora.model import Points, Sam2Segmenter, Segmenter, build
 from sam2lora.prompts import NoPrompt, as_tensors
 from sam2lora.runtime import Runtime
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -260,6 +263,11 @@ class Lane:
     sums: dict[str, Tensor] = field(default_factory=dict)
     fault: Diverged | None = None
 
+    def add(self, sums: Mapping[str, Tensor]) -> None:
+        """Count the losses of a batch, unless the lane has a fault."""
+        if self.fault is None:
+            self.sums = {name: self.sums[name] + value if self.sums else value for name, value in sums.items()}
+
     def losses(self) -> dict[str, float]:
         """Mean losses over the training images by name."""
         return {name: float(value) / len(self.session.training) for name, value in self.sums.items()}
@@ -320,21 +328,24 @@ def lockstep(sessions: Sequence[Session], forward: Forward) -> list[Lane]:
     ]
     streams = {_draws(lane): batches(lane.session, lane.number) for lane in lanes}
     places = [list(streams).index(_draws(lane)) for lane in lanes]
-    for given in zip(*streams.values(), strict=True):
+    together = zip(*streams.values(), strict=True)
+    for given in ahead(together) if sessions[0].runtime.device.startswith("cuda") else together:
         for lane in lanes:
             if lane.seen == 0 and lane.fault is None:
                 lane.step += 1
                 lane.group = min(lane.session.config.batch_size * lane.session.config.accumulate, lane.left)
                 lane.session.optimizer.zero_grad(set_to_none=True)
         outputs = forward([(images, points) for images, _, points in given], places)
-        _backward(
-            [
-                _objective(lane, given[place], *output)
-                for lane, place, output in zip(lanes, places, outputs, strict=True)
-            ]
-        )
-        for lane, place in zip(lanes, places, strict=True):
-            _advance(lane, len(given[place][0]))
+        running = [
+            (lane, *_objective(lane, given[place], *output))
+            for lane, place, output in zip(lanes, places, outputs, strict=True)
+            if lane.fault is None
+        ]
+        _stop_unless_finite([(lane, objective) for lane, objective, _ in running], "loss")
+        _backward([objective for lane, objective, _ in running if lane.fault is None])
+        for lane, _, sums in running:
+            lane.add(sums)
+        _advance([(lane, len(given[place][0])) for lane, place in zip(lanes, places, strict=True)])
         if all(lane.fault for lane in lanes):
             break
     return lanes
@@ -348,39 +359,40 @@ def _draws(lane: Lane) -> str:
     return digest(session.replicate, config.augment, config.train_prompt, what)
 
 
-def _objective(lane: Lane, batch: Batch, logits: Tensor, quality: Tensor | None) -> Tensor | None:
-    """What a lane steps on: the mean loss over all images of the step, however many batches bring them."""
-    if lane.fault is not None:
-        return None
+def _objective(lane: Lane, batch: Batch, logits: Tensor, quality: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
+    """What a lane steps on, and sums of losses: means over all images of the step, however many batches bring them."""
     total, parts = losses(lane.session.config, logits, quality, batch[1])
-    objective = total.sum() / lane.group
-    if not torch.isfinite(objective):
-        lane.fault = Diverged("the loss is not finite", lane.number, lane.step)
-        return None
-    for name, value in {"total": total, **parts}.items():
-        lane.sums[name] = lane.sums.get(name, torch.zeros((), device=value.device)) + value.detach().sum()
-    return objective if objective.requires_grad else None
+    return total.sum() / lane.group, {name: value.detach().sum() for name, value in {"total": total, **parts}.items()}
 
 
-def _backward(objectives: Sequence[Tensor | None]) -> None:
+def _stop_unless_finite(values: Sequence[tuple[Lane, Tensor]], what: str) -> None:
+    """Stop the lanes whose value is not a finite number. One question for all: a GPU is waited for once."""
+    finite = torch.stack([torch.isfinite(value) for _, value in values]).tolist() if values else []
+    for (lane, _), fine in zip(values, finite, strict=True):
+        if not fine:
+            lane.fault = Diverged(f"the {what} is not finite", lane.number, lane.step)
+
+
+def _backward(objectives: Sequence[Tensor]) -> None:
     """The gradient of every objective, in one pass: no parameter is in two of them."""
-    if kept := [objective for objective in objectives if objective is not None]:
+    if kept := [objective for objective in objectives if objective.requires_grad]:
         torch.stack(kept).sum().backward()  # type: ignore[no-untyped-call]
 
 
-def _advance(lane: Lane, images: int) -> None:
-    """Count ``images`` and, once the step has all of its images, take it."""
-    lane.seen += images
-    if lane.fault is not None or lane.seen < lane.group:
-        return
-    lane.left, lane.seen = lane.left - lane.group, 0
-    limit = lane.session.config.clip_norm
-    norm = clip_grad_norm_(lane.trainable, limit if limit is not None else float("inf"))
-    if not torch.isfinite(norm):
-        lane.fault = Diverged("the gradient is not finite", lane.number, lane.step)
-        return
-    lane.session.optimizer.step()
-    lane.session.schedule.step()
+def _advance(seen: Sequence[tuple[Lane, int]]) -> None:
+    """Count each lane's images and, once its step has all of them, take it."""
+    over = []
+    for lane, images in seen:
+        lane.seen += images
+        if lane.fault is None and lane.seen >= lane.group:
+            lane.left, lane.seen = lane.left - lane.group, 0
+            limit = lane.session.config.clip_norm
+            over.append((lane, clip_grad_norm_(lane.trainable, limit if limit is not None else float("inf"))))
+    _stop_unless_finite(over, "gradient")
+    for lane, _ in over:
+        if lane.fault is None:
+            lane.session.optimizer.step()
+            lane.session.schedule.step()
 
 
 def losses(
@@ -416,7 +428,24 @@ def batches(session: Session, number: int) -> Iterator[Batch]:
         masks = torch.stack([mask for _, mask in samples])
         device = session.runtime.device
         points = None if _dropped(session, number, begin) else _points(session, number, pairs, masks)
-        yield images.to(device), masks[:, None].float().to(device), points
+        yield sent(images, device), sent(masks[:, None].float(), device), points
+
+
+def sent(tensor: Tensor, device: str) -> Tensor:
+    """``tensor`` on ``device``; a GPU gets it from pinned memory, and nobody waits for it."""
+    return tensor.pin_memory().to(device, non_blocking=True) if device.startswith("cuda") else tensor.to(device)
+
+
+def ahead(items: Iterator[T]) -> Iterator[T]:
+    """``items``, the next one made in a thread of its own while one is in use.
+
+    Not for a CPU, whose dropout draws from the generator that augmentation seeds and sets back.
+    """
+    with ThreadPoolExecutor(1) as thread:
+        coming = thread.submit(next, items, None)
+        while (item := coming.result()) is not None:
+            coming = thread.submit(next, items, None)
+            yield item
 
 
 def _dropped(session: Session, number: int, begin: int) -> bool:
