@@ -9,14 +9,16 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import platform
+import sqlite3
 import subprocess
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import optuna
+import psutil
 from optuna.exceptions import StorageInternalError
 from optuna.samplers import BaseSampler
 from optuna.storages import RDBStorage
@@ -89,6 +91,7 @@ def open_record(
     """
     storage = open_storage(storage_url)
     try:
+        write_ahead(storage_url)
         study = optuna.create_study(
             storage=storage,
             study_name=name,
@@ -129,6 +132,29 @@ def _apart(question: Mapping[str, Any], name: str) -> tuple[Mapping[str, Any], l
         return others, question[first]
     inner, value = _apart(question[first], rest)
     return {**others, first: inner}, value
+
+
+LOCAL = frozenset({"apfs", "btrfs", "ext2", "ext3", "ext4", "f2fs", "hfs", "ntfs", "overlay", "tmpfs", "xfs", "zfs"})
+"""File systems of one machine: SQLite's write-ahead log needs memory that all who open the file share."""
+
+
+def write_ahead(url: str) -> None:
+    """Keep a log beside the SQLite file at ``url``: a commit then waits for the disk once, not three times.
+
+    It stands in the file itself, for whoever opens it. Other databases stay as they are; so do a file that somebody is
+    writing to and one on a file system that may be a network's.
+    """
+    path = Path(url.removeprefix("sqlite:///"))
+    if url.startswith("sqlite:///") and file_system(path) in LOCAL:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(sqlite3.DatabaseError), closing(sqlite3.connect(path)) as database:
+            database.execute("PRAGMA journal_mode=WAL")
+
+
+def file_system(path: Path) -> str:
+    """The kind of file system that ``path`` is or would be on; empty where the machine does not say."""
+    mounts = {Path(part.mountpoint): part.fstype for part in psutil.disk_partitions(all=True)}
+    return next((mounts[place] for place in (path.resolve(), *path.resolve().parents) if place in mounts), "")
 
 
 def open_storage(url: str) -> RDBStorage:

@@ -24,7 +24,7 @@ from optuna.trial import FrozenTrial
 from sqlalchemy.exc import SQLAlchemyError
 
 from harness.errors import TrackingError
-from harness.record import Record, is_probe
+from harness.record import Record, is_probe, write_ahead
 from sam2lora.artifacts import ADAPTER, IMAGES, PREDICTIONS
 
 # MLflow's own patience is minutes per request, in which a person sees nothing.
@@ -144,6 +144,7 @@ class Mirror:
     # Everything below runs in the one background thread.
 
     def _open(self) -> None:
+        write_ahead(self.uri)
         self.client = MlflowClient(self.uri)
         name = self.question["search"]
         experiment = self.client.get_experiment_by_name(name)

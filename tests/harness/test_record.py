@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import optuna
@@ -11,7 +13,7 @@ from optuna.trial import TrialState
 from harness import record as recorded
 from harness.errors import OtherQuestion, RecordError
 from harness.outcome import Completed, Crashed, Diverged, Outcome, OutOfMemory, Stopped
-from harness.record import Record, open_record
+from harness.record import LOCAL, Record, file_system, open_record, open_storage, write_ahead
 
 from .conftest import QUESTION
 
@@ -119,6 +121,43 @@ def test_a_record_that_cannot_be_opened_says_so(tmp_path: Path) -> None:
     for url in (f"sqlite:///{tmp_path / 'broken.db'}", "sqlite:////proc/nowhere/optuna.db"):
         with pytest.raises(RecordError, match=r"must be a database.*--storage"):
             open_record(url, "study", tmp_path, QUESTION, RandomSampler())
+
+
+def journal(path: Path) -> str:
+    with closing(sqlite3.connect(path)) as database:
+        return str(database.execute("PRAGMA journal_mode").fetchone()[0])
+
+
+def test_a_record_on_a_local_disk_writes_ahead(record: Record) -> None:
+    assert file_system(record.folder) in LOCAL
+    path = Path(record.storage_url.removeprefix("sqlite:///"))
+    assert journal(path) == "wal"
+    record.study.ask()
+    assert len(list(path.parent.glob(f"{path.name}*"))) == 3, "the file, its log and their index"
+    assert len(open_storage(record.storage_url).get_all_studies()) == 1
+
+
+def test_a_file_system_that_machines_may_share_keeps_its_journal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recorded, "file_system", lambda path: "nfs4")
+    write_ahead(f"sqlite:///{tmp_path / 'shared.db'}")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_cannot_write_ahead_is_left_as_it_is(tmp_path: Path) -> None:
+    damaged = tmp_path / "damaged.db"
+    damaged.write_text("no database at all " * 100)
+    write_ahead(f"sqlite:///{damaged}")
+    assert damaged.read_text().startswith("no database")
+    write_ahead("postgresql://nobody@nowhere/nothing")
+
+    busy = tmp_path / "busy.db"
+    with closing(sqlite3.connect(busy)) as holder:
+        holder.execute("CREATE TABLE one (number)")
+        holder.execute("BEGIN EXCLUSIVE")
+        write_ahead(f"sqlite:///{busy}")
+    assert journal(busy) == "delete"
 
 
 def test_provenance_names_what_results_depend_on() -> None:
