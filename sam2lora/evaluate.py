@@ -41,36 +41,6 @@ def alone(segmenter: Segmenter) -> Iterator[Predictor]:
         yield lambda images, points: [segmenter(images, points)]
 
 
-def evaluate(
-    segmenter: Segmenter,
-    cached_set: CachedSet,
-    indices: Sequence[int],
-    prompt: Prompt,
-    runtime: Runtime,
-    *,
-    role: Role,
-    seed: int,
-    batch_size: int = 4,
-    metrics: Literal["all", "dice"] = "all",
-    probability: float = 0.5,
-) -> pd.DataFrame:
-    """``evaluate_each`` for one trial."""
-    with alone(segmenter) as predictor:
-        (rows,) = evaluate_each(
-            predictor,
-            cached_set,
-            indices,
-            prompt,
-            runtime,
-            role=role,
-            seed=seed,
-            batch_size=batch_size,
-            metrics=metrics,
-            probabilities=(probability,),
-        )
-    return rows
-
-
 def evaluate_each(
     predictor: Predictor,
     cached_set: CachedSet,
@@ -122,7 +92,7 @@ def histograms(
     seed: int,
     batch_size: int = 4,
 ) -> Iterator[Histogram]:
-    """The histogram of every image of ``indices`` of the logits that ``evaluate`` scores, each when asked for."""
+    """The histogram of every image of ``indices`` of the logits that ``evaluate_each`` scores, each when asked for."""
     for begin in range(0, len(indices), batch_size):
         batch = indices[begin : begin + batch_size]
         for index, frame in zip(batch, predict(segmenter, cached_set, batch, prompt, runtime, seed=seed), strict=True):
@@ -135,7 +105,7 @@ def predict(
 ) -> NDArray[np.float32]:
     """The logits (n, S, S) of n images of a set in the model frame, on the host.
 
-    Prompts, modes and gradients are those of ``evaluate``.
+    Prompts, modes and gradients are those of ``evaluate_each``.
     """
     with alone(segmenter) as predictor:
         frames = _frames(predictor, cached_set, batch, prompt, runtime, seed, len(batch))

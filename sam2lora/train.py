@@ -478,13 +478,6 @@ def sight(session: Session) -> str:
     return digest(config.protocol, prompts, replicate.fold, session.training)
 
 
-def validate(session: Session) -> dict[str, float]:
-    """``validate_each`` for one session."""
-    with evaluate.alone(session.segmenter) as predictor:
-        (score,) = validate_each([session], predictor)
-    return score
-
-
 def validate_each(sessions: Sequence[Session], predictor: Predictor) -> list[dict[str, float]]:
     """``score`` and ``<set>/dice`` on the validation images, at native resolution inside the field of view.
 
@@ -506,15 +499,16 @@ def _validated(rows: pd.DataFrame) -> dict[str, float]:
 
 def threshold(session: Session) -> float:
     """The probability above which a pixel is predicted, as found on the validation images of the sources."""
+    begun = time.perf_counter()
     with precision(session.config, session.runtime):
-        return session.config.threshold.find(_validation_histograms(session))
+        found = session.config.threshold.find(_validation_histograms(session))
+    session.cost.evaluate_seconds += time.perf_counter() - begun
+    return found
 
 
 def judge(session: Session) -> pd.DataFrame:
     """``judge_each`` for one session, at its `threshold`."""
-    begun = time.perf_counter()
     probability = threshold(session)
-    session.cost.evaluate_seconds += time.perf_counter() - begun
     with evaluate.alone(session.segmenter) as predictor:
         (rows,) = judge_each([session], predictor, [probability])
     return rows

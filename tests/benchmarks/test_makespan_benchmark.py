@@ -14,7 +14,7 @@ from benchmarks import glue, makespan, packs
 from sam2lora.adapters import LoRA
 from sam2lora.config import Replicate, TrialConfig
 from sam2lora.datasets import Synthetic
-from sam2lora.evaluate import evaluate
+from sam2lora.evaluate import alone, evaluate_each
 from sam2lora.model import build
 from sam2lora.pack import signature
 from sam2lora.protocols import Transfer
@@ -46,7 +46,10 @@ def test_the_glue_predicts_and_scores_what_the_harness_does(tmp_path: Path) -> N
         torch.testing.assert_close(glue.forward(sam, images), segmenter(images))
     (opened,) = open_sets(config.protocol.targets, 64, runtime)
     found = glue.evaluate(sam, task.tests["birch"], full=True)
-    rows = evaluate(segmenter, opened, range(8), config.test_prompt, runtime, role="target", seed=0)
+    with alone(segmenter) as predictor:
+        (rows,) = evaluate_each(
+            predictor, opened, range(8), config.test_prompt, runtime, role="target", seed=0, probabilities=(0.5,)
+        )
     assert found == pytest.approx({name: rows[name].mean() for name in found}, abs=1e-3)
     assert np.load(task.train)["images"].shape[0] == len(training_images(open_sets((opened.dataset,), 64, runtime), 0))
 

@@ -19,7 +19,7 @@ from torch.nn.functional import interpolate
 
 from sam2lora.backbones import Nano
 from sam2lora.datasets import CachedSet, Native, Synthetic, cached, to_native
-from sam2lora.evaluate import evaluate, histograms, n_undefined, predict, summary
+from sam2lora.evaluate import alone, evaluate_each, histograms, n_undefined, predict, summary
 from sam2lora.metrics import METRICS
 from sam2lora.model import Segmenter, build
 from sam2lora.prompts import NoPrompt, Points, Prompt
@@ -92,9 +92,12 @@ def redness() -> Redness:
 
 
 def run(segmenter: Any, opened: Any, indices: Any = None, prompt: Prompt | None = None, **options: Any) -> pd.DataFrame:
-    options = {"role": "val", "seed": 3} | options
+    options = {"role": "val", "seed": 3, "runtime": Runtime()} | options
+    options["probabilities"] = (options.pop("probability", 0.5),)
     indices = range(len(opened.ids)) if indices is None else indices
-    return evaluate(segmenter, opened, indices, prompt or NoPrompt(), Runtime(), **options)
+    with alone(segmenter) as predictor:
+        (rows,) = evaluate_each(predictor, opened, indices, prompt or NoPrompt(), **options)
+    return rows
 
 
 def test_a_row_names_its_image_and_holds_every_metric(hospital: CachedSet, redness: Redness) -> None:
@@ -109,8 +112,7 @@ def test_a_row_names_its_image_and_holds_every_metric(hospital: CachedSet, redne
 
 @pytest.mark.parametrize("threads", [2, 9])
 def test_rows_do_not_depend_on_the_threads_that_measure(hospital: CachedSet, redness: Redness, threads: int) -> None:
-    options: dict[str, Any] = {"role": "val", "seed": 3, "batch_size": 2}
-    rows = evaluate(redness, hospital, [5, 0, 3, 2, 1], NoPrompt(), Runtime(threads=threads), **options)
+    rows = run(redness, hospital, [5, 0, 3, 2, 1], runtime=Runtime(threads=threads), batch_size=2)
     pd.testing.assert_frame_equal(rows, run(redness, hospital, [5, 0, 3, 2, 1]))
 
 
@@ -118,7 +120,7 @@ def test_a_measurement_that_fails_in_a_thread_is_raised(redness: Redness, monkey
     fake = Fake()
     monkeypatch.setattr(fake, "native", lambda index: (_ for _ in ()).throw(OSError(f"image {index} is gone")))
     with pytest.raises(OSError, match="image 0 is gone"):
-        evaluate(redness, fake, range(4), NoPrompt(), Runtime(threads=3), role="val", seed=0)  # type: ignore[arg-type]
+        run(redness, fake, range(4), runtime=Runtime(threads=3))
 
 
 def test_scores_are_those_of_the_native_mask_inside_the_field_of_view(hospital: CachedSet, redness: Redness) -> None:

@@ -16,7 +16,7 @@ from sam2lora.backbones import Nano
 from sam2lora.config import Replicate, TrialConfig
 from sam2lora.datasets import CachedSet, Synthetic
 from sam2lora.errors import DataError
-from sam2lora.evaluate import evaluate, summary
+from sam2lora.evaluate import alone, evaluate_each, summary
 from sam2lora.metrics import Histogram, confusion, histogram
 from sam2lora.protocols import Transfer
 from sam2lora.runtime import Runtime
@@ -149,10 +149,11 @@ def test_it_is_the_best_on_the_validation_images_of_the_sources(session: Session
         scores = []
         for source in session.sources:
             images = validation_images(source, 1)
-            found = evaluate(
-                session.segmenter, source, images, session.config.test_prompt, session.runtime,
-                role="val", seed=0, metrics="dice", probability=probability,
-            )  # fmt: skip
+            with alone(session.segmenter) as predictor:
+                (found,) = evaluate_each(
+                    predictor, source, images, session.config.test_prompt, session.runtime,
+                    role="val", seed=0, metrics="dice", probabilities=(probability,),
+                )  # fmt: skip
             scores.append(next(iter(summary(found).values())))
         return float(np.mean(scores))
 
@@ -183,4 +184,9 @@ def test_nothing_of_a_target_or_a_test_image_enters_it(
 
 
 def test_validation_after_an_epoch_uses_one_half(session: Session) -> None:
-    assert train.validate(session) == train.validate(replace_config(session, Fixed(probability=0.9)))
+    with alone(session.segmenter) as predictor:
+        one, other = (
+            train.validate_each([each], predictor)
+            for each in (session, replace_config(session, Fixed(probability=0.9)))
+        )
+    assert one == other

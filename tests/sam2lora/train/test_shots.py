@@ -9,9 +9,10 @@ import pytest
 from sam2lora.config import Replicate, TrialConfig
 from sam2lora.datasets import Synthetic
 from sam2lora.errors import DataError
+from sam2lora.evaluate import alone
 from sam2lora.protocols import FewShot
 from sam2lora.runtime import Runtime
-from sam2lora.train import Session, batches, check_parts, epoch, judge, open_sets, start, training_images, validate
+from sam2lora.train import Session, batches, check_parts, epoch, judge, open_sets, start, training_images, validate_each
 
 SOURCE = Synthetic(hospital="alder", images=18, size=64)
 TARGET = Synthetic(hospital="cedar", images=40, size=64)
@@ -64,7 +65,10 @@ def test_what_is_drawn_is_what_the_batches_hold(tiny: TrialConfig, runtime: Runt
 
 
 def test_only_sources_validate_where_there_are_any(tiny: TrialConfig, runtime: Runtime) -> None:
-    assert set(validate(session(tiny, runtime, 2))) == {"score", "alder/dice"}
+    trial = session(tiny, runtime, 2)
+    with alone(trial.segmenter) as predictor:
+        (score,) = validate_each([trial], predictor)
+    assert set(score) == {"score", "alder/dice"}
 
 
 def test_without_sources_the_fold_of_the_target_validates_and_the_test_part_judges(
