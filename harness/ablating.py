@@ -14,9 +14,9 @@ from rich.table import Table
 from harness import declared, record, run
 from harness.ablated import several
 from harness.ablated.searches import tuned_study
-from harness.ablated.words import count
 from harness.ablation import Ablation, question
 from harness.inference.looks import schedule
+from harness.pages.words import count
 from harness.queued import Cell, cells, crashed, left_open, missing, parameters, proposing
 from harness.run import Plan
 from harness.schedulers import Full

@@ -20,16 +20,16 @@ from rich.console import Console
 from rich.markdown import Markdown
 from rich.markup import escape
 
-from harness import declared, execute, probing, record, report, several, study, suggest, table
-from harness.ablated.report import AblationReport
-from harness.ablated.words import count
+from harness import declared, execute, probing, record, report, study, suggest, table
 from harness.errors import Hopeless, StudyBusy, TrackingError
 from harness.execute import Slots
+from harness.pages.words import count
 from harness.prepare import Prepared, prepare
 from harness.progress import LiveTable
 from harness.report import Report
 from harness.samplers import Sampler
 from harness.schedulers import Full, Scheduler
+from harness.searched import several
 from harness.study import Overrides, Search
 from harness.suggest import Suggest
 from harness.track import Mirror
@@ -44,7 +44,7 @@ from sam2lora.pack import pays
 from sam2lora.protocols import Protocol
 from sam2lora.runtime import Runtime, default_cache
 
-Shown = Callable[[Report | AblationReport, Console], None]
+Shown = Callable[[Report, Console], None]
 RETRIES = 1
 """How often a crashed trial is started again from its last epoch."""
 
@@ -357,7 +357,7 @@ def head(
     )
 
 
-def _close(mirror: Mirror, console: Console, written: Report | AblationReport | None) -> None:
+def _close(mirror: Mirror, console: Console, written: Report | None) -> None:
     """Bring MLflow up to date, with the report of a finished study; without one the study was interrupted.
 
     A server that has gone away is a warning: the record has everything.
@@ -366,7 +366,6 @@ def _close(mirror: Mirror, console: Console, written: Report | AblationReport | 
         if written is None:
             mirror.close({}, "", None, finished=False)
         else:
-            told = written.tags if isinstance(written, AblationReport) else None
-            mirror.close(written.summary, written.note, written.folder, written.front, told, finished=True)
+            mirror.close(written.summary, written.note, written.folder, written.front, written.tags, finished=True)
     except TrackingError as error:
         console.print(f"[bold yellow]warning:[/] {escape(str(error))}", highlight=False, soft_wrap=True)

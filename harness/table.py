@@ -221,6 +221,12 @@ def label(column: str) -> str:
     return column.removeprefix("param/")
 
 
+def seed_of(table: StudyTable) -> int:
+    """The seed of the study, 0 if it has none: bootstraps use it, so that a report can be made again."""
+    seed = table.question.get("seed")
+    return int(seed) if isinstance(seed, int) and seed >= 0 else 0
+
+
 def metric_of(table: StudyTable) -> str:
     """The metric of the objective, a column of ``images``: ``dice`` for ``val/dice``."""
     return next(iter(table.objectives)).rpartition("/")[2]

@@ -56,7 +56,7 @@ def test_names_of_studies_and_runs_are_the_one_thing_that_sam2lora_asks_the_harn
     )
 
 
-@pytest.mark.parametrize("module", ["harness.report", "harness.several"])
+@pytest.mark.parametrize("module", ["harness.report", "harness.searched.several"])
 def test_a_report_loads_neither_torch_nor_ray(module: str) -> None:
     code = f"import sys, {module}; print([m for m in ('torch', 'ray', 'sam2') if m in sys.modules])"
     seen = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

@@ -12,6 +12,7 @@ from harness.ablated.answers import Answers, untrained
 from harness.inference.ranks import PairTest
 from harness.inference.refused import Refused
 from harness.pages.document import Block, Cell, Figure, Items, Refusal, Section, Table, Text, row
+from harness.pages.words import count, listed
 from harness.table import metric_name
 
 
@@ -77,12 +78,12 @@ def variances(found: Answers) -> Section:
         for part in split.parts
     )
     left = [
-        *([f"arms {words.listed(split.left_out_arms)}"] if split.left_out_arms else []),
-        *([words.count(split.left_out_replicates, "replicate")] if split.left_out_replicates else []),
-        *([f"targets {words.listed(split.left_out_targets)}"] if split.left_out_targets else []),
-        *([words.count(split.left_out_images, "image")] if split.left_out_images else []),
+        *([f"arms {listed(split.left_out_arms)}"] if split.left_out_arms else []),
+        *([count(split.left_out_replicates, "replicate")] if split.left_out_replicates else []),
+        *([f"targets {listed(split.left_out_targets)}"] if split.left_out_targets else []),
+        *([count(split.left_out_images, "image")] if split.left_out_images else []),
     ]
-    gone = f" Left out, so that the block is complete: {words.listed(left)}." if left else ""
+    gone = f" Left out, so that the block is complete: {listed(left)}." if left else ""
     caption = (
         f"The variance of a single image's {metric_name(found.ablation.primary)}, split over "
         f"{split.arms} arms x {split.replicates} replicates x {split.targets} targets with {split.images} images.{gone}"
@@ -159,7 +160,7 @@ def _ranks(found: Answers) -> Table:
     assert not isinstance(found.ranks, Refused)
     pairs = list(zip(found.ranks.arms, found.ranks.mean_ranks, strict=True))
     rows = tuple(row(arm, f"{rank:.2f}") for arm, rank in pairs)
-    gone = f" Left out: {words.listed(found.ranks.left_out)}." if found.ranks.left_out else ""
+    gone = f" Left out: {listed(found.ranks.left_out)}." if found.ranks.left_out else ""
     caption = f"Mean rank over {len(found.ranks.datasets)} data sets (1 is the best); no interval from so few.{gone}"
     return Table("ranks", caption, ("arm", "mean rank"), rows, pd.DataFrame(pairs, columns=["arm", "mean_rank"]))
 

@@ -14,6 +14,7 @@ from harness.inference.effects import Effect
 from harness.inference.mixture import Mixture
 from harness.inference.refused import Refused
 from harness.pages.document import Block, Figure, Refusal, Section, Table, Text, row
+from harness.pages.words import count, listed
 from harness.table import metric_name
 
 
@@ -134,10 +135,10 @@ def mixture(found: Answers) -> list[Section]:
 
 
 def _optimum(fitted: Mixture) -> str:
-    best = words.listed(tuple(f"{weight:.0%} {name}".replace("%", " %") for name, weight in fitted.best.items()))
+    best = listed(tuple(f"{weight:.0%} {name}".replace("%", " %") for name, weight in fitted.best.items()))
     told = (
         f"A {fitted.model.replace('_', ' ')} polynomial was fitted to {fitted.runs} of {fitted.declared} runs at "
-        f"{fitted.points} points over {words.count(fitted.replicates, 'replicate')}. Its highest point is {best}, with "
+        f"{fitted.points} points over {count(fitted.replicates, 'replicate')}. Its highest point is {best}, with "
         f"a predicted score of {words.score(fitted.predicted)}."
     )
     if isinstance(fitted.region, Refused):

@@ -15,8 +15,7 @@ from harness.ablated import answers as numbers
 from harness.ablated import panels, verdicts, words
 from harness.ablated.answers import Answers, Verdicts
 from harness.ablated.document import document, figures
-from harness.pages import html, latex, markdown
-from harness.pages.document import Document
+from harness.pages import files, markdown
 from harness.table import StudyTable
 
 
@@ -53,35 +52,15 @@ def write(table: StudyTable, folder: Path, mlflow_uri: str, seed: int) -> Ablati
 
 def written(found: Answers, folder: Path, mlflow_uri: str) -> AblationReport:
     """Write what was ``found``."""
-    from harness.figures import style
-
     study = folder / found.table.name
-    folder = study / "report"
-    folder.mkdir(parents=True, exist_ok=True)
-    drawn = [path for name, figure in figures(found) for path in style.save(figure, folder / name)]
-    for name, picture in panels.pictures(found, study):
-        picture.save(folder / f"{name}.png")
-        drawn.append(folder / f"{name}.png")
-    pictures = {path.stem: path for path in drawn if path.suffix == ".png"}
-    made = document(found, mlflow_uri, study)
-    page, text = folder / "report.html", folder / "report.md"
-    page.write_text(html.write(made, pictures), encoding="utf-8")
-    text.write_text(markdown.write(made, pictures), encoding="utf-8")
-    tables = _tables(made, folder)
-    trials = folder / "trials.csv"
-    found.table.trials.to_csv(trials, index=False)
-    return AblationReport(folder, (page, text, *tables, trials, *drawn), found, mlflow_uri)
-
-
-def _tables(made: Document, folder: Path) -> list[Path]:
-    """Every table as CSV and LaTeX, and all LaTeX tables in one file."""
-    written = []
-    for table in made.tables():
-        numbers, source = folder / f"{table.name}.csv", folder / f"{table.name}.tex"
-        table.frame.to_csv(numbers, index=False)
-        source.write_text(latex.table(table), encoding="utf-8")
-        written += [numbers, source]
-    return written
+    made = files.write(
+        document(found, mlflow_uri, study),
+        figures(found),
+        panels.pictures(found, study),
+        {"trials": found.table.trials},
+        study / "report",
+    )
+    return AblationReport(study / "report", made, found, mlflow_uri)
 
 
 def _summary(found: Answers) -> dict[str, float]:

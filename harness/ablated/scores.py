@@ -13,6 +13,7 @@ from harness.ablated import words
 from harness.ablated.answers import Answers
 from harness.inference.means import ArmMean
 from harness.pages.document import Block, Cell, Figure, Refusal, Section, Table, Text
+from harness.pages.words import count
 from harness.table import metric_name
 
 OVERALL = "all, equal weights"
@@ -57,7 +58,7 @@ def _cell(mean: ArmMean) -> str:
 def _size(found: Answers, name: str) -> str:
     own = [mean for mean in found.means if mean.target == name]
     images, patients = max(mean.images for mean in own), max(mean.patients for mean in own)
-    return f"{words.count(images, 'image')}, {words.count(patients, 'patient')}"
+    return f"{count(images, 'image')}, {count(patients, 'patient')}"
 
 
 def _replicates(means: Sequence[ArmMean]) -> str:

@@ -11,9 +11,8 @@ import pandas as pd
 
 from harness.ablated import words
 from harness.ablated.answers import verdicts
-from harness.report import seed_of
-from harness.table import read
-from harness.wording import grid
+from harness.pages.markdown import grid
+from harness.table import read, seed_of
 
 COLUMNS = (
     *("comparison", "study", "effect", "low", "high", "holm_p", "verdict"),

@@ -17,6 +17,7 @@ from harness.inference.effects import Effect
 from harness.inference.means import ArmMean
 from harness.inference.refused import Refused
 from harness.pages.document import Block, Cell, Figure, Refusal, Section, Table, Text, row
+from harness.pages.words import count, listed
 from harness.table import metric_name
 
 _SHOWN = (1, 3, 10, 30, 100, 300, 1000)
@@ -158,11 +159,11 @@ def _how(found: Answers, told: Tuned) -> str:
     if untrained_arm in told.untuned:
         text += f" The arm {untrained_arm} trains nothing and was not tuned."
     if missing:
-        text += f" **The record has no search of {words.listed(missing)}.**"
+        text += f" **The record has no search of {listed(missing)}.**"
     edges = [one.arm for one in told.searched if any(setting.edge for setting in one.settings)]
     if edges:
         text += (
-            f" For {words.listed(edges)} the best lies at the edge of a range: a wider range, or more trials, may do "
+            f" For {listed(edges)} the best lies at the edge of a range: a wider range, or more trials, may do "
             "better, and the arm may be sold short."
         )
     return text
@@ -216,7 +217,7 @@ def _band(found: Answers, told: Tuned) -> str:
         f"How good the best of so many trials is, by validation {metric_name('dice')}. Blue: the median of such "
         "searches, with a 95 % band that holds it for all numbers of trials at once (Learned-Miller and DeStefano up "
         "to 60 trials, Kolmogorov and Smirnov beyond; Lourie, Cho and He 2023): for the one arm, not for all of them. "
-        f"Dashed: the expected best score. Grey: the other arms. {words.count(fewest, 'trial')} of an arm carry its "
+        f"Dashed: the expected best score. Grey: the other arms. {count(fewest, 'trial')} of an arm carry its "
         "band, and where the band leaves the frame they say nothing more. The curve is about other draws of the "
         "settings with this seed, not about other seeds."
     )  # fmt: skip

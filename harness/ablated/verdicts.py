@@ -12,6 +12,7 @@ from harness.ablated import words
 from harness.ablated.answers import ALPHA, Answers, Verdicts, looked
 from harness.inference.verdicts import DoesNotMatter, Judged, Matters, Undecided
 from harness.pages.document import Block, Refusal, Section, Table, Text, row
+from harness.pages.words import count, listed
 from harness.table import metric_name
 
 
@@ -23,9 +24,9 @@ def plainly(found: Verdicts) -> str:
     where = "unseen data sets" if found.measured.unseen else "test parts of the sources (the study names no target)"
     images = sum(len(target.patients) for target in cells.targets)
     began = (
-        f"{words.count(len(cells.arms), 'arm')} were trained in {words.count(len(cells.replicates), 'replicate')} each "
+        f"{count(len(cells.arms), 'arm')} were trained in {count(len(cells.replicates), 'replicate')} each "
         f"and judged by {metric_name(ablation.primary)} on the {where} "
-        f"{words.listed(tuple(target.name for target in cells.targets))} ({words.count(images, 'image')}). "
+        f"{listed(tuple(target.name for target in cells.targets))} ({count(images, 'image')}). "
         f"A difference below {ablation.smallest:g} was declared to be of no interest."
     )
     return " ".join([began, *map(_told, found.judged), *_looks(found), *_missing(found), _settings(found)])
@@ -56,7 +57,7 @@ def _looks(found: Verdicts) -> list[str]:
         ]
     return [
         f"Replicates were added where verdicts were open: these are the verdicts of the last look, at {looks[-1]} of "
-        f"up to {most} replicates, after {words.count(len(looks), 'look')}; the error is kept over all looks."
+        f"up to {most} replicates, after {count(len(looks), 'look')}; the error is kept over all looks."
     ]
 
 
@@ -89,7 +90,7 @@ def verdicts(found: Answers) -> Section:
     rows = tuple(_row(one) for one in found.judged)
     smallest = found.ablation.smallest
     caption = (
-        f"Effects on {metric_name(found.ablation.primary)} over {words.count(len(found.cells.targets), 'test set')}, "
+        f"Effects on {metric_name(found.ablation.primary)} over {count(len(found.cells.targets), 'test set')}, "
         f"each with equal weight. *Matters*: Holm p is at most {ALPHA:g}. *Does not matter*: equivalence p, that the "
         f"effect is {smallest:g} or more, is at most {ALPHA:g}. Both p are adjusted for the {len(found.judged)} "
         "comparisons together. *Undecided* says that neither was shown, not that there is no effect. The interval is "

@@ -7,6 +7,7 @@ import math
 from harness.inference.cells import Contrast
 from harness.inference.verdicts import DoesNotMatter, Matters, Undecided, Verdict
 from harness.pages.document import Cell, Tone
+from harness.pages.words import count, listed
 
 NONE = "n/a"
 """Stands where there is no number."""
@@ -44,21 +45,9 @@ def percent(value: float, decimals: int = 0) -> str:
     return NONE if math.isnan(value) else f"{value:.{decimals}%}".replace("%", " %")
 
 
-def count(number: int, noun: str) -> str:
-    """``3 images``, ``1 image``."""
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")
-
-
 def share(used: int, declared: int) -> str:
     """``4 of 5``, or ``5`` where nothing is missing."""
     return str(used) if used == declared else f"{used} of {declared}"
-
-
-def listed(names: list[str] | tuple[str, ...]) -> str:
-    """``a, b and c``."""
-    if not names:
-        return "none"
-    return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1]
 
 
 def tone(verdict: Verdict) -> Tone:

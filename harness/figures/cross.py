@@ -8,16 +8,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from harness.figures import style
-from harness.levels import axes as axes_of
+from harness.searched.levels import axes as axes_of
 from harness.table import ORACLE, StudyTable, label, metric_name, metric_of
 
 
 def draw(table: StudyTable, cross: pd.DataFrame) -> Figure:
     """A map of mean validation scores and, where targets were tested, one of mean test scores beside it.
 
-    ``cross``: as `harness.levels.cross` makes it, of the sampler or of the probe, with at least one completed trial.
-    Each map has its own scale; a combination without a completed trial is left white, one with a trial prompted from
-    the ground truth is marked.
+    ``cross``: as `harness.searched.levels.cross` makes it, of the sampler or of the probe, with at least one completed
+    trial. Each map has its own scale; a combination without a completed trial is left white, one with a trial prompted
+    from the ground truth is marked.
     """
     metric = metric_name(metric_of(table))
     panels = {"validation": f"validation {metric}", "target": f"test {metric}, mean over targets"}

@@ -36,6 +36,13 @@ class Text:
 
 
 @dataclass(frozen=True)
+class Heading:
+    """A heading below a section's."""
+
+    text: str
+
+
+@dataclass(frozen=True)
 class Items:
     """A list of short texts."""
 
@@ -51,9 +58,10 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Code:
-    """Lines to be typed or read as they are."""
+    """Lines to be typed or read as they are, in a ``language`` if that helps to show them."""
 
     text: str
+    language: str = ""
 
 
 @dataclass(frozen=True)
@@ -82,7 +90,7 @@ class Figure:
     caption: str
 
 
-Block = Text | Items | Refusal | Code | Table | Figure
+Block = Text | Heading | Items | Refusal | Code | Table | Figure
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,20 @@ from collections.abc import Mapping
 from html import escape
 from pathlib import Path
 
-from harness.pages.document import Block, Cell, Code, Document, Figure, Items, Refusal, Section, Table, Text, marks
+from harness.pages.document import (
+    Block,
+    Cell,
+    Code,
+    Document,
+    Figure,
+    Heading,
+    Items,
+    Refusal,
+    Section,
+    Table,
+    Text,
+    marks,
+)
 from harness.pages.markdown import SIGNS
 
 _STYLE = Path(__file__).with_name("style.css")
@@ -60,11 +73,13 @@ def _block(block: Block, pictures: Mapping[str, Path]) -> str:
     match block:
         case Text(text):
             return f"<p>{inline(text)}</p>"
+        case Heading(text):
+            return f"<h3>{inline(text)}</h3>"
         case Refusal(text):
             return f'<p class="refusal"><strong>Not shown:</strong> {inline(text)}</p>'
         case Items(texts):
             return "<ul>" + "".join(f"<li>{inline(text)}</li>" for text in texts) + "</ul>"
-        case Code(text):
+        case Code(text, _):
             return f'<div class="scroll"><pre><code>{escape(text)}</code></pre></div>'
         case Figure(name, caption):
             return _figure(caption, pictures[name]) if name in pictures else ""

@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from harness.pages.document import Block, Cell, Code, Document, Figure, Items, Refusal, Section, Table, Text, Tone
+from harness.pages.document import (
+    Block,
+    Cell,
+    Code,
+    Document,
+    Figure,
+    Heading,
+    Items,
+    Refusal,
+    Section,
+    Table,
+    Text,
+    Tone,
+)
 
 SIGNS: Mapping[Tone, str] = {"helps": "▲", "hurts": "▼", "equal": "=", "undecided": "?"}
 """What stands before a verdict where there is no colour."""
@@ -27,12 +40,14 @@ def _block(block: Block, pictures: Mapping[str, Path]) -> str:
     match block:
         case Text(text):
             return text
+        case Heading(text):
+            return f"### {text}"
         case Refusal(text):
             return f"> Not shown: {text}"
         case Items(texts):
             return "\n".join(f"- {text}" for text in texts)
-        case Code(text):
-            return f"```\n{text}\n```"
+        case Code(text, language):
+            return f"```{language}\n{text}\n```"
         case Figure(name, caption):
             return f"![{caption}]({pictures[name].name})" if name in pictures else ""
         case Table():
@@ -40,9 +55,17 @@ def _block(block: Block, pictures: Mapping[str, Path]) -> str:
 
 
 def _table(table: Table) -> str:
-    lines = [table.header, tuple("---" for _ in table.header), *(tuple(map(cell, row)) for row in table.rows)]
-    grid = "\n".join("| " + " | ".join(map(_escaped, line)) + " |" for line in lines)
-    return f"{grid}\n\n{table.caption}"
+    lines = grid(table.header, [tuple(map(cell, row)) for row in table.rows])
+    return "\n".join([*lines, "", table.caption])
+
+
+def grid(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """The lines of a table without a caption."""
+    return [_line(line) for line in (header, ["---"] * len(header), *rows)]
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(map(_escaped, cells)) + " |"
 
 
 def cell(value: Cell) -> str:

@@ -12,7 +12,7 @@ from scipy import stats
 
 from harness.ablated.several import COLUMNS, _agreement, _together, markdown, summary
 from harness.pretended import loss_components
-from harness.several import write
+from harness.searched.several import write
 from harness.simulated_study import write as record
 
 

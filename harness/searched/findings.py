@@ -1,4 +1,4 @@
-"""What a study found, as numbers: pure functions of its table. `harness.report` puts them into words."""
+"""What a study found, as numbers: pure functions of its table. `harness.searched.document` puts them into words."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ import pandas as pd
 
 from harness.importance import Fanova, Importance, PedAnova, is_probe
 from harness.importance.pairs import PAIR_COLUMNS, pairs
-from harness.levels import cross, levels
 from harness.objectives import front as pareto
+from harness.searched.levels import cross, levels
+from harness.searched.words import kind_of
 from harness.table import StudyTable, metric_of, objective_columns, ranking
 from sam2lora.intervals import mean_interval
 
@@ -76,9 +77,9 @@ class Findings:
     ``probed_pairs``: what pairs of settings explain beyond both, of the same two, without rows where nobody was asked.
     ``metric``: the one of the (first) objective. ``front``: rows of the trials on the Pareto front of a search with
     several objectives, ``place`` in front, by the first objective; ``front_scores``: their test scores. ``levels`` and
-    ``cross``: scores by level of categorical settings, as in `harness.levels`. ``probe``: whether the sampler covered
-    the space without looking at scores. ``oracle``: whether a trial was prompted from ground truth, which looks at
-    labels of the images that it is scored on; ``mixed``: whether some completed trials were and others were not, so
+    ``cross``: scores by level of categorical settings, as in `harness.searched.levels`. ``probe``: whether the sampler
+    covered the space without looking at scores. ``oracle``: whether a trial was prompted from ground truth, which looks
+    at labels of the images that it is scored on; ``mixed``: whether some completed trials were and others were not, so
     that their scores do not compare.
     """
 
@@ -148,11 +149,6 @@ def with_importance(found: Findings, seed: int, evaluators: tuple[Importance, ..
     trace, probe = trials[~trials["probe"]], trials[trials["probe"]]
     found = replace(found, importance=measure(trace), pairs=together(trace))
     return replace(found, probed=measure(probe), probed_pairs=together(probe)) if len(probe) else found
-
-
-def kind_of(setting: Any) -> str:
-    """The kind of a sampler, scheduler or backbone as the question records it: a choice's JSON or a bare name."""
-    return str(setting.get("kind", setting)) if isinstance(setting, Mapping) else str(setting)
 
 
 def outcomes(table: StudyTable) -> dict[str, int]:

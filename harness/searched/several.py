@@ -8,10 +8,10 @@ from typing import Any
 
 import pandas as pd
 
-from harness.findings import summarize
-from harness.report import seed_of
-from harness.table import ORACLE, metric_name, read
-from harness.wording import grid, score, with_gaps
+from harness.pages.markdown import grid
+from harness.searched.findings import summarize
+from harness.searched.words import score, with_gaps
+from harness.table import ORACLE, metric_name, read, seed_of
 
 COLUMNS = (
     *("study", "trial", "oracle", "validation"),

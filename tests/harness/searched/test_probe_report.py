@@ -11,16 +11,21 @@ import optuna
 import pandas as pd
 import pytest
 
-from harness.findings import summarize, with_importance
 from harness.importance import PedAnova
-from harness.report import Report, write
+from harness.report import write
+from harness.searched.findings import summarize, with_importance
+from harness.searched.report import SearchReport
 from harness.table import read
 
 FAST = (PedAnova(bootstraps=4, shuffles=4),)
 
 
+def text_of(made: SearchReport) -> str:
+    return (made.folder / "report.md").read_text()
+
+
 @pytest.fixture(scope="module")
-def report(fabricate: Callable[..., Any], add_trial: Callable[..., str], tmp_path_factory: Any) -> Report:
+def report(fabricate: Callable[..., Any], add_trial: Callable[..., str], tmp_path_factory: Any) -> SearchReport:
     """12 trials of TPE, 3 of them stopped, and a probe of 14, of which the last repeats a trial of TPE's."""
 
     def fill(study: optuna.Study, runs: Path) -> None:
@@ -32,11 +37,11 @@ def report(fabricate: Callable[..., Any], add_trial: Callable[..., str], tmp_pat
 
     record = fabricate(fill)
     made = write(read(record.url, record.name, record.runs), tmp_path_factory.mktemp("out"), "", evaluators=FAST)
-    assert isinstance(made, Report)
+    assert isinstance(made, SearchReport)
     return made
 
 
-def test_probe_and_trace_are_measured_apart(report: Report) -> None:
+def test_probe_and_trace_are_measured_apart(report: SearchReport) -> None:
     found = report.findings
     assert [set(table["n"]) for _, table in found.probed] == [{14}], (
         "what it repeats is a measurement of the probe, too"
@@ -49,8 +54,8 @@ def test_probe_and_trace_are_measured_apart(report: Report) -> None:
     assert without.probed == ()
 
 
-def test_the_report_says_which_is_which_and_what_neither_can_say(report: Report) -> None:
-    part = report.text.partition("## Which settings mattered")[2].partition("\n## ")[0]
+def test_the_report_says_which_is_which_and_what_neither_can_say(report: SearchReport) -> None:
+    part = text_of(report).partition("## Which settings mattered")[2].partition("\n## ")[0]
     probe, _, trace = part.partition("**A trace is not a probe.**")
     assert "**From the probe.**" in probe
     assert "14 completed trials, 4 bootstraps" in probe
@@ -63,7 +68,7 @@ def test_the_report_says_which_is_which_and_what_neither_can_say(report: Report)
     assert "importance.png" in trace
 
 
-def test_files_and_numbers_keep_them_apart(report: Report) -> None:
+def test_files_and_numbers_keep_them_apart(report: SearchReport) -> None:
     frame = pd.read_csv(report.folder / "importance.csv")
     assert frame.groupby("probe")["n"].unique().map(list).to_dict() == {False: [12], True: [14]}
     trials = pd.read_csv(report.folder / "trials.csv")
@@ -78,7 +83,7 @@ def test_without_a_probe_the_report_tells_how_to_get_one(
 ) -> None:
     record = fabricate(lambda study, runs: add_trial(study, runs, np.random.default_rng(0), "completed"))
     made = write(read(record.url, record.name, record.runs), tmp_path, "", evaluators=FAST)
-    assert isinstance(made, Report)
-    assert "--probe" in made.text
-    assert "From the probe" not in made.text
+    assert isinstance(made, SearchReport)
+    assert "--probe" in text_of(made)
+    assert "From the probe" not in text_of(made)
     assert not (made.folder / "importance_probe.png").exists()

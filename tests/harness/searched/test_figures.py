@@ -15,9 +15,9 @@ from matplotlib.figure import Figure
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 
 from harness.figures import cross, curves, history, importance, pareto, simplex, style, targets
-from harness.findings import front
 from harness.importance.resampling import refused
-from harness.levels import CROSS_COLUMNS
+from harness.searched.findings import front
+from harness.searched.levels import CROSS_COLUMNS
 from harness.table import StudyTable, measured, read
 
 

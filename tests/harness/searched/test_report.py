@@ -20,10 +20,15 @@ import pytest
 from rich.console import Console
 
 import harness
-from harness import wording
-from harness.findings import summarize
+from harness import declared
 from harness.importance import Fanova, PedAnova
-from harness.report import Report, main, resolve, show, write
+from harness.pages import markdown
+from harness.report import main, resolve, show, write
+from harness.searched.document import document
+from harness.searched.findings import Findings, summarize
+from harness.searched.question import plainly
+from harness.searched.report import SearchReport
+from harness.searched.words import interval, score
 from harness.table import StudyTable, UnknownStudy, measured, read, reading
 from sam2lora.intervals import mean_interval
 from sam2lora.metrics import METRICS
@@ -33,28 +38,37 @@ FAST = (Fanova(trees=8, resample_trees=4, bootstraps=8, shuffles=6), PedAnova(bo
 ROOT = Path(harness.__file__).parents[1]
 
 
+def told_of(found: Findings) -> str:
+    """The Markdown text, without figures."""
+    return markdown.write(document(found, MLFLOW, Path("none")), {})
+
+
+def text_of(made: SearchReport) -> str:
+    return (made.folder / "report.md").read_text()
+
+
 @pytest.fixture(scope="module")
 def table(full: Any) -> StudyTable:
     return read(full.url, full.name, full.runs)
 
 
 @pytest.fixture(scope="module")
-def report(table: StudyTable, tmp_path_factory: pytest.TempPathFactory) -> Report:
+def report(table: StudyTable, tmp_path_factory: pytest.TempPathFactory) -> SearchReport:
     return write(table, tmp_path_factory.mktemp("out"), MLFLOW, evaluators=FAST)
 
 
-def test_everything_linked_is_there(report: Report) -> None:
-    links = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", report.text)
+def test_everything_linked_is_there(report: SearchReport) -> None:
+    links = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", text_of(report))
     assert sorted(links) == ["curves.png", "history.png", "importance.png", "simplex.png", "targets.png"]
     assert all((report.folder / link).stat().st_size > 1000 for link in links)
     assert all(path.is_file() for path in report.files)
     assert {path.name for path in report.files} == {path.name for path in report.folder.iterdir()}
-    named = re.findall(r"`(\w+\.csv)`", report.text)
+    named = re.findall(r"`(\w+\.csv)`", text_of(report))
     assert named
     assert all((report.folder / name).is_file() for name in named)
 
 
-def test_trials_csv_is_the_table(report: Report, table: StudyTable) -> None:
+def test_trials_csv_is_the_table(report: SearchReport, table: StudyTable) -> None:
     written = pd.read_csv(report.folder / "trials.csv", keep_default_na=False, na_values=[""])
     assert written.columns.tolist() == table.trials.columns.tolist()
     assert len(written) == len(table.trials)
@@ -64,7 +78,7 @@ def test_trials_csv_is_the_table(report: Report, table: StudyTable) -> None:
     assert written["outcome"].tolist() == table.trials["outcome"].tolist()
 
 
-def test_equal_records_give_equal_files(report: Report, table: StudyTable, tmp_path: Path) -> None:
+def test_equal_records_give_equal_files(report: SearchReport, table: StudyTable, tmp_path: Path) -> None:
     again = write(table, tmp_path / "again", MLFLOW, evaluators=FAST)
     for first, second in zip(report.files, again.files, strict=True):
         assert first.read_bytes() == second.read_bytes(), first.name
@@ -86,7 +100,7 @@ def test_a_smaller_objective_can_be_the_better(table: StudyTable) -> None:
     assert best["value"].tolist() == measured(table.trials)["value"].sort_values().head(3).tolist()
 
 
-def test_target_scores_come_with_an_interval_over_patients(report: Report, table: StudyTable) -> None:
+def test_target_scores_come_with_an_interval_over_patients(report: SearchReport, table: StudyTable) -> None:
     rows = report.findings.scores
     row = rows[(rows["place"] == 1) & (rows["dataset"] == "chase_db1") & (rows["metric"] == "dice")].iloc[0]
     images = table.images[(table.images["number"] == 16) & (table.images["dataset"] == "chase_db1")]
@@ -95,27 +109,27 @@ def test_target_scores_come_with_an_interval_over_patients(report: Report, table
     assert (row["n"], row["clusters"]) == (14, 7)
     assert row["low"] == pytest.approx(expected.low, abs=0.005)
     assert row["low"] < row["mean"] < row["high"]
-    assert f"| {wording.interval(row.to_dict())} |" in report.text
-    assert "chase_db1 (14 images, 7 patients)" in report.text
+    assert f"| {interval(row.to_dict())} |" in text_of(report)
+    assert "chase_db1 (14 images, 7 patients)" in text_of(report)
 
 
-def test_undefined_scores_are_counted_where_they_are_told(report: Report) -> None:
-    assert "3 of 14 images undefined" in report.text
-    assert "| hrf | dice | 3 | 238 |" in report.text
-    assert "The threshold of its masks was not recorded." in report.text
+def test_undefined_scores_are_counted_where_they_are_told(report: SearchReport) -> None:
+    assert "3 of 14 images undefined" in text_of(report)
+    assert "| hrf | dice | 3 | 238 |" in text_of(report)
+    assert "The threshold of its masks was not recorded." in text_of(report)
     console = Console(record=True, width=200, file=io.StringIO())
     show(report, console)
     assert console.export_text().count("3 of 14 images undefined") == 1
 
 
 @pytest.mark.parametrize("undefined", [0, 2])
-def test_undefined_scores_are_counted_by_level_of_a_setting(report: Report, undefined: int) -> None:
+def test_undefined_scores_are_counted_by_level_of_a_setting(report: SearchReport, undefined: int) -> None:
     row = {"probe": False, "parameter": "param/rank", "level": "4", "trials": 5, "oracle_trials": 0}
     row |= {"dataset": "hrf", "role": "target"}
     row |= {"mean": 0.5, "low": 0.4, "high": 0.6, "n": 12, "clusters": 6, "undefined": undefined}
     over_trials = {**row, "dataset": "validation", "role": "val", "n": 5, "undefined": 0}
     found = replace(report.findings, levels=pd.DataFrame([over_trials, row]))
-    text = wording.markdown(found, wording.Places(MLFLOW, {}))
+    text = told_of(found)
     said = ", 2 of 14 images undefined" * bool(undefined)
     assert f"| 4 | 5 | 0.500 [0.400, 0.600] | 0.500 [0.400, 0.600]{said} |" in text
 
@@ -133,7 +147,7 @@ def test_every_metric_of_the_best_trial_is_told_with_its_unit_direction_and_gaps
         frame.to_parquet(path)
 
     record = fabricate(fill)
-    text = write(read(record.url, record.name, record.runs), tmp_path, MLFLOW, evaluators=FAST).text
+    text = text_of(write(read(record.url, record.name, record.runs), tmp_path, MLFLOW, evaluators=FAST))
     section = text.partition("### Every test metric of the best trial")[2].partition("Settings of the best")[0]
     assert "A pixel is predicted where its probability is above 0.37." in section
     row = next(line for line in section.splitlines() if line.startswith("| HD95 [pixels], smaller is better |"))
@@ -153,12 +167,12 @@ def test_every_metric_has_a_reading() -> None:
     assert {name for name in METRICS if reading(name).unit} == {"hd95", "assd"}
 
 
-def test_a_lost_file_costs_the_interval_and_is_named(report: Report) -> None:
+def test_a_lost_file_costs_the_interval_and_is_named(report: SearchReport) -> None:
     rows = report.findings.scores[report.findings.scores["number"] == 18]
     assert rows["low"].isna().all()
     assert rows["mean"].notna().all()
-    assert "(no interval)" in report.text
-    assert re.search(r"\| 18 \| `.*images\.parquet` \| the file is missing \|", report.text)
+    assert "(no interval)" in text_of(report)
+    assert re.search(r"\| 18 \| `.*images\.parquet` \| the file is missing \|", text_of(report))
 
 
 def test_validation_images_are_no_evidence(table: StudyTable) -> None:
@@ -167,40 +181,40 @@ def test_validation_images_are_no_evidence(table: StudyTable) -> None:
     pd.testing.assert_frame_equal(summarize(with_val, 5, 0).scores, summarize(table, 5, 0).scores)
 
 
-def test_outcomes_are_told_in_words(report: Report) -> None:
+def test_outcomes_are_told_in_words(report: SearchReport) -> None:
     for line in ("completed | 19", "stopped | 9", "diverged | 3", "out of memory | 2", "crashed | 2", "reused | 1"):
-        assert f"| {line} |" in report.text
-    assert "| diverged | 3 | loss is not finite |" in report.text
-    assert "Of 36 trials, 19 completed; the others: 9 stopped" in report.text
+        assert f"| {line} |" in text_of(report)
+    assert "| diverged | 3 | loss is not finite |" in text_of(report)
+    assert "Of 36 trials, 19 completed; the others: 9 stopped" in text_of(report)
 
 
-def test_cost_counts_what_ran(report: Report, table: StudyTable) -> None:
+def test_cost_counts_what_ran(report: SearchReport, table: StudyTable) -> None:
     cost = report.findings.cost
     assert cost.counted == 35
     assert cost.train == table.trials["cost/train_seconds"].sum()
     assert cost.wall == (table.trials["finished"].max() - table.trials["started"].min()).total_seconds()
     assert cost.peak_mib[0] >= 641
-    assert "share of all parameters that is trained | 0." in report.text
+    assert "share of all parameters that is trained | 0." in text_of(report)
 
 
-def test_the_report_says_where_to_look_and_how_to_go_on(report: Report, table: StudyTable) -> None:
-    assert f"mlflow ui --backend-store-uri {MLFLOW}" in report.text
-    assert f"optuna-dashboard {table.storage}" in report.text
+def test_the_report_says_where_to_look_and_how_to_go_on(report: SearchReport, table: StudyTable) -> None:
+    assert f"mlflow ui --backend-store-uri {MLFLOW}" in text_of(report)
+    assert f"optuna-dashboard {table.storage}" in text_of(report)
     assert (
         "python -m harness.search loss_weights --data /data --sources drive,stare --targets chase_db1,hrf"
-        in report.text
+        in text_of(report)
     )
 
 
-def test_a_trace_is_called_a_trace(report: Report, table: StudyTable) -> None:
-    assert "A trace is not a probe" in report.text
+def test_a_trace_is_called_a_trace(report: SearchReport, table: StudyTable) -> None:
+    assert "A trace is not a probe" in text_of(report)
     probed = replace(table, question=table.question | {"sampler": {"kind": "random"}})
     found = replace(summarize(probed, 5, 0), importance=report.findings.importance)
-    assert "A trace is not a probe" not in wording.markdown(found, wording.Places(MLFLOW, {}))
+    assert "A trace is not a probe" not in told_of(found)
 
 
-def test_what_cannot_be_concluded_is_said(report: Report) -> None:
-    limits = report.text.partition("## What this report cannot tell")[2]
+def test_what_cannot_be_concluded_is_said(report: SearchReport) -> None:
+    limits = text_of(report).partition("## What this report cannot tell")[2]
     assert "19 are too few, it needs 50" in limits
     assert "one seed" in limits
     assert "cannot go below p = 0.5" in limits
@@ -209,14 +223,14 @@ def test_what_cannot_be_concluded_is_said(report: Report) -> None:
 def test_prompts_from_ground_truth_are_marked(table: StudyTable) -> None:
     prompted = replace(table, trials=table.trials.assign(oracle_prompt=True))
     found = summarize(prompted, 5, 0)
-    text = wording.markdown(found, wording.Places(MLFLOW, {}))
+    text = told_of(found)
     assert text.count("† Prompted from ground truth") == 4  # under the settings and under each table of test scores
     assert text.count("| 16 † |") == 3
-    assert "which a real patient does not have" in wording.note(found)
+    assert "which a real patient does not have" in "\n\n".join(plainly(found))
     assert found.best["oracle_prompt"].all()
     assert found.scores["oracle_prompt"].all()
     assert not found.mixed
-    unprompted = wording.markdown(summarize(table, 5, 0), wording.Places(MLFLOW, {}))
+    unprompted = told_of(summarize(table, 5, 0))
     assert "round truth" not in unprompted
     assert "†" not in unprompted
 
@@ -236,12 +250,12 @@ def test_a_trial_that_was_told_the_answer_does_not_lead(table: StudyTable) -> No
     assert found.best["number"].tolist()[3:] == [16, 3]
     assert found.best["place"].tolist() == [1, 2, 3, 4, 5]
     assert found.best["oracle_prompt"].tolist() == [False] * 3 + [True] * 2
-    text = wording.markdown(found, wording.Places(MLFLOW, {}))
+    text = told_of(found)
     assert text.count("the two do not compare") == 3
     assert "| 16 † |" in text
-    assert f"trial {plain[1]}, reach" in wording.note(found)
-    assert "ranked after it" in wording.note(found)
-    assert "which a real patient does not have" not in wording.note(found)
+    assert f"trial {plain[1]}, reach" in "\n\n".join(plainly(found))
+    assert "ranked after it" in "\n\n".join(plainly(found))
+    assert "which a real patient does not have" not in "\n\n".join(plainly(found))
     assert "what the prompt gives away" in text.partition("## What this report cannot tell")[2]
 
 
@@ -259,24 +273,24 @@ def test_prompts_from_ground_truth_reach_files_terminal_and_tracker(table: Study
     assert "Prompted from ground truth" in shown
 
 
-def test_the_summary_holds_finite_numbers_for_a_tracker(report: Report) -> None:
+def test_the_summary_holds_finite_numbers_for_a_tracker(report: SearchReport) -> None:
     summary = report.summary
     assert summary["best/trial"] == 16
     assert summary["trials/stopped"] == 9
     assert summary["best/test/hrf/dice/low"] < summary["best/test/hrf/dice"] < summary["best/test/hrf/dice/high"]
     assert "importance/fanova/weight/soft_dice" in summary
     assert np.isfinite(list(summary.values())).all()
-    assert report.note in report.text
+    assert report.note in text_of(report)
 
 
-def test_the_complete_settings_of_the_best_can_be_pasted(report: Report, table: StudyTable) -> None:
-    block = re.search(r"```json\n(.*?)```", report.text, flags=re.DOTALL)
+def test_the_complete_settings_of_the_best_can_be_pasted(report: SearchReport, table: StudyTable) -> None:
+    block = re.search(r"```json\n(.*?)```", text_of(report), flags=re.DOTALL)
     assert block is not None
     assert json.loads(block.group(1)) == json.loads(table.trials.set_index("number").loc[16, "config"])
 
 
-def test_markdown_tables_are_rectangular(report: Report) -> None:
-    for block in re.findall(r"(?:^\|.*\n)+", report.text, flags=re.MULTILINE):
+def test_markdown_tables_are_rectangular(report: SearchReport) -> None:
+    for block in re.findall(r"(?:^\|.*\n)+", text_of(report), flags=re.MULTILINE):
         assert len({line.count("|") for line in block.splitlines()}) == 1, block
 
 
@@ -289,19 +303,20 @@ def test_a_study_without_a_completed_trial_is_reported_as_such(
 
     record = fabricate(fill)
     made = write(read(record.url, record.name, record.runs), tmp_path, MLFLOW)
-    assert "Of 3 trials none has completed yet" in made.text
+    assert "Of 3 trials none has completed yet" in text_of(made)
     assert not (made.folder / "targets.png").exists()
-    assert "fANOVA" in made.text
+    assert "fANOVA" in text_of(made)
     assert (made.folder / "history.png").is_file()
-    assert pd.read_csv(made.folder / "best.csv").empty
+    assert "> Not shown: no trial has completed, so there are none." in text_of(made)
+    assert not (made.folder / "best.csv").exists()
 
 
 def test_a_study_without_any_trial_is_reported_as_such(fabricate: Callable[..., Any], tmp_path: Path) -> None:
     record = fabricate(lambda study, runs: None)
     made = write(read(record.url, record.name, record.runs), tmp_path, MLFLOW)
-    assert "No trial has been run yet." in made.text
+    assert "No trial has been run yet." in text_of(made)
     assert not list(made.folder.glob("*.png"))
-    assert "python -m harness.search loss_weights" in made.text
+    assert "python -m harness.search loss_weights" in text_of(made)
 
 
 @pytest.fixture(scope="module")
@@ -318,8 +333,8 @@ def few(fabricate: Callable[..., Any], add_trial: Callable[..., str]) -> Any:
 
 def test_few_trials_are_told_what_is_missing(few: Any, tmp_path: Path) -> None:
     made = write(read(few.url, few.name, few.runs), tmp_path, MLFLOW)
-    assert "With 4 completed trials nothing can be said about what mattered: that needs at least 10." in made.text
-    assert "not shown: needs 10 completed trials, there are 4" in made.text
+    assert "With 4 completed trials nothing can be said about what mattered: that needs at least 10." in text_of(made)
+    assert "not shown: needs 10 completed trials, there are 4" in text_of(made)
     assert pd.read_csv(made.folder / "importance.csv")["importance"].isna().all()
 
 
@@ -330,9 +345,9 @@ class TestCommand:
         printed = capsys.readouterr().out
         best = read(few.url, few.name, few.runs).trials["value"].max()
         assert code == 0
-        assert wording.score(best) in printed
+        assert score(best) in printed
         assert "fANOVA" in printed
-        assert str(folder / "report.md") in printed.replace("\n", "")
+        assert str(folder / "report.html") in printed.replace("\n", "")
         assert len(pd.read_csv(folder / "best.csv")) == 2
 
     def test_an_unknown_name_gets_the_nearest(self, full: Any, capsys: pytest.CaptureFixture[str]) -> None:
@@ -348,8 +363,7 @@ class TestCommand:
     def test_a_search_that_was_never_run_is_told_how(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        declared = {"search_spaces": ["rank"], "ablations": ["components"]}
-        monkeypatch.setattr(wording, "declared", declared.__getitem__)
+        monkeypatch.setattr(declared, "names", {"search_spaces": ["rank"], "ablations": ["components"]}.__getitem__)
         assert main(["rank", "--out", str(tmp_path)]) == 2
         assert "python -m harness.search rank" in capsys.readouterr().err
         assert main(["components", "--out", str(tmp_path)]) == 2

@@ -18,10 +18,11 @@ from pandas.testing import assert_frame_equal
 
 from harness.figures import cross as cross_figure
 from harness.figures import pareto as pareto_figure
-from harness.findings import summarize
 from harness.importance import PedAnova
-from harness.levels import cross, levels
-from harness.report import Report, write
+from harness.report import write
+from harness.searched.findings import summarize
+from harness.searched.levels import cross, levels
+from harness.searched.report import SearchReport
 from harness.table import StudyTable, read
 
 MLFLOW = "sqlite:///runs/mlflow.db"
@@ -38,6 +39,10 @@ TRIALS = {
     ("box", 8): (0.7, 800.0, 12.0),
     ("none", 8): (0.4, 800.0, 13.0),
 }
+
+
+def text_of(made: SearchReport) -> str:
+    return (made.folder / "report.md").read_text()
 
 
 def images(folder: Path, key: str, dice: float) -> None:
@@ -105,7 +110,7 @@ def several(tmp_path_factory: pytest.TempPathFactory) -> StudyTable:
 
 
 @pytest.fixture(scope="module")
-def report(several: StudyTable, tmp_path_factory: pytest.TempPathFactory) -> Report:
+def report(several: StudyTable, tmp_path_factory: pytest.TempPathFactory) -> SearchReport:
     return write(several, tmp_path_factory.mktemp("out"), MLFLOW, evaluators=FAST)
 
 
@@ -118,12 +123,12 @@ def test_the_table_holds_every_objective_of_completed_trials_alone(several: Stud
     assert several.trials["constraint/trainable_share"].tolist() == [-0.01] * 4 + [0.02, 0.4]
 
 
-def test_the_front_holds_what_nothing_beats(report: Report) -> None:
+def test_the_front_holds_what_nothing_beats(report: SearchReport) -> None:
     assert report.findings.front["number"].tolist() == [1, 0]
     assert report.summary["front/trials"] == 2
-    assert "| 1 | 0.700 | 800 | 12 |" in report.text
-    assert "| 0 | 0.500 | 200 | 9 |" in report.text
-    front = report.text.partition("## The Pareto front")[2].partition("\n## ")[0]
+    assert "| 1 | 0.700 | 800 | 12 |" in text_of(report)
+    assert "| 0 | 0.500 | 200 | 9 |" in text_of(report)
+    front = text_of(report).partition("## The Pareto front")[2].partition("\n## ")[0]
     assert "2 trials of 3 completed" in front
     assert "wall-clock time as measured on the machine" in front
     assert "hrf (5 images, 5 patients)" in front
@@ -132,14 +137,14 @@ def test_the_front_holds_what_nothing_beats(report: Report) -> None:
     assert (report.folder / "pareto.png").stat().st_size > 1000
 
 
-def test_infeasible_proposals_are_counted_with_their_constraint(report: Report) -> None:
+def test_infeasible_proposals_are_counted_with_their_constraint(report: SearchReport) -> None:
     assert report.findings.outcomes == {"completed": 3, "diverged": 1, "infeasible": 2}
-    assert "| trainable_share (below 0.05) | 2 | 0.02 to 0.4 |" in report.text
-    assert "never trained" in report.text
+    assert "| trainable_share (below 0.05) | 2 | 0.02 to 0.4 |" in text_of(report)
+    assert "never trained" in text_of(report)
 
 
-def test_importance_of_several_objectives_says_whose_it_is(report: Report) -> None:
-    assert "Importance is that of validation Dice" in report.text
+def test_importance_of_several_objectives_says_whose_it_is(report: SearchReport) -> None:
+    assert "Importance is that of validation Dice" in text_of(report)
 
 
 def test_levels_are_means_over_their_trials(several: StudyTable) -> None:
@@ -155,19 +160,19 @@ def test_levels_are_means_over_their_trials(several: StudyTable) -> None:
     assert told.loc[("param/rank", "32", "validation"), "trials"] == 0
 
 
-def test_a_grid_of_two_settings_shows_every_combination(several: StudyTable, report: Report) -> None:
+def test_a_grid_of_two_settings_shows_every_combination(several: StudyTable, report: SearchReport) -> None:
     cells = cross(several).set_index(["row", "column"])
     assert len(cells) == 6
     assert cells.loc[("8", "box"), "validation"] == 0.7
     assert cells.loc[("8", "box"), "target"] == pytest.approx(0.7)
     assert np.isnan(cells.loc[("32", "none"), "validation"])
-    assert "| rank / mode | none | box |" in report.text
-    assert "| 8 | 0.400 (1) | 0.700 (1) |" in report.text
-    assert "| 32 | none | none |" in report.text
+    assert "| rank / mode | none | box |" in text_of(report)
+    assert "| 8 | 0.400 (1) | 0.700 (1) |" in text_of(report)
+    assert "| 32 | none | none |" in text_of(report)
     assert (report.folder / "cross.png").is_file()
 
 
-def test_levels_keep_a_probe_apart(several: StudyTable, report: Report, tmp_path: Path) -> None:
+def test_levels_keep_a_probe_apart(several: StudyTable, report: SearchReport, tmp_path: Path) -> None:
     """The second trial becomes one of a probe: the sampler's tables are as if it were not there."""
     trials = several.trials.assign(probe=several.trials["number"] == 1)
     mixed = replace(several, trials=trials, question=several.question | {"sampler": {"kind": "tpe"}})
@@ -181,11 +186,11 @@ def test_levels_keep_a_probe_apart(several: StudyTable, report: Report, tmp_path
     assert_frame_equal(cells[~cells["probe"]].reset_index(drop=True), cross(alone))
     assert cells[cells["probe"]]["trials"].sum() == 1
     made = write(mixed, tmp_path, MLFLOW, evaluators=FAST)
-    part = made.text.partition("## By level")[2].partition("\n## ")[0]
-    assert part.count("Trials of the probe:") == part.count("Trials of the sampler:") == 3, "two settings and the grid"
+    part = text_of(made).partition("## By level")[2].partition("\n## ")[0]
+    assert part.count("Trials of the probe.") == part.count("Trials of the sampler.") == 4, "two settings, grid, its figure"
     assert "compare levels by the probe's trials" in part
     assert (made.folder / "cross_probe.png").is_file()
-    assert "Trials of the" not in report.text, "without a probe there is nothing to tell apart"
+    assert "Trials of the" not in text_of(report), "without a probe there is nothing to tell apart"
 
 
 def test_another_number_of_settings_is_no_grid(several: StudyTable) -> None:
@@ -218,6 +223,6 @@ def test_a_search_of_one_objective_has_no_front(
     record = fabricate(lambda study, runs: add_trial(study, runs, np.random.default_rng(0), "completed"))
     made = write(read(record.url, record.name, record.runs), tmp_path, MLFLOW, evaluators=FAST)
     assert made.findings.front.empty
-    assert "Pareto" not in made.text
+    assert "Pareto" not in text_of(made)
     assert not (made.folder / "front.csv").exists()
-    assert "By level" not in made.text
+    assert "By level" not in text_of(made)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from harness.several import COLUMNS, markdown, write
+from harness.searched.several import COLUMNS, markdown, write
 
 FULL = {"study": "s/held_out=drive", "trial": 3, "validation": 0.7, "dataset": "drive", "role": "target"}
 FULL |= {"metric": "dice", "mean": 0.6, "low": 0.5, "high": 0.7, "n": 20, "oracle": False}

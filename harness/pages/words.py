@@ -1,0 +1,39 @@
+"""How numbers and names are written in every report."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+
+def count(number: int, noun: str) -> str:
+    """``3 images``, ``1 image``."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
+def listed(names: Iterable[str]) -> str:
+    """``a, b and c``; "none" without a name."""
+    known = list(names)
+    if not known:
+        return "none"
+    return known[0] if len(known) == 1 else ", ".join(known[:-1]) + " and " + known[-1]
+
+
+def amount(value: float) -> str:
+    """A number of parameters, MiB or seconds: whole with separators from 100 up, else three digits."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person would say them."""
+    if math.isnan(seconds):
+        return "unknown"
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def mlflow(uri: str) -> str:
+    """What opens MLflow: its command for a local store, the address itself for a server."""
+    return f"open {uri}" if uri.startswith("http") else f"mlflow ui --backend-store-uri {uri}"

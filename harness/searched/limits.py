@@ -1,0 +1,77 @@
+"""What was left out, and what a search cannot tell."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from harness.pages.document import Block, Items, Section, Table, Text, row
+from harness.pages.words import count, listed
+from harness.searched.findings import Findings
+from harness.searched.question import needed, shots_of
+from harness.table import measured
+
+
+def left_out(found: Findings) -> Section:
+    """Undefined scores and files that could not be read."""
+    title, gone, undefined = "What was left out", found.table.left_out, undefined_counts(found)
+    if gone.empty and undefined.empty:
+        return Section(title, (Text("Nothing: every per-image file was read, and every score was defined."),))
+    blocks: list[Block] = []
+    if len(undefined):
+        caption = "Images whose score is not a number are left out of the means and counted here."
+        cells = tuple(row(*map(str, line)) for line in undefined.itertuples(index=False, name=None))
+        blocks.append(Table("undefined", caption, ("data set", "metric", "undefined", "of"), cells, undefined))
+    if len(gone):
+        caption = "Per-image files that could not be read; their trials keep their recorded means, without intervals."
+        cells = tuple(row(str(one["number"]), f"`{one['path']}`", one["why"]) for one in gone.to_dict("records"))
+        blocks.append(Table("unread", caption, ("trial", "file", "why"), cells, gone))
+    return Section(title, tuple(blocks))
+
+
+def undefined_counts(found: Findings) -> pd.DataFrame:
+    """Undefined scores by data set and metric, over all completed trials that were read; no row where there is none."""
+    images = found.table.images
+    metrics = [name for name in images.columns if pd.api.types.is_float_dtype(images[name])]
+    rows = [
+        (dataset, metric, int(part[metric].isna().sum()), len(part))
+        for dataset, part in images.groupby("dataset")
+        for metric in metrics
+        if part[metric].isna().any()
+    ]
+    return pd.DataFrame(rows, columns=["dataset", "metric", "undefined", "n"])
+
+
+def limits(found: Findings) -> Section:
+    """Why some conclusions must not be drawn."""
+    table = found.table
+    n = len(measured(table.trials))
+    lines = [needed(found)] if needed(found) else []
+    for how, _ in found.importance:
+        if how.kind == "ped_anova" and 10 <= n < how.needed:
+            lines.append(f"{how.title} looks at the best tenth of the trials: {n} are too few, it needs {how.needed}.")
+    few = found.scores[(found.scores["metric"] == found.metric) & (found.scores["clusters"] < 10)]["dataset"].unique()
+    if len(few):
+        lines.append(
+            f"Fewer than 10 patients in {listed(sorted(few))}: intervals from so few are a little too narrow (95 % "
+            "ones cover some 90 % at five patients)."
+        )
+    if table.trials["seed"].dropna().nunique() <= 1:
+        lines.append(
+            "Every setting was trained with one seed: a difference between places that is smaller than the spread "
+            "between seeds means nothing. Train the best again with other seeds, or run an ablation, to claim it."
+        )
+    targets = len(table.question.get("targets") or ())
+    if 0 < targets < 6:
+        judged = "hospital" if shots_of(table.question) else "unseen hospital"
+        lines.append(
+            f"{count(targets, judged)}: a signed-rank test over {targets} data sets cannot go below "
+            f"p = {min(2 / 2**targets, 1.0):.3g}, so no claim about hospitals in general can be significant here (that "
+            "needs 6)."
+        )
+    if found.mixed:
+        lines.append(
+            "Trials with and without prompts from the ground truth are mixed. Importance compares all of them: that of "
+            "a setting that decides about the test prompt says what the prompt gives away, not what the model learned."
+        )
+    lines.append("A search shows which settings did well, not why. Cause and effect of a component need an ablation.")
+    return Section("What this report cannot tell", (Items(tuple(lines)),))

@@ -1,0 +1,45 @@
+"""Where the study lies, how it goes on, and what it was made with."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from harness import declared
+from harness.pages.document import Block, Code, Refusal, Section, Table, Text, row
+from harness.pages.words import mlflow
+from harness.searched.findings import Findings
+from harness.searched.question import described
+
+
+def provenance(found: Findings, address: str) -> Section:
+    """Commands and versions. ``address``: MLflow's."""
+    table = found.table
+    search = str(table.question.get("search", table.name))
+    blocks: list[Block] = [
+        Text("Go on: run the same command again, with more `--trials` if you like. What is finished is not run again:"),
+        Code(str(table.provenance.get("command") or run(search)), "sh"),
+        Text("This report was made, and can be made again, with:"),
+        Code(f"python -m harness.report {search} --study {table.name}", "sh"),
+        Text("In MLflow the study is a parent run with this report in it, and its trials are the child runs:"),
+        Code(mlflow(address), "sh"),
+        Text("The record itself, an Optuna study:"),
+        Code(f"optuna-dashboard {table.storage}", "sh"),
+        Text(
+            "Beside this page lie every table as CSV (full precision) and LaTeX (booktabs), every figure as PNG and "
+            "SVG, and the whole study: `trials.csv` (every trial), `scores.csv` (every metric of the best, with its "
+            "interval), `importance.csv` and `importance_pairs.csv` (of every evaluator)."
+        ),
+    ]
+    known = {name: value for name, value in table.provenance.items() if name != "command"}
+    if not known:
+        return Section("Where every number comes from", (*blocks, Refusal("versions were not recorded.")))
+    rows = [(str(name), described(value)) for name, value in sorted(known.items())]
+    frame = pd.DataFrame(rows, columns=["what", "version"])
+    made = Table("provenance", "What it was made with.", ("what", "version"), tuple(row(*line) for line in rows), frame)
+    return Section("Where every number comes from", (*blocks, made))
+
+
+def run(name: str) -> str:
+    """The command that runs the declaration ``name``: an ablation if only ``ablations/`` has it, else a search."""
+    ablation = name in declared.names("ablations") and name not in declared.names("search_spaces")
+    return f"python -m harness.{'ablate' if ablation else 'search'} {name}"

@@ -1,0 +1,200 @@
+"""Writes the report of a search: one HTML page, Markdown, tables as LaTeX and CSV, figures as PNG and SVG."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from harness.pages import files
+from harness.pages.words import amount, mlflow
+from harness.searched import panels
+from harness.searched.best import judged, oracle_note
+from harness.searched.document import document, figures
+from harness.searched.findings import Findings
+from harness.searched.question import chosen_on, judges, plainly
+from harness.searched.words import IN_DOMAIN, interval, marked, score, setting, with_gaps
+from harness.table import label, metric_name, objective_columns
+
+
+@dataclass(frozen=True)
+class SearchReport:
+    """What was written: the folder, its files (``report.html`` first), and the findings behind them."""
+
+    folder: Path
+    files: tuple[Path, ...]
+    findings: Findings
+    mlflow_uri: str
+
+    @property
+    def note(self) -> str:
+        """The result in plain words, a few paragraphs."""
+        return "\n\n".join(plainly(self.findings))
+
+    @property
+    def front(self) -> tuple[int, ...]:
+        """The numbers of the trials on the Pareto front."""
+        return tuple(int(number) for number in self.findings.front["number"])
+
+    @property
+    def summary(self) -> dict[str, float]:
+        """The study's own numbers by name; only finite ones, since a tracker would draw the others as points."""
+        return {name: value for name, value in _summary(self.findings).items() if math.isfinite(value)}
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """A search has no verdicts."""
+        return {}
+
+
+def written(found: Findings, folder: Path, mlflow_uri: str) -> SearchReport:
+    """Write what was ``found`` into ``folder/STUDY/report``, which is made. Equal findings give equal files."""
+    study = folder / found.table.name
+    whole = {
+        "trials": found.table.trials,
+        "scores": found.scores,
+        **({"levels": found.levels} if len(found.levels) else {}),
+        "importance": _importance(found),
+        "importance_pairs": _pairs(found),
+    }
+    made = files.write(
+        document(found, mlflow_uri, study), figures(found), panels.pictures(found, study), whole, study / "report"
+    )
+    return SearchReport(study / "report", made, found, mlflow_uri)
+
+
+def _summary(found: Findings) -> dict[str, float]:
+    numbers: dict[str, float] = {f"trials/{kind}": float(count) for kind, count in found.outcomes.items()}
+    if len(found.table.objectives) > 1:
+        numbers["front/trials"] = float(len(found.front))
+    if len(found.best):
+        numbers["best/trial"] = float(found.best.iloc[0]["number"])
+        numbers["best/validation"] = float(found.best.iloc[0]["value"])
+        numbers["best/oracle_prompt"] = float(found.best.iloc[0]["oracle_prompt"])
+    rows = found.scores[(found.scores["place"] == 1) & (found.scores["metric"] == found.metric)]
+    for row in rows.to_dict("records"):
+        name = f"best/test/{row['dataset']}/{found.metric}"
+        numbers |= {name: row["mean"], f"{name}/low": row["low"], f"{name}/high": row["high"]}
+    for source, tables in (("importance", found.importance), ("importance/probe", found.probed)):
+        for how, table in tables:
+            named = zip(table["parameter"], table["importance"], strict=True)
+            numbers |= {f"{source}/{how.kind}/{parameter}": float(value) for parameter, value in named}
+    return numbers
+
+
+def _importance(found: Findings) -> pd.DataFrame:
+    tables = [
+        table.assign(evaluator=how.kind, probe=probe)
+        for probe, tables in ((True, found.probed), (False, found.importance))
+        for how, table in tables
+    ]
+    return pd.concat(tables, ignore_index=True)
+
+
+def _pairs(found: Findings) -> pd.DataFrame:
+    tables = [table.assign(probe=probe) for probe, table in ((True, found.probed_pairs), (False, found.pairs))]
+    return pd.concat([table for table in tables if len(table)] or tables[1:], ignore_index=True)
+
+
+def show(report: SearchReport, console: Console) -> None:
+    """Print what became of the trials, the best settings, what mattered, and where the rest lies."""
+    show_result(report.findings, console)
+    show_importance(report, console)
+
+
+def show_result(found: Findings, console: Console) -> None:
+    """Print what became of the trials, and the best settings with their test scores."""
+    console.print(f"Study {found.table.name}: {sum(found.outcomes.values())} trials", style="bold", highlight=False)
+    if found.outcomes:
+        counts = _table(*(kind.replace("_", " ") for kind in found.outcomes))
+        counts.add_row(*map(str, found.outcomes.values()))
+        console.print(counts)
+    if found.best.empty:
+        console.print("No trial has completed, so there are no best settings.")
+        return
+    if len(found.front):
+        console.print(f"Pareto front of {', '.join(found.table.objectives)}", style="bold", highlight=False)
+        console.print(_front(found))
+    where = chosen_on(found.table.question)
+    console.print(f"Best settings, by validation on {where}", style="bold", highlight=False)
+    console.print(_settings(found))
+    title = f"Their test {metric_name(found.metric)}, with 95 % intervals over patients"
+    console.print(title, style="bold", highlight=False)
+    console.print(_scores(found))
+    if note := oracle_note(found):
+        console.print(note, highlight=False)
+
+
+def show_importance(report: SearchReport, console: Console) -> None:
+    """Print what mattered, and where the report lies."""
+    found = report.findings
+    for source, tables in (("the probe: ", found.probed), ("the trace: " * bool(found.probed), found.importance)):
+        for how, table in tables:
+            console.print(f"{source}{how.title}, {how.question}", style="bold", highlight=False)
+            refused = table["importance"].isna().all()
+            console.print(f"Not shown: {_first_note(table)}." if refused else _importance_table(table), highlight=False)
+    if not found.probe:
+        console.print("A trace is not a probe: an optimiser chose these trials, so take importance as a hint.")
+    console.print(f"Report: {report.files[0]}", soft_wrap=True, highlight=False)
+    console.print(f"MLflow: {mlflow(report.mlflow_uri)}", soft_wrap=True, highlight=False)
+
+
+def _table(*header: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for name in header:
+        table.add_column(escape(name))
+    return table
+
+
+def _settings(found: Findings) -> Table:
+    chosen = [name for name in found.table.distributions if name in found.best]
+    shown = _table("place", "trial", "validation", *(label(name).replace(" ", "\n") for name in chosen))
+    for row in found.best.to_dict("records"):
+        values = (setting(row[name]) for name in chosen)
+        shown.add_row(str(row["place"]), marked(row), score(row["value"]), *values)
+    return shown
+
+
+def _front(found: Findings) -> Table:
+    further = objective_columns(found.table)[1:]
+    shown = _table("trial", "validation", *map(label, further))
+    for row in found.front.to_dict("records"):
+        shown.add_row(str(row["number"]), score(row["value"]), *(amount(row[name]) for name in further))
+    return shown
+
+
+def _scores(found: Findings) -> Table:
+    rows = found.scores[found.scores["metric"] == found.metric]
+    datasets = judged(rows)
+    roles = {"target": judges(found.table.question), "source": IN_DOMAIN}
+    shown = _table("place", "trial", *(f"{dataset}\n{roles[role]}" for dataset, role in datasets))
+    for place, part in rows.groupby("place"):
+        own = {row["dataset"]: _over_lines(with_gaps(row)) for row in part.to_dict("records")}
+        cells = [own.get(name, "not tested") for name, _ in datasets]
+        shown.add_row(str(place), marked(part.iloc[0].to_dict()), *map(escape, cells))
+    return shown
+
+
+def _over_lines(text: str) -> str:
+    """A mean, its interval and how many images were undefined, each on a line of its own."""
+    return text.replace(" [", "\n[").replace("], ", "],\n")
+
+
+def _first_note(table: pd.DataFrame) -> str:
+    return str(table["note"].iloc[0]) if len(table) else "no setting was searched"
+
+
+def _importance_table(table: pd.DataFrame) -> Table:
+    shown = _table("setting", "importance [95 % interval]", "chance", "remark")
+    for row in table.to_dict("records"):
+        known = not pd.isna(row["importance"])
+        figure = escape(interval(row, "importance")) if known else "not shown"
+        chance = score(row["chance"]) if known else ""
+        shown.add_row(label(row["parameter"]), figure, chance, str(row["note"]))
+    return shown
