@@ -187,7 +187,7 @@ def test_levels_keep_a_probe_apart(several: StudyTable, report: SearchReport, tm
     assert cells[cells["probe"]]["trials"].sum() == 1
     made = write(mixed, tmp_path, MLFLOW, evaluators=FAST)
     part = text_of(made).partition("## By level")[2].partition("\n## ")[0]
-    assert part.count("Trials of the probe.") == part.count("Trials of the sampler.") == 4, "two settings, grid, its figure"
+    assert part.count("Trials of the probe.") == part.count("Trials of the sampler.") == 4, "2 settings, grid, figure"
     assert "compare levels by the probe's trials" in part
     assert (made.folder / "cross_probe.png").is_file()
     assert "Trials of the" not in text_of(report), "without a probe there is nothing to tell apart"
