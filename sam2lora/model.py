@@ -228,10 +228,10 @@ def _unloaded(backbone: Backbone, image_size: int) -> Segmenter:
 
 def shapes(backbone: Backbone, image_size: int | None = None) -> Segmenter:
     """The segmenter with its shapes alone, on the meta device: needs neither weights nor memory."""
-    if isinstance(backbone, UNet):
-        with torch.device("meta"):
+    with torch.device("meta"):
+        if isinstance(backbone, UNet):
             return UNetSegmenter(network(backbone), backbone, image_size or SMALLEST)
-    return Sam2Segmenter(weightless(backbone, image_size), backbone)
+        return Sam2Segmenter(weightless(backbone, image_size), backbone)
 
 
 @cache
@@ -243,7 +243,7 @@ def parameters(backbone: Backbone) -> int:
 def weightless(backbone: Hiera, image_size: int | None = None) -> SAM2Base:
     """SAM 2's modules with their shapes alone, on the meta device. No parameter's shape depends on the image size."""
     shape = architecture(backbone)
-    with torch.device("meta"), _RealLinspace():
+    with torch.device("meta"):
         return _sam2(shape, image_size or shape.backbone_stride)
 
 
@@ -279,35 +279,36 @@ class _NoPositions(nn.Module):
 def _sam2(shape: Architecture, image_size: int) -> SAM2Base:
     """SAM 2 as the official YAML files configure it, for any ``shape``."""
     later = shape.version == "2.1"
-    sam = SAM2Base(
-        image_encoder=_image_encoder(shape),
-        memory_attention=_memory_attention(shape),
-        memory_encoder=_memory_encoder(shape),
-        num_maskmem=7,
-        image_size=image_size,
-        backbone_stride=shape.backbone_stride,
-        sigmoid_scale_for_mem_enc=20.0,
-        sigmoid_bias_for_mem_enc=-10.0,
-        use_mask_input_as_output_without_sam=True,
-        directly_add_no_mem_embed=True,
-        no_obj_embed_spatial=later,
-        use_high_res_features_in_sam=True,
-        multimask_output_in_sam=True,
-        iou_prediction_use_sigmoid=True,
-        use_obj_ptrs_in_encoder=True,
-        add_tpos_enc_to_obj_ptrs=later,
-        proj_tpos_enc_in_obj_ptrs=later,
-        use_signed_tpos_enc_to_obj_ptrs=later,
-        only_obj_ptrs_in_the_past_for_eval=True,
-        pred_obj_scores=True,
-        pred_obj_scores_mlp=True,
-        fixed_no_obj_ptr=True,
-        multimask_output_for_tracking=True,
-        use_multimask_token_for_obj_ptr=True,
-        multimask_min_pt_num=0,
-        multimask_max_pt_num=1,
-        use_mlp_for_obj_ptr_proj=True,
-    )
+    with _Placement():
+        sam = SAM2Base(
+            image_encoder=_image_encoder(shape),
+            memory_attention=_memory_attention(shape),
+            memory_encoder=_memory_encoder(shape),
+            num_maskmem=7,
+            image_size=image_size,
+            backbone_stride=shape.backbone_stride,
+            sigmoid_scale_for_mem_enc=20.0,
+            sigmoid_bias_for_mem_enc=-10.0,
+            use_mask_input_as_output_without_sam=True,
+            directly_add_no_mem_embed=True,
+            no_obj_embed_spatial=later,
+            use_high_res_features_in_sam=True,
+            multimask_output_in_sam=True,
+            iou_prediction_use_sigmoid=True,
+            use_obj_ptrs_in_encoder=True,
+            add_tpos_enc_to_obj_ptrs=later,
+            proj_tpos_enc_in_obj_ptrs=later,
+            use_signed_tpos_enc_to_obj_ptrs=later,
+            only_obj_ptrs_in_the_past_for_eval=True,
+            pred_obj_scores=True,
+            pred_obj_scores_mlp=True,
+            fixed_no_obj_ptr=True,
+            multimask_output_for_tracking=True,
+            use_multimask_token_for_obj_ptr=True,
+            multimask_min_pt_num=0,
+            multimask_max_pt_num=1,
+            use_mlp_for_obj_ptr_proj=True,
+        )
     hasten(sam.sam_mask_decoder)
     return sam
 
@@ -478,12 +479,19 @@ def _trunk_shapes(backbone: Hiera) -> dict[str, torch.Size]:
     return {name: tensor.shape for name, tensor in state.items() if name.startswith(_TRUNK)}
 
 
-class _RealLinspace(TorchFunctionMode):
-    """Keeps ``linspace`` off the meta device: Hiera reads its drop rates as numbers while it is built."""
+class _Placement(TorchFunctionMode):
+    """Where the tensors lie that SAM 2's constructors put somewhere by themselves.
+
+    ``linspace`` stays off the meta device: Hiera reads its drop rates as numbers while it is built. What they send to
+    "cuda" on a machine with a GPU, the tables of rotary attention, stays where everything else is built: the meta
+    device has nothing to send, and a trial may run elsewhere. The attention itself takes its table to its input.
+    """
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
+        if func is torch.Tensor.to and args[1:] == ("cuda",):
+            return args[0]
         options = kwargs or {}
         return func(*args, **({**options, "device": "cpu"} if func is torch.linspace else options))
 

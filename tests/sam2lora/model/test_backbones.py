@@ -1,6 +1,6 @@
 """The shapes of the backbones are the published ones."""
 
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 import sam2  # noqa: F401  (registers the package's configurations with hydra)
@@ -8,10 +8,13 @@ import torch
 from hydra import compose
 from hydra.utils import instantiate
 from pydantic import ValidationError
+from sam2.modeling.sam.transformer import RoPEAttention
+from torch.overrides import TorchFunctionMode
 
-from sam2lora.backbones import Backbone, LinearShape, Nano, Sam2, Size, Version, architecture, linears
+from sam2lora.backbones import Backbone, Hiera, LinearShape, Nano, Sam2, Size, Version, architecture, linears
 from sam2lora.choice import from_json, to_json
-from sam2lora.model import _RealLinspace, parameters, weightless
+from sam2lora.model import _Placement, build, parameters, shapes, weightless
+from sam2lora.runtime import Runtime
 
 SIZES: tuple[Size, ...] = get_args(Size)
 VERSIONS: tuple[Version, ...] = get_args(Version)
@@ -42,7 +45,7 @@ def test_names_and_shapes_are_those_of_the_official_configuration(size: Size, ve
     letter = {"tiny": "t", "small": "s", "base+": "b+", "large": "l"}[size]
     folder, stem = ("sam2.1", "sam2.1_hiera") if version == "2.1" else ("sam2", "sam2_hiera")
     configuration = compose(config_name=f"configs/{folder}/{stem}_{letter}.yaml")
-    with torch.device("meta"), _RealLinspace():
+    with torch.device("meta"), _Placement():
         official = instantiate(configuration.model, _recursive_=True, _convert_="all")
 
     ours = weightless(Sam2(size=size, version=version))
@@ -108,3 +111,52 @@ def test_json_gives_the_backbone_back(backbone: Backbone) -> None:
 def test_checkpoint_must_be_a_digest(checkpoint: str) -> None:
     with pytest.raises(ValidationError):
         Sam2(checkpoint=checkpoint)
+
+
+class _Sent(TorchFunctionMode):
+    """Notes what is asked to lie on a GPU, and lets it lie where it is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[str] = []
+
+    def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
+        given = [value for value in (*args, *(kwargs or {}).values()) if isinstance(value, str | torch.device)]
+        # naming a device opens none
+        asked = [f"{func} {v}" for v in given if str(v).startswith("cuda") and func is not torch.device]
+        self.calls += asked
+        return args[0] if asked and func is torch.Tensor.to else func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_where_there_is_a_gpu_every_backbone_is_counted_and_runs_weightless(
+    backbone: Hiera, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    side = architecture(backbone).multiple
+
+    assert parameters.__wrapped__(backbone) == parameters(backbone)
+    logits = shapes(backbone, side)(torch.zeros(1, 3, side, side, device="meta"))
+
+    assert logits.device.type == "meta"
+    assert logits.shape == (1, 1, *2 * [side // architecture(backbone).patch_stride])
+
+
+def test_what_is_built_on_the_cpu_opens_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    with _Sent() as sent:
+        segmenter = build(Nano(weights="random"), 64, Runtime())
+
+    assert sent.calls == []
+    tables = [part.freqs_cis for part in segmenter.modules() if isinstance(part, RoPEAttention)]
+    assert tables
+    assert {tensor.device.type for tensor in (*tables, *segmenter.parameters(), *segmenter.buffers())} == {"cpu"}
+
+
+def test_a_table_of_rotary_attention_follows_its_input() -> None:
+    """It is no buffer, so that moving a model leaves it: SAM 2 moves it when the attention runs."""
+    attention = next(part for part in weightless(Nano()).modules() if isinstance(part, RoPEAttention))
+    attention.freqs_cis = attention.compute_cis(end_x=64, end_y=64)
+    x = torch.zeros(1, 64 * 64, attention.embedding_dim, device="meta")
+    assert attention(x, x, x).device.type == "meta"
+    assert attention.freqs_cis.device.type == "meta"
