@@ -10,6 +10,12 @@ from sam2lora.config import TrialConfig
 from sam2lora.model import shapes
 
 _MIB = 2**20
+_NO_ROOM = (
+    "DefaultCPUAllocator: ",
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+)
 
 
 def training_mib(config: TrialConfig) -> float:
@@ -48,5 +54,8 @@ def _bytes(tensor: Tensor) -> int:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an allocation failed. CUDA's allocator raises its own type; the CPU's a RuntimeError that says so."""
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "not enough memory" in str(error)
+    """Whether an allocation failed: in Python or in CUDA's caching allocator, which have types of their own, or in
+    torch's allocator of the CPU, the CUDA driver, cuBLAS or cuDNN, which raise a RuntimeError that says so."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _NO_ROOM)

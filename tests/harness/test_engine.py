@@ -115,19 +115,11 @@ def test_divergence_is_an_ending(tiny: TrialConfig, runtime: Runtime, tmp_path: 
     assert not (tmp_path / artifacts.RESULT).exists()
 
 
-@pytest.mark.parametrize(
-    "error",
-    [
-        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
-        RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 99 bytes."),
-        MemoryError(),
-    ],
-)
 def test_no_room_is_an_ending_of_its_own(
-    tiny: TrialConfig, runtime: Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+    tiny: TrialConfig, runtime: Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(session: object) -> None:
-        raise error
+        torch.empty(10**16)  # more than a processor can address
 
     monkeypatch.setattr(engine, "epoch", fail)
     items = finished(work(order(tiny, runtime, tmp_path)))

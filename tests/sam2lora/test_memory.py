@@ -11,7 +11,7 @@ from sam2lora.augments import NoAugment
 from sam2lora.backbones import Nano, Sam2
 from sam2lora.config import TrialConfig
 from sam2lora.datasets import Synthetic
-from sam2lora.memory import training_mib
+from sam2lora.memory import is_out_of_memory, training_mib
 from sam2lora.model import build
 from sam2lora.protocols import Transfer
 from sam2lora.runtime import Runtime
@@ -64,3 +64,26 @@ def test_memory_grows_with_batch_size_and_frame() -> None:
 def test_the_largest_backbone_is_planned_without_its_weights() -> None:
     large = replace(CONFIG, backbone=Sam2(size="large"), image_size=1024)
     assert training_mib(large) > 224.4e6 * 4 / 2**20
+
+
+def test_an_allocation_that_fails_is_recognised() -> None:
+    with pytest.raises(RuntimeError) as real:
+        torch.empty(10**16)  # more than a processor can address
+    assert is_out_of_memory(real.value)
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (MemoryError(), True),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), True),
+        (RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling `cublasSgemm`"), False),
+        (RuntimeError("CUDA error: device-side assert triggered"), False),
+        (ValueError("CUDA error: out of memory"), False),
+    ],
+)
+def test_lack_of_memory_is_told_from_other_faults(error: Exception, told: bool) -> None:
+    assert is_out_of_memory(error) is told
