@@ -8,7 +8,7 @@ Sam2LoraError
 ├── OverlapError       a source that shares patients with a target
 ├── OutOfMemory        a batch that cannot fit
 ├── DiskError          a cache or a result that cannot be written
-└── Diverged           a loss or a gradient that is no longer a number
+└── Diverged           a loss, a gradient, a weight or a logit that is no longer a number
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class DiskError(Sam2LoraError):
 
 
 class Diverged(Sam2LoraError):
-    """A loss or a gradient is no longer a finite number: the trial ends, its settings are at fault.
+    """A loss, a gradient or a weight is not finite any more, or a logit NaN: the trial ends, its settings are at fault.
 
     ``epoch`` and ``step`` count from 1; ``step`` is the optimizer step within the epoch.
     """

@@ -18,7 +18,7 @@ from torch.nn.functional import interpolate
 
 from sam2lora.adapters import merged
 from sam2lora.datasets import CachedSet, Native, to_native
-from sam2lora.metrics import METRICS, Histogram, Metric, histogram, measure
+from sam2lora.metrics import METRICS, Histogram, Metric, NotNumbers, histogram, measure
 from sam2lora.model import Points, Segmenter
 from sam2lora.prompts import Prompt, as_tensors
 from sam2lora.runtime import Runtime
@@ -53,8 +53,10 @@ def evaluate_each(
     probabilities: Sequence[float],
     batch_size: int = 4,
     metrics: Literal["all", "dice"] = "all",
-) -> list[pd.DataFrame]:
+) -> list[pd.DataFrame | NotNumbers]:
     """For each trial of ``predictor`` one row per image of ``indices``, in that order; no indices, no rows.
+
+    A trial with a logit that is NaN has no rows but this error; the rows of the others are as they would be.
 
     Columns: ``dataset``, ``role``, ``image``, ``patient``, the metrics (all of ``METRICS``, or Dice alone, which is
     much cheaper), ``pixels``, how many were compared, and ``threshold``, the trial's of ``probabilities``: a pixel is
@@ -70,7 +72,7 @@ def evaluate_each(
     """
     names: tuple[Metric, ...] = METRICS if metrics == "all" else ("dice",)
 
-    def rows(index: int, frames: Sequence[Frame]) -> list[dict[str, object]]:
+    def rows(index: int, frames: Sequence[Frame]) -> list[dict[str, object] | NotNumbers]:
         native = cached_set.native(index)
         return [
             _row(cached_set, index, native, frame, role, names, probability)
@@ -79,7 +81,13 @@ def evaluate_each(
 
     found = list(_threaded(rows, _frames(predictor, cached_set, indices, prompt, runtime, seed, batch_size), runtime))
     columns = ["dataset", "role", "image", "patient", *names, "pixels", "threshold"]
-    return [pd.DataFrame([row[trial] for row in found], columns=columns) for trial in range(len(probabilities))]
+    return [_table([row[trial] for row in found], columns) for trial in range(len(probabilities))]
+
+
+def _table(rows: Sequence[dict[str, object] | NotNumbers], columns: list[str]) -> pd.DataFrame | NotNumbers:
+    whole = [row for row in rows if not isinstance(row, NotNumbers)]
+    wrong = [row for row in rows if isinstance(row, NotNumbers)]
+    return wrong[0] if wrong else pd.DataFrame(whole, columns=columns)
 
 
 def histograms(
@@ -197,14 +205,18 @@ def _row(
     role: Role,
     metrics: Sequence[Metric],
     probability: float,
-) -> dict[str, object]:
+) -> dict[str, object] | NotNumbers:
     cut = log(probability / (1 - probability))
+    try:
+        measured = measure(to_native(frame, native), native.mask, native.fov, metrics, cut)
+    except NotNumbers as error:
+        return error
     return {
         "dataset": cached_set.dataset.name,
         "role": role,
         "image": cached_set.ids[index],
         "patient": cached_set.patients[index],
-        **measure(to_native(frame, native), native.mask, native.fov, metrics, cut),
+        **measured,
         "pixels": int(np.count_nonzero(native.fov)),
         "threshold": probability,
     }

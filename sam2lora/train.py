@@ -28,7 +28,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils import clip_grad_norm_
+from torch.nn.utils import clip_grad_norm_, get_total_norm
 from torch.optim.lr_scheduler import LambdaLR
 
 from sam2lora import evaluate
@@ -41,7 +41,7 @@ from sam2lora.errors import DataError, DiskError, Diverged
 from sam2lora.evaluate import Predictor, Role
 from sam2lora.features import remembering
 from sam2lora.losses.quality import quality_error
-from sam2lora.metrics import Histogram
+from sam2lora.metrics import Histogram, NotNumbers
 from sam2lora.model import Points, Sam2Segmenter, Segmenter, build
 from sam2lora.prompts import NoPrompt, as_tensors
 from sam2lora.runtime import Runtime
@@ -209,7 +209,8 @@ def check_parts(sources: Sequence[CachedSet], fold: int) -> None:
 def epoch(session: Session) -> dict[str, float]:
     """Train one pass over the training images, validate, and append the result to ``session.curve``.
 
-    Raises ``Diverged`` as soon as the loss or the gradient is not finite.
+    Raises ``Diverged`` as soon as the loss or the gradient is not finite, and at the end of the epoch if a weight is
+    not or a validation logit is NaN.
     """
     begun = time.perf_counter()
     session.segmenter.train()
@@ -221,20 +222,26 @@ def epoch(session: Session) -> dict[str, float]:
         raise lane.fault
     with evaluate.alone(session.segmenter) as predictor:
         (entry,) = close_epoch([lane], predictor, seconds)
+    if isinstance(entry, Diverged):
+        raise entry
     return entry
 
 
-def close_epoch(lanes: Sequence[Lane], predictor: Predictor, seconds: float) -> list[dict[str, float]]:
+def close_epoch(lanes: Sequence[Lane], predictor: Predictor, seconds: float) -> list[dict[str, float] | Diverged]:
     """Validate lanes that have run their epoch, and append the entry that is returned for each to its session's curve.
 
-    All are validated alike (`sight`) by ``predictor``, each was trained for ``seconds``, and none has a fault.
+    All are validated alike (`sight`) by ``predictor``, each was trained for ``seconds``, and none has a fault. Where a
+    logit is NaN the lane has diverged, and its curve stays as it is.
     """
     begun = time.perf_counter()
     scores = validate_each([lane.session for lane in lanes], predictor)
     validated = (time.perf_counter() - begun) / len(lanes)
-    entries: list[dict[str, float]] = []
+    entries: list[dict[str, float] | Diverged] = []
     for lane, score in zip(lanes, scores, strict=True):
         session = lane.session
+        if isinstance(score, NotNumbers):
+            entries.append(Diverged("a validation logit is not a number", lane.number, lane.step))
+            continue
         entry: dict[str, float] = {"epoch": lane.number, "lr": float(session.schedule.get_last_lr()[0])}
         entry |= {f"loss/{name}": value for name, value in lane.losses().items()}
         entry |= {**score, "seconds": seconds + validated}
@@ -315,7 +322,7 @@ def lockstep(sessions: Sequence[Session], forward: Forward) -> list[Lane]:
 
     All need the same number of batches. A lane's losses, gradients and steps are its own: trials that share their
     draws share their batches, and nothing else passes from one to another. A lane whose loss or gradient is not
-    finite gets its ``fault`` and stops there.
+    finite gets its ``fault`` and stops there; one whose weights are not, after the last step, gets it at the end.
     """
     lanes = [
         Lane(
@@ -341,13 +348,16 @@ def lockstep(sessions: Sequence[Session], forward: Forward) -> list[Lane]:
             for lane, place, output in zip(lanes, places, outputs, strict=True)
             if lane.fault is None
         ]
-        _stop_unless_finite([(lane, objective) for lane, objective, _ in running], "loss")
+        _stop_unless_finite([(lane, objective) for lane, objective, _ in running], "the loss")
         _backward([objective for lane, objective, _ in running if lane.fault is None])
         for lane, _, sums in running:
             lane.add(sums)
         _advance([(lane, len(given[place][0])) for lane, place in zip(lanes, places, strict=True)])
         if all(lane.fault for lane in lanes):
             break
+    # What the last step did to the weights has shown in no loss.
+    sound = [lane for lane in lanes if lane.fault is None]
+    _stop_unless_finite([(lane, get_total_norm(lane.trainable, float("inf"))) for lane in sound], "a weight")
     return lanes
 
 
@@ -370,7 +380,7 @@ def _stop_unless_finite(values: Sequence[tuple[Lane, Tensor]], what: str) -> Non
     finite = torch.stack([torch.isfinite(value) for _, value in values]).tolist() if values else []
     for (lane, _), fine in zip(values, finite, strict=True):
         if not fine:
-            lane.fault = Diverged(f"the {what} is not finite", lane.number, lane.step)
+            lane.fault = Diverged(f"{what} is not finite", lane.number, lane.step)
 
 
 def _backward(objectives: Sequence[Tensor]) -> None:
@@ -388,7 +398,7 @@ def _advance(seen: Sequence[tuple[Lane, int]]) -> None:
             lane.left, lane.seen = lane.left - lane.group, 0
             limit = lane.session.config.clip_norm
             over.append((lane, clip_grad_norm_(lane.trainable, limit if limit is not None else float("inf"))))
-    _stop_unless_finite(over, "gradient")
+    _stop_unless_finite(over, "the gradient")
     for lane, _ in over:
         if lane.fault is None:
             lane.session.optimizer.step()
@@ -478,8 +488,10 @@ def sight(session: Session) -> str:
     return digest(config.protocol, prompts, replicate.fold, session.training)
 
 
-def validate_each(sessions: Sequence[Session], predictor: Predictor) -> list[dict[str, float]]:
+def validate_each(sessions: Sequence[Session], predictor: Predictor) -> list[dict[str, float] | NotNumbers]:
     """``score`` and ``<set>/dice`` on the validation images, at native resolution inside the field of view.
+
+    The error itself for a session that has a NaN among its logits.
 
     The sources validate; only where a protocol has none does the same fold of the targets that gave patients. All
     sessions have one `sight`.
@@ -489,10 +501,12 @@ def validate_each(sessions: Sequence[Session], predictor: Predictor) -> list[dic
     for opened in first.sources or first.given:
         images = validation_images(opened, first.replicate.fold)
         tables.append(_rows(sessions, predictor, opened, images, halves, role="val", metrics="dice"))
-    return [_validated(pd.concat(own, ignore_index=True)) for own in zip(*tables, strict=True)]
+    return [_validated(_joined(own)) for own in zip(*tables, strict=True)]
 
 
-def _validated(rows: pd.DataFrame) -> dict[str, float]:
+def _validated(rows: pd.DataFrame | NotNumbers) -> dict[str, float] | NotNumbers:
+    if isinstance(rows, NotNumbers):
+        return rows
     per_source = evaluate.summary(rows)
     return {"score": float(np.mean([per_source[name] for name in per_source])), **per_source}
 
@@ -520,7 +534,7 @@ def judge_each(sessions: Sequence[Session], predictor: Predictor, probabilities:
     Called once, after the last epoch, for sessions of one `sight`. Columns as in ``sam2lora.evaluate.evaluate_each``;
     ``role`` is ``"source"`` or ``"target"``, and ``given`` counts the images by which the patients of a target joined
     the training (0 of a source, which trains by its whole development part). The thresholds ``probabilities`` hold
-    for every row.
+    for every row. Raises ``NotNumbers`` if a logit of any session is NaN.
     """
     begun, first = time.perf_counter(), sessions[0]
     given = {opened.dataset.name: 0 for opened in first.given}
@@ -528,10 +542,7 @@ def judge_each(sessions: Sequence[Session], predictor: Predictor, probabilities:
         if s >= len(first.sources):
             given[first.given[s - len(first.sources)].dataset.name] += 1
     tables = [
-        [
-            rows.assign(given=given.get(opened.dataset.name, 0))
-            for rows in _rows(sessions, predictor, opened, images, probabilities, role=role, metrics="all")
-        ]
+        _rows(sessions, predictor, opened, images, probabilities, role=role, metrics="all")
         for opened, role, images in judged(first)
     ]
     seconds = (time.perf_counter() - begun) / len(sessions)
@@ -540,7 +551,22 @@ def judge_each(sessions: Sequence[Session], predictor: Predictor, probabilities:
         session.cost.peak_mib = max(session.cost.peak_mib, peak_mib(session.runtime))
     if not tables:
         return [pd.DataFrame() for _ in sessions]
-    return [pd.concat(own, ignore_index=True) for own in zip(*tables, strict=True)]
+    scores = [_joined(own) for own in zip(*tables, strict=True)]
+    return [rows.assign(given=[given.get(name, 0) for name in rows["dataset"]]) for rows in map(_sound, scores)]
+
+
+def _joined(tables: Sequence[pd.DataFrame | NotNumbers]) -> pd.DataFrame | NotNumbers:
+    """The rows of all tables, or what was wrong with the first that has none."""
+    whole = [table for table in tables if isinstance(table, pd.DataFrame)]
+    wrong = [table for table in tables if isinstance(table, NotNumbers)]
+    return wrong[0] if wrong else pd.concat(whole, ignore_index=True)
+
+
+def _sound(rows: pd.DataFrame | NotNumbers) -> pd.DataFrame:
+    # Not told as Diverged, which a sampler would learn from: nothing that a test image shows may reach it.
+    if isinstance(rows, NotNumbers):
+        raise rows
+    return rows
 
 
 def judged(session: Session) -> list[tuple[CachedSet, Role, list[int]]]:
@@ -583,7 +609,7 @@ def _rows(
     *,
     role: Role,
     metrics: Literal["all", "dice"],
-) -> list[pd.DataFrame]:
+) -> list[pd.DataFrame | NotNumbers]:
     first = sessions[0]
     with precision(first.config, first.runtime):
         return evaluate.evaluate_each(

@@ -35,7 +35,7 @@ from typing import Final, Literal
 import cv2
 import numpy as np
 
-from sam2lora.metrics.arrays import Mask, Scores, checked
+from sam2lora.metrics.arrays import Mask, NotNumbers, Scores, checked
 from sam2lora.metrics.centreline import cldice
 from sam2lora.metrics.confusion import Confusion, confusion
 from sam2lora.metrics.contours import Distances, boundary_iou, distances
@@ -70,7 +70,7 @@ def measure(
     """The named metrics of one image (None: all of ``METRICS``), in that order.
 
     ``logits``, ``mask``, ``fov`` (None: everywhere): (H, W). ``cut``: a pixel is predicted where its logit is larger.
-    Raises ``ValueError`` if the shapes differ or a logit is NaN.
+    Raises ``ValueError`` if the shapes differ or, as ``NotNumbers``, if a logit is NaN.
 
     What several metrics share is computed once, and nothing that is not asked for: Dice alone, the fast path of
     validation, takes a hundredth of the time of all.
@@ -132,6 +132,7 @@ __all__ = [
     "Histogram",
     "Mask",
     "Metric",
+    "NotNumbers",
     "Scores",
     "boundary_iou",
     "cldice",

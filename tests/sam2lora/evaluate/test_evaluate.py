@@ -20,7 +20,7 @@ from torch.nn.functional import interpolate
 from sam2lora.backbones import Nano
 from sam2lora.datasets import CachedSet, Native, Synthetic, cached, to_native
 from sam2lora.evaluate import alone, evaluate_each, histograms, n_undefined, predict, summary
-from sam2lora.metrics import METRICS
+from sam2lora.metrics import METRICS, NotNumbers
 from sam2lora.model import Segmenter, build
 from sam2lora.prompts import NoPrompt, Points, Prompt
 from sam2lora.runtime import Runtime
@@ -223,11 +223,22 @@ def test_every_module_returns_to_its_mode(hospital: CachedSet, redness: Redness)
 
 def test_every_module_returns_to_its_mode_after_an_error(hospital: CachedSet, redness: Redness) -> None:
     redness.train()
-    redness.scale = nn.Parameter(torch.tensor(nan))
-    with pytest.raises(ValueError, match="one is NaN"):
-        run(redness, hospital, [0])
+    with pytest.raises(IndexError):
+        run(redness, hospital, [len(hospital)])
     assert redness.noise.training
     assert torch.is_grad_enabled()
+
+
+def test_a_logit_that_is_no_number_spoils_the_rows_of_its_own_trial(hospital: CachedSet, redness: Redness) -> None:
+    def both(images: torch.Tensor, points: object) -> list[torch.Tensor]:
+        return [redness(images), redness(images) * nan]
+
+    with alone(redness):
+        rows, wrong = evaluate_each(
+            both, hospital, [0, 1], NoPrompt(), Runtime(), role="val", seed=3, probabilities=(0.5, 0.5)
+        )
+    assert isinstance(wrong, NotNumbers)
+    pd.testing.assert_frame_equal(rows, run(redness, hospital, [0, 1]))
 
 
 def test_global_random_state_is_untouched(hospital: CachedSet, redness: Redness) -> None:

@@ -194,6 +194,41 @@ def test_a_loss_that_overflows_midway_stops_its_own_trial_alone(runtime: Runtime
     assert isinstance(entry, dict)
 
 
+ONE_STEP = variant(protocol=Transfer(sources=(Synthetic(hospital="alder", images=12, size=64),)), batch_size=64)
+"""An epoch of one step, whose loss is that of the weights at their start."""
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "what"),
+    [
+        (AdamW(lr=1e39), "a weight is not finite"),
+        (SGD(lr=1e30), "a validation logit is not a number"),
+        (AdamW(lr=1e20), "a validation logit is not a number"),
+    ],
+    ids=["weights", "logits by SGD", "logits by AdamW"],
+)
+def test_what_an_epochs_last_step_did_stops_its_own_trial_alone(
+    optimizer: SGD | AdamW, what: str, runtime: Runtime
+) -> None:
+    wild = replace(ONE_STEP, optimizer=optimizer, clip_norm=None)
+    residents = [pack.admit(start(config, Replicate(), runtime)) for config in (ONE_STEP, wild, ONE_STEP)]
+    entries = pack.epoch(residents)
+    assert isinstance(fault := entries[1], Diverged)
+    assert (fault.epoch, fault.step) == (1, 1)
+    assert what in str(fault)
+    assert residents[1].session.curve == []
+    healthy = [pack.admit(start(ONE_STEP, Replicate(), runtime)) for _ in range(3)]
+    expected = pack.epoch(healthy)
+    for place in (0, 2):
+        found = entries[place]
+        assert isinstance(found, dict)
+        assert {**found, "seconds": 0} == {**expected[place], "seconds": 0}
+        ours, theirs = ended(residents[place])[1], ended(healthy[place])[1]
+        assert all(torch.equal(ours[name], tensor) for name, tensor in theirs.items())
+    with pytest.raises(Diverged, match=what):
+        train.epoch(start(wild, Replicate(), runtime))
+
+
 @pytest.mark.parametrize(
     ("adapter", "first"),
     [
