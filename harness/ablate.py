@@ -6,6 +6,7 @@ import argparse
 import shlex
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 
 from rich.console import Console
@@ -69,19 +70,22 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise ValueError("--budget ends the adding of replicates, but none are added: add --until-decided.")
         declared.check(arguments.name, "ablations")
         with console.status("loading torch, Ray, Optuna and MLflow"):
-            from harness import ablating, run  # seconds, so after all that can be refused without them
+            from harness import ablating, execute, run  # seconds, so after all that can be refused without them
         asked = declared.ablation(arguments.name)
         if arguments.replicates is not None:
             asked = asked.repeated(arguments.replicates)
         plans = run.plans(arguments, f"python -m harness.ablate {shlex.join(typed)}", asked.base.protocol)
         ways = ablating.Ways(arguments.tuned or 0, arguments.until_decided, arguments.budget)
-        for plan in plans:
-            own = replace(asked, base=plan.overrides.apply(asked.base))
-            if arguments.dry_run:
+        owns = [replace(asked, base=plan.overrides.apply(asked.base)) for plan in plans]
+        if arguments.dry_run:
+            for plan, own in zip(plans, owns, strict=True):
                 ablating.show(plan, own, ways, Console())
-            elif not ablating.ablate(plan, own, ways, console):
-                return False
-        if len(plans) > 1 and not arguments.dry_run:
+            return True
+        with execute.started() if len(plans) > 1 or ways.tuned else nullcontext():
+            for plan, own in zip(plans, owns, strict=True):
+                if not ablating.ablate(plan, own, ways, console):
+                    return False
+        if len(plans) > 1:
             ablating.summarise(plans, ways, arguments.study or arguments.name, console)
         return True
 

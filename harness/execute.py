@@ -6,6 +6,7 @@ import logging
 import os
 import shutil
 import tempfile
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -57,12 +58,14 @@ class Slots:
     """How trials share a machine: ``concurrent`` at once, ``residents`` of them in one process.
 
     Each process has ``cpus`` cores and ``gpus`` of a GPU. With one resident it is the trial's own, else an engine.
+    ``names``: of the engines that run.
     """
 
     concurrent: int
     cpus: float
     gpus: float
     residents: int = 1
+    names: tuple[str, ...] = ()
 
     @property
     def engines(self) -> int:
@@ -130,12 +133,32 @@ def packs(configs: Sequence[TrialConfig], gpus_per_trial: float | None) -> bool:
 
 @contextmanager
 def cluster(room: Slots) -> Iterator[Slots]:
-    """Ray, started here for the time of a run, or the cluster that ``RAY_ADDRESS`` names: ``room``, there `spread`.
+    """Ray, `started` for the time of a run: ``room``, on a cluster that ``RAY_ADDRESS`` names `spread`.
 
     Every process of a room with residents is an engine, wherever in the cluster it finds its share of a machine.
-
-    Raises ``ClusterError`` when neither is to be had.
     """
+    with started(max(1, round((room.engines or room.concurrent) * room.cpus))):
+        if os.environ.get("RAY_ADDRESS"):
+            room = spread(room, ray.cluster_resources())
+        # Ray may still know the engines of the study before by their names.
+        study = uuid.uuid4().hex[:8]
+        room = replace(room, names=tuple(f"engine-{study}-{number}" for number in range(room.engines)))
+        engines = _started(room)
+        yield room
+        del engines
+
+
+@contextmanager
+def started(cpus: int | None = None) -> Iterator[None]:
+    """Ray with ``cpus`` (None: all cores of this machine), or the cluster that ``RAY_ADDRESS`` names.
+
+    What runs within another block of this kind has that one's: a command with many studies starts Ray once, since a
+    process that starts it again spends seconds, and now and then dies of what the first has left behind. Raises
+    ``ClusterError`` when neither is to be had.
+    """
+    if ray.is_initialized():
+        yield
+        return
     os.environ.update({name: value for name, value in _SETTINGS.items() if name not in os.environ})
     logging.getLogger("ray").setLevel(logging.ERROR)
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
@@ -145,7 +168,7 @@ def cluster(room: Slots) -> Iterator[Slots]:
             ray.init(log_to_driver=False, logging_level=logging.ERROR)
         else:
             ray.init(
-                num_cpus=max(1, round((room.engines or room.concurrent) * room.cpus)),
+                num_cpus=cpus or _cores(),
                 include_dashboard=False,
                 log_to_driver=False,
                 logging_level=logging.ERROR,
@@ -155,10 +178,7 @@ def cluster(room: Slots) -> Iterator[Slots]:
     except Exception as error:  # Ray raises just that when its node takes longer than the 30 s it is given
         raise ClusterError(_unavailable(address, error)) from error
     try:
-        room = spread(room, ray.cluster_resources()) if address else room
-        engines = _started(room)
-        yield room
-        del engines
+        yield
     finally:
         ray.shutdown()
 
@@ -182,7 +202,7 @@ def run(suggest: Suggest, scheduler: Any, room: Slots, retries: int, trainable: 
     trials crash, or proposals are infeasible, one after the other.
     """
     hopeless: list[Hopeless] = []
-    suggest.engines = _names(room)
+    suggest.engines = room.names
     shares = {"cpu": _THIN_CPUS} if suggest.engines else {"cpu": room.cpus, "gpu": room.gpus}
     scratch = Path(tempfile.mkdtemp(prefix="ray-tune-"))  # disposable: the record is what counts
     try:
@@ -224,12 +244,8 @@ def _started(room: Slots) -> list[Any]:
     actor = ray.remote(Shared)
     return [
         actor.options(name=name, max_concurrency=threads, scheduling_strategy="SPREAD", **how).remote()
-        for name in _names(room)
+        for name in room.names
     ]
-
-
-def _names(room: Slots) -> list[str]:
-    return [f"engine-{number}" for number in range(room.engines)]
 
 
 class _StopWhen(tune.Stopper):

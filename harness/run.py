@@ -9,6 +9,7 @@ import argparse
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -161,9 +162,10 @@ def searches(plans: Sequence[Plan], asked: Search, name: str, console: Console) 
 
     Several end with one summary, printed and written into the folder of ``name``. Raises as ``search`` does.
     """
-    for each in plans:
-        if not search(each, asked, declared.question_of(each.name, "search_spaces"), console):
-            return False
+    with execute.started() if len(plans) > 1 else nullcontext():
+        for each in plans:
+            if not search(each, asked, declared.question_of(each.name, "search_spaces"), console):
+                return False
     if len(plans) > 1:
         frame = several.summary(plans[0].storage, [each.study for each in plans], plans[0].out)
         conclude(frame, several.markdown(frame), plans[0].out / name, console)

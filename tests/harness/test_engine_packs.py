@@ -378,7 +378,8 @@ class Murderer:
     def advanced(self, trial: FrozenTrial, entry: Mapping[str, float]) -> None:
         if not self.kills:
             self.kills += 1
-            ray.kill(ray.get_actor("engine-0"), no_restart=False)
+            (engine,) = ray.util.list_named_actors()
+            ray.kill(ray.get_actor(engine), no_restart=False)
 
     def ended(self, trial: FrozenTrial) -> None:
         pass
@@ -394,7 +395,7 @@ def test_a_real_search_on_one_engine_survives_its_death(
         return config, Replicate()
 
     ask = Suggest(record, propose, {}, runtime, 5, [murderer])
-    with execute.cluster(room):
+    with execute.cluster(room) as room:
         execute.run(ask, Unstopped().build(3), room, retries=0)
     trials = record.trials()
     assert murderer.kills == 1
@@ -405,6 +406,20 @@ def test_a_real_search_on_one_engine_survives_its_death(
     alone = replace(alone, replicate=to_json(Replicate()))
     together(Engine(), [alone])
     check_alike(replace(alone, folder=str(record.files(key))), alone)
+
+
+def test_studies_of_one_command_share_ray_and_not_their_engines() -> None:
+    room, seen = Slots(concurrent=2, cpus=1.0, gpus=0.0, residents=2), []
+    with execute.started(1):
+        for _ in range(2):
+            with execute.cluster(room) as own:
+                seen.append((ray.get_runtime_context().get_job_id(), *own.names))
+                assert set(own.names) <= set(ray.util.list_named_actors())
+        assert ray.is_initialized()
+    assert not ray.is_initialized()
+    (first, engine), (second, other) = seen
+    assert first == second
+    assert engine != other
 
 
 def test_every_machine_of_a_cluster_gets_an_engine(
