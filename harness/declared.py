@@ -5,8 +5,6 @@ from __future__ import annotations
 import ast
 import difflib
 import importlib
-import importlib.util
-import pkgutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -20,25 +18,22 @@ Package = Literal["search_spaces", "ablations"]
 _WHAT: dict[Package, str] = {"search_spaces": "search", "ablations": "ablation"}
 
 
-def _folder(package: Package) -> Path:
-    """The package of that name that Python finds first: a folder where the command runs, or ours."""
-    spec = importlib.util.find_spec(package)
-    if spec is None or spec.origin is None:
-        raise UnknownName(
-            f"What can be asked is declared in a package {package}/, but there is none: make it, with __init__.py."
-        )
-    return Path(spec.origin).parent
+def _folders(package: Package) -> list[Path]:
+    """Where declarations lie: in a folder of that name where the command runs, then in ours."""
+    places = (Path.cwd() / package, Path(__file__).resolve().parents[1] / package)
+    return list(dict.fromkeys(place for place in places if place.is_dir()))
 
 
 def names(package: Package) -> list[str]:
-    """The names of all that a package declares, sorted."""
-    return sorted(module.name for module in pkgutil.iter_modules([str(_folder(package))]))
+    """The names of all that a package declares, sorted; files that begin with an underscore declare nothing."""
+    found = {file.stem for folder in _folders(package) for file in folder.glob("*.py")}
+    return sorted(name for name in found if not name.startswith("_"))
 
 
 def question_of(name: str, package: Package) -> str:
     """What a declaration asks: the first line of its docstring. The name must be one of ``names(package)``."""
-    text = (_folder(package) / f"{name}.py").read_text()
-    return (ast.get_docstring(ast.parse(text)) or "").partition("\n")[0]
+    file = next(file for folder in _folders(package) if (file := folder / f"{name}.py").is_file())
+    return (ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or "").partition("\n")[0]
 
 
 def check(name: str, package: Package) -> None:
@@ -69,6 +64,8 @@ def ablation(name: str) -> Ablation:
 
 def _declared(name: str, package: Package, variable: str, kind: type[Any]) -> Any:
     check(name, package)
+    # One's own files are found first, and import each other and ours as if they lay in one package.
+    importlib.import_module(package).__path__ = [str(folder) for folder in _folders(package)]
     declared = getattr(importlib.import_module(f"{package}.{name}"), variable, None)
     if not isinstance(declared, kind):
         article = "an" if kind.__name__[0] in "AEIOU" else "a"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import pytest
 
 from harness import declared
@@ -39,6 +42,32 @@ def test_an_unknown_name_lists_what_exists_and_the_nearest() -> None:
         declared.search("loss_weight")
     with pytest.raises(UnknownName, match="There are: "):
         declared.search("zzz")
+
+
+@pytest.mark.parametrize("package", [False, True])
+def test_ones_own_searches_stand_beside_the_shipped_ones_and_build_on_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: bool
+) -> None:
+    own = tmp_path / "search_spaces"
+    own.mkdir()
+    if package:
+        (own / "__init__.py").touch()
+    (own / "_ranges.py").write_text("TRIALS = 3\n")
+    (own / "mine.py").write_text(
+        '"""Is it mine?"""\nfrom dataclasses import replace\nfrom search_spaces._ranges import TRIALS\n'
+        "from search_spaces.lora import SEARCH as SHIPPED\nSEARCH = replace(SHIPPED, trials=TRIALS)\n"
+    )
+    (own / "lora.py").write_text('"""Is this one asked instead of the shipped one?"""\n')
+    monkeypatch.chdir(tmp_path)
+    assert declared.names("search_spaces") == sorted({*NAMES, "mine"})
+    assert declared.question_of("mine", "search_spaces") == "Is it mine?"
+    assert declared.question_of("lora", "search_spaces") == "Is this one asked instead of the shipped one?"
+    (own / "lora.py").unlink()
+    try:
+        assert declared.search("mine").trials == 3
+    finally:
+        for name in ("mine", "_ranges"):
+            sys.modules.pop(f"search_spaces.{name}", None)
 
 
 def test_a_fingerprint_sees_ranges_and_settings_and_nothing_else() -> None:
