@@ -15,6 +15,10 @@ class OtherQuestion(HarnessError):
     """A study of this name asks another question."""
 
 
+class OtherFolder(HarnessError):
+    """The files of this study lie in another folder."""
+
+
 class StudyBusy(HarnessError):
     """Another process is running this study."""
 

@@ -11,6 +11,7 @@ import json
 import platform
 import sqlite3
 import subprocess
+import uuid
 from collections.abc import Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
-from harness.errors import OtherQuestion, RecordError
+from harness.errors import OtherFolder, OtherQuestion, RecordError
 from harness.objectives import DIRECTIONS, Objective, values, worst
 from harness.outcome import (
     JUDGED,
@@ -86,8 +87,8 @@ def open_record(
     """The study ``name``, created on first use; ``command``, as it was typed, tells a report how to go on.
 
     ``growing``: the dotted name of a list in the question that is no part of its identity: the longer one is kept.
-    Raises ``OtherQuestion`` with every difference when the study exists and asks something else, ``RecordError``
-    when the storage cannot be used.
+    Raises ``OtherQuestion`` with every difference when the study exists and asks something else, ``OtherFolder`` when
+    its files lie elsewhere, ``RecordError`` when the storage cannot be used.
     """
     storage = open_storage(storage_url)
     try:
@@ -105,6 +106,7 @@ def open_record(
             study.set_user_attr("provenance", {**provenance(), "command": command})
         else:
             _go_on(study, recorded, question, growing)
+        _settle(study, folder)
     except FAULTS as error:
         raise unusable(storage_url, error) from error
     return Record(study, storage_url, folder, objectives)
@@ -120,6 +122,26 @@ def _go_on(study: optuna.Study, recorded: Mapping[str, Any], asked: Mapping[str,
         )
     if len(has) > len(had):
         study.set_user_attr("question", dict(asked))
+
+
+MARK = ".study"
+"""The file in a study's folder by which its record knows the folder again, wherever it was moved to."""
+
+
+def _settle(study: optuna.Study, folder: Path) -> None:
+    """Keep a study to one folder: its lock keeps other processes away, and a second folder would have a second lock."""
+    mark, recorded = folder / MARK, study.user_attrs.get("folder")
+    if recorded is None:
+        identity = uuid.uuid4().hex
+        folder.mkdir(parents=True, exist_ok=True)
+        mark.write_text(identity)
+        study.set_user_attr("folder", {"path": str(folder), "mark": identity})
+    elif not mark.is_file() or mark.read_text() != recorded["mark"]:
+        raise OtherFolder(
+            f"All files of a study must lie in one folder, but study {study.study_name!r} began in {recorded['path']} "
+            f"and {folder} is another: give the --out that it began with, or name another study with --study (as also "
+            f"where its files are gone)."
+        )
 
 
 def _apart(question: Mapping[str, Any], name: str) -> tuple[Mapping[str, Any], list[Any]]:

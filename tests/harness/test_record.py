@@ -11,9 +11,9 @@ from optuna.samplers import RandomSampler
 from optuna.trial import TrialState
 
 from harness import record as recorded
-from harness.errors import OtherQuestion, RecordError
+from harness.errors import OtherFolder, OtherQuestion, RecordError
 from harness.outcome import Completed, Crashed, Diverged, Outcome, OutOfMemory, Stopped
-from harness.record import LOCAL, Record, file_system, open_record, open_storage, write_ahead
+from harness.record import LOCAL, MARK, Record, file_system, open_record, open_storage, write_ahead
 
 from .conftest import QUESTION
 
@@ -114,6 +114,19 @@ def test_the_same_question_goes_on(record: Record) -> None:
     assert len(again.trials()) == 1
     assert recorded.count(record.storage_url, "study") == 1
     assert recorded.count(record.storage_url, "another") == 0
+
+
+def test_a_study_has_one_folder_wherever_that_is_moved(record: Record, tmp_path: Path) -> None:
+    """A second folder has a lock of its own: two processes would train the same trials."""
+    unmarked, marked = tmp_path / "unmarked", tmp_path / "of another study"
+    unmarked.mkdir()
+    marked.mkdir()
+    (marked / MARK).write_text("another")
+    for other in (unmarked, marked):
+        with pytest.raises(OtherFolder, match=rf"began in {record.folder} and .*--out.*--study"):
+            open_record(record.storage_url, "study", other, dict(QUESTION), RandomSampler())
+    moved = record.folder.rename(tmp_path / "moved")
+    assert open_record(record.storage_url, "study", moved, dict(QUESTION), RandomSampler()).folder == moved
 
 
 def test_a_record_that_cannot_be_opened_says_so(tmp_path: Path) -> None:
