@@ -16,9 +16,11 @@ from rich.console import Console
 
 from harness import brief, report
 from harness.errors import HarnessError
+from harness.inference.effects import FEWEST
 from harness.pretended import loss_components, loss_mixture, rank, tuned_loss_components
 from harness.simulated_study import Simulated, write
 from harness.table import read
+from sam2lora.commands.options import seed
 
 _STUDIES: dict[str, Callable[[int, int], tuple[Simulated, ...]]] = {
     "loss_components": lambda replicates, seed: (loss_components(replicates, seed),),
@@ -36,8 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Write the record, report it, print where the page lies. Returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m harness.demo", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("name", nargs="?", choices=list(_STUDIES), default="loss_components", help="which study")
-    parser.add_argument("--replicates", type=int, default=7, metavar="N", help="replicates of each arm")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the simulated scores")
+    parser.add_argument("--replicates", type=_replicates, default=7, metavar="N", help="of each arm (%(default)s)")
+    parser.add_argument("--seed", type=seed, default=0, metavar="N", help="of the simulated scores (%(default)s)")
     parser.add_argument("--out", type=Path, default=Path("runs/demo"), metavar="DIR", help="made anew (%(default)s)")
     given = parser.parse_args(argv)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -53,6 +55,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     report.show(made, Console())
     return 0
+
+
+def _replicates(text: str) -> int:
+    if not text.isdecimal() or int(text) < FEWEST:
+        raise argparse.ArgumentTypeError(f"must be a whole number of {FEWEST} or more, but is {text!r}")
+    return int(text)
 
 
 def _clear(out: Path) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import logging
+import math
 import os
+import re
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -46,10 +48,10 @@ def add_run(command: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     """Options that change where and how far, but not what is asked; the group, for more of the kind."""
     run = command.add_argument_group("the run (free to change)")
     run.add_argument("--data", type=Path, metavar="ROOT", help="folder of the data sets, in their owners' layouts")
-    run.add_argument("--study", metavar="STUDY", help="name of the study (default: NAME)")
+    run.add_argument("--study", type=study, metavar="STUDY", help="name of the study (default: NAME)")
     run.add_argument(
         "--gpus-per-trial",
-        type=float,
+        type=share,
         metavar="F",
         help="share of a GPU for each trial; 0: the CPU (default: an eighth of a GPU if there is one, all of it with "
         "--no-pack)",
@@ -63,6 +65,26 @@ def add_run(command: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     run.add_argument("--out", type=Path, default=Path("runs"), metavar="DIR", help="results (default: runs)")
     run.add_argument("--storage", metavar="URL", help="database of the record (default: sqlite:///DIR/optuna.db)")
     return run
+
+
+def study(text: str) -> str:
+    """A name that is a folder below the results as well as a name in the record and in MLflow, or argparse's error."""
+    if not re.fullmatch(r"[A-Za-z0-9][\w.,=+@%() -]*", text, re.ASCII):
+        raise argparse.ArgumentTypeError(
+            f"must begin with a letter or a digit and go on with these, spaces and _ . , = + @ % ( ) -, but is {text!r}"
+        )
+    return text
+
+
+def share(text: str) -> float:
+    """A finite number of 0 or more, or argparse's error."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"must be a number of 0 or more, such as 0.125 or 1, but is {text!r}")
+    return value
 
 
 def carried_out(run: Callable[[], bool], console: Console) -> int:

@@ -13,7 +13,7 @@ from harness import declared, options
 from harness.samplers import Sampler
 from harness.schedulers import Scheduler
 from sam2lora.choice import kinds
-from sam2lora.commands.options import positive
+from sam2lora.commands.options import positive, seed
 
 
 def parser() -> argparse.ArgumentParser:
@@ -29,7 +29,7 @@ def parser() -> argparse.ArgumentParser:
     question = options.add_question(command)
     question.add_argument("--sampler", choices=list(kinds(Sampler)), help="who proposes trials")
     question.add_argument("--scheduler", choices=list(kinds(Scheduler)), help="who stops trials early")
-    question.add_argument("--seed", type=int, metavar="N", help="of the sampler and of every trial")
+    question.add_argument("--seed", type=seed, metavar="N", help="of the sampler and of every trial")
     run = options.add_run(command)
     run.add_argument("--trials", type=positive, metavar="N", help="trials of the study in all runs together")
     run.add_argument(

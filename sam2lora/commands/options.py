@@ -24,6 +24,13 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def seed(text: str) -> int:
+    """An integer of 0 or more, or argparse's error."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"must be a whole number of 0 or more, but is {text!r}")
+    return int(text)
+
+
 def add_asked(group: argparse._ArgumentGroup) -> None:
     """Options that every command which trains reads alike: shots, structure and backbone."""
     group.add_argument(

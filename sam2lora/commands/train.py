@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.console import Console
 
 from sam2lora.choice import kinds
-from sam2lora.commands.options import INTERRUPTED, add_asked, add_machine, positive, refuse
+from sam2lora.commands.options import INTERRUPTED, add_asked, add_machine, positive, refuse, seed
 from sam2lora.errors import Sam2LoraError
 from sam2lora.protocols import Protocol
 
@@ -61,7 +61,7 @@ def parser() -> argparse.ArgumentParser:
         help="any field by its path: adapter.rank=16, schedule=constant, loss.terms.0.weight=1.0",
     )
     settings.add_argument(
-        "--seed", type=int, metavar="N", help="of data order, augmentation and initial values (default: 0)"
+        "--seed", type=seed, metavar="N", help="of data order, augmentation and initial values (default: 0)"
     )
     settings.add_argument(
         "--fold", type=int, choices=range(5), help="fifth of the development images that validates (default: 0)"

@@ -62,7 +62,6 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def project(tmp_path: Path) -> Path:
     """A folder with a search space of its own."""
     (tmp_path / "search_spaces").mkdir()
-    (tmp_path / "search_spaces" / "__init__.py").touch()
     (tmp_path / "search_spaces" / "tiny.py").write_text(TINY)
     return tmp_path
 
@@ -264,6 +263,27 @@ def test_what_cannot_be_run_is_refused_before_anything_runs(
 ) -> None:
     assert said in refused(capsys, *arguments)
     assert not (quick / "runs/loss_weights/trials").exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("--seed", "-1", "must be a whole number of 0 or more, but is '-1'"),
+        ("--gpus-per-trial", "nan", "must be a number of 0 or more, such as 0.125 or 1, but is 'nan'"),
+        ("--gpus-per-trial", "-1", "but is '-1'"),
+        ("--gpus-per-trial", "half", "but is 'half'"),
+        ("--study", "o'brien", "must begin with a letter or a digit and go on with these"),
+        ("--study", "../escape", "but is '../escape'"),
+        ("--study", "", "but is ''"),
+    ],
+)
+def test_values_that_no_run_could_have_are_refused_by_the_command_line(
+    capsys: pytest.CaptureFixture[str], option: str, value: str, said: str
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        search.main(["loss_weights", f"{option}={value}"])
+    assert stop.value.code == 2
+    assert said in " ".join(capsys.readouterr().err.split())
 
 
 @pytest.mark.parametrize("option", ["--epochs", "--trials"])
