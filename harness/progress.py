@@ -117,7 +117,8 @@ class LiveTable:
         table = Table("trial", "state", "epoch", "val dice", title_justify="left", box=None, pad_edge=False)
         running = [number for number, row in self.rows.items() if row.state == "running"]
         others = [number for number in self.rows if number not in running]
-        for number in sorted(others[-(_SHOWN - len(running)) :] + running):
+        room = min(max(_SHOWN - len(running), 0), len(others))
+        for number in sorted(others[len(others) - room :] + running):
             row = self.rows[number]
             mark = "*" if self.best is not None and self.best[1] == number else ""
             score = "" if row.score is None else f"{row.score:.4f}{mark}{self._dagger(number)}"

@@ -41,7 +41,7 @@ _STATUS = {
     "infeasible": "FAILED",
     "crashed": "FAILED",
 }
-_PARAM_LIMIT = 6000  # characters, by MLflow's limits
+_PARAM_LIMIT, _PARAMS_AT_ONCE = 6000, 100  # characters, and parameters of one call, by MLflow's limits
 _BATCH = 900  # metrics a call, by MLflow's limits
 _FAULTS = (MlflowException, SQLAlchemyError, OSError)
 
@@ -172,10 +172,15 @@ class Mirror:
             "backbone": _backbone(question["backbone"]),
         }
         run_id = str(self.client.create_run(self.experiment, tags=tags, run_name=self.record.name).info.run_id)
-        self.client.log_batch(run_id, params=_params(_flat(_essential(question))))
+        self._log_params(run_id, _flat(_essential(question)))
         self.client.log_dict(run_id, question, "question.json")
         self.client.log_inputs(run_id, [_input(material) for material in self.materials])
         return run_id
+
+    def _log_params(self, run_id: str, values: Mapping[str, Any]) -> None:
+        params = [Param(_named(name), str(value)[:_PARAM_LIMIT]) for name, value in values.items()]
+        for begin in range(0, len(params), _PARAMS_AT_ONCE):
+            self.client.log_batch(run_id, params=params[begin : begin + _PARAMS_AT_ONCE])
 
     def _search(self, text: str) -> Iterator[Run]:
         token = None
@@ -224,7 +229,7 @@ class Mirror:
         )
         run_id = self._runs[trial.number] = str(run.info.run_id)
         arm = {"arm": trial.params["arm"]} if "ablation" in self.question else {}
-        self.client.log_batch(run_id, params=_params(arm | settings(config) | _flat(trial.user_attrs["replicate"])))
+        self._log_params(run_id, arm | settings(config) | _flat(trial.user_attrs["replicate"]))
         self.client.log_inputs(run_id, [_input(material) for material in self.materials])
         return run_id
 
@@ -333,10 +338,6 @@ def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
     return {prefix.removesuffix("."): value}
 
 
-def _params(values: Mapping[str, Any]) -> list[Param]:
-    return [Param(_named(name), str(value)[:_PARAM_LIMIT]) for name, value in values.items()][:100]
-
-
 def _named(name: str) -> str:
     """``name`` as MLflow takes it: an arm such as ``bce+soft_dice`` is a name here and refused there."""
     return re.sub(r"[^\w\-. :/]", "_", name.replace("+", " plus "))
@@ -350,7 +351,7 @@ def _source(record: Record) -> dict[str, str]:
 
 
 def _essential(question: Mapping[str, Any]) -> dict[str, Any]:
-    """``question`` without what follows from an ablation's design: 100 parameters are all that one call takes."""
+    """``question`` without what follows from an ablation's design, which would bury the rest; the file has it all."""
     if "ablation" not in question:
         return dict(question)
     kept = {name: value for name, value in question["ablation"].items() if name not in ("contrasts", "components")}

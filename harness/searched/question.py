@@ -157,12 +157,12 @@ def _on_targets(found: Findings) -> str:
 
 
 def _what_mattered(found: Findings) -> str:
-    if missing := needed(found):
-        return missing
     probed = any(table["importance"].notna().any() for _, table in found.probed)
     tables = [table for how, table in (found.probed if probed else found.importance) if how.kind == "fanova"]
-    if not tables:
-        return "Importance was not measured."
+    if not tables or tables[0].empty:
+        return needed(found) or "Importance was not measured."
+    if tables[0]["importance"].isna().all():
+        return f"Nothing can be said about what mattered: importance {tables[0]['note'].iloc[0]}."
     above = tables[0][tables[0]["importance"] > tables[0]["chance"]]
     if above.empty:
         told = "No setting's importance stands out from chance with this many trials."

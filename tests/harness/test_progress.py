@@ -21,6 +21,12 @@ def ended(number: int, score: float, *, oracle: bool) -> FrozenTrial:
     return trial
 
 
+def begun(number: int) -> FrozenTrial:
+    trial = create_trial(state=TrialState.RUNNING, user_attrs={"oracle_prompt": False})
+    trial.number = number
+    return trial
+
+
 def text(live: LiveTable) -> str:
     console = Console(width=120, file=io.StringIO(), record=True)
     console.print(live)
@@ -39,6 +45,16 @@ def test_a_prompted_score_is_marked_and_leads_only_while_it_is_alone() -> None:
     assert "† prompted from ground truth" in shown
     live.ended(ended(3, 0.5, oracle=False))
     assert "best 0.5000 (trial 3)" in text(live)
+
+
+def test_it_stays_short_however_many_trials_run() -> None:
+    live = LiveTable(Console(file=io.StringIO()), trials=300, epochs=1)
+    for number in range(200):
+        live.ended(ended(number, 0.5, oracle=False))
+    assert len(text(live).splitlines()) == 12 + 3  # a header, a line of counts, a bar
+    for number in range(200, 216):
+        live.began(begun(number))
+    assert len(text(live).splitlines()) == 16 + 3, "whatever runs is shown"
 
 
 def test_without_prompts_nothing_is_marked() -> None:

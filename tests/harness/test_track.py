@@ -203,7 +203,7 @@ def test_a_trial_that_an_interrupted_run_left_half_written_is_completed(
 
 def test_an_ablation_shows_its_verdicts_arms_and_command(tiny: TrialConfig, uri: str, tmp_path: Path) -> None:
     ablation = {
-        "design": {"kind": "factorial"},
+        "design": {"kind": "factorial", **{f"level {number}": number for number in range(150)}},  # more than one call
         "arms": {"bce+soft_dice": {"loss.terms": [1, 2]}},
         "contrasts": {"bce": {"bce+soft_dice": 1.0}},
         "components": {"bce": ["bce+soft_dice"]},
@@ -231,6 +231,8 @@ def test_an_ablation_shows_its_verdicts_arms_and_command(tiny: TrialConfig, uri:
     assert len(parent.data.metrics) == 1200
     assert parent.data.metrics["mean/bce plus soft_dice/0"] == 0.5
     assert "ablation.arms.bce plus soft_dice.loss.terms" in parent.data.params
+    assert parent.data.params["ablation.design.level 149"] == "149"
+    assert parent.data.params["epochs"] == str(QUESTION["epochs"])
     assert not [name for name in parent.data.params if "contrasts" in name or "components" in name]
     assert (child.data.params["arm"], child.data.params["seed"], child.data.params["fold"]) == (
         "bce+soft_dice",

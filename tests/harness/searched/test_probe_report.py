@@ -11,9 +11,10 @@ import optuna
 import pandas as pd
 import pytest
 
-from harness.importance import PedAnova
+from harness.importance import Fanova, PedAnova
 from harness.report import write
 from harness.searched.findings import summarize, with_importance
+from harness.searched.question import plainly
 from harness.searched.report import SearchReport
 from harness.table import read
 
@@ -87,3 +88,20 @@ def test_without_a_probe_the_report_tells_how_to_get_one(
     assert "--probe" in text_of(made)
     assert "From the probe" not in text_of(made)
     assert not (made.folder / "importance_probe.png").exists()
+
+
+def test_what_no_table_shows_is_not_said_in_plain_words_either(
+    fabricate: Callable[..., Any], add_trial: Callable[..., str]
+) -> None:
+    """Six trials of the sampler and six of a probe: twelve together, but neither has the ten that importance takes."""
+
+    def fill(study: optuna.Study, runs: Path) -> None:
+        rng = np.random.default_rng(0)
+        for point in range(6):
+            add_trial(study, runs, rng, "completed")
+            add_trial(study, runs, rng, "completed", attributes={"probe": True, "point": point})
+
+    record = fabricate(fill)
+    found = summarize(read(record.url, record.name, record.runs), 5, 0)
+    told = plainly(with_importance(found, 0, (Fanova(trees=4, resample_trees=2, bootstraps=2, shuffles=2),)))
+    assert told[-1] == "Nothing can be said about what mattered: importance needs 10 completed trials, there are 6."
