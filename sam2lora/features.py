@@ -153,29 +153,39 @@ class Store:
             with FileLock(self.root / ".lock"):
                 if not path.exists():
                     self._file(path, {name: level.cpu().contiguous() for name, level in levels.items()})
-        except OSError as error:
+        except (OSError, SafetensorError) as error:
             self.closed_until = time.monotonic() + IDLE
             warnings.warn(f"{self.root}: features cannot be kept ({error}), so they are computed again.", stacklevel=2)
 
     def _file(self, path: Path, levels: Levels) -> None:
         size = sum(level.nbytes for level in levels.values()) + 2**10  # a generous header
-        if not self._room(size):
+        note = self.root / "bytes"
+        used = self._used(note, size)
+        if used + size > self.limit:
             self.closed_until = time.monotonic() + 60
             return
+        # Whoever ends in between leaves no note, and the next one counts.
+        note.unlink(missing_ok=True)
         draft = path.with_suffix(".draft")  # one writer at a time holds the lock
-        save_file(levels, draft, metadata={"crc": _crc(levels)})
-        draft.replace(path)
+        try:
+            save_file(levels, draft, metadata={"crc": _crc(levels)})
+            draft.replace(path)
+        finally:
+            draft.unlink(missing_ok=True)
+        noted = note.with_suffix(".draft")
+        noted.write_text(str(used + size))
+        noted.replace(note)
 
-    def _room(self, size: int) -> bool:
-        """Whether ``size`` more bytes fit, counted in a note beside the files; the lock must be held."""
-        note = self.root / "bytes"
-        used = int(note.read_text()) if note.exists() else self._count(0)
-        if used + size > self.limit:
-            used = self._count(size)
-        if used + size > self.limit:
-            return False
-        note.write_text(str(used + size))
-        return True
+    def _used(self, note: Path, size: int) -> int:
+        """The bytes of all files: as a note beside them says, or counted, with room made for ``size`` more.
+
+        The lock must be held. A note that is no number is as good as none.
+        """
+        try:
+            used = int(note.read_text())
+        except (FileNotFoundError, ValueError):
+            used = self._count(0)
+        return used if used + size <= self.limit else self._count(size)
 
     def _count(self, size: int) -> int:
         """The bytes of all files, after idle ones were removed, the longest idle first, until ``size`` more fit."""

@@ -13,6 +13,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from sam2lora import pack
 from sam2lora.adapters import Frozen, Full, GlobalBlocks, LastBlocks, LoRA
@@ -282,6 +283,38 @@ def test_a_folder_that_cannot_be_written_is_a_warning(tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         store.write("00" + "1" * 62, features(0.0))
+
+
+def test_a_full_disk_is_a_warning_and_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = "00" + "1" * 62, "00" + "2" * 62
+    Store(tmp_path, 1).write(first, features(0.0))
+
+    def full(levels: Levels, path: Path, metadata: dict[str, str]) -> None:
+        path.write_bytes(b"half")
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("sam2lora.features.save_file", full)
+        store = Store(tmp_path, 1)
+        with pytest.warns(UserWarning, match=r"cannot be kept.*No space left"):
+            store.write(second, features(1.0))
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            store.write(second, features(1.0))
+    assert [path.name for path in (tmp_path / "00").iterdir()] == [f"{first}.safetensors"]
+    later = Store(tmp_path, 1)
+    later.write(second, features(1.0))
+    assert same(later.read(second), features(1.0))
+    assert int((tmp_path / "bytes").read_text()) < 2 * 2**10 + used(later), "what was not kept is not counted"
+
+
+def test_a_note_that_was_emptied_is_counted_again(tmp_path: Path) -> None:
+    store = Store(tmp_path, 1)
+    store.write("00" + "1" * 62, features(0.0))
+    counted = used(store)
+    (tmp_path / "bytes").write_text("")
+    store.write("00" + "2" * 62, features(1.0))
+    assert int((tmp_path / "bytes").read_text()) >= counted + used(store) / 2
 
 
 def _fill(root: Path, begin: int) -> int:
