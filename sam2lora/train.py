@@ -26,6 +26,7 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 import pandas as pd
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import clip_grad_norm_, get_total_norm
@@ -680,7 +681,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         write(temporary)
         temporary.replace(path)
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors wrap the system's error
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
         room = f"{shutil.disk_usage(path.parent).free / 2**20:.1f} MiB free" if path.parent.exists() else "no folder"
