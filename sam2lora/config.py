@@ -19,7 +19,7 @@ from sam2lora.optimizers import AdamW, Optimizer
 from sam2lora.prompts import NoPrompt, Prompt
 from sam2lora.protocols import Protocol
 from sam2lora.schedules import Cosine, Schedule
-from sam2lora.thresholds import Fixed, Threshold
+from sam2lora.thresholds import ChosenOnValidation, Fixed, Threshold
 
 
 @choice
@@ -50,7 +50,7 @@ class TrialConfig:
     norm of the gradient of all adapter parameters together, in the gradient's own unscaled units (None: not clipped).
     ``precision``: of the forward pass; ``"bfloat16"`` is autocast and needs no loss scaling.
     ``threshold``: the probability above which a pixel is predicted when the trial is judged at its end; validation
-    after an epoch always uses 0.5.
+    after an epoch always uses 0.5. One that is chosen needs sources to be chosen on.
     """
 
     protocol: Protocol
@@ -78,6 +78,15 @@ class TrialConfig:
             raise ValueError(
                 f"prompt_dropout takes prompts away, but is {self.prompt_dropout:g} where train_prompt is NoPrompt() "
                 f"and there are none: set it to 0, or give a train_prompt."
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _a_threshold_is_chosen_on_sources(self) -> Self:
+        if isinstance(self.threshold, ChosenOnValidation) and not self.protocol.sources:
+            raise ValueError(
+                f"threshold is chosen on the validation images of sources, but {self.protocol.kind!r} has none: "
+                f"name a source, or use Fixed()."
             )
         return self
 

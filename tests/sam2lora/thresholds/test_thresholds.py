@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from sam2lora import train
 from sam2lora.adapters import LoRA
@@ -18,7 +19,7 @@ from sam2lora.datasets import CachedSet, Synthetic
 from sam2lora.errors import DataError
 from sam2lora.evaluate import alone, evaluate_each, summary
 from sam2lora.metrics import Histogram, confusion, histogram
-from sam2lora.protocols import Transfer
+from sam2lora.protocols import FewShot, Transfer
 from sam2lora.runtime import Runtime
 from sam2lora.thresholds import ChosenOnValidation, Fixed
 from sam2lora.train import Session, judge, start, validation_images
@@ -190,3 +191,12 @@ def test_validation_after_an_epoch_uses_one_half(session: Session) -> None:
             for each in (session, replace_config(session, Fixed(probability=0.9)))
         )
     assert one == other
+
+
+def test_a_threshold_is_not_chosen_where_no_source_validates() -> None:
+    alder, birch = (Synthetic(hospital=name, images=10, size=64) for name in ("alder", "birch"))
+    alone, joined = FewShot(targets=(birch,), shots=1), FewShot(sources=(alder,), targets=(birch,), shots=1)
+    with pytest.raises(ValidationError, match=r"validation images of sources, but 'few_shot' has none: .*Fixed\(\)"):
+        TrialConfig(protocol=alone, threshold=ChosenOnValidation())
+    assert TrialConfig(protocol=alone).threshold == Fixed()
+    assert TrialConfig(protocol=joined, threshold=ChosenOnValidation()).threshold == ChosenOnValidation()
