@@ -10,7 +10,8 @@ main effects are estimated as a report does it, and judged as one family:
   quantile with Satterthwaite's degrees of freedom (with the share of studies that it would call *matters*);
 - *sign flip*: share of contrasts without effect that the sign-flip test calls at 5 %;
 - *found*: share of planted effects that are found at the level Holm guarantees (5 % / 3), where 80 % were promised from
-  the true variances; *equivalent*: the same for an effect of 0 and a smallest effect of interest chosen to give 80 %.
+  the true variances on these very replicates; *equivalent*: the same for an effect of 0 and a smallest effect of
+  interest chosen to give 80 %.
 
 An effect shifts every score of an arm alike, so the same draws serve all: the estimates are shifted, not drawn again.
 Then: interim looks, and what a promise is worth that a study makes from its own variances. Ranges are 95 % Wilson
@@ -36,12 +37,12 @@ from scipy.special import stdtr, stdtrit
 
 from benchmarks.machine import machine, save
 from harness.inference.bootstrap import pigeonhole
-from harness.inference.cells import Contrast, Floats, Pair
+from harness.inference.cells import FOLDS, Contrast, Floats, Pair, continued
 from harness.inference.crossed import Parts, crossed
 from harness.inference.looks import levels, over_looks, schedule
 from harness.inference.multiplicity import holm
 from harness.inference.permutation import sign_flip
-from harness.inference.power import GOAL, ContrastNoise, equivalence_power, minimum_detectable, replicates_needed
+from harness.inference.power import GOAL, ContrastNoise, equivalence_power, minimum_detectable, more_needed
 from harness.simulated import Truth, scores
 
 ALPHA = 0.05
@@ -54,6 +55,11 @@ DRAWS = 499
 def plain(count: int) -> tuple[Pair, ...]:
     """Replicates with a seed and a fold of their own."""
     return tuple(Pair(k, k) for k in range(count))
+
+
+def turns(count: int) -> tuple[Pair, ...]:
+    """As `harness.ablation.replicates` has them: seed k on fold k mod 5."""
+    return tuple(Pair(k, k % FOLDS) for k in range(count))
 
 
 def grid(seeds: int, folds: int) -> tuple[Pair, ...]:
@@ -95,6 +101,8 @@ def scenario(replicates: tuple[Pair, ...], family: tuple[Contrast, ...] = FAMILY
     return Scenario(Truth(effects=dict.fromkeys(ARMS, 0.0), replicates=replicates, **settings), family)
 
 
+HALF: Mapping[str, Any] = {"replicate": 0.003, "fold": 0.003}
+"""The replicates' variance as it is by default, half of it the fold's: what replicates on one fold have in common."""
 FEW = {"cedar": 5, "willow": 5}
 SCENARIOS: Mapping[str, Scenario] = {
     "3 replicates": scenario(plain(3)),
@@ -115,12 +123,27 @@ SCENARIOS: Mapping[str, Scenario] = {
         plain(10), images={"cedar": 3, "willow": 3}, replicate=0.001, residual=0.03
     ),
     "5, 2 images a patient": scenario(plain(5), per_patient=2),
-    "10, of 5 folds": scenario(tuple(Pair(k, k % 5) for k in range(10)), fold=0.004),
+    "10, of 5 folds": scenario(turns(10), fold=0.004),
+    "10 in turn on 5 folds": scenario(turns(10)),
+    "15 in turn on 5 folds": scenario(turns(15)),
+    "20 in turn on 5 folds": scenario(turns(20)),
+    "10 in turn, half the variance is the fold's": scenario(turns(10), **HALF),
+    "15 in turn, half the variance is the fold's": scenario(turns(15), **HALF),
+    "20 in turn, half the variance is the fold's": scenario(turns(20), **HALF),
     "5 seeds x 3 folds": scenario(grid(5, 3), seed=0.003, fold=0.003, replicate=0.003),
     "5 seeds x 5 folds": scenario(grid(5, 5), seed=0.003, fold=0.003, replicate=0.003),
     "5 x 3, neither matters": scenario(grid(5, 3)),
     "3 seeds x 3 folds": scenario(grid(3, 3), seed=0.003, fold=0.003, replicate=0.003),
 }
+
+LOOKS = (("10 replicates", 3), ("10 replicates", 5), ("20 in turn on 5 folds", 5))
+"""Scenarios that are looked at before their end, and the replicates of the first look."""
+PROMISES = (
+    ("in turn on 5 folds", scenario(turns(60)), 0.006),
+    ("in turn on 5 folds", scenario(turns(60)), 0.008),
+    ("in turn, half the variance is the fold's", scenario(turns(60), **HALF), 0.008),
+)
+"""Studies that say how many replicates they need, and an effect that they miss at first."""
 
 
 @dataclass(frozen=True)
@@ -195,24 +218,23 @@ def measure(setting: Scenario, studies: int, rng: np.random.Generator) -> dict[s
         "one_quantile_matters": Rate.of((holm(p) <= ALPHA).any(axis=-1)),
         "sign_flip": Rate.of(sign_flip(means, rng) <= ALPHA),
     }
-    return rates | (planted(setting, parts) if is_plain(setting) else {})
+    return rates | (planted(setting, parts) if has_promise(setting) else {})
 
 
-def is_plain(setting: Scenario) -> bool:
-    """Whether its power is promised: replicates that share nothing, one image a patient, contrasts of one size."""
-    alike = setting.truth.per_patient == 1 and setting.family is FAMILY
-    return alike and setting.truth.replicates == plain(len(setting.truth.replicates))
+def has_promise(setting: Scenario) -> bool:
+    """Whether its power is promised: one image a patient, contrasts of one size."""
+    return setting.truth.per_patient == 1 and setting.family is FAMILY
 
 
 def planted(setting: Scenario, parts: Parts) -> dict[str, Rate]:
     """How often what was promised with 80 % is found."""
-    variances, count = setting.truth.variances(setting.family[0]), len(setting.truth.replicates)
-    effect = minimum_detectable(variances, count, setting.level)
+    noise, pairs = setting.truth.variances(setting.family[0]), setting.truth.replicates
+    effect = minimum_detectable(noise, pairs, setting.level)
     found = shifted(parts, effect).p() <= setting.level
-    highest = 100.0 * math.sqrt(variances.replicate / count + variances.images)
+    highest = 100.0 * math.sqrt(noise.replicate / len(pairs) + noise.seed + noise.fold + noise.images)
 
     def off(smallest: float) -> float:
-        return equivalence_power(0.0, variances, count, smallest, setting.level) - GOAL
+        return equivalence_power(0.0, noise, pairs, smallest, setting.level) - GOAL
 
     smallest = float(brentq(off, 1e-9, highest))
     return {"found": Rate.of(found), "equivalent": Rate.of(parts.equivalence_p(smallest) <= setting.level)}
@@ -225,7 +247,7 @@ def looked(setting: Scenario, first: int, studies: int, rng: np.random.Generator
     values = draw(setting, studies, rng)
     steps = levels(looks, most, ALPHA)
     seen = [crossed([value[..., :look, :] for value in values], setting.truth.replicates[:look]) for look in looks]
-    effect = minimum_detectable(setting.truth.variances(setting.family[0]), most, setting.level)
+    effect = minimum_detectable(setting.truth.variances(setting.family[0]), setting.truth.replicates, setting.level)
     differs = over_looks(np.stack([parts.p() for parts in seen]), steps, ALPHA)
     smallest = reach(seen[-1])
     same = over_looks(np.stack([shifted(parts, smallest).equivalence_p(smallest) for parts in seen]), steps, ALPHA)
@@ -246,9 +268,13 @@ def promised(setting: Scenario, effect: float, start: int, studies: int, rng: np
     For the first contrast, at the level of one of three: the number by the truth, quartiles of those stated, and the
     share of studies that found the effect once they had as many as they had asked for (at most those drawn).
     """
-    most = len(setting.truth.replicates)
+    pairs, most = setting.truth.replicates, len(setting.truth.replicates)
     values = [value[:, 0] for value in draw(setting, studies, rng)]
-    early = shifted(crossed([value[:, :start] for value in values], setting.truth.replicates[:start]), effect)
+    early = shifted(crossed([value[:, :start] for value in values], pairs[:start]), effect)
+
+    def grown(more: int) -> tuple[Pair, ...]:
+        return (*pairs[:start], *continued(pairs[:start], more))
+
     undecided = np.flatnonzero(early.p() > setting.level)
     stated, hits = [], []
     for study in undecided:
@@ -258,18 +284,19 @@ def promised(setting: Scenario, effect: float, start: int, studies: int, rng: np
             early.variances[:, study],
             early.degrees[:, study],
             early.residual[study],
+            {name: variance[study] for name, variance in early.own.items()},
         )
-        variances = ContrastNoise.of(seen, start)
-        needed = replicates_needed(float(early.estimate[study]), variances, setting.level)
-        stated.append(needed if needed is not None else math.inf)
-        if needed is not None and needed <= most:
-            count = max(needed, start + 1)
-            late = crossed([value[study, :count] for value in values], setting.truth.replicates[:count])
+        noise = ContrastNoise.of(seen, pairs[:start])
+        more = more_needed(float(early.estimate[study]), noise, grown, lambda _: setting.level)
+        stated.append(start + more if more is not None else math.inf)
+        if more is not None and start + more <= most:
+            late = crossed([value[study, : start + more] for value in values], pairs[: start + more])
             hits.append(float(shifted(late, effect).p()) <= setting.level)
+    by_truth = more_needed(effect, setting.truth.variances(setting.family[0]), grown, lambda _: setting.level)
     return {
         "effect": effect,
         "start": start,
-        "by_truth": replicates_needed(effect, setting.truth.variances(setting.family[0]), setting.level),
+        "by_truth": None if by_truth is None else start + by_truth,
         "undecided": Rate(len(undecided), studies),
         "stated": np.quantile(stated, [0.25, 0.5, 0.75], method="lower").tolist(),
         "none_or_over": Rate(sum(number > most for number in stated), len(stated)),
@@ -297,11 +324,15 @@ def later_rows(looks: Mapping[str, Mapping[str, Any]], promises: Sequence[Mappin
         by_look = ", ".join(str(rate) for rate in found["found_by_look"])
         errors = (str(found[key]) for key in ("matters", "does_not_matter"))
         first.add_row(", ".join(map(str, found["looks"])), *errors, by_look, str(found["found_without_looks"]))
-    second = Table("effect", "needs", "undecided at 5", "say, quartiles", "say none or over 60", "then found")
+    second = Table(
+        "replicates", "effect", "needs", "undecided at 5", "say, quartiles", "say none or over 60", "then found"
+    )
     for one in promises:
         said = ", ".join(map(str, one["stated"]))
         shares = (str(one[key]) for key in ("none_or_over", "kept"))
-        second.add_row(str(one["effect"]), str(one["by_truth"]), str(one["undecided"]), said, *shares)
+        second.add_row(
+            one["replicates"], str(one["effect"]), str(one["by_truth"]), str(one["undecided"]), said, *shares
+        )
     yield first
     yield second
 
@@ -335,11 +366,11 @@ def main() -> None:
         console.print(table)
     looks = {
         f"{name}, from {start}": looked(SCENARIOS[name], start, arguments.studies, rng)
-        for (name, start), rng in zip([("10 replicates", 3), ("10 replicates", 5)], root.spawn(2), strict=True)
+        for (name, start), rng in zip(LOOKS, root.spawn(len(LOOKS)), strict=True)
     }
     promises = [
-        promised(scenario(plain(60)), effect, 5, arguments.studies // 4, rng)
-        for effect, rng in zip((0.004, 0.006), root.spawn(2), strict=True)
+        {"replicates": name, **promised(setting, effect, 5, arguments.studies // 4, rng)}
+        for (name, setting, effect), rng in zip(PROMISES, root.spawn(len(PROMISES)), strict=True)
     ]
     for table in later_rows(looks, promises):
         console.print(table)

@@ -13,7 +13,7 @@ from itertools import combinations
 from typing import Any
 
 from harness.designs import Design
-from harness.inference.cells import Contrast
+from harness.inference.cells import FOLDS, Contrast
 from sam2lora.choice import to_json
 from sam2lora.config import Replicate, TrialConfig
 from sam2lora.metrics import METRICS
@@ -21,7 +21,6 @@ from sam2lora.settings import changed, differences
 
 LEAST_SEEDS = 3
 """A difference between two runs says nothing of a third: so many seeds are the fewest that have a spread."""
-_FOLDS = 5
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _+.,=%()-]*")
 
 
@@ -44,13 +43,13 @@ def replicates(n: int) -> Replicates:
 
 def grid(*, seeds: int, folds: int) -> Replicates:
     """Every seed with every fold, so that what each of them adds to the spread can be told apart. Up to five folds."""
-    if not 1 <= folds <= _FOLDS:
-        raise ValueError(f"There are {_FOLDS} folds, but folds is {folds}: choose 1 to {_FOLDS}.")
+    if not 1 <= folds <= FOLDS:
+        raise ValueError(f"There are {FOLDS} folds, but folds is {folds}: choose 1 to {FOLDS}.")
     return Replicates(seeds * folds, lambda place: _replicate(place // folds, place % folds))
 
 
 def _replicate(seed: int, fold: int) -> Replicate:
-    return Replicate(seed=seed, fold=fold % _FOLDS)  # type: ignore[arg-type]
+    return Replicate(seed=seed, fold=fold % FOLDS)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)

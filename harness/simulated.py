@@ -49,7 +49,7 @@ class Truth:
         return float(contrast.vector(list(self.effects)) @ np.array(list(self.effects.values())))
 
     def variances(self, contrast: Contrast) -> ContrastNoise:
-        """The true variances of a contrast over all targets; plain replicates with one image a patient only.
+        """The true variances of a contrast over all targets; with one image a patient only.
 
         The degrees of freedom of the images are those that a study will find on average with targets of equal size:
         Satterthwaite's estimate falls short of the n - T that equal variances are worth, the more the fewer images.
@@ -58,9 +58,11 @@ class Truth:
         free = float(sum(count - 1 for count in self.images.values()))
         weight = sum(1.0 / count for count in self.images.values()) / len(self.images) ** 2
         return ContrastNoise(
-            replicate=size * (self.replicate**2 + self.seed**2 + self.fold**2 + self.residual**2 * weight),
+            replicate=size * (self.replicate**2 + self.residual**2 * weight),
             images=size * self.image_arm**2 * weight,
             residual=size * self.residual**2 * weight,
+            seed=size * self.seed**2,
+            fold=size * self.fold**2,
             df_images=free / (1.0 + 2.0 * (len(self.images) - 1) / (free + 2.0)),
         )
 

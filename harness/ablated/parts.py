@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
-from typing import Any
 
 import pandas as pd
 
@@ -55,16 +53,9 @@ def effects_table(name: str, effects: Sequence[Effect], found: Answers) -> Table
     caption = (
         f"Effects on {metric_name(found.ablation.primary)}. p is of the one comparison on the one target and is not "
         "corrected for how many there are: the verdicts are. The share of the variance that comes from replicates is "
-        "what more replicates can shrink; the rest is the images."
+        "what more replicates can shrink; the rest is the images', and that of the folds which replicates share."
     )
-    return Table(name, caption, header, rows, pd.DataFrame(map(flat, ordered)))
-
-
-def flat(one: Effect) -> dict[str, Any]:
-    """An effect as a row of a CSV file."""
-    plain = asdict(one)
-    del plain["sources"]
-    return plain
+    return Table(name, caption, header, rows, pd.DataFrame([one.row() for one in ordered]))
 
 
 def shapley(found: Answers) -> Section:
@@ -113,7 +104,7 @@ def _values(name: str, effects: Sequence[Effect], caption: str) -> Table:
         for one in effects
     )
     header = (name, "value [95 % interval]", "p", "replicates", "images")
-    return Table(name, caption, header, rows, pd.DataFrame(map(flat, effects)))
+    return Table(name, caption, header, rows, pd.DataFrame([one.row() for one in effects]))
 
 
 def mixture(found: Answers) -> list[Section]:

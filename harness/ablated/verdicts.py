@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from typing import Any
 
 import pandas as pd
@@ -115,11 +114,9 @@ def _row(one: Judged) -> tuple[Any, ...]:
 
 
 def _flat(one: Judged) -> dict[str, Any]:
-    effect = asdict(one.effect)
-    del effect["sources"]
     further = one.verdict.more if isinstance(one.verdict, Undecided) else None
     return {
-        **effect,
+        **one.effect.row(),
         "holm_p": one.holm_p,
         "equivalence_p": one.equivalence_p,
         "verdict": words.verdict(one.verdict).text,

@@ -29,7 +29,7 @@ def pigeonhole(
     of ``effects``, and no verdict uses it.
     """
     weights = np.ones((resamples, len(pairs)))
-    for codes in clusters(pairs):
+    for codes in clusters(pairs).values():
         weights *= _draws(int(codes.max()) + 1, resamples, rng)[:, codes]
     total = weights.sum(axis=1)
     weights, kept = weights[total > 0.0], total[total > 0.0]

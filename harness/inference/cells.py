@@ -10,6 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
+FOLDS = 5
+"""The folds that a replicate can have, from 0 on (``sam2lora.config.Replicate``)."""
 
 
 @dataclass(frozen=True)
@@ -18,6 +20,21 @@ class Pair:
 
     seed: int
     fold: int
+
+
+def continued(pairs: Sequence[Pair], more: int) -> tuple[Pair, ...]:
+    """The ``more`` replicates that come after ``pairs`` (one or more), by the rule that these follow.
+
+    As `harness.ablation` declares them: where seeds lie on several folds, or all on one, every new seed goes through
+    the same folds; else a new seed has the next fold in turn, of those seen once they repeat, of all `FOLDS` before.
+    """
+    folds, seeds, count = sorted({pair.fold for pair in pairs}), {pair.seed for pair in pairs}, len(pairs)
+    if len(seeds) < count or len(folds) == 1:
+        row = len(folds)
+        begun = max(seeds) - (count - 1) // row
+        return tuple(Pair(begun + place // row, folds[place % row]) for place in range(count, count + more))
+    turns = folds if len(folds) < count else [*folds, *(fold for fold in range(FOLDS) if fold not in folds)]
+    return tuple(Pair(max(seeds) + 1 + k, turns[(count + k) % len(turns)]) for k in range(more))
 
 
 @dataclass(frozen=True)

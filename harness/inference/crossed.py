@@ -23,8 +23,8 @@ All functions work on arrays with any leading axes, so that a thousand simulated
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -41,7 +41,8 @@ class Parts:
     """An estimate and the parts of its variance: (...) and (parts, ...), the last part is that of the images.
 
     ``names``: one a part; ``degrees``: degrees of freedom, (parts, ...). ``residual``: (...), what a part contains of
-    MS_E / (R n): of use to plan a study (``power``), no part of its own.
+    MS_E / (R n): of use to plan a study (``power``), no part of its own. ``own``: (...) by name, what *replicates* add
+    singly, and *seeds* and *folds* beyond that where several replicates share one (``own_variances``).
     """
 
     estimate: Floats
@@ -49,6 +50,7 @@ class Parts:
     variances: Floats
     degrees: Floats
     residual: Floats
+    own: Mapping[str, Floats] = field(default_factory=dict)
 
     def total(self) -> Floats:
         """(...): variance of the estimate."""
@@ -56,10 +58,15 @@ class Parts:
         return total
 
     def fixed(self) -> Floats:
-        """(...): the variance that no further replicate would shrink."""
-        handful = self.degrees[-1] < self.degrees[:-1].min(axis=0)
-        fixed: Floats = np.maximum(0.0, self.variances[-1] - np.where(handful, self.residual, 0.0))
+        """(...): the variance that no further replicate would shrink: that of the images, and that of shared folds."""
+        fixed: Floats = self.images() + self.own.get("folds", 0.0)
         return fixed
+
+    def images(self) -> Floats:
+        """(...): the variance of the images alone, less what single cells add to it."""
+        handful = self.degrees[-1] < self.degrees[:-1].min(axis=0)
+        images: Floats = np.maximum(0.0, self.variances[-1] - np.where(handful, self.residual, 0.0))
+        return images
 
     def margin(self, level: float = 0.95) -> Floats:
         """(...): half the width of the two-sided interval of coverage ``level``."""
@@ -105,6 +112,7 @@ def crossed(values: Sequence[Floats], pairs: Sequence[Pair]) -> Parts:
     count, targets = len(pairs), len(values)
     means = np.stack([value.mean(axis=-1) for value in values]).mean(axis=0)
     names, drawn, degrees = replicate_parts(means, pairs)
+    own = own_variances(means, pairs, names, drawn)
     between, inside = [], []
     for value in values:
         patients = value.shape[-1]
@@ -124,6 +132,7 @@ def crossed(values: Sequence[Floats], pairs: Sequence[Pair]) -> Parts:
         variances=np.stack([*drawn, images]),
         degrees=np.stack([*(np.full(images.shape, df) for df in degrees), free]),
         residual=residual,
+        own=own,
     )
 
 
@@ -154,13 +163,13 @@ def replicate_parts(means: Floats, pairs: Sequence[Pair]) -> tuple[tuple[str, ..
     - a grid with holes: fold clusters and seed clusters, a part each, which counts what is drawn anew twice.
     """
     count = means.shape[-1]
-    seeds, folds = _codes([pair.seed for pair in pairs]), _codes([pair.fold for pair in pairs])
-    by_seed, by_fold = _shared(seeds), _shared(folds)
-    if not by_seed and not by_fold:
+    axes = clusters(pairs)
+    if "replicates" in axes:
         return ("replicates",), [means.var(axis=-1, ddof=1) / count], [count - 1.0]
-    if by_seed != by_fold:
-        name, codes = ("seeds", seeds) if by_seed else ("folds", folds)
+    if len(axes) == 1:
+        ((name, codes),) = axes.items()
         return (name,), [_clustered(means, codes)], [float(codes.max())]
+    seeds, folds = axes["seeds"], axes["folds"]
     many, few = int(seeds.max()) + 1, int(folds.max()) + 1
     if many * few == count:
         square = means[..., np.lexsort((folds, seeds))].reshape(*means.shape[:-1], many, few)
@@ -170,10 +179,40 @@ def replicate_parts(means: Floats, pairs: Sequence[Pair]) -> tuple[tuple[str, ..
     return ("folds", "seeds"), [_clustered(means, folds), _clustered(means, seeds)], [few - 1.0, many - 1.0]
 
 
-def clusters(pairs: Sequence[Pair]) -> list[npt.NDArray[np.intp]]:
-    """The axes along which replicates are drawn, each as a code (R,) from 0 on: what a bootstrap resamples."""
+def own_variances(
+    means: Floats, pairs: Sequence[Pair], names: Sequence[str], variances: Sequence[Floats]
+) -> dict[str, Floats]:
+    """What ``replicate_parts`` found, told apart by where it comes from, in variances (...) of the mean.
+
+    *replicates*: what each of them adds by itself, the mean square around the means of the seeds and folds that are
+    shared, over R; *seeds*, *folds*: what these add beyond it. Where no seed or fold is shared all of it is the
+    replicates', although folds may be behind it: nobody can tell.
+    """
+    if "replicates" in names:
+        return {"replicates": variances[0]}
+    count, axes = means.shape[-1], list(clusters(pairs).values())
+    member = np.concatenate([codes[:, None] == np.arange(codes.max() + 1) for codes in axes], axis=1).astype(np.float64)
+    free, single = count - int(np.linalg.matrix_rank(member)), variances[0]
+    if free:
+        around = means - means @ (member @ np.linalg.pinv(member)).T
+        single = (around**2).sum(axis=-1) / (free * count)
+    # A full grid's second part is an excess already (``_grid``); every other part has the replicates' own in it.
+    full = len(axes) > 1 and np.prod([codes.max() + 1 for codes in axes]) == count
+    beyond = {
+        name: variance if full and k else np.maximum(0.0, variance - single)
+        for k, (name, variance) in enumerate(zip(names, variances, strict=True))
+    }
+    return {"replicates": single, **beyond}
+
+
+def clusters(pairs: Sequence[Pair]) -> dict[str, npt.NDArray[np.intp]]:
+    """The axes along which replicates are drawn, each as a code (R,) from 0 on: what a bootstrap resamples.
+
+    *seeds* and *folds*, whichever of them several replicates share, else *replicates*.
+    """
     seeds, folds = _codes([pair.seed for pair in pairs]), _codes([pair.fold for pair in pairs])
-    return [codes for codes in (seeds, folds) if _shared(codes)] or [np.arange(len(pairs))]
+    found = {name: codes for name, codes in (("seeds", seeds), ("folds", folds)) if _shared(codes)}
+    return found or {"replicates": np.arange(len(pairs))}
 
 
 def per_patient(patients: npt.NDArray[np.str_]) -> Floats:

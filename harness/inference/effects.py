@@ -38,9 +38,10 @@ class Effect:
     replicates, and the smallest p they can give. ``boot_low``, ``boot_high``: the pigeonhole bootstrap's interval.
     ``replicates`` of ``declared`` were used, ``images`` of ``patients`` patients; ``undefined``: images left out
     because an arm has no score for them. ``share_of_replicates``: the part of the variance that more replicates shrink.
-    ``sources``: the variance in parts; ``residual``: what they contain of the single cells' own. ``why``: why there is
-    no interval, empty where there is one; without it all but ``estimate`` and the counts is NaN, and ``estimate`` too
-    if there is nothing to average.
+    ``sources``: the variance in parts; ``residual``: what they contain of the single cells' own; ``own``: what single
+    replicates, seeds and folds add (``crossed.own_variances``), by name. ``pairs``: the replicates used. ``why``: why
+    there is no interval, empty where there is one; without it all but ``estimate`` and the counts is NaN, and
+    ``estimate`` too if there is nothing to average.
     """
 
     contrast: str
@@ -64,6 +65,8 @@ class Effect:
     level: float = 0.95
     sources: tuple[Source, ...] = ()
     residual: float = math.nan
+    own: tuple[tuple[str, float], ...] = ()
+    pairs: tuple[Pair, ...] = ()
     why: str = ""
 
     def parts(self) -> Parts:
@@ -76,7 +79,12 @@ class Effect:
             variances=np.array([source.variance for source in self.sources]),
             degrees=np.array([source.df for source in self.sources]),
             residual=np.array(self.residual),
+            own={name: np.array(variance) for name, variance in self.own},
         )
+
+    def row(self) -> dict[str, Any]:
+        """The effect as a row of a table: whatever is one number or one word."""
+        return {name: value for name, value in vars(self).items() if not isinstance(value, tuple)}
 
 
 @dataclass(frozen=True)
@@ -111,7 +119,7 @@ def effect(
     known: dict[str, Any] = {
         "contrast": contrast.name, "target": target, "replicates": len(used.pairs), "declared": len(cells.replicates),
         "images": used.images, "patients": sum(value.shape[1] for value in used.values), "undefined": used.undefined,
-        "level": level, "flip_floor": floor(len(used.pairs)),
+        "level": level, "flip_floor": floor(len(used.pairs)), "pairs": used.pairs,
     }  # fmt: skip
     filled = bool(used.values) and all(value.size for value in used.values)
     means = np.mean([value.mean(axis=1) for value in used.values], axis=0) if filled else np.full(1, math.nan)
@@ -136,6 +144,7 @@ def effect(
         share_of_replicates=1.0 - float(parts.fixed()) / total if total > 0.0 else math.nan,
         sources=tuple(map(Source, parts.names, parts.variances.tolist(), parts.degrees.tolist())),
         residual=float(parts.residual),
+        own=tuple((name, float(variance)) for name, variance in parts.own.items()),
         **known,
     )
 

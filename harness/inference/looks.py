@@ -102,7 +102,10 @@ def judge_looks(
     seen = [[effect(_first(cells, look), contrast, None, rng) for contrast in contrasts] for look in looks]
     each = [tests(found, smallest) for found in seen]
     differs, same = (over_looks(np.stack(p), steps, alpha) for p in zip(*each, strict=True))
-    return settle(seen[-1], differs, same, smallest, alpha)
+    ahead = schedule(looks[-1], most)[1:] if looks[-1] >= FEWEST else ()
+    planned = (*looks, *ahead)
+    errors = dict(zip(planned, levels(planned, most, alpha), strict=True))
+    return settle(seen[-1], differs, same, smallest, alpha, cells.replicates[: looks[-1]], errors)
 
 
 def _first(cells: Cells, count: int) -> Cells:

@@ -1,110 +1,182 @@
-"""Power: how often a verdict is reached, for an effect and variances that are given."""
+"""Power: how often a verdict is reached, for an effect and variances that are given, on replicates that are named.
+
+Which replicates there would be decides it, not only how many: those that share a fold (or a seed) vary together, so
+that with folds taken in turn the degrees of freedom end at the number of folds less one, and what the effect varies by
+from fold to fold is averaged over no more of them. So every function here takes the very `Pair`s, and expects of the
+parts of the variance what ``crossed.replicate_parts`` would estimate on them.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 from scipy.optimize import brentq
 from scipy.special import chdtri, ndtr, stdtrit
 
-from harness.inference.cells import Floats
-from harness.inference.crossed import Parts
+from harness.inference.cells import Floats, Pair
+from harness.inference.crossed import Parts, clusters
 from harness.inference.effects import FEWEST
 
 GOAL = 0.8
 """The power that "expected" means."""
 MOST = 1000
-"""Replicates above which nobody waits for a verdict."""
+"""Further replicates above which nobody waits for a verdict."""
+
+Grown = Callable[[int], Sequence[Pair]]
+"""The replicates that a study would use with so many more than it has."""
 
 
 @dataclass(frozen=True)
 class ContrastNoise:
     """What a contrast's uncertainty is made of.
 
-    ``replicate``: variance of one replicate's contrast, averaged over images and targets; ``residual``: what of it is
-    drawn anew on every image. ``images``: variance that no replicate shrinks, with ``df_images`` degrees of freedom.
+    ``replicate``: variance of one replicate's contrast, averaged over images and targets, without what ``seed`` and
+    ``fold`` add to all replicates that share one; ``residual``: what of it is drawn anew on every image. ``images``:
+    variance that no replicate shrinks, with ``df_images`` degrees of freedom.
     """
 
     replicate: float
     images: float
     df_images: float
     residual: float = 0.0
+    seed: float = 0.0
+    fold: float = 0.0
 
     @classmethod
-    def of(cls, parts: Parts, replicates: int) -> ContrastNoise:
-        """As the data of a study of ``replicates`` have it: one estimate, without leading axes."""
-        fixed = float(parts.fixed())
-        shrinks = float(parts.total()) - fixed
-        return cls(replicates * shrinks, fixed, float(parts.degrees[-1]), replicates * float(parts.residual))
+    def of(cls, parts: Parts, pairs: Sequence[Pair]) -> ContrastNoise:
+        """As the data of a study of ``pairs`` have it: one estimate, without leading axes.
+
+        Where no two replicates share a fold, all that they vary by is ``replicate``: what a fold adds cannot be told
+        from what a seed adds, so a forecast that takes folds again is the best case.
+        """
+        axes = clusters(pairs)
+        shared = {name: float(parts.own[name]) / _crowd(axes[name]) for name in ("seeds", "folds") if name in parts.own}
+        return cls(
+            replicate=len(pairs) * float(parts.own["replicates"]),
+            images=float(parts.images()),
+            df_images=float(parts.degrees[-1]),
+            residual=len(pairs) * float(parts.residual),
+            seed=shared.get("seeds", 0.0),
+            fold=shared.get("folds", 0.0),
+        )
+
+    def unshared(self) -> ContrastNoise:
+        """The same noise, had every replicate a seed and a fold of its own."""
+        return ContrastNoise(self.replicate + self.seed + self.fold, self.images, self.df_images, self.residual)
 
 
-def power(effect: float, variances: ContrastNoise, replicates: int, level: float = 0.05) -> float:
+def power(effect: float, noise: ContrastNoise, pairs: Sequence[Pair], level: float = 0.05) -> float:
     """The chance that a true ``effect`` is found different from 0, in either direction, at ``level``.
 
-    ``level``: that of the one test, so alpha / m for a promise that holds in a family of m (Holm does no worse).
-    Averages the normal probability over the quantiles of both variance estimates, which the margin is made of.
+    ``pairs``: the replicates of the study. ``level``: that of the one test, so alpha / m for a promise that holds in a
+    family of m (Holm does no worse). Averages the normal probability over the quantiles of the variance estimates,
+    which the margin is made of.
     """
-    margin, se = _margins(variances, replicates, level)
+    margin, se = _margins(noise, pairs, level)
     if se == 0.0:
         return float(effect != 0.0)
     return float((ndtr((effect - margin) / se) + ndtr((-effect - margin) / se)).mean())
 
 
 def equivalence_power(
-    effect: float, variances: ContrastNoise, replicates: int, smallest: float, level: float = 0.05
+    effect: float, noise: ContrastNoise, pairs: Sequence[Pair], smallest: float, level: float = 0.05
 ) -> float:
     """The chance that a true ``effect`` is shown to be within +-``smallest`` at ``level`` by two one-sided tests."""
-    margin, se = _margins(variances, replicates, 2.0 * level)
+    margin, se = _margins(noise, pairs, 2.0 * level)
     if se == 0.0:
         return float(abs(effect) < smallest)
     inside = ndtr((smallest - margin - effect) / se) - ndtr((margin - smallest - effect) / se)
     return float(np.maximum(inside, 0.0).mean())
 
 
-def minimum_detectable(variances: ContrastNoise, replicates: int, level: float = 0.05, goal: float = GOAL) -> float:
+def decided_by(
+    effect: float, noise: ContrastNoise, pairs: Sequence[Pair], level: float, smallest: float | None = None
+) -> float:
+    """The better of the two chances: of a difference, and, where ``smallest`` is given, of equivalence; 0 at level 0 or
+    with fewer replicates than an interval takes.
+    """
+    if level <= 0.0 or len(pairs) < FEWEST:
+        return 0.0
+    same = 0.0 if smallest is None else equivalence_power(effect, noise, pairs, smallest, level)
+    return max(power(effect, noise, pairs, level), same)
+
+
+def minimum_detectable(noise: ContrastNoise, pairs: Sequence[Pair], level: float = 0.05, goal: float = GOAL) -> float:
     """The smallest true effect that is found with probability ``goal``; 0 where nothing varies."""
-    margin, se = _margins(variances, replicates, level)
+    margin, se = _margins(noise, pairs, level)
     if se == 0.0:
         return 0.0
     highest = float(margin.max()) + 10.0 * se
-    return float(brentq(lambda effect: power(effect, variances, replicates, level) - goal, 0.0, highest))
+    return float(brentq(lambda effect: power(effect, noise, pairs, level) - goal, 0.0, highest))
 
 
-def replicates_needed(
-    effect: float, variances: ContrastNoise, level: float = 0.05, smallest: float | None = None, goal: float = GOAL
+def more_needed(
+    effect: float,
+    noise: ContrastNoise,
+    grown: Grown,
+    level: Callable[[int], float],
+    smallest: float | None = None,
+    goal: float = GOAL,
 ) -> int | None:
-    """The fewest replicates (three or more) with which a verdict is expected: of a difference at ``level``, or, where
-    ``smallest`` is given, of equivalence. None if ``MOST`` do not suffice, be it that the images alone leave too much.
+    """The fewest further replicates (one or more) with which a verdict is expected: of a difference, or, where
+    ``smallest`` is given, of equivalence. None if ``MOST`` do not suffice, be it that images or folds leave too much.
+
+    ``level``: of the one test by the number of further replicates, 0 where none is made.
     """
 
-    def expected(replicates: int) -> bool:
-        if power(effect, variances, replicates, level) >= goal:
-            return True
-        return smallest is not None and equivalence_power(effect, variances, replicates, smallest, level) >= goal
+    def expected(more: int) -> bool:
+        return decided_by(effect, noise, grown(more), level(more), smallest) >= goal
 
     if not expected(MOST):
         return None
-    low, high = FEWEST - 1, FEWEST
-    while not expected(high):
-        low, high = high, min(2 * high, MOST)
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if expected(middle) else (middle, high)
-    return high
+    # Not by bisection: folds that are taken unevenly and looks of different levels make power fall now and then.
+    return next(more for more in range(1, MOST + 1) if expected(more))
 
 
-def _margins(variances: ContrastNoise, replicates: int, level: float) -> tuple[Floats, float]:
-    """The margins of a two-sided test, over the quantiles of both variance estimates, and the true standard error."""
-    free, residual = replicates - 1.0, variances.residual / replicates
-    mine = variances.replicate / replicates * _quantiles(free, 200)[:, None]
-    theirs = (variances.images + residual) * _quantiles(variances.df_images, 25)
-    if variances.df_images < free:
-        mine = np.maximum(0.0, mine - residual)
-    else:
-        theirs = np.maximum(0.0, theirs - residual)
-    squares = mine * stdtrit(free, level / 2.0) ** 2 + theirs * stdtrit(variances.df_images, level / 2.0) ** 2
-    return np.sqrt(squares), float(np.sqrt(variances.replicate / replicates + variances.images))
+def _margins(noise: ContrastNoise, pairs: Sequence[Pair], level: float) -> tuple[Floats, float]:
+    """The margins of a two-sided test over the quantiles of the variance estimates, and the true standard error."""
+    parts, variance = _expected(noise, pairs)
+    residual, free = noise.residual / len(pairs), min(df for _, df, _ in parts)
+    handful = noise.df_images < free
+    if handful:
+        parts[-1] = (*parts[-1][:2], parts[-1][2] + residual)
+    parts.append((noise.images + residual, noise.df_images, 0.0 if handful else residual))
+    counts = [200, 25] if len(parts) == 2 else [60, 60, 25]
+    squares: Floats = np.zeros((1,) * len(parts))
+    for axis, ((size, df, taken), count) in enumerate(zip(parts, counts, strict=True)):
+        drawn = np.maximum(0.0, size * _quantiles(df, count) - taken) * float(stdtrit(df, level / 2.0)) ** 2
+        squares = squares + drawn.reshape([-1 if k == axis else 1 for k in range(len(parts))])
+    return np.sqrt(squares), float(np.sqrt(variance + noise.images))
+
+
+def _expected(noise: ContrastNoise, pairs: Sequence[Pair]) -> tuple[list[tuple[float, float, float]], float]:
+    """Of each of the replicates' parts: its mean with nothing taken off, its degrees of freedom, what is taken off;
+    and the variance that the replicates truly give the estimate. As ``crossed.replicate_parts`` has them.
+    """
+    count, own = len(pairs), {"seeds": noise.seed, "folds": noise.fold}
+    axes = clusters(pairs)
+    alone = noise.replicate + sum(variance for name, variance in own.items() if name not in axes)
+    variance = alone / count + sum(own[name] * _crowd(codes) for name, codes in axes.items() if name in own)
+    levels = {name: int(codes.max()) + 1 for name, codes in axes.items()}
+    if len(axes) == 2 and levels["seeds"] * levels["folds"] == count:
+        few, many = sorted(axes, key=lambda name: levels[name])
+        each = {name: own[name] / levels[name] + alone / count for name in axes}
+        return [(each[few], levels[few] - 1.0, 0.0), (each[many], levels[many] - 1.0, alone / count)], variance
+    parts = []
+    for name, codes in axes.items():
+        share = np.bincount(codes) / count
+        mean = own.get(name, 0.0) + alone / (share * count)  # variance of a cluster's mean
+        size = (share**2 * (mean * (1.0 - 2.0 * share) + (share**2 * mean).sum())).sum()
+        parts.append((float(size) * levels[name] / (levels[name] - 1.0), levels[name] - 1.0, 0.0))
+    return parts, variance
+
+
+def _crowd(codes: npt.NDArray[np.intp]) -> float:
+    """The sum of the clusters' squared shares: what the variance of one cluster's effect is worth in the mean."""
+    return float(((np.bincount(codes) / len(codes)) ** 2).sum())
 
 
 def _quantiles(df: float, count: int) -> Floats:

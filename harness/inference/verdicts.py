@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
-from harness.inference.cells import Cells, Contrast, Floats
+from harness.inference.cells import FOLDS, Cells, Contrast, Floats, Pair, continued
+from harness.inference.crossed import clusters
 from harness.inference.effects import FEWEST, Effect, effect
 from harness.inference.multiplicity import holm
-from harness.inference.power import GOAL, MOST, ContrastNoise, replicates_needed
+from harness.inference.power import GOAL, MOST, ContrastNoise, Grown, decided_by, more_needed
 
 
 @dataclass(frozen=True)
@@ -30,10 +31,12 @@ class DoesNotMatter:
 @dataclass(frozen=True)
 class Undecided:
     """Neither was shown. ``more``: further replicates after which one of the two is expected (power 80 %) if effect and
-    variance are what they seem now; None where no number would do or nothing can be said; ``why`` says which."""
+    variance are what they seem now; None where no number would do or nothing can be said; ``why`` says which.
+    ``chance``: the best one that a planned look has, NaN where none is planned or nothing can be said."""
 
     more: int | None
     why: str
+    chance: float = math.nan
 
 
 Verdict = Matters | DoesNotMatter | Undecided
@@ -68,7 +71,7 @@ def judge(
     check(contrasts, smallest)
     found = [effect(cells, contrast, None, rng) for contrast in contrasts]
     differs, same = tests(found, smallest)
-    return settle(found, holm(differs), holm(same), smallest, alpha)
+    return settle(found, holm(differs), holm(same), smallest, alpha, cells.replicates)
 
 
 def check(contrasts: Sequence[Contrast], smallest: float) -> None:
@@ -91,36 +94,100 @@ def tests(found: Sequence[Effect], smallest: float) -> tuple[Floats, Floats]:
     return np.array(differs), np.array(same)
 
 
-def settle(found: Sequence[Effect], differs: Floats, same: Floats, smallest: float, alpha: float) -> tuple[Judged, ...]:
-    """Verdicts from adjusted p-values (m,), (m,)."""
-    level = alpha / max(1, len(found) - int((differs <= alpha).sum()))
+def settle(
+    found: Sequence[Effect],
+    differs: Floats,
+    same: Floats,
+    smallest: float,
+    alpha: float,
+    replicates: Sequence[Pair],
+    looks: Mapping[int, float] | None = None,
+) -> tuple[Judged, ...]:
+    """Verdicts from adjusted p-values (m,), (m,).
+
+    ``replicates``: those of the study, whose sequence further ones go on with (``cells.continued``). ``looks``: the
+    error that every look may make, by its number of replicates, rising; None for ``alpha`` at any number.
+    """
+    still = max(1, len(found) - int((differs <= alpha).sum()))
+
+    def level(more: int) -> float:
+        if looks is None:
+            return alpha / still
+        count, most = len(replicates) + more, max(looks)
+        return looks[most if count > most else count] / still if count in looks or count > most else 0.0
+
+    ahead = tuple(count - len(replicates) for count in looks or () if count > len(replicates))
+
     return tuple(
-        Judged(one, float(p), float(q), _verdict(one, float(p), float(q), smallest, alpha, level))
+        Judged(one, float(p), float(q), _verdict(one, float(p), float(q), smallest, alpha, replicates, level, ahead))
         for one, p, q in zip(found, differs, same, strict=True)
     )
 
 
-def _verdict(one: Effect, differs: float, same: float, smallest: float, alpha: float, level: float) -> Verdict:
+def _verdict(
+    one: Effect,
+    differs: float,
+    same: float,
+    smallest: float,
+    alpha: float,
+    replicates: Sequence[Pair],
+    level: Callable[[int], float],
+    ahead: Sequence[int],
+) -> Verdict:
     if same <= alpha:
         return DoesNotMatter()
     if differs <= alpha:
         return Matters("helps" if one.estimate > 0.0 else "hurts")
-    return _undecided(one, smallest, level)
+    return _undecided(one, smallest, replicates, level, ahead)
 
 
-def _undecided(one: Effect, smallest: float, level: float) -> Undecided:
-    """``level``: of the test that would decide, with the family's other open contrasts still open."""
+def _undecided(
+    one: Effect, smallest: float, replicates: Sequence[Pair], level: Callable[[int], float], ahead: Sequence[int]
+) -> Undecided:
+    """``level``: by further replicates, of the test that would decide, with the family's other open contrasts open.
+
+    ``ahead``: the numbers of further replicates at which looks are planned.
+    """
     if one.why:
         return Undecided(FEWEST - one.replicates if one.replicates < FEWEST else None, one.why)
-    variances = ContrastNoise.of(one.parts(), one.replicates)
-    needed = replicates_needed(one.estimate, variances, level, smallest)
-    if needed is not None:
-        more = max(1, needed - one.replicates)
+    noise, begun = ContrastNoise.of(one.parts(), one.pairs), one.replicates
+
+    def taken(more: int) -> tuple[Pair, ...]:
+        return (*one.pairs, *continued(replicates, more))
+
+    def unshared(more: int) -> tuple[Pair, ...]:
+        return tuple(Pair(k, k) for k in range(begun + more))
+
+    def needed(noise: ContrastNoise, grown: Grown) -> int | None:
+        return more_needed(one.estimate, noise, grown, level, smallest)
+
+    chance = max(
+        (decided_by(one.estimate, noise, taken(more), level(more), smallest) for more in ahead), default=math.nan
+    )
+    more = needed(noise, taken)
+    if more is not None:
+        unknown = "folds" in clusters(taken(more)) and "folds" not in clusters(one.pairs)
+        also = f" and does not vary from fold to fold, which {begun} replicates on as many folds cannot tell"
         return Undecided(
-            more, f"{more} more replicates would decide it with a chance of {GOAL:.0%}, if this is the effect"
+            more,
+            f"{more} more replicates would decide it with a chance of {GOAL:.0%}, if this is the effect"
+            f"{also * unknown}",
+            chance,
         )
-    if replicates_needed(one.estimate, replace(variances, images=0.0), level, smallest) is None:
-        return Undecided(
-            None, f"{MOST} replicates would not decide it: the effect seems to lie too near what is too small"
-        )
-    return Undecided(None, "no number of replicates would decide it: the images are too few")
+    alone = noise.unshared()
+    if needed(replace(alone, images=0.0), unshared) is None:
+        why = f"{MOST} replicates would not decide it: the effect seems to lie too near what is too small"
+    elif needed(alone, unshared) is None:
+        why = "no number of replicates would decide it: the images are too few"
+    else:
+        why = _too_few_folds(len({pair.fold for pair in taken(FOLDS)}))
+    return Undecided(None, why, chance)
+
+
+def _too_few_folds(folds: int) -> str:
+    remedy = f"declare it on {FOLDS} folds, or" if folds < FOLDS else "there are no more; declare it"
+    return (
+        f"no number of replicates would decide it: they share {folds} folds, and on how the effect varies from fold to "
+        f"fold further replicates say nothing new; {remedy} on one fold, grid(seeds=20, folds=1), of which alone the "
+        "verdict then speaks"
+    )

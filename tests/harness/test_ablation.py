@@ -12,7 +12,7 @@ from harness import declared
 from harness.ablation import Ablation, Replicates, asked, grid, question, replicates
 from harness.designs import AddOneIn, Change, Design, Factorial, Levels, setting
 from harness.errors import UnknownName
-from harness.inference.cells import Contrast
+from harness.inference.cells import Contrast, Pair, continued
 from sam2lora.base import BASE
 from sam2lora.choice import from_json, to_json
 from sam2lora.config import Replicate, TrialConfig
@@ -78,6 +78,15 @@ def test_a_grid_has_every_seed_with_every_fold_and_grows_by_seeds() -> None:
     grown = ablation(repeated=grid(seeds=3, folds=2)).repeated(8).replicates.all()
     assert grown[:6] == drawn
     assert {one.seed for one in grown[6:]} == {3}
+
+
+@pytest.mark.parametrize(
+    "sequence", [replicates(12), grid(seeds=6, folds=3), grid(seeds=12, folds=1), grid(seeds=4, folds=5)]
+)
+@pytest.mark.parametrize("begun", [5, 6, 7, 10])
+def test_a_forecast_goes_on_with_the_replicates_that_would_be_added(sequence: Replicates, begun: int) -> None:
+    drawn = [Pair(one.seed, one.fold) for one in sequence.all()]
+    assert continued(drawn[:begun], len(drawn) - begun) == tuple(drawn[begun:])
 
 
 def test_fewer_replicates_are_the_first_of_more() -> None:

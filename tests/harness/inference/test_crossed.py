@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -107,7 +109,7 @@ def test_variances_are_unbiased_or_err_upwards(pairs: tuple[Pair, ...]) -> None:
     seeds, folds = np.array([p.seed for p in pairs]), np.array([p.fold for p in pairs])
     draws = rng.normal(size=(20_000, 8))[:, seeds] + rng.normal(size=(20_000, 8))[:, folds] * (len(set(folds)) > 1)
     draws += rng.normal(size=draws.shape)
-    found = sum(replicate_parts(draws, pairs)[1]).mean()
+    found = np.sum(replicate_parts(draws, pairs)[1], axis=0).mean()
     assert 0.97 < found / draws.mean(axis=1).var() < 1.35
 
 
@@ -153,6 +155,9 @@ def test_satterthwaite_lies_between_the_least_and_the_sum() -> None:
 
 
 def test_what_a_bootstrap_resamples() -> None:
-    assert [axis.max() + 1 for axis in clusters(GRID)] == [5, 3]
-    assert [axis.max() + 1 for axis in clusters([Pair(k, k % 5) for k in range(10)])] == [5]
-    assert [axis.max() + 1 for axis in clusters([Pair(k, 0) for k in range(4)])] == [4]
+    def axes(pairs: Sequence[Pair]) -> dict[str, int]:
+        return {name: int(codes.max()) + 1 for name, codes in clusters(pairs).items()}
+
+    assert axes(GRID) == {"seeds": 5, "folds": 3}
+    assert axes([Pair(k, k % 5) for k in range(10)]) == {"folds": 5}
+    assert axes([Pair(k, 0) for k in range(4)]) == {"replicates": 4}

@@ -13,6 +13,7 @@ from scipy import stats
 from harness.inference.cells import Contrast, Pair
 from harness.inference.looks import judge_looks, levels, over_looks, schedule, spent
 from harness.inference.multiplicity import holm
+from harness.inference.power import ContrastNoise, decided_by
 from harness.inference.verdicts import Matters, Undecided, judge
 from harness.simulated import Truth, simulate
 
@@ -111,6 +112,26 @@ def test_one_look_at_all_replicates_is_the_plain_judgement() -> None:
     assert [one.effect for one in looked] == [one.effect for one in plain]
     assert [one.verdict for one in looked] == [one.verdict for one in plain]
     assert [one.holm_p for one in looked] == pytest.approx([one.holm_p for one in plain])
+
+
+def test_an_undecided_contrast_says_what_chance_the_looks_to_come_have() -> None:
+    """The best of them, at the error that it may make, on the replicates that there would be; none after the last."""
+    turns = tuple(Pair(k, k % 5) for k in range(20))
+    truth = Truth(effects={"base": 0.0, "one": 0.004, "two": 0.0}, replicates=turns, fold=0.002)
+    cells = simulate(truth, np.random.default_rng(0))
+    one, _ = judge_looks(cells, FAMILY, 0.002, (5, 8), 20, np.random.default_rng(1))
+    assert isinstance(one.verdict, Undecided)
+    noise, steps = ContrastNoise.of(one.effect.parts(), one.effect.pairs), levels((5, 8, 12, 18, 20), 20)
+    chances = [
+        decided_by(one.effect.estimate, noise, turns[:look], step / 2, 0.002)
+        for look, step in zip((12, 18, 20), steps[2:], strict=True)
+    ]
+    assert one.verdict.chance == pytest.approx(max(chances))
+    assert 0.0 < one.verdict.chance < 1.0
+    if one.verdict.more is not None:
+        assert 8 + one.verdict.more in (12, 18) or one.verdict.more >= 12
+    last = judge_looks(cells, FAMILY, 0.002, (5, 8, 12, 18, 20), 20, np.random.default_rng(1))
+    assert all(math.isnan(each.verdict.chance) for each in last if isinstance(each.verdict, Undecided))
 
 
 def test_a_look_beyond_the_replicates_is_refused() -> None:

@@ -11,8 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from harness.inference.cells import Contrast, Pair
+from harness.inference.cells import Contrast, Pair, continued
+from harness.inference.crossed import Parts, replicate_parts
 from harness.inference.multiplicity import holm
+from harness.inference.power import ContrastNoise
 from harness.inference.verdicts import DoesNotMatter, Judged, Matters, Undecided, judge
 from harness.simulated import Truth, simulate
 
@@ -21,10 +23,15 @@ FAMILY = [Contrast(name, {name: 1.0, "base": -1.0}) for name in ARMS[1:]]
 
 
 def judged(
-    *shifts: float, replicates: int = 5, smallest: float = 0.005, seed: int = 0, **sds: float
+    *shifts: float,
+    replicates: int = 5,
+    pairs: tuple[Pair, ...] = (),
+    smallest: float = 0.005,
+    seed: int = 0,
+    **sds: float,
 ) -> tuple[Judged, ...]:
     effects = dict(zip(ARMS, (0.0, *shifts), strict=True))
-    pairs = tuple(Pair(k, k) for k in range(replicates))
+    pairs = pairs or tuple(Pair(k, k) for k in range(replicates))
     cells = simulate(Truth(effects=effects, replicates=pairs, **sds), np.random.default_rng(seed))  # type: ignore[arg-type]
     return judge(cells, FAMILY, smallest, np.random.default_rng(1))
 
@@ -53,6 +60,52 @@ def test_an_undecided_contrast_says_how_many_more_replicates() -> None:
 def test_where_the_images_are_too_few_no_number_of_replicates_is_promised() -> None:
     one, *_ = judged(0.0, 0.0, 0.0, image_arm=0.05, replicate=0.001)
     assert one.verdict == Undecided(None, "no number of replicates would decide it: the images are too few")
+
+
+TURNS = tuple(Pair(k, k % 5) for k in range(10))
+
+
+def test_where_there_are_no_more_folds_no_number_of_replicates_is_promised() -> None:
+    """Half a true effect's size is what the fold adds: on one fold, or had each replicate its own, some would do."""
+    sds = {"fold": 0.01, "replicate": 0.001, "image_arm": 0.001, "residual": 0.001}
+    one, *_ = judged(0.012, 0.0, 0.0, pairs=TURNS, smallest=0.001, seed=3, **sds)
+    assert isinstance(one.verdict, Undecided)
+    assert one.verdict.more is None
+    assert "they share 5 folds" in one.verdict.why
+    assert "grid(seeds=20, folds=1)" in one.verdict.why
+    grid = tuple(Pair(seed, fold) for seed in range(4) for fold in range(3))
+    one, *_ = judged(0.012, 0.0, 0.0, pairs=grid, smallest=0.001, seed=3, **sds)
+    assert isinstance(one.verdict, Undecided)
+    assert "declare it on 5 folds, or on one fold" in one.verdict.why
+
+
+def test_a_promise_from_replicates_that_share_no_fold_says_what_they_cannot_tell() -> None:
+    one, *_ = judged(0.01, 0.0, 0.0, replicate=0.01, image_arm=0.002)
+    assert isinstance(one.verdict, Undecided)
+    assert one.verdict.why.endswith(
+        "and does not vary from fold to fold, which 5 replicates on as many folds cannot tell"
+    )
+    one, *_ = judged(0.007, 0.0, 0.0, pairs=TURNS, replicate=0.008, image_arm=0.002, seed=4)
+    assert isinstance(one.verdict, Undecided)
+    assert one.verdict.why.endswith("if this is the effect")
+
+
+def test_what_is_promised_is_kept_by_the_replicates_that_would_be_added() -> None:
+    """Five replicates say how many more; at the effect and the variances they saw, so many decide in four of five."""
+    truth = {"effects": {"base": 0.0, "one": 0.0085}, "image_arm": 0.001}
+    one = [Contrast("one", {"one": 1.0, "base": -1.0})]
+    cells = simulate(Truth(replicates=TURNS[:5], **truth), np.random.default_rng(6))  # type: ignore[arg-type]
+    (found,) = judge(cells, one, 0.001, np.random.default_rng(0))
+    assert isinstance(found.verdict, Undecided)
+    assert found.verdict.more is not None
+    pairs = (*TURNS[:5], *continued(TURNS[:5], found.verdict.more))
+    seen = ContrastNoise.of(found.effect.parts(), found.effect.pairs)
+    rng = np.random.default_rng(1)
+    drawn = found.effect.estimate + rng.normal(0.0, math.sqrt(seen.replicate), (4000, len(pairs)))
+    names, variances, degrees = replicate_parts(drawn, pairs)
+    assert (names, degrees) == (("folds",), [4.0])
+    parts = Parts(drawn.mean(axis=1), names, np.stack(variances), np.full((1, 4000), 4.0), np.zeros(4000))
+    assert (parts.p() <= 0.05).mean() >= 0.77  # without what the images add, which is next to nothing here
 
 
 def test_two_replicates_leave_everything_undecided_by_the_missing_one() -> None:
