@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -130,20 +131,30 @@ def train(config: TrialConfig, replicate: Replicate, runtime: Runtime, folder: P
     A folder that holds the same trial, finished, is read. Raises ``SettingError`` when it holds another trial and
     whatever ``sam2lora.train`` raises; in both cases nothing that was there is changed.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    with _held(folder):
+        _claim(folder, config, replicate)
+        if (folder / RESULT).is_file():
+            (folder / CHECKPOINT).unlink(missing_ok=True)
+            console.print(f"{escape(str(folder))} holds this training, finished: these are its scores.")
+            return pd.read_parquet(folder / IMAGES)
+        return _train(config, replicate, runtime, folder, console)
+
+
+def _held(folder: Path) -> AbstractContextManager[object]:
+    """Make ``folder``, which no other process trains in until the context ends. Raises ``DiskError``."""
     try:
-        with FileLock(folder / ".lock", timeout=0):
-            _claim(folder, config, replicate)
-            if (folder / RESULT).is_file():
-                (folder / CHECKPOINT).unlink(missing_ok=True)
-                console.print(f"{escape(str(folder))} holds this training, finished: these are its scores.")
-                return pd.read_parquet(folder / IMAGES)
-            return _train(config, replicate, runtime, folder, console)
+        folder.mkdir(parents=True, exist_ok=True)
+        return FileLock(folder / ".lock", timeout=0).acquire()
     except Timeout:
         raise DiskError(
             f"A folder is trained in by one process at a time, but {folder} is in use by another: wait for it, or "
             f"name another folder with --out."
         ) from None
+    except OSError as error:
+        raise DiskError(
+            f"Results must be written into {folder}, but they cannot be: {error}. Mend the folder's rights, or name "
+            f"another with --out."
+        ) from error
 
 
 def _train(config: TrialConfig, replicate: Replicate, runtime: Runtime, folder: Path, console: Console) -> pd.DataFrame:

@@ -146,6 +146,16 @@ def test_a_folder_of_something_else_or_in_use_is_refused(
     assert "in use by another" in capsys.readouterr().err
 
 
+def test_a_folder_that_cannot_be_written_is_refused(
+    options: list[str], home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (home / "file").touch()
+    assert train.main([*options, "--out", "file/run"]) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert said.startswith("error: Results must be written into file/run, but they cannot be: ")
+    assert said.endswith("name another with --out.")
+
+
 def test_the_settings_are_the_defaults_then_the_options_then_the_assignments(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
