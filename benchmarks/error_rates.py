@@ -43,6 +43,7 @@ from harness.inference.looks import levels, over_looks, schedule
 from harness.inference.multiplicity import holm
 from harness.inference.permutation import sign_flip
 from harness.inference.power import GOAL, ContrastNoise, equivalence_power, minimum_detectable, more_needed
+from harness.inference.refused import Refused
 from harness.simulated import Truth, scores
 
 ALPHA = 0.05
@@ -216,8 +217,9 @@ def measure(setting: Scenario, studies: int, rng: np.random.Generator) -> dict[s
         "bootstrap_covers": Rate.of((low <= 0.0) & (high >= 0.0)),
         "one_quantile_covers": Rate.of(np.abs(parts.estimate) <= margin),
         "one_quantile_matters": Rate.of((holm(p) <= ALPHA).any(axis=-1)),
-        "sign_flip": Rate.of(sign_flip(means, rng) <= ALPHA),
     }
+    flips = sign_flip(means, pairs, rng)
+    rates |= {} if isinstance(flips, Refused) else {"sign_flip": Rate.of(flips <= ALPHA)}
     return rates | (planted(setting, parts) if has_promise(setting) else {})
 
 
@@ -312,7 +314,7 @@ def rows(results: Mapping[str, Mapping[str, Rate]]) -> Iterator[Table]:
         power = [str(rates[key]) if key in rates else "" for key in ("found", "equivalent")]
         first.add_row(name, *(str(rates[key]) for key in ("matters", "does_not_matter", "covers")), *power)
         beside = ("bootstrap_covers", "one_quantile_covers", "one_quantile_matters", "sign_flip")
-        second.add_row(name, *(str(rates[key]) for key in beside))
+        second.add_row(name, *(str(rates.get(key, "refused")) for key in beside))
     yield first
     yield second
 

@@ -9,6 +9,7 @@ import pandas as pd
 
 from harness.ablated import words
 from harness.ablated.answers import Answers, untrained
+from harness.inference.crossed import clusters
 from harness.inference.ranks import PairTest
 from harness.inference.refused import Refused
 from harness.pages.document import Block, Cell, Figure, Items, Refusal, Section, Table, Text, row
@@ -51,8 +52,8 @@ def checks(found: Answers) -> Section:
     caption = (
         "None of these p is corrected for the number of comparisons. The bootstrap draws replicates and patients anew "
         "and is too narrow for few replicates. Sign flips need no distribution, but ask about these images only, and "
-        "cannot give less than the least possible p. The mixed model has data set, replicate and training run as "
-        "random effects, pools one error over all arms and asks about these images only. n: replicates x images."
+        f"cannot give less than the least possible p. The mixed model has {_random(found)} as random effects, pools "
+        f"one error over all arms and asks about these images only. n: replicates x images.{_shared(found)}"
     )
     blocks: list[Block] = [Table("checks", caption, header, tuple(rows), pd.DataFrame(flat))]
     if isinstance(found.mixed, Refused):
@@ -60,6 +61,27 @@ def checks(found: Answers) -> Section:
     elif not found.mixed.converged:
         blocks.append(Text(f"**The mixed model did not converge** and is not to be used: {found.mixed.note}."))
     return Section(title, tuple(blocks))
+
+
+def _random(found: Answers) -> str:
+    """The random effects of the mixed model, in words."""
+    known = {"replicate": "replicate", "target": "data set", "run": "training run"}
+    fitted = ("target", "replicate", "run") if isinstance(found.mixed, Refused) else tuple(found.mixed.variances)
+    return listed(tuple(known.get(name, name) for name in fitted if name != "residual"))
+
+
+def _shared(found: Answers) -> str:
+    """What is said where replicates share folds or seeds."""
+    axes = clusters(found.cells.replicates)
+    if "replicates" in axes:
+        return ""
+    if len(axes) == 1:
+        (name,) = axes
+        return f" Replicates share {name}: those of one are drawn, and flipped, together."
+    return (
+        " Replicates share seeds and folds: both are drawn by the bootstrap, and there are no sign flips, which need "
+        "replicates that fall into independent groups."
+    )
 
 
 def variances(found: Answers) -> Section:

@@ -14,7 +14,10 @@ _METHODS = (
     ("effects, verdicts, means", "two-way crossed analysis of replicates and patients (Hillis, Berbaum, Metz 2008)"),
     ("Holm p, equivalence p", "Holm 1979 over the family; two one-sided tests (Schuirmann 1987)"),
     ("bootstrap", "pigeonhole bootstrap over replicates and patients (Owen 2007)"),
-    ("sign flips", "over replicates, exact up to 14, else drawn (Phipson, Smyth 2010)"),
+    (
+        "sign flips",
+        "over replicates, by fold or seed where they share one, exact up to 14, else drawn (Phipson, Smyth 2010)",
+    ),
     ("mixed model", "restricted maximum likelihood, statsmodels"),
     ("Shapley values", "contrasts over all coalitions (Shapley 1953)"),
     ("ranks", "Friedman, Nemenyi, Wilcoxon (Demsar 2006); Bayesian signed ranks (Benavoli et al. 2017)"),

@@ -7,8 +7,9 @@ replicates, ties counting half, averaged over data sets. Bouthillier et al. 2021
 improvement; no verdict here rests on that.
 
 Their intervals are bootstrap intervals over replicates, drawn whole, because a replicate is one model that was judged
-on all data sets, and over the patients of each data set. Percentiles are taken further out than nominal by Hesterberg's
-(2015) expansion for the number of replicates, since plain ones are too narrow for a handful.
+on all data sets, and over the patients of each data set. Replicates that share a fold or a seed are drawn by fold and
+by seed. Percentiles are taken further out than nominal by Hesterberg's (2015) expansion for the number of what is
+drawn, replicates, folds or seeds, since plain ones are too narrow for a handful.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import numpy.typing as npt
 from scipy.special import ndtr, stdtrit
 
 from harness.inference.cells import Cells, Floats, Target
+from harness.inference.crossed import clusters
 
 RESAMPLES = 1000
 LEAST = 3
@@ -37,7 +39,7 @@ class Aggregate:
 
     Taken over the ``replicates`` of ``declared`` that the arm and the base both completed, on the images that are
     defined in all of these: ``images`` of ``datasets`` data sets. ``better`` is NaN for the base itself. Intervals are
-    NaN below 3 replicates, everything is NaN where nothing is left.
+    NaN below 3 replicates and for a grid of seeds and folds with holes, everything is NaN where nothing is left.
     """
 
     arm: str
@@ -106,9 +108,11 @@ def _aggregate(
     point, low, high = np.full((3, 2), math.nan)
     if sets:
         point = _both(np.stack([scores.mean(axis=2) for scores, _ in sets], axis=-1))
-    if replicates >= LEAST:
-        drawn = np.concatenate([_both(means) for means in _resampled(sets, replicates, rng)])
-        tail = float(ndtr(math.sqrt(replicates / (replicates - 1)) * stdtrit(replicates - 1, (1 - level) / 2)))
+    axes = clusters([cells.replicates[r] for r in np.flatnonzero(both)]) if replicates >= LEAST else {}
+    if axes and (len(axes) == 1 or math.prod(int(codes.max()) + 1 for codes in axes.values()) == replicates):
+        drawn = np.concatenate([_both(means) for means in _resampled(sets, list(axes.values()), rng)])
+        few = min(int(codes.max()) + 1 for codes in axes.values())
+        tail = float(ndtr(math.sqrt(few / (few - 1)) * stdtrit(few - 1, (1 - level) / 2)))
         low, high = np.quantile(drawn, [tail, 1 - tail], axis=0)
         low, high = np.minimum(low, point), np.maximum(high, point)
     against = [math.nan] * 3 if arm == base else [float(value[1]) for value in (point, low, high)]
@@ -141,14 +145,17 @@ def _both(means: Floats) -> Floats:
     return np.stack([interquartile_mean(flat), improvement(arm, base)], axis=-1)
 
 
-def _resampled(sets: list[tuple[Floats, Floats]], replicates: int, rng: np.random.Generator) -> Iterator[Floats]:
+def _resampled(
+    sets: list[tuple[Floats, Floats]], axes: list[npt.NDArray[np.intp]], rng: np.random.Generator
+) -> Iterator[Floats]:
     """Means (draws, 2, replicates, data sets) over drawn replicates and drawn patients, some draws at a time."""
+    replicates = len(axes[0])
     counts = [times.sum(axis=1) for _, times in sets]
     # A draw that has none of the images that are defined in these arms is no draw.
     drawn = np.flatnonzero(np.logical_and.reduce([count > 0 for count in counts]))
     at_once = max(1, _AT_ONCE // (2 * replicates * len(sets)))
     for some in np.split(drawn, range(at_once, len(drawn), at_once)):
-        chosen = rng.integers(replicates, size=(len(some), 1, replicates))
+        chosen = _replicates_drawn(axes, len(some), rng)[:, None]
         yield np.stack(
             [
                 np.take_along_axis(_means(scores, times[some], count[some]), chosen, axis=2)
@@ -156,6 +163,28 @@ def _resampled(sets: list[tuple[Floats, Floats]], replicates: int, rng: np.rando
             ],
             axis=-1,
         )
+
+
+def _replicates_drawn(axes: list[npt.NDArray[np.intp]], draws: int, rng: np.random.Generator) -> npt.NDArray[np.intp]:
+    """(draws, replicates): a replicate in the place of each, whose seeds and folds (``clusters``) are drawn.
+
+    Along one axis the k-th replicate of a cluster becomes the k-th of the cluster drawn for it, counted round where
+    that has fewer; on a full grid it becomes the one of the drawn seed and the drawn fold.
+    """
+    drawn = [rng.integers(int(codes.max()) + 1, size=(draws, int(codes.max()) + 1))[:, codes] for codes in axes]
+    if len(axes) == 1:
+        (codes,) = axes
+        size = np.bincount(codes)
+        members = np.argsort(codes, kind="stable")
+        place = np.empty_like(members)
+        place[members] = np.arange(len(codes)) - (np.cumsum(size) - size)[codes[members]]
+        begun = (np.cumsum(size) - size)[drawn[0]]
+        chosen: npt.NDArray[np.intp] = members[begun + place % size[drawn[0]]]
+        return chosen
+    at = np.empty([int(codes.max()) + 1 for codes in axes], dtype=np.intp)
+    at[tuple(axes)] = np.arange(len(axes[0]))
+    on_grid: npt.NDArray[np.intp] = at[tuple(drawn)]
+    return on_grid
 
 
 def _means(scores: Floats, times: Floats, count: Floats) -> Floats:

@@ -14,6 +14,7 @@ from harness.inference.bootstrap import pigeonhole
 from harness.inference.cells import Cells, Contrast, Floats, Pair
 from harness.inference.crossed import Parts, crossed, per_patient
 from harness.inference.permutation import floor, sign_flip
+from harness.inference.refused import Refused
 
 FEWEST = 3
 """Replicates below which no interval is given: two differ by chance as they like."""
@@ -35,7 +36,8 @@ class Effect:
     ``estimate``: mean over the replicates of the mean over images (of the mean over targets). ``low``, ``high``:
     interval of coverage ``level``; ``se``, ``df``: standard error, and degrees of freedom of its replicates' part;
     ``p``: two-sided, against 0, of this contrast alone (``crossed.Parts``). ``flip_p``, ``flip_floor``: sign flips over
-    replicates, and the smallest p they can give. ``boot_low``, ``boot_high``: the pigeonhole bootstrap's interval.
+    replicates, and the smallest p they can give; NaN where they are refused (``permutation.sign_flip``). ``boot_low``,
+    ``boot_high``: the pigeonhole bootstrap's interval.
     ``replicates`` of ``declared`` were used, ``images`` of ``patients`` patients; ``undefined``: images left out
     because an arm has no score for them. ``share_of_replicates``: the part of the variance that more replicates shrink.
     ``sources``: the variance in parts; ``residual``: what they contain of the single cells' own; ``own``: what single
@@ -119,17 +121,19 @@ def effect(
     known: dict[str, Any] = {
         "contrast": contrast.name, "target": target, "replicates": len(used.pairs), "declared": len(cells.replicates),
         "images": used.images, "patients": sum(value.shape[1] for value in used.values), "undefined": used.undefined,
-        "level": level, "flip_floor": floor(len(used.pairs)), "pairs": used.pairs,
+        "level": level, "pairs": used.pairs,
     }  # fmt: skip
     filled = bool(used.values) and all(value.size for value in used.values)
     means = np.mean([value.mean(axis=1) for value in used.values], axis=0) if filled else np.full(1, math.nan)
     if used.why:
         blank: dict[str, Any] = dict.fromkeys(
-            ("low", "high", "se", "df", "p", "flip_p", "boot_low", "boot_high", "share_of_replicates"), math.nan
+            ("low", "high", "se", "df", "p", "flip_p", "flip_floor", "boot_low", "boot_high", "share_of_replicates"),
+            math.nan,
         )
         return Effect(estimate=float(means.mean()), why=used.why, **known, **blank)
     parts = crossed(used.values, used.pairs)
     total, margin = float(parts.total()), float(parts.margin(level))
+    flips = sign_flip(means, used.pairs, rng)
     low, high = pigeonhole(used.values, used.pairs, rng, level)
     return Effect(
         estimate=float(parts.estimate),
@@ -138,7 +142,8 @@ def effect(
         se=math.sqrt(total),
         df=float(parts.degrees[:-1].min()),
         p=float(parts.p()),
-        flip_p=float(sign_flip(means, rng)),
+        flip_p=math.nan if isinstance(flips, Refused) else float(flips),
+        flip_floor=math.nan if isinstance(flips, Refused) else floor(used.pairs),
         boot_low=float(low),
         boot_high=float(high),
         share_of_replicates=1.0 - float(parts.fixed()) / total if total > 0.0 else math.nan,

@@ -5,10 +5,13 @@ The model of the mean score of arm a, replicate r on data set t is
     y[a, r, t] = mu_a + target_t + replicate_r + run_ar + error,
 
 the arms fixed, the others normal with variances estimated by restricted maximum likelihood (Patterson & Thompson 1971).
+Where several replicates share a fold or a seed, ``arm x fold`` and ``arm x seed`` join them: what an arm gains on one
+fold it gains in all its runs there.
 ``run`` is what one training run, an arm at a replicate, has in common over data sets; without it the data sets of one
 model would count as independent evidence. Data sets as a random effect follow Geburek et al. 2024, replicates stand for
 seed and fold. Contrasts of the mu_a are estimated with Student's t on the degrees of freedom of the runs, (arms - 1)
-(replicates - 1) if all are there, because the model's own normal quantiles are too narrow for few runs.
+(replicates - 1) if all are there, because the model's own normal quantiles are too narrow for few runs; of shared
+folds or seeds, whichever are fewer, they are (arms - 1) (folds - 1).
 
 It pools one error variance over all arms, where `harness.inference.effects` takes each contrast's own, and its
 intervals speak of other replicates on the same images, not of other patients. Agreement of the two is the point; where
@@ -28,6 +31,7 @@ import numpy.typing as npt
 from scipy.special import stdtr, stdtrit
 
 from harness.inference.cells import Cells, Contrast, Floats
+from harness.inference.crossed import clusters
 from harness.inference.refused import Refused
 
 MOST_RUNS = 200
@@ -80,13 +84,21 @@ def mixed(cells: Cells, contrasts: Sequence[Contrast], level: float = 0.95) -> M
     run = np.unique(arm * len(cells.replicates) + replicate, return_inverse=True)[1]
     there = np.unique(arm)
     runs = int(run.max(initial=-1)) + 1
-    df = runs - len(there) - len(np.unique(replicate)) + 1
+    used = np.unique(replicate)
+    axes = clusters([cells.replicates[r] for r in used]) if len(used) else {}
+    shared = {name: codes[np.searchsorted(used, replicate)] for name, codes in axes.items()}
+    df = min(
+        (_combined(arm, codes).max() + 1 - len(there) - len(np.unique(codes)) + 1 for codes in shared.values()),
+        default=0,
+    )
     if refused := _unfit(cells, contrasts, there, y, runs, df):
         return refused
     fixed = _indicators(arm)
     factors = {"replicate": replicate}
     if len(np.unique(target)) > 1:
         factors = {"target": target, **factors, "run": run}
+    joint = {"seeds": "arm x seed", "folds": "arm x fold"}
+    factors |= {joint[name]: _combined(arm, codes) for name, codes in shared.items() if name in joint}
     # In units of the residual spread, so that the optimiser's tolerances suit Dice and percentages alike.
     scale = float(np.std(y - fixed @ np.linalg.lstsq(fixed, y)[0]))
     fitted, kept, note = _fit(y / scale, fixed, factors)
@@ -126,6 +138,12 @@ def _unfit(
     if np.ptp(y) == 0:
         return Refused("A mixed model needs scores that vary", f"all are {y[0]}", "ask why the metric is constant")
     return None
+
+
+def _combined(one: npt.NDArray[np.intp], other: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
+    """A label for every pair of labels that occurs, from 0 on."""
+    labels: npt.NDArray[np.intp] = np.unique(one * (other.max(initial=0) + 1) + other, return_inverse=True)[1]
+    return labels
 
 
 def _indicators(labels: npt.NDArray[np.intp]) -> Floats:

@@ -76,6 +76,40 @@ def test_intervals_hold_the_truth() -> None:
     assert held["better"] / studies > 0.95 - error
 
 
+def shared(rng: np.random.Generator, pairs: list[Pair], images: int = 10) -> Cells:
+    """Two equal arms, each with a shift of its own on every fold and every seed."""
+    folds, seeds = [pair.fold for pair in pairs], [pair.seed for pair in pairs]
+    shift = rng.normal(0, 0.006, (2, 20))[:, folds] + rng.normal(0, 0.004, (2, 20))[:, seeds]
+    scores = 0.8 + shift[:, :, None] + rng.normal(0, 0.005, (2, len(pairs), images))
+    target = Target("set", scores, np.array([f"p{i}" for i in range(images)]))
+    return Cells(("arm0", "arm1"), tuple(pairs), (target,), np.ones((2, len(pairs)), dtype=bool))
+
+
+@pytest.mark.parametrize(
+    "pairs",
+    [
+        [Pair(k, k % 5) for k in range(15)],
+        [Pair(k, k % 5) for k in range(13)],
+        [Pair(s, f) for s in range(4) for f in range(4)],
+    ],
+    ids=["in turn", "unevenly", "grid"],
+)
+def test_shared_folds_and_seeds_are_drawn_whole(pairs: list[Pair]) -> None:
+    """As many replicates that share folds, drawn one by one, put one half outside in a third of such studies."""
+    rng, studies, held = np.random.default_rng(0), 200, 0
+    for _ in range(studies):
+        one = aggregates(shared(rng, pairs), "arm0", rng, resamples=300)[1]
+        held += one.better_low <= 0.5 <= one.better_high
+    assert held / studies > 0.95 - 3 * math.sqrt(0.05 * 0.95 / studies)
+
+
+def test_a_grid_with_holes_has_no_interval() -> None:
+    grid = [Pair(seed, fold) for seed in range(4) for fold in range(4)]
+    one = aggregates(shared(np.random.default_rng(0), grid[1:]), "arm0", np.random.default_rng(0))[1]
+    assert math.isfinite(one.better)
+    assert math.isnan(one.better_low)
+
+
 def test_many_images_of_a_patient_are_not_many_patients() -> None:
     rng = np.random.default_rng(0)
     patient = rng.normal(0.8, 0.05, (1, 1, 6))

@@ -79,6 +79,24 @@ def test_scores_in_percent_are_the_same_answer() -> None:
     assert hundred.variances["target"] == pytest.approx(1e4 * one.variances["target"], rel=1e-3)
 
 
+def test_what_an_arm_gains_on_a_fold_counts_once() -> None:
+    """Ten replicates on five folds, equal arms that differ by fold: as ten they would be called different too often."""
+    pairs, called, runs = tuple(Pair(k, k % 5) for k in range(10)), 0, 100
+    for seed in range(runs):
+        rng = np.random.default_rng(seed)
+        shift = rng.normal(0, 0.006, (2, 5))[:, [pair.fold for pair in pairs]] + rng.normal(0, 0.002, (2, 10))
+        targets = tuple(
+            Target(f"set{t}", 0.7 + shift[:, :, None] + rng.normal(0, 0.005, (2, 10, 8)), np.arange(8).astype(str))
+            for t in range(2)
+        )
+        found = mixed(Cells(("arm0", "arm1"), pairs, targets, np.ones((2, 10), dtype=bool)), [GAIN])
+        assert isinstance(found, Mixed)
+        assert found.df == 4
+        assert "arm x fold" in found.variances
+        called += found.effects[0].p <= 0.05
+    assert called / runs <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / runs)
+
+
 def test_missing_runs_are_used_around() -> None:
     cells = simulated(3)
     cells.finished[1, 2] = False

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -10,8 +12,20 @@ from harness.inference.bootstrap import pigeonhole
 from harness.inference.cells import Pair
 from harness.inference.crossed import crossed
 from harness.inference.permutation import floor, sign_flip
+from harness.inference.refused import Refused
 
 FIVE = [Pair(k, k) for k in range(5)]
+
+
+def flips(values: np.ndarray, pairs: Sequence[Pair] | None = None, seed: int = 0) -> np.ndarray:
+    """The p-values, of replicates that share nothing unless said."""
+    found = sign_flip(values, pairs or [Pair(k, k) for k in range(values.shape[-1])], np.random.default_rng(seed))
+    assert not isinstance(found, Refused)
+    return found
+
+
+def plain(count: int) -> list[Pair]:
+    return [Pair(k, k) for k in range(count)]
 
 
 @pytest.mark.parametrize("count", [2, 3, 5, 9])
@@ -20,33 +34,53 @@ def test_sign_flips_are_those_of_scipy(count: int) -> None:
     oracle = stats.permutation_test(
         (values,), lambda x, axis: np.abs(x.mean(axis)), permutation_type="samples", alternative="greater"
     )
-    assert float(sign_flip(values, np.random.default_rng(0))) == pytest.approx(oracle.pvalue)
+    assert float(flips(values)) == pytest.approx(oracle.pvalue)
 
 
 @pytest.mark.parametrize("count", [3, 5, 14])
 def test_the_floor_is_reached_by_replicates_that_all_agree(count: int) -> None:
-    assert float(sign_flip(np.arange(1.0, count + 1), np.random.default_rng(0))) == floor(count)
+    assert float(flips(np.arange(1.0, count + 1))) == floor(plain(count))
 
 
 def test_five_replicates_can_never_reach_five_percent() -> None:
-    assert floor(5) == 0.0625
-    assert floor(6) < 0.05
+    assert floor(plain(5)) == 0.0625
+    assert floor(plain(6)) < 0.05
 
 
 def test_beyond_fourteen_patterns_are_drawn_and_never_give_zero() -> None:
     values = np.random.default_rng(0).normal(0.3, 1.0, size=20)
-    p = float(sign_flip(values, np.random.default_rng(1)))
+    p = float(flips(values, seed=1))
     assert p == pytest.approx(stats.ttest_1samp(values, 0.0).pvalue, abs=0.03)
-    assert float(sign_flip(np.full(20, 5.0), np.random.default_rng(1))) == pytest.approx(floor(20))
+    assert float(flips(np.full(20, 5.0), seed=1)) == pytest.approx(floor(plain(20)))
 
 
 def test_values_that_are_all_zero_show_nothing() -> None:
-    assert float(sign_flip(np.zeros(5), np.random.default_rng(0))) == 1.0
+    assert float(flips(np.zeros(5))) == 1.0
 
 
 def test_ties_through_rounding_count() -> None:
     """0.1 + 0.2 - 0.3 is not 0 in binary: patterns of equal sums must be seen as equal."""
-    assert float(sign_flip(np.array([0.1, 0.2, -0.3]), np.random.default_rng(0))) == 1.0
+    assert float(flips(np.array([0.1, 0.2, -0.3]))) == 1.0
+
+
+def test_replicates_that_share_a_fold_have_one_sign() -> None:
+    """Ten on five folds are five, to the test and to its floor; of equal folds the p is that of the folds' means."""
+    turns, rng = [Pair(k, k % 5) for k in range(10)], np.random.default_rng(0)
+    assert floor(turns) == floor(plain(5))
+    assert float(flips(np.ones(10), turns)) == floor(turns)
+    values = rng.normal(size=(50, 10))
+    np.testing.assert_allclose(flips(values, turns), flips((values[:, :5] + values[:, 5:]) / 2))
+    folds = rng.normal(size=(4000, 7))[:, [k % 7 for k in range(14)]] + rng.normal(0, 0.3, (4000, 14))
+    seven = [Pair(k, k % 7) for k in range(14)]
+    assert (flips(folds, seven) <= 0.05).mean() < 0.06
+    assert (flips(folds) <= 0.05).mean() > 0.15, "as if they were fourteen"
+
+
+def test_a_grid_of_seeds_and_folds_cannot_be_flipped() -> None:
+    grid = [Pair(seed, fold) for seed in range(5) for fold in range(5)]
+    refused = sign_flip(np.ones(25), grid, np.random.default_rng(0))
+    assert isinstance(refused, Refused)
+    assert "share seeds and folds" in str(refused)
 
 
 def test_studies_are_resampled_each_as_if_alone() -> None:
