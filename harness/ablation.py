@@ -14,6 +14,7 @@ from typing import Any
 
 from harness.designs import Design
 from harness.inference.cells import FOLDS, Contrast
+from harness.table import unjudgeable
 from sam2lora.choice import to_json
 from sam2lora.config import Replicate, TrialConfig
 from sam2lora.metrics import METRICS
@@ -72,9 +73,9 @@ class Ablation:
     """Which arms are compared with which, how often, by what, and how small a difference is of no interest.
 
     ``base``: what the arms of ``design`` start from. ``replicates``: every arm runs in each of them, with the same
-    draws and folds as the others. ``primary``: the metric of the test images that verdicts are about.
-    ``smallest_of_interest``: a difference that lies within plus and minus this does not matter. ``most``: the number of
-    replicates at which adding some until all is decided ends.
+    draws and folds as the others. ``primary``: the metric of the test images that verdicts are about, one of which more
+    is better. ``smallest_of_interest``: a difference that lies within plus and minus this does not matter. ``most``:
+    the number of replicates at which adding some until all is decided ends.
 
     Raises ``ValueError`` for what could not be answered: see the checks below.
     """
@@ -95,6 +96,11 @@ class Ablation:
             near = difflib.get_close_matches(self.primary, METRICS, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(METRICS)}."
             raise ValueError(f"The primary metric must be one that the evaluation makes, not {self.primary!r}: {hint}")
+        if why := unjudgeable(self.primary):
+            raise ValueError(
+                f"The primary metric must be one of which more is better, because verdicts call a positive effect "
+                f"help, but {why}: choose dice or boundary_iou; images.parquet of every trial holds the others."
+            )
         if not (0 < self.smallest_of_interest < math.inf):
             raise ValueError(
                 f"smallest_of_interest must be a positive number in units of {self.primary}, but is "

@@ -13,7 +13,7 @@ import pandas as pd
 
 from harness.errors import RecordError
 from harness.inference.cells import Cells, Contrast, Pair, Target
-from harness.table import StudyTable
+from harness.table import StudyTable, unjudgeable
 
 
 @dataclass(frozen=True)
@@ -69,12 +69,14 @@ def is_ablation(table: StudyTable) -> bool:
 
 
 def declared(table: StudyTable) -> Declared:
-    """The declaration in the study's question. Raises ``RecordError`` where it cannot be read as one."""
+    """The declaration in the study's question. Raises ``RecordError`` where it cannot be read as one, or is about a
+    metric of which less is better: every verdict would say the opposite of what it means.
+    """
     recorded = table.question["ablation"]
     try:
         base = recorded["base"]
         arms = tuple(recorded["arms"])
-        return Declared(
+        found = Declared(
             design=recorded["design"],
             arms=arms,
             differences=recorded["arms"],
@@ -93,6 +95,12 @@ def declared(table: StudyTable) -> Declared:
             f"The declaration of ablation {table.name!r} must be readable by this version, but {what}. The study was "
             f"recorded by version {written}: report it with that version, or run it again under another --study."
         ) from error
+    if why := unjudgeable(found.primary):
+        raise RecordError(
+            f"The primary metric of ablation {table.name!r} must be one of which more is better, but {why}: declare "
+            f"dice or boundary_iou and run it under another --study, which copies this one's trials."
+        )
+    return found
 
 
 def _replicates(table: StudyTable, asked: tuple[Pair, ...]) -> tuple[Pair, ...]:

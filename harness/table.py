@@ -261,6 +261,19 @@ def reading(metric: str) -> Reading:
     return _READINGS.get(metric, Reading(metric))
 
 
+def unjudgeable(metric: str) -> str:
+    """Why no verdict of an ablation can rest on ``metric``, as a clause; empty where one can.
+
+    A verdict calls a positive effect help. A distance would not be judged with its sign turned either: effects are
+    means over data sets with equal weight, and a pixel is another length in every camera.
+    """
+    read = reading(metric)
+    if not read.smaller:
+        return ""
+    pixels = ", and its pixels differ between cameras, so that its mean over data sets has no meaning" * bool(read.unit)
+    return f"of {read.name} less is better{pixels}"
+
+
 def metric_name(metric: str) -> str:
     """A metric as the literature writes it."""
     return reading(metric).name

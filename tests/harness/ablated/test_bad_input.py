@@ -144,10 +144,17 @@ def test_a_declaration_of_another_version_is_refused(
 
 
 def test_a_metric_that_was_not_measured_is_refused(table: StudyTable) -> None:
-    asked = {**table.question["ablation"], "primary": "hd95"}
+    asked = {**table.question["ablation"], "primary": "cldice"}
     other = replace(table, question=table.question | {"ablation": asked})
-    with pytest.raises(RecordError, match=r"'hd95'.*dice, iou, auc"):
+    with pytest.raises(RecordError, match=r"'cldice'.*dice, iou, auc"):
         measured(other, declared(other))
+
+
+def test_a_record_about_a_metric_of_which_less_is_better_is_refused(table: StudyTable) -> None:
+    """Written before it was refused when declared: its verdicts would be inverted."""
+    asked = {**table.question["ablation"], "primary": "hd95"}
+    with pytest.raises(RecordError, match=r"of HD95 less is better, and its pixels differ .* another --study"):
+        declared(replace(table, question=table.question | {"ablation": asked}))
 
 
 def test_a_study_without_a_finished_trial_says_so(table: StudyTable) -> None:
