@@ -11,6 +11,10 @@ class UnknownName(HarnessError):
     """No search has this name."""
 
 
+class BadDeclaration(HarnessError):
+    """The file of a search or an ablation cannot be read, or raises an error of its own."""
+
+
 class OtherQuestion(HarnessError):
     """A study of this name asks another question."""
 

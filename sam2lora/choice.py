@@ -19,7 +19,7 @@ import json
 from types import UnionType
 from typing import Annotated, Any, TypeVar, Union, cast, dataclass_transform, get_args, get_origin
 
-from pydantic import ConfigDict, TypeAdapter
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 T = TypeVar("T")
@@ -54,6 +54,21 @@ def _plain(part: object) -> str:
     if hasattr(type(part), "__pydantic_validator__"):
         return to_json(part)
     return json.dumps(part, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def told(error: ValidationError) -> str:
+    """What is wrong, one line a field: its path, the rule, and the value that broke it.
+
+    Where fields do not go together, their choice says so itself, values included, and nothing is added.
+    """
+    lines = []
+    for one in error.errors(include_url=False):
+        path, value = ".".join(map(str, one["loc"])), repr(one["input"])
+        shown = value if len(value) <= 60 else f"{value[:57]}..."
+        together = one["type"] == "value_error" and isinstance(one["input"], dict)
+        ending = "" if together else f" (it is {shown})"
+        lines.append(f"  {path}{': ' if path else ''}{one['msg'].removeprefix('Value error, ')}{ending}")
+    return "\n".join(lines)
 
 
 def kinds(family: Any) -> dict[str, type[Any]]:

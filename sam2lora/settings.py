@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from sam2lora.choice import from_json, to_json
+from sam2lora.choice import from_json, to_json, told
 from sam2lora.config import TrialConfig
 from sam2lora.errors import SettingError
 
@@ -90,21 +90,6 @@ def _shape(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: inner if name == "kind" else _shape(inner) for name, inner in value.items()}
     return [_shape(inner) for inner in value] if isinstance(value, list) else None
-
-
-def told(error: ValidationError) -> str:
-    """What is wrong, one line a field: its path, the rule, and the value that broke it.
-
-    Where fields do not go together, their choice says so itself, values included, and nothing is added.
-    """
-    lines = []
-    for one in error.errors(include_url=False):
-        path, value = ".".join(map(str, one["loc"])), repr(one["input"])
-        shown = value if len(value) <= 60 else f"{value[:57]}..."
-        together = one["type"] == "value_error" and isinstance(one["input"], dict)
-        ending = "" if together else f" (it is {shown})"
-        lines.append(f"  {path}{': ' if path else ''}{one['msg'].removeprefix('Value error, ')}{ending}")
-    return "\n".join(lines)
 
 
 def _value(text: str) -> Any:

@@ -17,12 +17,11 @@ from torch import Tensor
 
 from sam2lora.adapters import merge
 from sam2lora.artifacts import ADAPTER
-from sam2lora.choice import from_json
+from sam2lora.choice import from_json, told
 from sam2lora.config import Replicate, TrialConfig
 from sam2lora.errors import AdapterError
 from sam2lora.model import Segmenter, build
 from sam2lora.runtime import Runtime
-from sam2lora.settings import told
 
 _RUN = re.compile(r"runs:/.+|[0-9a-f]{32}")
 
