@@ -16,7 +16,7 @@ from rich.console import Console
 
 from harness.errors import HarnessError
 from sam2lora.choice import kinds
-from sam2lora.commands.options import INTERRUPTED, add_asked, positive, refuse
+from sam2lora.commands.options import INTERRUPTED, add_asked, add_side, positive, refuse
 from sam2lora.errors import Sam2LoraError
 from sam2lora.protocols import Protocol
 
@@ -38,9 +38,7 @@ def add_question(command: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     add_asked(question)
     question.add_argument("--checkpoint", metavar="FILE", help="weights as Meta distributes them, or the word 'random'")
     question.add_argument("--epochs", type=positive, metavar="N", help="epochs of a trial that is not stopped")
-    question.add_argument(
-        "--image-size", type=positive, metavar="N", help="side of the model's square frame, in pixels"
-    )
+    add_side(question)
     return question
 
 

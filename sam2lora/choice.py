@@ -21,6 +21,7 @@ from typing import Annotated, Any, TypeVar, Union, cast, dataclass_transform, ge
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
+from pydantic_core import ArgsKwargs
 
 T = TypeVar("T")
 
@@ -66,7 +67,7 @@ def told(error: ValidationError) -> str:
         path, value = ".".join(map(str, one["loc"])), repr(one["input"])
         shown = value if len(value) <= 60 else f"{value[:57]}..."
         together = one["type"] == "value_error" and isinstance(one["input"], dict)
-        ending = "" if together else f" (it is {shown})"
+        ending = "" if together or isinstance(one["input"], ArgsKwargs) else f" (it is {shown})"
         lines.append(f"  {path}{': ' if path else ''}{one['msg'].removeprefix('Value error, ')}{ending}")
     return "\n".join(lines)
 

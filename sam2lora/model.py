@@ -263,7 +263,7 @@ def _image_sizes(backbone: Backbone) -> tuple[int, int]:
     if isinstance(backbone, UNet):
         return MULTIPLE, SMALLEST
     multiple = architecture(backbone).multiple
-    return multiple, multiple
+    return multiple, max(multiple, 32)  # `TrialConfig` takes none below
 
 
 class _NoPositions(nn.Module):

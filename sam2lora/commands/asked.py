@@ -64,7 +64,7 @@ class Asked:
             return cast("Protocol", protocol(**values))
         except ValidationError as error:
             raise ValueError(
-                f"The protocol {protocol.kind} must be given what it is made of, but {_told(error)}: name it."
+                f"The protocol {protocol.kind} must be given what it is made of, but {_told(error)}."
             ) from error
 
     def each(self, declared: Protocol) -> tuple[Asked, ...]:
@@ -112,7 +112,13 @@ def _option(name: str) -> str:
 def _told(error: ValidationError) -> str:
     told = []
     for one in error.errors(include_url=False):
-        why = "is left out" if one["type"] == "missing" else one["msg"].removeprefix("Value error, ")
+        match one:
+            case {"type": "missing"}:
+                why = "is left out: name it"
+            case {"type": "too_short", "ctx": {"min_length": least, "actual_length": given}}:
+                why = f"names {given} where {least} or more are needed: name more"
+            case _:
+                why = one["msg"].removeprefix("Value error, ").removesuffix(".")
         told.append(" ".join((*(_option(str(field)) for field in one["loc"][:1]), why)))
     return "; ".join(told)
 

@@ -7,9 +7,11 @@ import re
 from pathlib import Path
 from typing import get_args
 
+from pydantic import ValidationError
 from rich.console import Console
 from rich.markup import escape
 
+from sam2lora.choice import told
 from sam2lora.datasets.pairs import Target
 
 REFUSED = 2
@@ -29,6 +31,24 @@ def seed(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"must be a whole number of 0 or more, but is {text!r}")
     return int(text)
+
+
+def side(text: str) -> int:
+    """The side of a frame that some backbone can have, or argparse's error; each has a rule of its own besides."""
+    if not text.isdecimal() or int(text) < 32 or int(text) % 16:
+        raise argparse.ArgumentTypeError(f"must be a multiple of 16 from 32 on, but is {text!r}")
+    return int(text)
+
+
+def add_side(group: argparse._ArgumentGroup) -> None:
+    """The option of the side of the frame."""
+    group.add_argument(
+        "--image-size",
+        type=side,
+        metavar="N",
+        help="side of the model's square frame, in pixels: a multiple of 16 from 32 on (nano), of 32 (the sizes of SAM "
+        "2), of 32 from 64 on (unet)",
+    )
 
 
 def add_asked(group: argparse._ArgumentGroup) -> None:
@@ -88,7 +108,10 @@ def machine(arguments: argparse.Namespace) -> tuple[str, int]:
 
 def refuse(console: Console, error: BaseException) -> int:
     """Print an error that a person can mend, and give the exit status of a refusal."""
-    console.print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+    said = str(error)
+    if isinstance(error, ValidationError):
+        said = f"Settings must be such that a trial can have them, but these cannot be:\n{told(error)}"
+    console.print(f"[bold red]error:[/] {escape(said)}", highlight=False, soft_wrap=True)
     return REFUSED
 
 

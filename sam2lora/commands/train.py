@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.console import Console
 
 from sam2lora.choice import kinds
-from sam2lora.commands.options import INTERRUPTED, add_asked, add_machine, positive, refuse, seed
+from sam2lora.commands.options import INTERRUPTED, add_asked, add_machine, add_side, positive, refuse, seed
 from sam2lora.errors import Sam2LoraError
 from sam2lora.protocols import Protocol
 
@@ -49,9 +49,7 @@ def parser() -> argparse.ArgumentParser:
     settings.add_argument("--rank", type=positive, metavar="N", help="rank of LoRA; alpha becomes twice the rank")
     settings.add_argument("--lr", type=float, metavar="F", help="learning rate")
     settings.add_argument("--epochs", type=positive, metavar="N", help="passes over the training images")
-    settings.add_argument(
-        "--image-size", type=positive, metavar="N", help="side of the model's square frame, in pixels"
-    )
+    add_side(settings)
     settings.add_argument(
         "--set",
         action="append",

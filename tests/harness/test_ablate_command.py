@@ -101,7 +101,9 @@ def seen_in_mlflow(project: Path) -> None:
 
 def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     assert ablate.main(list(arguments)) == 2
-    return " ".join(capsys.readouterr().err.split())
+    text = " ".join(capsys.readouterr().err.split())
+    assert "validation error" not in text, "pydantic's own words"
+    return text
 
 
 @pytest.mark.parametrize(
@@ -111,7 +113,11 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
         (["loss_components", "--budget", "2h"], "add --until-decided"),
         (["loss_components", "--replicates", "2"], "needs 3 seeds or more, but its 2 replicates have 2"),
         (["loss_components", "--sources", "alder", "--targets", "alder"], "share alder"),
-        (["rank", "--backbone", "unet"], "a U-Net must be trained whole"),
+        (
+            ["rank", "--backbone", "unet"],
+            "error: Settings must be such that a trial can have them, but these cannot be: a "
+            "U-Net must be trained whole, but adapter is 'lora': use Full()",
+        ),
         (["loss_components", "--datasets", "alder"], "--protocol"),
     ],
 )

@@ -81,10 +81,18 @@ def test_a_structure_reaches_the_data_sets_of_every_model() -> None:
         (Asked(datasets=(A,)), DECLARED, "The protocol transfer is told by --sources, --targets, but --datasets"),
         (Asked(sources=(C,)), Pooled(datasets=(A, B)), "The protocol pooled is told by --datasets, but --sources"),
         (Asked("few_shot"), DECLARED, "but --shots is left out: name it"),
-        (Asked("few_shot", sources=(A,), shots=1), DECLARED, "but --targets Tuple should have at least 1 item"),
-        (Asked("pooled", datasets=()), DECLARED, "but --datasets Tuple should have at least 1 item"),
-        (Asked("per_dataset", datasets=()), DECLARED, "but --datasets Tuple should have at least 1 item"),
-        (Asked("leave_one_dataset_out", datasets=(A,)), DECLARED, "but --datasets Tuple should have at least 2 items"),
+        (
+            Asked("few_shot", sources=(A,), shots=1),
+            DECLARED,
+            "but --targets names 0 where 1 or more are needed: name more",
+        ),
+        (Asked("pooled", datasets=()), DECLARED, "but --datasets names 0 where 1 or more are needed: name more"),
+        (Asked("per_dataset", datasets=()), DECLARED, "but --datasets names 0 where 1 or more are needed: name more"),
+        (
+            Asked("leave_one_dataset_out", datasets=(A,)),
+            DECLARED,
+            "but --datasets names 1 where 2 or more are needed: name more",
+        ),
         (Asked(datasets=(A, B)), LEFT, "held_out must be the name of one of the data sets, but is 'cedar'"),
     ],
 )

@@ -89,7 +89,7 @@ def test_logits_have_mask_stride(backbone: Backbone, size: int, side: int) -> No
 
 @pytest.mark.parametrize(
     ("backbone", "size", "remedy"),
-    [(Nano(), 100, "96 or 112"), (Sam2(size="large"), 1000, "992 or 1024"), (Nano(), 0, "16")],
+    [(Nano(), 100, "96 or 112"), (Sam2(size="large"), 1000, "992 or 1024"), (Nano(), 16, "32"), (Nano(), 0, "32")],
 )
 def test_a_size_that_does_not_fit_is_refused_with_the_next_that_do(backbone: Backbone, size: int, remedy: str) -> None:
     with pytest.raises(ValueError, match=rf"multiple of {architecture(backbone).multiple} .* got {size}: use {remedy}"):
