@@ -46,7 +46,7 @@ def loss_components(
     }
     contrasts = {part: _main_effect(part, arms) for part in GAINS}
     ablation = {
-        "design": {"kind": "factorial", "factors": list(GAINS), "empty": True},
+        "design": {"kind": "factorial", "factors": list(GAINS), "empty": True, "reference": "+".join(GAINS)},
         "components": {part: [name for name, own in arms.items() if part in own] for part in GAINS},
         **_declaration(differences, contrasts, replicates),
     }
@@ -112,6 +112,7 @@ def loss_mixture(replicates: int = 5, seed: int = 0) -> Simulated:
         "components": names,
         "degree": None,
         "points": {arm: dict(zip(names, weights, strict=True)) for arm, weights in points.items()},
+        "reference": "+".join(names),
     }
     ablation = {"design": design, "components": {}, **_declaration(differences, contrasts, replicates)}
     return Simulated("loss_mixture", ablation, _cells(effects, replicates, seed, SOURCES | TARGETS), _roles(None))

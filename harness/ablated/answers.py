@@ -186,15 +186,9 @@ def _signed(
 
 
 def reference(ablation: Declared) -> str:
-    """The arm that others are set beside: the design's reference, the base, the fullest coalition, or the first."""
+    """The arm that others are set beside: the one that its design records, the first where an older record has none."""
     named = ablation.design.get("reference")
-    if named in ablation.arms:
-        return str(named)
-    if ablation.components:
-        held = np.array(list(ablation.components.values())).sum(axis=0)
-        return ablation.arms[int(held.argmax())]
-    same = [arm for arm in ablation.arms if not ablation.differences[arm]]
-    return (same or list(ablation.arms))[0]
+    return named if isinstance(named, str) and named in ablation.arms else ablation.arms[0]
 
 
 def untrained(ablation: Declared) -> str | None:

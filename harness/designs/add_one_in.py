@@ -47,8 +47,8 @@ class AddOneIn:
         return {name: [_with(name)] for name in self.factors}
 
     def describe(self) -> dict[str, Any]:
-        """Kind and factors."""
-        return {"kind": self.kind, "factors": list(self.factors)}
+        """Kind, factors and the base as reference."""
+        return {"kind": self.kind, "factors": list(self.factors), "reference": BASE}
 
 
 def _with(name: str) -> str:

@@ -60,9 +60,9 @@ class Crossed:
         return {}
 
     def describe(self) -> dict[str, Any]:
-        """Kind, factor, levels and references."""
+        """Kind, factor, levels, and the arm of both references."""
         levels = {"first": list(self.first), "second": list(self.second)}
-        return {"kind": self.kind, "factor": list(self.factor), **levels, "reference": list(self.reference)}
+        return {"kind": self.kind, "factor": list(self.factor), **levels, "reference": _name(*self.reference)}
 
     def _pairs(self) -> Iterator[tuple[str, str]]:
         yield from ((one, other) for one in self.first for other in self.second)

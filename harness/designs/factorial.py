@@ -71,8 +71,9 @@ class Factorial:
         return {factor: [name for name, members in coalitions if factor in members] for factor in self.factors}
 
     def describe(self) -> dict[str, Any]:
-        """Kind and factors."""
-        return {"kind": self.kind, "factors": list(self.factors), "empty": self.empty}
+        """Kind, factors and the arm with all of them as reference."""
+        everything = self._name(tuple(self.factors))
+        return {"kind": self.kind, "factors": list(self.factors), "empty": self.empty, "reference": everything}
 
     def _name(self, members: tuple[str, ...]) -> str:
         if members:

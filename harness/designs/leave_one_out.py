@@ -53,8 +53,8 @@ class LeaveOneOut:
         return {name: [_ALL, *(_without(other) for other in self.factors if other != name)] for name in self.factors}
 
     def describe(self) -> dict[str, Any]:
-        """Kind and factors."""
-        return {"kind": self.kind, "factors": list(self.factors)}
+        """Kind, factors and the arm with all of them as reference."""
+        return {"kind": self.kind, "factors": list(self.factors), "reference": _ALL}
 
 
 def _without(name: str) -> str:

@@ -78,8 +78,11 @@ class Mixture:
         return {}
 
     def describe(self) -> dict[str, Any]:
-        """Kind, components and the weights of every arm."""
-        return {"kind": self.kind, "components": list(self.losses), "degree": self.degree, "points": self.points()}
+        """Kind, components, the weights of every arm, and as reference that of equal weights, else the first one."""
+        points = self.points()
+        equal = [name for name, weights in points.items() if len(set(weights.values())) == 1]
+        parts = {"components": list(self.losses), "degree": self.degree, "points": points}
+        return {"kind": self.kind, **parts, "reference": [*equal, *points][0]}
 
     def _points(self) -> list[Point]:
         count = len(self.losses)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from itertools import combinations
 from typing import Any
@@ -9,8 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from harness.ablated.answers import reference
+from harness.ablation import Ablation, asked, replicates
 from harness.designs import AddOneIn, Crossed, Design, Factorial, LeaveOneOut, Levels, Mixture, setting
 from harness.inference.cells import Contrast
+from harness.measured import Declared
 from sam2lora.adapters import Frozen, LoRA
 from sam2lora.base import BASE
 from sam2lora.losses import BCE, ClDice, Focal, FocalTversky, Loss, SoftDice, equal
@@ -132,6 +136,30 @@ def test_crossed_levels_are_averaged_over_the_other_factor() -> None:
     free, constant = crossed().contrasts()
     assert estimate(free, scores) == pytest.approx((0.2 + 0.6) / 2 - (0.1 + 0.3) / 2)
     assert estimate(constant, scores) == pytest.approx((0.3 + 0.6) / 2 - (0.1 + 0.2) / 2)
+
+
+@pytest.mark.parametrize(
+    ("design", "arm"),
+    [
+        (Factorial(LOSSES, empty=True), "bce+dice+ft"),
+        (Factorial(CHANGES), "clip+constant"),
+        (LeaveOneOut(LOSSES), "all"),
+        (AddOneIn(CHANGES), "base"),
+        (Levels(("clip_norm",), {"a": setting(clip_norm=3.0), "b": setting(clip_norm=2.0)}, reference="b"), "b"),
+        (crossed(), "clipped cosine"),
+        (Mixture(LOSSES), "bce+dice+ft"),
+        (Mixture(LOSSES, degree=2), "bce"),
+    ],
+)
+def test_the_arm_that_all_are_set_beside_is_the_one_that_a_design_names(design: Design, arm: str) -> None:
+    """As a report reads it out of the record, whatever the base looks like."""
+    ablation = Ablation(BASE, design, replicates(3), primary="dice", smallest_of_interest=0.01)
+    recorded = json.loads(json.dumps(asked(ablation)))
+    arms = tuple(recorded["arms"])
+    held = {name: tuple(one in own for one in arms) for name, own in recorded["components"].items()}
+    declared = Declared(recorded["design"], arms, recorded["arms"], {}, (), held, (), "dice", 0.01, 0)
+    assert reference(declared) == arm
+    assert arm in arms
 
 
 def test_a_simplex_centroid_has_every_subset_with_equal_weights() -> None:
