@@ -1,9 +1,9 @@
-"""A live table of the running trials. On anything but a terminal it draws nothing."""
+"""A live table of the running trials; on anything but a terminal, such as a log, a line for each that ends."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from optuna.trial import FrozenTrial
@@ -31,6 +31,7 @@ class _Row:
 class LiveTable:
     """A ``harness.suggest.Listener`` that shows every trial's state, epoch and score, the best so far, and the ETA.
 
+    Where the console is no terminal it prints a line when the first trial begins and one when a trial has ended.
     ``trials``: how many the study is to have; ``before``: how many had ended before. The ETA is the mean time between
     endings since the start, times what is left: none before the first ending. With several ``objectives`` it shows how
     many of this run's trials are on their Pareto front, too. Scores that were reached with prompts from the ground
@@ -70,6 +71,8 @@ class LiveTable:
     def began(self, trial: FrozenTrial) -> None:
         """Show a trial as running."""
         self._mark(trial)
+        if not self.rows:
+            self._log([f"trial {self.names[trial.number]} begins"])
         self.rows[trial.number] = _Row("running", 0, None)
 
     def advanced(self, trial: FrozenTrial, entry: Mapping[str, float]) -> None:
@@ -84,11 +87,20 @@ class LiveTable:
         score = {entry["epoch"]: entry["score"] for entry in trial.user_attrs["curve"]}.get(outcome["epoch"])
         self.rows[trial.number] = _Row(kind.replace("_", " "), outcome["epoch"], score)
         self.counts[kind] = self.counts.get(kind, 0) + 1
-        if outcome["kind"] != "completed":
-            return
-        self.points.append((trial.number in self.oracle, trial.values))
-        if self._leads(trial):
-            self.best = (trial.values[0], trial.number)
+        if outcome["kind"] == "completed":
+            self.points.append((trial.number in self.oracle, trial.values))
+            if self._leads(trial):
+                self.best = (trial.values[0], trial.number)
+        if kind != "infeasible":  # there may be hundreds, and they cost nothing
+            row = self.rows[trial.number]
+            how = f"trial {self.names[trial.number]} {row.state} at {row.epoch}/{self.epochs}"
+            self._log([how, *self._best(), *self._left()])
+
+    def _log(self, parts: Sequence[str]) -> None:
+        """Print a line where no table is drawn."""
+        if not self.console.is_terminal:
+            done = f"{self.before + self.finished} of {self.trials}: "
+            self.console.print(done + ", ".join(parts), markup=False, highlight=False, soft_wrap=True)
 
     def _mark(self, trial: FrozenTrial) -> None:
         self.names[trial.number] = _name(trial)
@@ -128,18 +140,27 @@ class LiveTable:
     def _line(self) -> Text:
         parts = [f"{self.before + self.finished} of {self.trials} trials"]
         parts += [f"{count} {kind.replace('_', ' ')}" for kind, count in sorted(self.counts.items())]
-        if self.best is not None:
-            parts.append(f"best {self.best[0]:.4f}{self._dagger(self.best[1])} (trial {self.best[1]})")
+        parts += self._best()
         if len(self.objectives) > 1 and self.points:
             least = min(oracle for oracle, _ in self.points)
             points = [values for oracle, values in self.points if oracle == least]
             on = sum(front(points, [DIRECTIONS[name] for name in self.objectives]))
             parts.append(f"{on} on the Pareto front")
-        if self.eta is not None:
-            parts.append(f"about {self.eta / 60:.0f} min left" if self.eta > 90 else f"about {self.eta:.0f} s left")
+        parts += self._left()
         if self.oracle:
             parts.append(f"{ORACLE} prompted from ground truth")
         return Text(", ".join(parts))
+
+    def _best(self) -> list[str]:
+        if self.best is None:
+            return []
+        score, number = self.best
+        return [f"best {score:.4f}{self._dagger(number)} (trial {number})"]
+
+    def _left(self) -> list[str]:
+        if self.eta is None:
+            return []
+        return [f"about {self.eta / 60:.0f} min left" if self.eta > 90 else f"about {self.eta:.0f} s left"]
 
     def _dagger(self, number: int) -> str:
         return f" {ORACLE}" if number in self.oracle else ""

@@ -10,10 +10,10 @@ from rich.console import Console
 from harness.progress import LiveTable
 
 
-def ended(number: int, score: float, *, oracle: bool) -> FrozenTrial:
-    outcome = {"kind": "completed", "epoch": 1, "why": ""}
+def ended(number: int, score: float, *, oracle: bool = False, kind: str = "completed") -> FrozenTrial:
+    outcome = {"kind": kind, "epoch": 1, "why": ""}
     trial = create_trial(
-        state=TrialState.COMPLETE,
+        state=TrialState.COMPLETE if kind == "completed" else TrialState.PRUNED,
         value=score,
         user_attrs={"oracle_prompt": oracle, "outcome": outcome, "curve": [{"epoch": 1, "score": score}]},
     )
@@ -61,3 +61,31 @@ def test_without_prompts_nothing_is_marked() -> None:
     live = LiveTable(Console(file=io.StringIO()), trials=1, epochs=1)
     live.ended(ended(0, 0.9, oracle=False))
     assert "†" not in text(live)
+
+
+def test_a_log_gets_a_line_for_the_first_trial_and_one_for_each_that_ends() -> None:
+    log = io.StringIO()
+    with LiveTable(Console(file=log, width=40), trials=30, epochs=6, before=1) as live:
+        live.began(begun(1))
+        live.began(begun(2))
+        live.advanced(begun(1), {"epoch": 1, "score": 0.3})
+        live.ended(ended(1, 0.366))
+        live.ended(ended(3, 0.1, kind="infeasible"))
+        live.ended(ended(2, 0.2, kind="stopped"))
+        live.ended(ended(4, 0.2, kind="crashed"))
+    lines = log.getvalue().splitlines()
+    assert [line.partition(", about")[0] for line in lines] == [
+        "1 of 30: trial 1 begins",
+        "2 of 30: trial 1 completed at 1/6, best 0.3660 (trial 1)",
+        "3 of 30: trial 2 stopped at 1/6, best 0.3660 (trial 1)",
+        "3 of 30: trial 4 crashed at 1/6, best 0.3660 (trial 1)",
+    ]
+    assert all(line.endswith(" left") for line in lines[1:]), "how long it will take"
+
+
+def test_a_terminal_gets_the_table_alone() -> None:
+    screen = io.StringIO()
+    live = LiveTable(Console(file=screen, force_terminal=True), trials=1, epochs=1)
+    live.began(begun(0))
+    live.ended(ended(0, 0.9))
+    assert screen.getvalue() == ""
