@@ -14,6 +14,7 @@ from rich.table import Table
 from harness import declared, record, run
 from harness.ablated import several
 from harness.ablated.searches import tuned_study
+from harness.ablated.words import formula
 from harness.ablation import Ablation, question
 from harness.inference.looks import schedule
 from harness.pages.words import count
@@ -24,6 +25,7 @@ from harness.suggest import Suggest
 from harness.taken import Elsewhere
 from harness.tuning_arms import nuisances, tuned
 from harness.until_decided import UntilDecided
+from sam2lora.adapters import Frozen
 from sam2lora.config import TrialConfig
 
 
@@ -118,8 +120,8 @@ def show(plan: Plan, ablation: Ablation, ways: Ways, console: Console) -> None:
         arms.add_row(escape(arm.name), escape(str(arm)))
     console.print(arms)
     for contrast in ablation.contrasts:
-        terms = " ".join(f"{weight:+.3g} ({arm})" for arm, weight in contrast.weights.items())
-        console.print(f"{escape(contrast.name)}: {escape(terms)}", highlight=False, soft_wrap=True)
+        above, below = formula(contrast)
+        console.print(f"{escape(contrast.name)}: {escape(above)} less {escape(below)}", highlight=False, soft_wrap=True)
     base = ablation.base.protocol
     replicates = ", ".join(f"{one.seed}/{one.fold}" for one in drawn)
     console.print(
@@ -133,7 +135,14 @@ def show(plan: Plan, ablation: Ablation, ways: Ways, console: Console) -> None:
     )
     if ways.tuned:
         free = " and ".join(nuisances(ablation))
-        console.print(f"before them, {ways.tuned} trials of each arm over {free}", highlight=False, soft_wrap=True)
+        searches = sum(not isinstance(config.adapter, Frozen) for config in ablation.settings.values())
+        total = searches * ways.tuned + len(ablation.arms) * len(drawn)
+        console.print(
+            f"before them, {ways.tuned} trials of each arm that trains ({searches}), over {free}: "
+            f"{count(total, 'trial')} in all",
+            highlight=False,
+            soft_wrap=True,
+        )
     if ways.until_decided:
         looks = ", ".join(map(str, schedule(len(drawn), ablation.most)))
         console.print(f"looks after {looks} replicates, until all is decided", highlight=False, soft_wrap=True)

@@ -226,4 +226,5 @@ def _shown(value: Any) -> str:
     if isinstance(value, dict) and "kind" in value:
         rest = ", ".join(f"{name}={_shown(inner)}" for name, inner in value.items() if name != "kind")
         return f"{value['kind']}({rest})" if rest else str(value["kind"])
-    return json.dumps(value)
+    text = json.dumps(value)
+    return f"{value:.3g}" if isinstance(value, float) and len(text) > 6 else text

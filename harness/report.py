@@ -15,7 +15,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from harness import brief, declared
+from harness import brief, commands, declared
 from harness.ablated import report as ablated
 from harness.ablated.answers import answer, verdicts
 from harness.ablated.report import AblationReport
@@ -24,7 +24,6 @@ from harness.importance import Importance
 from harness.measured import is_ablation
 from harness.searched import report as searched
 from harness.searched.findings import EVALUATORS, summarize, with_importance
-from harness.searched.provenance import run
 from harness.searched.report import SearchReport
 from harness.table import StudyTable, UnknownStudy, read, seed_of, studies
 
@@ -76,7 +75,7 @@ def resolve(name: str, storage_url: str) -> str:
         exact = [study for study in fitting if study.name == name]
         return (exact or fitting)[-1].name
     if name in askable:
-        raise UnknownStudy(f"There is no study of {name!r} in {storage_url} yet. Make one:\n  {run(name)}")
+        raise UnknownStudy(f"There is no study of {name!r} in {storage_url} yet. Make one:\n  {commands.run(name)}")
     known = sorted({*askable, *(study.search for study in found), *(study.name for study in found)})
     near = difflib.get_close_matches(name, known, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""

@@ -108,7 +108,8 @@ class StudyTable:
     if the loss weights were searched, ``weight/`` column.
     ``roles``: ``source`` or ``target`` by data set. ``left_out``: unreadable files (number, key, path, why).
     ``looks``: an ablation's looks before its end: the numbers of replicates in ``schedule``, and those ``done``; empty
-    where replicates were not added until the verdicts were in.
+    where replicates were not added until the verdicts were in. ``out``: the folder of all results, the study's among
+    them.
     """
 
     name: str
@@ -124,6 +125,7 @@ class StudyTable:
     roles: dict[str, str]
     left_out: pd.DataFrame
     looks: Mapping[str, Any] = field(default_factory=dict)
+    out: Path = Path("runs")
 
 
 @dataclass(frozen=True)
@@ -182,6 +184,7 @@ def read(storage_url: str, study_name: str, folder: Path) -> StudyTable:
         roles=_roles(recorded),
         left_out=left_out,
         looks=dict(attributes.get("looks", {})),
+        out=folder,
     )
 
 

@@ -21,6 +21,7 @@ from sam2lora.datasets import CachedSet
 from sam2lora.evaluate import Frame, predict
 from sam2lora.train import Session, judged, precision, prompt_seed
 
+_READ_AS = "Photograph, truth, probability, errors (green found, orange missed, pink false)"
 _GAP = 4
 _TITLE = 18
 # Okabe and Ito's colour-blind safe palette: found, missed, false.
@@ -119,19 +120,21 @@ def _grey(values: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _top(row: int, size: int) -> int:
-    return _GAP + row * (size + _TITLE + _GAP)
+    """Where a row begins, below the line that says how to read all of them."""
+    return _GAP + _TITLE + row * (size + _TITLE + _GAP)
 
 
 def _stack(rows: list[tuple[str, list[NDArray[np.uint8]]]], size: int) -> Image.Image:
     """The rows under each other on white, each with its title above it."""
-    width, height = 4 * (size + _GAP) + _GAP, len(rows) * (size + _TITLE + _GAP) + _GAP
-    sheet = Image.new("RGB", (width, height), "white")
+    pen = ImageDraw.Draw(Image.new("RGB", (1, 1)))
+    widest = max(pen.textlength(line) for line in (_READ_AS, *(title for title, _ in rows)))
+    width = max(4 * (size + _GAP), int(widest) + _GAP) + _GAP
+    sheet = Image.new("RGB", (width, _top(len(rows), size)), "white")
     pen = ImageDraw.Draw(sheet)
+    pen.text((_GAP, _GAP), _READ_AS, fill="black")
     for r, (title, panels) in enumerate(rows):
         top = _top(r, size)
-        pen.text(
-            (_GAP, top), f"{title}. Photograph, truth, probability, errors (orange missed, pink false)", fill="black"
-        )
+        pen.text((_GAP, top), title, fill="black")
         for c, panel in enumerate(panels):
             sheet.paste(Image.fromarray(panel), (_GAP + c * (size + _GAP), top + _TITLE))
     return sheet

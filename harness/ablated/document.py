@@ -29,6 +29,8 @@ def document(found: Answers, mlflow: str, folder: Path) -> Document:
     ``mlflow``: the tracking address that it names; ``folder``: the study's, with its trials' files.
     """
     lead: list[Block] = [Text(verdicts.plainly(found.verdicts))]
+    if told := scores.best(found):
+        lead.append(Text(told))
     if provenance.simulated(found.table.provenance):
         lead.insert(0, Text("**Simulated scores**: nothing was trained, and nothing here is about SAM 2."))
     name = found.table.question.get("search", found.table.name)

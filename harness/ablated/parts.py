@@ -67,12 +67,13 @@ def shapley(found: Answers) -> Section:
     else:
         caption = (
             f"Shapley values: what each component adds to {metric_name(found.ablation.primary)}, averaged over all "
-            "orders of adding them to the model without any; they add up to the gain of all components together. With "
-            "95 % intervals; a hatched bar's interval holds 0."
+            "orders of adding them to the model without any; they add up to the gain of all components together. This "
+            "counts from the model without any of them, where the verdict asks what a component adds beside others. "
+            "With 95 % intervals; a hatched bar's interval holds 0."
         )
         blocks += [
             Figure("shapley", caption),
-            _values("shapley", found.shapley, "The same in numbers, with p of each value alone."),
+            _values("shapley", "component", found.shapley, "The same in numbers, with p of each value alone."),
         ]
     if isinstance(found.interactions, Refused):
         blocks.append(Refusal(f"Interactions. {found.interactions}"))
@@ -82,7 +83,10 @@ def shapley(found: Answers) -> Section:
             f"{_without_empty(found)}With 95 % intervals, uncorrected; a hatched cell's interval holds 0, so its sign "
             "is not known."
         )
-        blocks += [Figure("interactions", caption), _values("interactions", found.interactions, "The same in numbers.")]
+        blocks += [
+            Figure("interactions", caption),
+            _values("interactions", "pair", found.interactions, "The same in numbers."),
+        ]
     return Section(title, tuple(blocks))
 
 
@@ -92,7 +96,7 @@ def _without_empty(found: Answers) -> str:
     return "Means over what trains: against the untrained arm any component would seem to replace any other. "
 
 
-def _values(name: str, effects: Sequence[Effect], caption: str) -> Table:
+def _values(name: str, whose: str, effects: Sequence[Effect], caption: str) -> Table:
     rows = tuple(
         row(
             one.contrast,
@@ -103,7 +107,7 @@ def _values(name: str, effects: Sequence[Effect], caption: str) -> Table:
         )
         for one in effects
     )
-    header = (name, "value [95 % interval]", "p", "replicates", "images")
+    header = (whose, "value [95 % interval]", "p", "replicates", "images")
     return Table(name, caption, header, rows, pd.DataFrame([one.row() for one in effects]))
 
 

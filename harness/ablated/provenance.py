@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from harness import commands
 from harness.ablated.answers import ALPHA, Answers
 from harness.pages.document import Block, Code, Section, Table, Text, row
 
@@ -48,9 +49,14 @@ def provenance(found: Answers, mlflow: str) -> Section:
         blocks += [Text("The study was begun, and goes on, with:"), Code(str(command))]
     blocks += [
         Text("This report was made, and can be made again, with:"),
-        Code(f"python -m harness.report {table.question.get('search', table.name)} --study {table.name}"),
-        Text("In MLflow the study is a parent run with this report in it, and its trials are the child runs:"),
-        Code(f"open {mlflow}" if mlflow.startswith("http") else f"mlflow ui --backend-store-uri {mlflow}"),
+        Code(commands.report(table)),
+    ]
+    if not simulated(table.provenance):  # nothing of it was ever sent there
+        blocks += [
+            Text("In MLflow the study is a parent run with this report in it, and its trials are the child runs:"),
+            Code(commands.mlflow(mlflow)),
+        ]
+    blocks += [
         Table("provenance", "What was asked, with what, on which data.", ("what", "value"),
               tuple(row(name, value) for name, value in rows.items()), frame),
         Table("methods", "How each number was made.", ("number", "method"),

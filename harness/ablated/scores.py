@@ -10,10 +10,10 @@ from dataclasses import asdict
 import pandas as pd
 
 from harness.ablated import words
-from harness.ablated.answers import Answers
+from harness.ablated.answers import Answers, untrained
 from harness.inference.means import ArmMean
 from harness.pages.document import Block, Cell, Figure, Refusal, Section, Table, Text
-from harness.pages.words import count
+from harness.pages.words import count, listed
 from harness.table import metric_name
 
 OVERALL = "all, equal weights"
@@ -31,6 +31,23 @@ def scores(found: Answers) -> Section:
             0, Text("No arm is in bold: nowhere does the difference between the best arm and all others hold up.")
         )
     return Section(title, tuple(blocks))
+
+
+def best(found: Answers) -> str:
+    """Which arm to take, whether it is shown to beat the others, and which arms training has harmed; empty without
+    scores."""
+    overall = {mean.arm: mean for mean in found.means if mean.target is None and not math.isnan(mean.mean)}
+    top = next((one for one in found.best if one.target is None), None)
+    if top is None:
+        return ""
+    held = "which is shown to beat every other arm" if top.apart else f"not shown to beat {top.runner_up} and the rest"
+    told = f"The highest mean has the arm **{top.arm}**, {_cell(overall[top.arm])}, {held}."
+    empty = untrained(found.ablation)
+    if empty not in overall:
+        return told
+    worse = [arm for arm, mean in overall.items() if mean.mean < overall[empty].mean]
+    harmed = f"; on average below it: {listed(worse)}" if worse else ""
+    return f"{told} The model without any training has {_cell(overall[empty])}{harmed}."
 
 
 def _table(found: Answers) -> Table:

@@ -41,7 +41,16 @@ def _told(one: Judged) -> str:
         case DoesNotMatter():
             return f"{name} does not matter: its effect, {size}, was shown to be below what is of interest."
         case Undecided(why=why):
-            return f"{name} is undecided: its effect is {size}; {why}."
+            return f"{name} is undecided: its effect is {size}{_corrected(one)}; {why}."
+
+
+def _corrected(one: Judged) -> str:
+    """Why a comparison is undecided although its own interval holds no 0: it is one of several."""
+    if not one.effect.low > 0 and not one.effect.high < 0:
+        return ""
+    return (
+        f", whose interval alone leaves 0 out, but corrected for all comparisons p is {words.probability(one.holm_p)}"
+    )
 
 
 def _looks(found: Verdicts) -> list[str]:

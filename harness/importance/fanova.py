@@ -37,7 +37,7 @@ class Fanova:
     shuffles: int = 30
 
     title = "fANOVA"
-    question = "global, over the searched space as sampled: what share of the score's variance does it explain alone?"
+    question = "global, over the space as sampled: what share of the score's variance does a setting explain alone?"
 
     def importance(
         self,

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from html import escape
 from pathlib import Path
 
+from PIL import Image
+
 from harness.pages.document import (
     Block,
     Cell,
@@ -25,11 +27,11 @@ from harness.pages.document import (
 from harness.pages.markdown import SIGNS
 
 _STYLE = Path(__file__).with_name("style.css")
-_DPI = 160
-"""Dots per inch of the figures, so that letters have one size in all of them."""
+_DPI = 96
+"""Dots per inch of a page, and of a picture that does not say its own: figures do, so that letters have one size."""
 _LONG = 44
 """Characters above which a cell is prose."""
-_NUMBER = re.compile(r"^[-−+]?[\d.,]+( ?%)?$")
+_NUMBER = re.compile(r"^(< )?[-−+]?[\d.,]+( ?%)?$")
 
 
 def write(document: Document, pictures: Mapping[str, Path]) -> str:
@@ -89,7 +91,8 @@ def _block(block: Block, pictures: Mapping[str, Path]) -> str:
 
 def _figure(caption: str, file: Path) -> str:
     data = base64.b64encode(file.read_bytes()).decode("ascii")
-    width = int.from_bytes(file.read_bytes()[16:20], "big") * 96 // _DPI  # as PNG's header has it
+    with Image.open(file) as picture:
+        width = round(picture.width * _DPI / picture.info.get("dpi", (_DPI, _DPI))[0])
     image = f'<img alt="{escape(_plain(caption))}" width="{width}" src="data:image/png;base64,{data}">'
     # A box that scrolls must be reachable by keyboard.
     return f'<figure><div class="scroll" tabindex="0">{image}</div><figcaption>{inline(caption)}</figcaption></figure>'

@@ -27,7 +27,6 @@ def best(found: Findings) -> Section:
         f"{chosen_on(found.table.question)}**. A best-of-many validation score is too high by selection; test scores "
         "took no part in the choice."
     )
-    config = json.dumps(json.loads(str(found.best.iloc[0]["config"])), indent=1, sort_keys=True)
     blocks: tuple[Block, ...] = (
         Text(told),
         _chosen(found),
@@ -36,10 +35,16 @@ def best(found: Findings) -> Section:
         *_tests(found, "source", f"Test {metric} in domain (test split of the sources: same hospitals)"),
         Figure("targets", "Test scores of the best settings with 95 % intervals over patients."),
         *_every_metric(found),
-        Heading("Settings of the best trial, complete"),
-        Code(config, "json"),
     )
     return Section(title, blocks)
+
+
+def complete(found: Findings) -> tuple[Section, ...]:
+    """Every setting of the best trial, to be pasted; no section before there is one."""
+    if found.best.empty:
+        return ()
+    config = json.dumps(json.loads(str(found.best.iloc[0]["config"])), indent=1, sort_keys=True)
+    return (Section("Settings of the best trial, complete", (Code(config, "json"),)),)
 
 
 def oracle_note(found: Findings) -> str:

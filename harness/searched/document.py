@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.pages.document import Document, Text
-from harness.searched.best import best
+from harness.searched.best import best, complete
 from harness.searched.by_level import by_level
 from harness.searched.course import cost, course
 from harness.searched.findings import Findings
@@ -47,6 +47,7 @@ def document(found: Findings, mlflow: str, folder: Path) -> Document:
             *course(found),
             cost(found),
             provenance(found, mlflow),
+            *complete(found),
         ),
     )
 
@@ -68,7 +69,7 @@ def figures(found: Findings) -> Iterator[tuple[str, Figure]]:
         if own["trials"].sum() > 0:
             yield "cross_probe" if probe else "cross", cross.draw(table, own)
     for name, tables in (("importance_probe", found.probed), ("importance", found.importance)):
-        if any(len(rows) for _, rows in tables):
+        if any(rows["importance"].notna().any() for _, rows in tables):
             yield name, importance.draw([importance.Panel(how.title, how.question, rows) for how, rows in tables])
     scores = found.scores[found.scores["metric"] == found.metric]
     if len(scores):

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 
-from harness import declared
+from harness import commands
 from harness.pages.document import Block, Code, Refusal, Section, Table, Text, row
-from harness.pages.words import mlflow
 from harness.searched.findings import Findings
 from harness.searched.question import described
 
@@ -14,16 +13,15 @@ from harness.searched.question import described
 def provenance(found: Findings, address: str) -> Section:
     """Commands and versions. ``address``: MLflow's."""
     table = found.table
-    search = str(table.question.get("search", table.name))
     blocks: list[Block] = [
         Text("Go on: run the same command again, with more `--trials` if you like. What is finished is not run again:"),
-        Code(str(table.provenance.get("command") or run(search)), "sh"),
+        Code(commands.go_on(table), "sh"),
         Text("This report was made, and can be made again, with:"),
-        Code(f"python -m harness.report {search} --study {table.name}", "sh"),
+        Code(commands.report(table), "sh"),
         Text("In MLflow the study is a parent run with this report in it, and its trials are the child runs:"),
-        Code(mlflow(address), "sh"),
-        Text("The record itself, an Optuna study:"),
-        Code(f"optuna-dashboard {table.storage}", "sh"),
+        Code(commands.mlflow(address), "sh"),
+        Text("The record itself is an Optuna study; `pip install optuna-dashboard` lets a browser look at it:"),
+        Code(commands.dashboard(table.storage), "sh"),
         Text(
             "Beside this page lie every table as CSV (full precision) and LaTeX (booktabs), every figure as PNG and "
             "SVG, and the whole study: `trials.csv` (every trial), `scores.csv` (every metric of the best, with its "
@@ -37,9 +35,3 @@ def provenance(found: Findings, address: str) -> Section:
     frame = pd.DataFrame(rows, columns=["what", "version"])
     made = Table("provenance", "What it was made with.", ("what", "version"), tuple(row(*line) for line in rows), frame)
     return Section("Where every number comes from", (*blocks, made))
-
-
-def run(name: str) -> str:
-    """The command that runs the declaration ``name``: an ablation if only ``ablations/`` has it, else a search."""
-    ablation = name in declared.names("ablations") and name not in declared.names("search_spaces")
-    return f"python -m harness.{'ablate' if ablation else 'search'} {name}"

@@ -11,7 +11,7 @@ import pandas as pd
 from harness.pages.document import Block, Section, Table, Text, row
 from harness.pages.words import count, listed
 from harness.searched.findings import Findings
-from harness.searched.words import interval, kind_of, score, sizes
+from harness.searched.words import interval, kind_of, score, setting, sizes
 from harness.table import label, measured, metric_name
 
 OUTCOME_WORDS = {
@@ -49,12 +49,21 @@ def plainly(found: Findings) -> tuple[str, ...]:
     text += f" Of {count(total, 'trial')}, {done} completed"
     text += f"; the others: {_ended(others)}." if others else "."
     top = found.best.iloc[0]
-    text += f" The best settings, trial {top['number']}, reach {score(top['value'])} in validation."
+    text += f" The best settings, trial {top['number']}, reach {score(top['value'])} in validation"
+    told = ", ".join(f"{name} {value}" for name, value in chosen(found).items())
+    text += f": {told}." if told else "."
     if found.mixed:
         text += " Trials that were prompted from the ground truth are ranked after it: their scores do not compare."
     elif found.oracle:
         text += " The prompts of validation were taken from the ground truth."
     return text, _on_targets(found), _what_mattered(found)
+
+
+def chosen(found: Findings) -> dict[str, str]:
+    """What the best trial chose by name, without loss weights of 0."""
+    top = found.best.iloc[0]
+    names = [name for name in found.table.distributions if name in found.best and not pd.isna(top[name])]
+    return {label(name): setting(top[name]) for name in names if not name.startswith("weight/") or top[name] > 0}
 
 
 def shots_of(question: Mapping[str, Any]) -> int:
@@ -140,7 +149,9 @@ def _untouched(question: Mapping[str, Any], targets: str) -> str:
 
 
 def _ended(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{number} {kind.replace('_', ' ')}" for kind, number in counts.items()) or "no trial"
+    words = {"running": "not closed (in progress, or interrupted and taken up by the same command)"}
+    told = (f"{number} {words.get(kind, kind.replace('_', ' '))}" for kind, number in counts.items())
+    return ", ".join(told) or "no trial"
 
 
 def _on_targets(found: Findings) -> str:
@@ -149,10 +160,15 @@ def _on_targets(found: Findings) -> str:
     if not targets:
         return "No unseen hospital was tested, so this report says nothing about how the settings carry over."
     told = "; ".join(f"{interval(one)} on {one['dataset']} ({sizes(one)})" for one in targets)
+    seen = "; ".join(
+        f"{interval(one)} on {one['dataset']}" for one in rows[rows["role"] == "source"].to_dict("records")
+    )
     prompted = bool(found.best.iloc[0]["oracle_prompt"])
     return (
         f"On {hospitals(found)} these settings score a mean test {metric_name(found.metric)} (with 95 % interval) of "
-        f"{told}." + " The prompts were taken from the ground truth, which a real patient does not have." * prompted
+        f"{told}."
+        + f" On other images of the hospitals that trained them: {seen}." * bool(seen)
+        + " The prompts were taken from the ground truth, which a real patient does not have." * prompted
     )
 
 

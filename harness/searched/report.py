@@ -12,8 +12,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from harness import commands
 from harness.pages import files
-from harness.pages.words import amount, mlflow
+from harness.pages.words import amount
 from harness.searched import panels
 from harness.searched.best import judged, oracle_note
 from harness.searched.document import document, figures
@@ -114,19 +115,20 @@ def show_result(found: Findings, console: Console) -> None:
     if found.outcomes:
         counts = _table(*(kind.replace("_", " ") for kind in found.outcomes))
         counts.add_row(*map(str, found.outcomes.values()))
-        console.print(counts)
+        _show_table(counts, console)
+    for paragraph in plainly(found)[:2]:
+        console.print(paragraph, highlight=False, markup=False)
     if found.best.empty:
-        console.print("No trial has completed, so there are no best settings.")
         return
     if len(found.front):
         console.print(f"Pareto front of {', '.join(found.table.objectives)}", style="bold", highlight=False)
-        console.print(_front(found))
+        _show_table(_front(found), console)
     where = chosen_on(found.table.question)
     console.print(f"Best settings, by validation on {where}", style="bold", highlight=False)
-    console.print(_settings(found))
+    _show_table(_settings(found), console)
     title = f"Their test {metric_name(found.metric)}, with 95 % intervals over patients"
     console.print(title, style="bold", highlight=False)
-    console.print(_scores(found))
+    _show_table(_scores(found), console)
     if note := oracle_note(found):
         console.print(note, highlight=False)
 
@@ -138,11 +140,14 @@ def show_importance(report: SearchReport, console: Console) -> None:
         for how, table in tables:
             console.print(f"{source}{how.title}, {how.question}", style="bold", highlight=False)
             refused = table["importance"].isna().all()
-            console.print(f"Not shown: {_first_note(table)}." if refused else _importance_table(table), highlight=False)
+            if refused:
+                console.print(f"Not shown: {_first_note(table)}.", highlight=False)
+            else:
+                _show_table(_importance_table(table), console)
     if not found.probe:
         console.print("A trace is not a probe: an optimiser chose these trials, so take importance as a hint.")
     console.print(f"Report: {report.files[0]}", soft_wrap=True, highlight=False)
-    console.print(f"MLflow: {mlflow(report.mlflow_uri)}", soft_wrap=True, highlight=False)
+    console.print(f"MLflow: {commands.mlflow(report.mlflow_uri)}", soft_wrap=True, highlight=False)
 
 
 def _table(*header: str) -> Table:
@@ -150,6 +155,18 @@ def _table(*header: str) -> Table:
     for name in header:
         table.add_column(escape(name))
     return table
+
+
+def _show_table(table: Table, console: Console) -> None:
+    """Print a table, or where the terminal is too narrow for its columns, row by row: a number is never cut."""
+    if console.measure(table, options=console.options.update(width=10_000)).minimum <= console.width:
+        console.print(table)
+        return
+    names = [str(column.header).replace("\n", " ") for column in table.columns]
+    for cells in zip(*(column.cells for column in table.columns), strict=True):
+        told = (f"{name} {str(cell).replace(chr(10), ' ')}" for name, cell in zip(names, cells, strict=True))
+        console.print("; ".join(told), highlight=False)
+    console.print()
 
 
 def _settings(found: Findings) -> Table:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,21 +11,22 @@ import pandas as pd
 
 from harness.pages.markdown import grid
 from harness.searched.findings import summarize
-from harness.searched.words import score, with_gaps
+from harness.searched.question import chosen
+from harness.searched.words import score, sizes, with_gaps
 from harness.table import ORACLE, metric_name, read, seed_of
 
 COLUMNS = (
-    *("study", "trial", "oracle", "validation"),
-    *("dataset", "role", "metric", "mean", "low", "high", "n", "undefined"),
+    *("study", "trial", "oracle", "settings", "validation"),
+    *("dataset", "role", "metric", "mean", "low", "high", "n", "clusters", "undefined"),
 )
 
 
 def summary(storage: str, names: Sequence[str], folder: Path) -> pd.DataFrame:
     """One row for each study and set that judges it: its best trial by validation, and that trial's test score.
 
-    ``role`` is ``target`` where the model was judged on sets that it never saw, else ``source``. ``low`` and ``high``
-    bound a 95 % interval over patients. A study without a completed trial, or whose best trial was scored on nothing,
-    has one row without scores.
+    ``settings``: what that trial chose, as JSON. ``role`` is ``target`` where the model was judged on sets that it
+    never saw, else ``source``. ``low`` and ``high`` bound a 95 % interval over patients. A study without a completed
+    trial, or whose best trial was scored on nothing, has one row without scores.
     """
     rows: list[Mapping[Any, Any]] = []
     for name in names:
@@ -37,6 +39,7 @@ def summary(storage: str, names: Sequence[str], folder: Path) -> pd.DataFrame:
             "study": name,
             "trial": int(found.best.iloc[0]["number"]),
             "oracle": bool(found.best.iloc[0]["oracle_prompt"]),
+            "settings": json.dumps(chosen(found)),
         }
         best["validation"] = float(found.best.iloc[0]["value"])
         scores = found.scores[(found.scores["place"] == 1) & (found.scores["metric"] == found.metric)]
@@ -55,10 +58,11 @@ def write(frame: pd.DataFrame, lines: Sequence[str], folder: Path) -> tuple[Path
 
 
 def markdown(frame: pd.DataFrame) -> list[str]:
-    """The summary as Markdown: a table with a line for each set that judges, and what must not be made of it."""
+    """The summary as Markdown: how every model did on the sets that judge it, what each of them chose, and what must
+    not be made of it."""
     metrics = frame["metric"].dropna().unique()
     name = metric_name(str(metrics[0])) if len(metrics) else "score"
-    header = ("study", "best trial", f"validation {name}", "judged on", f"test {name} [95 % interval]", "images")
+    header = ("model", "best trial", f"validation {name}", "judged on", f"test {name} [95 % interval]", "of")
     prompted = f" {ORACLE} The test prompts were taken from the ground truth." if frame["oracle"].eq(True).any() else ""
     return [
         "# One model for each data set",
@@ -68,15 +72,40 @@ def markdown(frame: pd.DataFrame) -> list[str]:
         f"settings by it would let every set steer the model that is judged on it.{prompted}",
         "",
         *grid(header, [_cells(row) for row in frame.to_dict("records")]),
+        "",
+        *_settings(frame),
     ]
 
 
+def _settings(frame: pd.DataFrame) -> list[str]:
+    """What each model's best trial chose: settings that carry over are those on which the models agree."""
+    models = frame[frame["settings"].notna()].drop_duplicates("study")
+    chosen = {_model(study): json.loads(told) for study, told in zip(models["study"], models["settings"], strict=True)}
+    names = list(dict.fromkeys(name for one in chosen.values() for name in one))
+    if not names:
+        return []
+    rows = [[model, *(one.get(name, "none") for name in names)] for model, one in chosen.items()]
+    return [
+        "## What each of them chose",
+        "",
+        *grid(("model", *names), rows),
+        "",
+        "One search each: where the models differ, the searches may have, too. Whether a setting matters on all of "
+        "them is what an ablation of the same protocol tells.",
+    ]
+
+
+def _model(study: str) -> str:
+    """What tells the study of one model from the others."""
+    return study.rpartition("/")[2]
+
+
 def _cells(row: Mapping[Any, Any]) -> list[str]:
-    study = str(row["study"])
+    model = _model(str(row["study"]))
     if pd.isna(row["trial"]):
-        return [study, "none completed", "", "", "", ""]
+        return [model, "none completed", "", "", "", ""]
     mark = f" {ORACLE}" if row["oracle"] else ""
-    told = [study, f"{int(row['trial'])}{mark}", score(float(row["validation"]))]
+    told = [model, f"{int(row['trial'])}{mark}", score(float(row["validation"]))]
     if pd.isna(row["dataset"]):
         return [*told, "not scored", "", ""]
-    return [*told, str(row["dataset"]), with_gaps(row), "unknown" if pd.isna(row["n"]) else str(int(row["n"]))]
+    return [*told, str(row["dataset"]), with_gaps(row), sizes(row)]

@@ -142,7 +142,9 @@ def test_a_dry_run_shows_arms_differences_and_the_number_of_trials(
     shown = " ".join(capsys.readouterr().out.split())
     assert "clipping clip_norm = 1.0" in shown
     assert "8 arms x 4 replicates (seed/fold 0/0, 1/1, 2/2, 3/3) = 32 trials of 2 epochs" in shown
-    assert "6 trials of each arm over optimizer.lr" in shown
+    assert "clipping: mean of (clipping), (schedule+clipping), " in shown
+    assert "6 trials of each arm that trains (8), over optimizer.lr" in shown
+    assert "80 trials in all" in shown
     assert "looks after 4, 6, 9, 14, 20 replicates" in shown
     assert not (tmp_path / "runs").exists()
 

@@ -109,3 +109,12 @@ def test_other_designs_have_their_own_table(
     if section == "ranks_by_set":
         assert sorted(frame["rank"].unique()) == [4, 8, 16, 32, 64, 128, 256]
         assert np.isfinite(frame["mean"]).all()
+
+
+def test_the_lead_says_which_arm_to_take_and_what_no_training_does(made: AblationReport) -> None:
+    lead = (made.folder / "report.md").read_text().partition("## ")[0]
+    overall = {mean.arm: mean.mean for mean in made.answers.means if mean.target is None}
+    top = max(overall, key=overall.__getitem__)
+    assert f"The highest mean has the arm **{top}**, {overall[top]:.3f} [" in lead
+    assert f"The model without any training has {overall['empty']:.3f} [" in lead
+    assert "on average below it" not in lead, "every arm of this study gains by training"

@@ -17,10 +17,12 @@ import numpy as np
 import optuna
 import pandas as pd
 import pytest
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from rich.console import Console
 
 import harness
-from harness import declared
+from harness import commands, declared
 from harness.importance import Fanova, PedAnova
 from harness.pages import markdown
 from harness.report import main, resolve, show, write
@@ -29,7 +31,7 @@ from harness.searched.findings import Findings, summarize
 from harness.searched.question import plainly
 from harness.searched.report import SearchReport
 from harness.searched.words import interval, score
-from harness.table import StudyTable, UnknownStudy, measured, read, reading
+from harness.table import StudyTable, UnknownStudy, label, measured, read, reading
 from sam2lora.intervals import mean_interval
 from sam2lora.metrics import METRICS
 
@@ -55,6 +57,36 @@ def table(full: Any) -> StudyTable:
 @pytest.fixture(scope="module")
 def report(table: StudyTable, tmp_path_factory: pytest.TempPathFactory) -> SearchReport:
     return write(table, tmp_path_factory.mktemp("out"), MLFLOW, evaluators=FAST)
+
+
+def test_the_page_is_self_contained_and_every_table_is_there_in_four_forms(report: SearchReport) -> None:
+    page = (report.folder / "report.html").read_text()
+    assert not re.search(r"https?://|<link|<script|@import|url\(", page)
+    tables = {path.stem for path in report.folder.glob("*.tex")}
+    assert {"best", "tests_target", "loss_weights", "importance_fanova", "outcomes", "cost"} <= tables
+    assert all((report.folder / f"{name}.csv").is_file() for name in tables)
+    assert page.count("<table>") == len(tables)
+    assert page.count("data:image/png;base64,") == len(list(report.folder.glob("*.png")))
+
+
+def test_the_best_trials_pictures_are_cut_by_data_set(table: StudyTable, report: SearchReport, tmp_path: Path) -> None:
+    """Unseen hospitals first, whatever the order of the sheet."""
+    key = str(report.findings.best.iloc[0]["key"])
+    rows = [
+        {"dataset": name, "role": role, "image": "x", "place": "worst", "dice": 0.5, "top": top, "height": 10}
+        for name, role, top in (("drive", "source", 4), ("hrf", "target", 18))
+    ]
+    text = PngInfo()
+    text.add_text("rows", json.dumps(rows))
+    sheet = tmp_path / table.name / "trials" / key / "predictions.png"
+    sheet.parent.mkdir(parents=True)
+    Image.new("RGB", (40, 32)).save(sheet, pnginfo=text)
+    made = write(table, tmp_path, MLFLOW, evaluators=FAST)
+    section = text_of(made).partition("## What it looks like")[2].partition("\n## ")[0]
+    assert re.findall(r"\((panels_\w+\.png)\)", section) == ["panels_hrf.png", "panels_drive.png"]
+    assert "hrf, n = 14 images. worst x: Dice 0.500." in section
+    assert Image.open(made.folder / "panels_hrf.png").size == (40, 10)
+    assert "Not shown: the best trial has left no pictures" in text_of(report)
 
 
 def test_everything_linked_is_there(report: SearchReport) -> None:
@@ -416,3 +448,33 @@ def test_targets_that_gave_patients_and_images_that_were_left_out_are_told(
     assert "| targets (after 2 patients, test only) |" in text
     assert "2 patients each joined the training; only test parts judge" in text
     assert "never used to choose" not in text
+
+
+def test_the_answer_names_settings_and_hospitals_known_and_unseen(report: SearchReport, table: StudyTable) -> None:
+    first, second, _ = report.note.split("\n\n")
+    top = table.trials.set_index("number").loc[16]
+    assert f"lr {top['param/lr']:.3g}" in first
+    weights = {name: top[name] for name in table.trials if name.startswith("weight/")}
+    assert all((f"{label(name)} {weight:.3g}" in first) == (weight > 0) for name, weight in weights.items())
+    assert "On unseen hospitals" in second
+    assert "On other images of the hospitals that trained them: " in second
+
+
+def test_a_narrow_terminal_cuts_no_number(table: StudyTable, report: SearchReport) -> None:
+    """At 40 columns the tables do not fit: each row is told in words, with every number whole."""
+    for width in (40, 200):
+        console = Console(record=True, width=width, file=io.StringIO())
+        show(report, console)
+        shown = console.export_text()
+        assert "…" not in shown
+        assert ("place 1; trial 16; validation " in " ".join(shown.split())) == (width == 40)
+
+
+def test_the_report_tells_how_it_is_made_again_from_where_it_lies(table: StudyTable) -> None:
+    elsewhere = replace(table, out=Path("/data/my runs"), storage="sqlite:////data/my runs/optuna.db")
+    assert commands.report(elsewhere).endswith(f"{table.name} --out '/data/my runs'")
+    apart = replace(table, out=Path("runs"), storage="postgresql://host/optuna")
+    assert commands.report(apart).endswith(f"{table.name} --storage postgresql://host/optuna")
+    usual = replace(table, out=Path("runs"), storage="sqlite:///runs/optuna.db")
+    assert commands.report(usual).endswith(f"--study {table.name}")
+    assert commands.mlflow("sqlite:////data/my runs/mlflow.db").endswith(" 'sqlite:////data/my runs/mlflow.db'")

@@ -9,7 +9,8 @@ import pandas as pd
 from harness.searched.several import COLUMNS, markdown, write
 
 FULL = {"study": "s/held_out=drive", "trial": 3, "validation": 0.7, "dataset": "drive", "role": "target"}
-FULL |= {"metric": "dice", "mean": 0.6, "low": 0.5, "high": 0.7, "n": 20, "oracle": False}
+FULL |= {"metric": "dice", "mean": 0.6, "low": 0.5, "high": 0.7, "n": 20, "clusters": 20, "oracle": False}
+FULL |= {"settings": '{"lr": "0.003", "rank": "8"}'}
 
 
 def frame(*rows: dict[str, object]) -> pd.DataFrame:
@@ -20,8 +21,10 @@ def test_every_study_has_a_line_whatever_came_of_it(tmp_path: Path) -> None:
     unscored = {"study": "s/held_out=hrf", "trial": 1, "validation": 0.5, "oracle": False}
     told = frame(FULL, {"study": "s/held_out=stare"}, unscored)
     text, data = write(told, markdown(told), tmp_path / "s")
-    lines = [line for line in text.read_text().splitlines() if line.startswith("| s/")]
+    lines = [line for line in text.read_text().splitlines() if line.startswith("| held_out")]
     assert ["0.600 [0.500, 0.700]" in lines[0], "none completed" in lines[1], "not scored" in lines[2]] == [True] * 3
+    assert "0.600 [0.500, 0.700] | 20 images, 20 patients |" in lines[0]
+    assert "| held_out=drive | 0.003 | 8 |" in lines, "what the model chose"
     assert list(pd.read_csv(data)["study"]) == ["s/held_out=drive", "s/held_out=stare", "s/held_out=hrf"]
 
 
