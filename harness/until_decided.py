@@ -13,16 +13,16 @@ from rich.markup import escape
 
 from harness import table
 from harness.ablation import Ablation
-from harness.inference.looks import judge_looks, schedule
+from harness.inference.looks import judge_looks, saw, schedule
 from harness.inference.verdicts import DoesNotMatter, Judged, Matters, Undecided
 from harness.measured import declared, measured
 from harness.queued import Cell, missing, parameters
 from harness.record import Record
 
 LOOKS = "looks"
-"""The study's attribute that holds its looks: ``schedule``, fixed by the first of them, and the looks ``done``."""
-
-
+"""The study's attribute that holds its looks: ``schedule``, fixed by the first of them, and the looks ``done``, each
+with what it ``saw`` (``harness.inference.looks.Saw``), so that its verdicts stand whatever is trained again later. A
+look that was recorded before that was kept is computed from the results there are."""
 GIVE_UP = 0.1
 """The chance of a verdict below which no replicate is added: what a study thinks of its chances is rough. To stop where
 80 % are out of reach would lose half of the effects of which 20 replicates find four in five; this loses one in fifty.
@@ -104,10 +104,12 @@ class UntilDecided:
             looks,
             state["schedule"][-1],
             np.random.default_rng(0),
+            kept=[one.get("saw") for one in state["done"]],
         )
+        seen = saw([one.effect for one in judged], self.ablation.smallest_of_interest)
         worth = [one.effect.contrast for one in judged if _worth(one)]
         verdicts = {one.effect.contrast: _word(one) for one in judged}
-        state["done"] = [*state["done"], {"replicates": at, "verdicts": verdicts, "open": worth}]
+        state["done"] = [*state["done"], {"replicates": at, "verdicts": verdicts, "open": worth, "saw": seen}]
         self.book.study.set_user_attr(LOOKS, state)
         told = ", ".join(f"{name} {word}" for name, word in verdicts.items())
         self._say(f"After {at} replicates: {told}.")

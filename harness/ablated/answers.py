@@ -125,7 +125,8 @@ def _judged(table: StudyTable, ablation: Declared, cells: Cells, rng: np.random.
     if not (looks := looked(table)):
         return judge(cells, ablation.contrasts, ablation.smallest, rng, ALPHA)
     most = int(table.looks["schedule"][-1])
-    return judge_looks(cells, ablation.contrasts, ablation.smallest, looks, most, rng, ALPHA)
+    kept = [one.get("saw") for one in table.looks["done"]]
+    return judge_looks(cells, ablation.contrasts, ablation.smallest, looks, most, rng, ALPHA, kept)
 
 
 def looked(table: StudyTable) -> tuple[int, ...]:

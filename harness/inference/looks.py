@@ -14,16 +14,16 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 from scipy.special import ndtr, ndtri
 
 from harness.inference.cells import Cells, Contrast, Floats
-from harness.inference.effects import FEWEST, effect
+from harness.inference.effects import FEWEST, Effect, effect
 from harness.inference.multiplicity import holm
-from harness.inference.verdicts import Judged, check, settle, tests
+from harness.inference.verdicts import Judged, Matters, check, matters, settle, tests
 
 
 def spent(fraction: float, alpha: float = 0.05) -> float:
@@ -79,6 +79,19 @@ def over_looks(p: Floats, levels: Sequence[float], alpha: float = 0.05) -> Float
     return best
 
 
+Saw = Mapping[str, Sequence[float | None]]
+"""What a look saw, by contrast, as JSON holds it: the p against 0, the p of equivalence, the estimate; None for NaN."""
+
+
+def saw(found: Sequence[Effect], smallest: float) -> dict[str, list[float | None]]:
+    """The `Saw` of a look at which the effects were ``found``, before any adjustment."""
+    rows = zip(found, *tests(found, smallest), strict=True)
+    return {
+        one.contrast: [None if math.isnan(value) else float(value) for value in (p, q, one.estimate)]
+        for one, p, q in rows
+    }
+
+
 def judge_looks(
     cells: Cells,
     contrasts: Sequence[Contrast],
@@ -87,25 +100,45 @@ def judge_looks(
     most: int,
     rng: np.random.Generator,
     alpha: float = 0.05,
+    kept: Sequence[Saw | None] = (),
 ) -> tuple[Judged, ...]:
     """Verdicts after the last of ``looks``, as ``verdicts.judge`` gives them, with the error kept over all looks.
 
     ``looks``: the numbers of replicates looked at so far, the latest last, out of those planned (``schedule``);
     ``most``: the largest number planned. A look sees the first replicates of ``cells``, in the order declared: every
-    one of them must have ended, whatever its outcome. The effects shown are the latest; what an earlier look has
-    decided stands. Raises ``ValueError`` for looks that do not rise, or that ``cells`` has too few replicates for.
+    one of them must have ended, whatever its outcome. ``kept``: what the first of the looks saw when they happened,
+    None for one whose record does not say; what is not kept is computed from ``cells``, in which a trial that had no
+    result at the time may have one now. The effects shown are the latest; what an earlier look has decided stands, in
+    the direction it saw. Raises ``ValueError`` for looks that do not rise, or for which ``cells`` has too few
+    replicates.
     """
     check(contrasts, smallest)
     if looks and looks[-1] > len(cells.replicates):
         raise ValueError(f"A look at {looks[-1]} replicates needs as many, but there are {len(cells.replicates)}.")
     steps = levels(looks, most, alpha)
-    seen = [[effect(_first(cells, look), contrast, None, rng) for contrast in contrasts] for look in looks]
-    each = [tests(found, smallest) for found in seen]
-    differs, same = (over_looks(np.stack(p), steps, alpha) for p in zip(*each, strict=True))
+    latest = [effect(_first(cells, looks[-1]), contrast, None, rng) for contrast in contrasts]
+    known = [*kept, *[None] * len(looks)][: len(looks)]
+    each = []
+    for look, saw_then in zip(looks, known, strict=True):
+        if saw_then is None:
+            now = _first(cells, look)
+            found = latest if look == looks[-1] else [effect(now, contrast, None, rng) for contrast in contrasts]
+            saw_then = saw(found, smallest)
+        rows = [saw_then.get(contrast.name, [None] * 3) for contrast in contrasts]
+        each.append([[math.nan if value is None else value for value in row] for row in rows])
+    differs_at, same_at, estimates = np.moveaxis(np.array(each, dtype=np.float64), -1, 0)
+    differs, same = (over_looks(p, steps, alpha) for p in (differs_at, same_at))
     ahead = schedule(looks[-1], most)[1:] if looks[-1] >= FEWEST else ()
     planned = (*looks, *ahead)
     errors = dict(zip(planned, levels(planned, most, alpha), strict=True))
-    return settle(seen[-1], differs, same, smallest, alpha, cells.replicates[: looks[-1]], errors)
+    judged = settle(latest, differs, same, smallest, alpha, cells.replicates[: looks[-1]], errors)
+    # The first look by which a contrast was decided is the one whose direction counts.
+    by_look = np.stack([over_looks(differs_at[: k + 1], steps[: k + 1], alpha) <= alpha for k in range(len(looks))])
+    first = estimates[by_look.argmax(axis=0), np.arange(len(contrasts))]
+    return tuple(
+        replace(one, verdict=matters(float(estimate))) if isinstance(one.verdict, Matters) else one
+        for one, estimate in zip(judged, first, strict=True)
+    )
 
 
 def _first(cells: Cells, count: int) -> Cells:

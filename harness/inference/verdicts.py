@@ -74,6 +74,11 @@ def judge(
     return settle(found, holm(differs), holm(same), smallest, alpha, cells.replicates)
 
 
+def matters(estimate: float) -> Matters:
+    """The verdict on an effect that differs from 0 and is estimated so."""
+    return Matters("helps" if estimate > 0.0 else "hurts")
+
+
 def check(contrasts: Sequence[Contrast], smallest: float) -> None:
     """Raises ``ValueError`` unless the family can be judged."""
     if not (math.isfinite(smallest) and smallest > 0.0):
@@ -137,7 +142,7 @@ def _verdict(
     if same <= alpha:
         return DoesNotMatter()
     if differs <= alpha:
-        return Matters("helps" if one.estimate > 0.0 else "hurts")
+        return matters(one.estimate)
     return _undecided(one, smallest, replicates, level, ahead)
 
 

@@ -209,9 +209,9 @@ def planned(bench: Bench, ablation: Ablation, deadline: float | None = None) -> 
     return book, UntilDecided(book, ablation, QUIET, deadline)
 
 
-def clear(cell: Cell) -> float:
-    """Soft Dice helps beyond doubt, clipping cannot be told from chance."""
-    luck = np.random.default_rng(cell.seed).normal(scale=0.02) if "clip" in cell.arm else 0.0
+def clear(cell: Cell, gain: float = 0.008) -> float:
+    """Soft Dice helps beyond doubt, clipping cannot be told from chance, though it may come to be."""
+    luck = np.random.default_rng(cell.seed).normal(gain, 0.02) if "clip" in cell.arm else 0.0
     return 0.5 + (0.2 if "dice" in cell.arm else 0.0) + float(luck)
 
 
@@ -231,6 +231,7 @@ def test_only_undecided_contrasts_get_replicates_and_looks_are_counted(bench: Be
     assert looks["schedule"] == [4, 6, 9]
     assert [one["replicates"] for one in looks["done"]] == [4, 6, 9]
     assert looks["done"][0]["verdicts"] == {"dice": "helps", "clip": "undecided"}
+    assert [set(one["saw"]) for one in looks["done"]] == [{"dice", "clip"}] * 3
     assert {cell.arm for cell in bench.trained if cell.seed >= 4} == {"base", "with clip"}
     assert {cell.seed for cell in bench.trained} == set(range(9))
     assert len(book.study.user_attrs["question"]["ablation"]["replicates"]) == 9
@@ -239,6 +240,14 @@ def test_only_undecided_contrasts_get_replicates_and_looks_are_counted(bench: Be
     bench.run(bench.ask(again, two, more), score=clear)
     assert not bench.trained
     assert again.study.user_attrs[LOOKS] == looks, "a study that goes on spends nothing twice"
+
+
+def test_what_no_look_to_come_is_likely_to_decide_gets_no_more_replicates(bench: Bench, two: Ablation) -> None:
+    book, more = planned(bench, two)
+    bench.run(bench.ask(book, two, more), score=lambda cell: clear(cell, gain=0.0))
+    assert {cell.seed for cell in bench.trained} == set(range(6))
+    last = book.study.user_attrs[LOOKS]["done"][-1]
+    assert (last["replicates"], last["verdicts"]["clip"], last["open"]) == (6, "undecided", [])
 
 
 def test_a_spent_budget_adds_nothing_and_what_follows_goes_on(bench: Bench, two: Ablation) -> None:

@@ -10,6 +10,7 @@ from harness.ablated.answers import verdicts
 from harness.ablated.verdicts import plainly
 from harness.inference.looks import judge_looks
 from harness.inference.missing import missing
+from harness.inference.verdicts import Matters, Undecided
 from harness.table import StudyTable
 
 LOOKS = {"schedule": [3, 5, 7], "done": [{"replicates": 3}, {"replicates": 5}]}
@@ -42,3 +43,21 @@ def test_a_trial_that_was_not_asked_for_has_not_failed(table: StudyTable) -> Non
     counted = missing(found.cells, np.random.default_rng(0), found.measured.asked).arms
     assert {one.arm: (one.declared, one.failed) for one in counted}["empty"] == (3, 0)
     assert verdicts(table, 0).measured.asked.all()
+
+
+def test_a_look_stands_as_it_was_recorded(table: StudyTable) -> None:
+    """What the last look saw decides, not what its replicates hold now; without a record of it, what they hold now."""
+    names = [contrast.name for contrast in verdicts(table, 0).ablation.contrasts]
+    seen = {name: [0.9, 0.9, 0.001] for name in names}
+    kept = {
+        **LOOKS,
+        "done": [{"replicates": 3, "saw": seen}, {"replicates": 5, "saw": {**seen, names[0]: [1e-9, 1.0, -0.02]}}],
+    }
+    first, *others = verdicts(replace(table, looks=kept), 0).judged
+    assert first.verdict == Matters("hurts")
+    assert all(isinstance(one.verdict, Undecided) for one in others)
+    before = {**LOOKS, "done": [{"replicates": 3, "saw": seen}, {"replicates": 5}]}
+    assert [one.holm_p for one in verdicts(replace(table, looks=before), 0).judged] != [
+        first.holm_p,
+        *(o.holm_p for o in others),
+    ]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +13,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from harness.inference.cells import Contrast, Pair
-from harness.inference.looks import judge_looks, levels, over_looks, schedule, spent
+from harness.inference.effects import effect
+from harness.inference.looks import judge_looks, levels, over_looks, saw, schedule, spent
 from harness.inference.multiplicity import holm
 from harness.inference.power import ContrastNoise, decided_by
 from harness.inference.verdicts import Matters, Undecided, judge
@@ -103,6 +106,47 @@ def test_an_early_verdict_stands_though_the_later_replicates_disagree() -> None:
     assert one.effect.p > 0.05
     assert judge(cells, FAMILY, 0.005, np.random.default_rng(1))[0].verdict != Matters("helps")
     assert isinstance(two.verdict, Undecided)
+
+
+def test_what_a_look_has_decided_stands_though_a_trial_that_had_crashed_is_trained_later() -> None:
+    """And in the direction that it saw; of 200 contrasts some would flip if the look were computed again."""
+    one, five = [Contrast("one", {"one": 1.0, "base": -1.0})], TEN[:5]
+    decided = flipped = 0
+    for seed in range(200):
+        truth = Truth(effects={"base": 0.0, "one": 0.006}, replicates=five, images={"cedar": 20})
+        whole = simulate(truth, np.random.default_rng(seed))
+        scores = whole.targets[0].scores.copy()
+        scores[1, 4] = math.nan
+        finished = whole.finished.copy()
+        finished[1, 4] = False
+        crashed = replace(whole, targets=(replace(whole.targets[0], scores=scores),), finished=finished)
+        (then,) = judge_looks(crashed, one, 0.005, [5], 5, np.random.default_rng(0))
+        if isinstance(then.verdict, Undecided):
+            continue
+        kept = json.loads(json.dumps([saw([then.effect], 0.005)]))
+        (now,) = judge_looks(whole, one, 0.005, [5], 5, np.random.default_rng(0), kept=kept)
+        assert now.verdict == then.verdict
+        assert now.effect.replicates == 5
+        (again,) = judge_looks(whole, one, 0.005, [5], 5, np.random.default_rng(0), kept=[None])
+        decided, flipped = decided + 1, flipped + isinstance(again.verdict, Undecided)
+    assert flipped > decided / 20
+
+
+def test_a_decided_direction_stands_though_the_estimate_turns() -> None:
+    cells = simulate(
+        Truth(effects={"base": 0.0, "one": 0.2, "two": 0.0}, replicates=TEN, replicate=0.001), np.random.default_rng(0)
+    )
+    for target in cells.targets:
+        target.scores[1, 8:] -= 2.0
+    one, _ = judge_looks(cells, FAMILY, 0.005, (8, 10), 10, np.random.default_rng(1))
+    assert one.effect.estimate < 0.0
+    assert one.verdict == Matters("helps")
+
+
+def test_what_could_not_be_tested_is_kept_as_nothing() -> None:
+    cells = simulate(Truth(effects={"base": 0.0, "one": 0.0, "two": 0.0}, replicates=TEN[:2]), np.random.default_rng(0))
+    found = [effect(cells, one, None, np.random.default_rng(0)) for one in FAMILY]
+    assert [row[:2] for row in saw(found, 0.005).values()] == [[None, None]] * 2
 
 
 def test_one_look_at_all_replicates_is_the_plain_judgement() -> None:
