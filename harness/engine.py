@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,7 +25,7 @@ from sam2lora.artifacts import CHECKPOINT, finish
 from sam2lora.choice import from_json
 from sam2lora.config import Replicate, TrialConfig
 from sam2lora.errors import Diverged
-from sam2lora.memory import is_out_of_memory, training_mib
+from sam2lora.memory import is_out_of_memory, training_need
 from sam2lora.train import Session, check_parts, epoch, judge, restore, resume, save, start, state
 
 
@@ -53,7 +53,7 @@ class Engine:
         self.most: dict[str, int] = {}
         """How many trials of a signature trained together when memory last ran out, halved."""
         self.needs: dict[str, float] = {}
-        """MiB that each trial of a signature took in a pack, as measured on its device, or else as computed."""
+        """MiB that a trial of a signature adds to its device, as measured when it last trained, or else as computed."""
 
     def one(self, order: Order, told: int) -> Item:
         """``advance`` for a single trial. Raises what went wrong."""
@@ -110,7 +110,7 @@ class Engine:
     def _most(self, signature: str, session: Session) -> int:
         """How many trials of a signature fit into the memory that is free now; one always tries."""
         if signature not in self.needs:
-            self.needs[signature] = training_mib(session.config)
+            self.needs[signature] = training_need(session.config).own  # the rest is there: the trial is open
         fit = max(int(_free_mib(session.runtime.device) / self.needs[signature]), 1)
         return min(fit, self.most.get(signature, fit))
 
@@ -136,7 +136,7 @@ class Engine:
     def _train_alone(self, resident: Resident) -> dict[str, Item | Exception]:
         done, key = resident.session.epoch, resident.order.key
         try:
-            with resident.whole() as session:
+            with resident.whole() as session, self._measured([resident]):
                 entry = epoch(session)
         except Exception as error:
             return {key: self._ended(key, error, done + 1)}
@@ -201,15 +201,12 @@ class Engine:
 
     @contextmanager
     def _measured(self, group: list[Resident]) -> Iterator[None]:
-        device = group[0].session.runtime.device
-        if not device.startswith("cuda"):
-            yield
-            return
-        torch.cuda.reset_peak_memory_stats(device)
-        before = torch.cuda.memory_allocated(device)
+        """Learn from trials of one signature what each of them needs, where the block ends well and a device counts."""
+        taken = _taking(group[0].session.runtime.device)
         yield
-        took = (torch.cuda.max_memory_allocated(device) - before) / 2**20
-        self.needs[str(group[0].signature)] = took / len(group)
+        signature, mib = group[0].signature, taken()
+        if signature is not None and mib is not None:
+            self.needs[signature] = mib / len(group)
 
 
 def _open(order: Order) -> Resident:
@@ -243,6 +240,15 @@ def _free(error: Exception) -> None:
     traceback.clear_frames(error.__traceback__)
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+
+
+def _taking(device: str) -> Callable[[], float | None]:
+    """A function that tells how many MiB were taken at most since now, on top of what is; None where nobody counts."""
+    if not device.startswith("cuda"):
+        return lambda: None
+    torch.cuda.reset_peak_memory_stats(device)
+    before = torch.cuda.memory_allocated(device)
+    return lambda: (torch.cuda.max_memory_allocated(device) - before) / 2**20
 
 
 def _free_mib(device: str) -> float:

@@ -18,7 +18,7 @@ from sam2lora.backbones import Backbone, Nano, Sam2, UNet
 from sam2lora.config import Replicate, TrialConfig
 from sam2lora.datasets import CachedSet, Dataset, Synthetic, cached, left_out
 from sam2lora.errors import OutOfMemory
-from sam2lora.memory import training_mib
+from sam2lora.memory import Need, training_need
 from sam2lora.model import SHIPPED, build, sha256
 from sam2lora.runtime import Runtime
 from sam2lora.train import check_parts, given_images, training_images, validation_images
@@ -129,27 +129,32 @@ def fitting(configs: Sequence[TrialConfig], runtime: Runtime, concurrent: int, r
 
     Raises ``OutOfMemory`` when not one does.
     """
-    step, largest = max(((training_mib(config), config) for config in _largest(configs)), key=lambda pair: pair[0])
+    needs = [(training_need(config), config) for config in _largest(configs)]
+    need, largest = max(needs, key=lambda pair: sum(pair[0]))
     if runtime.device == "cpu":
         free = psutil.virtual_memory().available / 2**20
     else:
         free = torch.cuda.mem_get_info(runtime.device)[0] / 2**20
-    needed = _taken(1, step, runtime.device, residents)
+    needed = _taken(1, need, runtime.device, residents)
     if needed > free:
         raise OutOfMemory(
             f"A training step must fit into memory, but {largest.batch_size} images of {largest.image_size} pixels "
             f"need about {needed:,.0f} MiB and {runtime.device} has {free:,.0f} MiB free: lower batch_size or "
             f"image_size, choose a smaller backbone, or free memory."
         )
-    return max(count for count in range(1, concurrent + 1) if _taken(count, step, runtime.device, residents) <= free)
+    return max(count for count in range(1, concurrent + 1) if _taken(count, need, runtime.device, residents) <= free)
 
 
-def _taken(trials: int, step: float, device: str, residents: int) -> float:
+def _taken(trials: int, need: Need, device: str, residents: int) -> float:
     """MiB of so many trials at once: of the machine's memory on a CPU, else of every GPU's, which share the trials."""
     if device != "cpu":
-        return step * math.ceil(trials / torch.cuda.device_count())
+        trials = math.ceil(trials / torch.cuda.device_count())
+    processes = math.ceil(trials / residents)
+    taken = need.own * trials + need.shared * processes
+    if device != "cpu":
+        return taken
     actors = trials if residents > 1 else 0
-    return step * trials + _PROCESS_MIB * math.ceil(trials / residents) + _ACTOR_MIB * actors
+    return taken + _PROCESS_MIB * processes + _ACTOR_MIB * actors
 
 
 def _largest(configs: Sequence[TrialConfig]) -> Iterable[TrialConfig]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.functional import interpolate
 
+from sam2lora.adapters import Full
 from sam2lora.config import TrialConfig
 from sam2lora.model import shapes
 
@@ -19,8 +22,15 @@ _NO_ROOM = (
 )
 
 
-def training_mib(config: TrialConfig) -> float:
-    """MiB that one training step holds at its peak: weights, gradients, optimizer state and saved activations.
+class Need(NamedTuple):
+    """MiB of a trial. ``shared``: frozen weights, of which trials in one process have one copy. ``own``: the rest."""
+
+    shared: float
+    own: float
+
+
+def training_need(config: TrialConfig) -> Need:
+    """What one training step holds at its peak: weights, gradients, optimizer state and saved activations.
 
     Counted by the step's forward pass on tensors that have a dtype and a device, the CPU, and no numbers, in a second
     or two even for the large backbone. A real step on a CPU keeps the same to a hundredth, in either precision; what
@@ -47,7 +57,9 @@ def training_mib(config: TrialConfig) -> float:
     trained = sum(_bytes(tensor) for tensor in segmenter.parameters() if tensor.requires_grad)
     own = {parameter.untyped_storage()._cdata for parameter in segmenter.parameters()}
     activations = sum(tensor.untyped_storage().nbytes() for storage, tensor in saved.items() if storage not in own)
-    return (weights + 3 * trained + activations) / _MIB
+    # Full training changes a model of its own.
+    shared = 0 if isinstance(config.adapter, Full) else weights - trained
+    return Need(shared / _MIB, (weights - shared + 3 * trained + activations) / _MIB)
 
 
 def _bytes(tensor: Tensor) -> int:

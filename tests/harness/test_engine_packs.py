@@ -30,6 +30,7 @@ from sam2lora.adapters import Frozen, Full, LoRA
 from sam2lora.choice import to_json
 from sam2lora.config import Replicate, TrialConfig
 from sam2lora.errors import DiskError
+from sam2lora.memory import Need
 from sam2lora.optimizers import SGD, AdamW
 from sam2lora.runtime import Runtime
 
@@ -184,10 +185,22 @@ def test_no_room_for_a_pack_halves_it_and_it_stays_so(
 def test_what_is_free_now_bounds_a_pack(
     decoder: TrialConfig, runtime: Runtime, tmp_path: Path, packs: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "training_mib", lambda config: 100.0)
+    monkeypatch.setattr(engine, "training_need", lambda config: Need(1000.0, 100.0))
     monkeypatch.setattr(engine, "_free_mib", lambda device: 250.0)
     together(Engine(), orders([replace(one, epochs=1) for one in ranks(decoder, 2, 3, 4, 5)], runtime, tmp_path))
     assert packs == [2, 2]
+
+
+def test_a_trial_that_was_thought_too_large_for_company_is_measured_alone_and_packed_from_then_on(
+    decoder: TrialConfig, runtime: Runtime, tmp_path: Path, packs: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "training_need", lambda config: Need(0.0, 200.0))
+    monkeypatch.setattr(engine, "_free_mib", lambda device: 250.0)
+    monkeypatch.setattr(engine, "_taking", lambda device: lambda: 100.0)
+    asked = orders(ranks(decoder, 2, 3), runtime, tmp_path)
+    told = together(Engine(), asked)
+    assert endings(told) == ["completed"] * 2
+    assert packs == [2, 2], "of three epochs, the first alone"
 
 
 def test_a_fault_in_a_pack_is_owned_by_the_trial_that_has_it_alone(

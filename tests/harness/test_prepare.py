@@ -15,6 +15,7 @@ from harness.prepare import fitting, prepare
 from sam2lora.config import Replicate, TrialConfig
 from sam2lora.datasets import Drive, Folder, Synthetic
 from sam2lora.errors import DataError, OutOfMemory
+from sam2lora.memory import Need
 from sam2lora.protocols import Transfer
 from sam2lora.runtime import Runtime
 
@@ -44,13 +45,17 @@ def test_fewer_trials_run_at_once_when_memory_is_short(
 def test_trials_of_one_engine_share_what_a_process_takes(
     tiny: TrialConfig, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("harness.prepare.training_mib", lambda config: 50.0)
+    monkeypatch.setattr("harness.prepare.training_need", lambda config: Need(0.0, 50.0))
     free = SimpleNamespace(available=3500 * 2**20)
     monkeypatch.setattr("harness.prepare.psutil.virtual_memory", lambda: free)
     assert fitting([tiny], runtime, 8) == 3, "1100 and 50 MiB for each"
     assert fitting([tiny], runtime, 8, residents=4) == 4, "1100 MiB for every four, 250 and 50 for each"
     free.available = 10000 * 2**20
     assert fitting([tiny], runtime, 8, residents=4) == 8
+    free.available = 3500 * 2**20
+    monkeypatch.setattr("harness.prepare.training_need", lambda config: Need(1000.0, 50.0))
+    assert fitting([tiny], runtime, 8) == 1, "1100, 1000 and 50 MiB"
+    assert fitting([tiny], runtime, 8, residents=4) == 4, "1100 and 1000 MiB for all, 250 and 50 for each"
 
 
 def test_what_is_prepared_names_images_and_weights(tiny: TrialConfig, runtime: Runtime) -> None:

@@ -12,7 +12,7 @@ from sam2lora.augments import NoAugment
 from sam2lora.backbones import Nano, Sam2, UNet
 from sam2lora.config import TrialConfig
 from sam2lora.datasets import Synthetic
-from sam2lora.memory import is_out_of_memory, training_mib
+from sam2lora.memory import is_out_of_memory, training_need
 from sam2lora.model import build
 from sam2lora.protocols import Transfer
 from sam2lora.runtime import Runtime
@@ -25,6 +25,10 @@ CONFIG = TrialConfig(
     augment=NoAugment(),
     image_size=128,
 )
+
+
+def training_mib(config: TrialConfig) -> float:
+    return sum(training_need(config))
 
 
 def measured_mib(config: TrialConfig) -> float:
@@ -66,6 +70,14 @@ def measured_mib(config: TrialConfig) -> float:
 def test_a_real_step_keeps_what_was_planned(changes: dict[str, Any], precision: Literal["float32", "bfloat16"]) -> None:
     config = replace(CONFIG, **changes, precision=precision)
     assert training_mib(config) == pytest.approx(measured_mib(config), rel=0.01)
+
+
+def test_trials_of_a_process_share_what_is_frozen() -> None:
+    lora, full = training_need(CONFIG), training_need(replace(CONFIG, adapter=Full()))
+    frozen = sum(p.numel() for p in build(CONFIG.backbone, CONFIG.image_size, Runtime()).parameters()) * 4 / 2**20
+    assert lora.shared == pytest.approx(frozen, rel=1e-3)
+    assert full.shared == 0, "full training changes a model of its own"
+    assert full.own > lora.own + frozen
 
 
 def test_half_precision_needs_less() -> None:
