@@ -13,11 +13,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pandas as pd
 import psutil
 import torch
+from torch import Tensor
+from torch.utils._pytree import tree_map
 
 from harness.trainable import Ending, Item, Order
 from sam2lora import pack
@@ -118,7 +120,7 @@ class Engine:
         """One epoch of trials that fit together. Where that fails, halves of them try; one alone owns its fault."""
         if len(group) == 1:
             return self._train_alone(group[0])
-        before = [copy.deepcopy(_state(resident)) for resident in group]
+        before = [_aside(_state(resident)) for resident in group]
         try:
             with self._measured(group):
                 entries = pack.epoch([resident.apart for resident in group if resident.apart is not None])
@@ -126,10 +128,11 @@ class Engine:
             signature, half = str(group[0].signature), len(group) // 2
             if is_out_of_memory(error):
                 self.most[signature] = half
-                _free(error)
+            _free(error)
             for resident, at in zip(group, before, strict=True):
                 with resident.whole() as session:
                     restore(session, at)
+            del before, at  # halves copy anew
             return self._train(group[:half]) | self._train(group[half:])
         return self._told(group, entries)
 
@@ -233,6 +236,15 @@ def _judged(group: Sequence[Resident]) -> list[pd.DataFrame]:
 def _state(resident: Resident) -> dict[str, Any]:
     with resident.whole() as session:
         return state(session)
+
+
+def _aside(value: dict[str, Any]) -> dict[str, Any]:
+    """A copy in the memory of the host: a device that runs out of its own keeps none of it."""
+
+    def copied(part: Any) -> Any:
+        return part.detach().to("cpu", copy=True) if isinstance(part, Tensor) else copy.deepcopy(part)
+
+    return cast(dict[str, Any], tree_map(copied, value))
 
 
 def _free(error: Exception) -> None:

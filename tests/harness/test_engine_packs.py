@@ -8,6 +8,7 @@ from concurrent.futures import CancelledError
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from weakref import ref
 
 import optuna
 import pytest
@@ -180,6 +181,38 @@ def test_no_room_for_a_pack_halves_it_and_it_stays_so(
     expected = together(Engine(), apart)[apart[0].key]
     assert losses(told[asked[0].key]) == pytest.approx(losses(expected), rel=1e-4)
     check_alike(asked[0], apart[0])
+
+
+def test_halves_keep_no_copies_of_the_whole(
+    decoder: TrialConfig, runtime: Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Copy(dict[str, Any]):
+        """A dict that can be referred to weakly."""
+
+    true, made, held = engine._aside, list[ref[Copy]](), list[tuple[int, int]]()
+
+    def aside(value: dict[str, Any]) -> dict[str, Any]:
+        copy = Copy(true(value))
+        made.append(ref(copy))
+        return copy
+
+    def crowded(residents: Sequence[pack.Resident]) -> Any:
+        held.append((len(residents), sum(copy() is not None for copy in made)))
+        raise RuntimeError("shapes do not match")
+
+    monkeypatch.setattr(engine, "_aside", aside)
+    monkeypatch.setattr(pack, "epoch", crowded)
+    together(Engine(), orders([replace(one, epochs=1) for one in ranks(decoder, 2, 3, 4, 5)], runtime, tmp_path))
+    assert held == [(4, 4), (2, 2), (2, 2)]
+
+
+def test_a_copy_lies_aside_in_the_memory_of_the_host() -> None:
+    rate, step = torch.ones(2), torch.tensor(3)
+    copy = engine._aside({"optimizer": {"state": {0: {"step": step}}}, "curve": [{"epoch": 1}], "adapter": {"A": rate}})
+    rate += 1
+    assert copy["curve"] == [{"epoch": 1}]
+    assert torch.equal(copy["adapter"]["A"], torch.ones(2))
+    assert copy["optimizer"]["state"][0]["step"].device.type == "cpu"
 
 
 def test_what_is_free_now_bounds_a_pack(
