@@ -18,6 +18,7 @@ from itertools import combinations
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import chdtrc
 
 from harness.inference.cells import Cells, Floats
 from harness.inference.refused import Refused
@@ -49,7 +50,8 @@ class Ranks:
     """Arms over data sets, best first.
 
     ``mean_ranks``: 1 is best, ties share. ``friedman_p``: that all arms are alike, by scipy's chi-squared
-    approximation, which is rough below about ten data sets or six arms. ``datasets``: those with a score in every arm,
+    approximation, which is rough below about ten data sets or six arms; refused where that cannot reach the level.
+    ``datasets``: those with a score in every arm,
     ``left_out`` the others.
     """
 
@@ -168,7 +170,8 @@ def _friedman(scores: Floats, alpha: float) -> float | Refused:
     n, k = scores.shape
     if k < 3:
         return Refused("Friedman's test compares three or more arms", f"there are {k}", "read the pair's contrast")
-    floor = math.exp((1 - n) * math.lgamma(k + 1))  # 1 / k!^(n - 1)
+    # Of the p that is printed: chi-squared where all data sets rank alike. The exact test's, 1 / k!^(n - 1), is lower.
+    floor = float(chdtrc(k - 1, n * (k - 1)))
     if floor > alpha:
         found = f"{n} data sets and {k} arms reach p = {floor:.3g} at the least"
         return Refused(f"Friedman's test must be able to reach p = {alpha}", found, "add a data set")
