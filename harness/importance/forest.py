@@ -8,8 +8,9 @@ of two their values m_pq on the rectangles. With the tree's mean m, all under a 
 
 are the terms of the variance that p explains alone and that p and q explain together beyond that; divided by the
 tree's variance they are shares, and a forest's share is the mean over its trees that are not constant. The forest is
-scikit-learn's, as in Optuna's evaluator, whose shares these are for numbers; Optuna has none for pairs, spreads a
-category over a cube of indicators, of which most corners are no category, and takes four times as long (60 trials).
+scikit-learn's, as in Optuna's evaluator, whose shares these are for continuous numbers; Optuna has none for pairs,
+gives the first and the last of some integers half the extent of the others, spreads a category over a cube of
+indicators, of which most corners are no category, and takes four times as long (60 trials).
 """
 
 from __future__ import annotations
@@ -51,6 +52,8 @@ def points(sample: pd.DataFrame, spreads: Mapping[str, BaseDistribution]) -> Poi
     """The rows of ``sample`` in the order of ``spreads``, none of them missing, logarithmic numbers as logarithms.
 
     (Optuna's own command measures these on the linear scale, where a learning rate's lower decades have no extent.)
+    An integer extends half a step to either side, before the logarithm, as Optuna draws it: without that the ends
+    of its range would have half a value's share.
     """
     columns: list[Array] = []
     axes = []
@@ -61,6 +64,8 @@ def points(sample: pd.DataFrame, spreads: Mapping[str, BaseDistribution]) -> Poi
         else:
             numeric = cast(FloatDistribution | IntDistribution, spread)
             low, high, column = float(numeric.low), float(numeric.high), sample[name].to_numpy(dtype=float)
+            if isinstance(numeric, IntDistribution):
+                low, high = low - numeric.step / 2, high + numeric.step / 2
             if numeric.log:
                 low, high, column = math.log10(low), math.log10(high), np.log10(column)
             axes.append(Axis(len(columns), low, high))

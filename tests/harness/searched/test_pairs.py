@@ -73,7 +73,7 @@ def test_shares_are_those_of_the_forest_on_a_full_grid() -> None:
 def on_grid(tree: object, couples: list[tuple[int, int]]) -> np.ndarray:
     """Shares from predictions at the midpoint of every cell between the splits of ``tree``, with every category."""
     cells, weights = [], []
-    for column, (low, high) in enumerate([(0.0, 2.0), (-4.0, -1.0), (1.0, 8.0)]):
+    for column, (low, high) in enumerate([(0.0, 2.0), (-4.0, -1.0), (0.5, 8.5)]):
         edges = np.unique([low, high, *tree.tree_.threshold[tree.tree_.feature == column]])
         cells.append((edges[1:] + edges[:-1])[:, None] / 2)
         weights.append(np.diff(edges) / (high - low))
@@ -99,20 +99,37 @@ def on_grid(tree: object, couples: list[tuple[int, int]]) -> np.ndarray:
     return np.array(single + joint) / variance((0, 1, 2, 3))
 
 
-def test_single_shares_of_numbers_are_optunas() -> None:
-    spreads = {name: spread for name, spread in SPREADS.items() if name in ("param/a", "param/c")}
-    trials = sample(30)
-    scores = (trials["param/a"] * trials["param/c"]).to_numpy()
+def test_single_shares_of_continuous_numbers_are_optunas() -> None:
+    spreads = {"u": FloatDistribution(0.0, 2.0), "v": FloatDistribution(-1.0, 3.0)}
+    rng = np.random.default_rng(0)
+    trials = pd.DataFrame({name: rng.uniform(one.low, one.high, 30) for name, one in spreads.items()})
+    scores = (trials["u"] * trials["v"]).to_numpy()
     study = optuna.create_study()
     study.add_trials(
-        optuna.trial.create_trial(
-            params={"param/a": float(a), "param/c": int(c)}, distributions=spreads, value=float(y)
-        )
-        for a, c, y in zip(trials["param/a"], trials["param/c"], scores, strict=True)
+        optuna.trial.create_trial(params={"u": float(u), "v": float(v)}, distributions=spreads, value=float(y))
+        for u, v, y in zip(trials["u"], trials["v"], scores, strict=True)
     )
     theirs = FanovaImportanceEvaluator(n_trees=8, seed=3).evaluate(study)
     ours = shares(points(trials, spreads), scores, [], 8, 3)
     np.testing.assert_allclose(ours, [theirs[name] for name in spreads], rtol=1e-9)
+
+
+def test_every_integer_has_the_same_share_the_ends_included() -> None:
+    """One of three, of three steps of two, of four on a log scale: the share of a setting that matters at one end."""
+    two, rng = IntDistribution(0, 1), np.random.default_rng(0)
+    for spread, at, expected in (
+        (IntDistribution(1, 3), 1, 2 / 9),
+        (IntDistribution(2, 6, step=2), 6, 2 / 9),
+        (IntDistribution(1, 4, log=True), 4, None),
+    ):
+        values = rng.permutation(np.repeat(np.arange(spread.low, spread.high + 1, spread.step), 60))
+        other = rng.integers(0, 2, len(values))
+        scores = 1.0 * (values == at) + other
+        found = shares(points(pd.DataFrame({"x": values, "y": other}), {"x": spread, "y": two}), scores, [], 16, 0)
+        if expected is None:  # a value's extent on the log scale, half a step to either side
+            cell = np.log(4.5 / 3.5) / np.log(4.5 / 0.5)
+            expected = cell * (1 - cell)
+        assert found[0] == pytest.approx(expected / (expected + 0.25), abs=0.02)
 
 
 def test_two_settings_and_their_pair_explain_the_whole() -> None:
