@@ -127,10 +127,11 @@ def fetch(model: Sam2, console: Console) -> Path:
     """
     file, path = file_of(model), place(model)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(path.with_name(f".{path.name}.lock")):
-            if not path.exists():
-                _download(file, path, console)
+        if not path.exists():  # or it is whole, and its folder may be one that others keep
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(path.with_name(f".{path.name}.lock")):
+                if not path.exists():
+                    _download(file, path, console)
     except requests.RequestException as error:
         raise CheckpointError(
             f"The weights of SAM {model.version} {model.size} must be downloaded from {_address(file)}, but "

@@ -17,6 +17,7 @@ import time
 import warnings
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -118,7 +119,8 @@ class Store:
     """Features by key: files under ``root`` of at most ``mib`` MiB together, whoever writes them.
 
     Where they are full, those that nobody read for `IDLE` seconds make room; where there are none, nothing is added.
-    A file that is not as it was written is reported by a warning and removed: its features are computed again.
+    A file that is not as it was written is reported by a warning and removed: its features are computed again. A folder
+    that cannot be written serves what it holds.
     """
 
     def __init__(self, root: Path, mib: int) -> None:
@@ -132,15 +134,19 @@ class Store:
             with safe_open(path, "pt") as file:
                 levels = {name: file.get_tensor(name) for name in sorted(file.keys())}
                 intact = (file.metadata() or {}).get("crc") == _crc(levels)
-            os.utime(path)
         except FileNotFoundError:
             return None
-        except (OSError, SafetensorError) as error:
+        except SafetensorError as error:
             _drop(path, str(error))
+            return None
+        except OSError as error:
+            warnings.warn(f"{path}: kept features cannot be read ({error}), so they are computed again.", stacklevel=2)
             return None
         if not intact:
             _drop(path, "its checksum differs")
             return None
+        with suppress(OSError):  # a folder that others keep: they say what is idle
+            os.utime(path)
         return levels
 
     def write(self, key: str, levels: Levels) -> None:
@@ -242,7 +248,8 @@ def _bytes(tensor: Tensor) -> memoryview:
 
 def _drop(path: Path, why: str) -> None:
     warnings.warn(f"{path}: kept features must be as they were written, but {why}: computed again.", stacklevel=3)
-    path.unlink(missing_ok=True)
+    with suppress(OSError):  # not ours to remove
+        path.unlink(missing_ok=True)
 
 
 def _crc(levels: Levels) -> str:

@@ -7,12 +7,12 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
+from uuid import uuid4
 
 import numpy as np
 from PIL import Image
@@ -24,6 +24,7 @@ from sam2lora.errors import DataError, DiskError
 
 _FORMAT = 4  # raise it when the rules of reading, of the field of view or of the frame change what a cache holds
 _MIB = 2**20
+_REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 @dataclass(frozen=True)
@@ -74,18 +75,20 @@ def cached(dataset: Source, root: Path | None, size: int, cache_dir: Path) -> Ca
 
     A second call opens no file under ``root``: the list of files with their sizes and times of change names a known
     content digest, and the digest names the cache. Builders work in folders of their own and rename them at the end,
-    so several processes may build the same set at once and a killed one leaves no half cache. ``root`` may be None
-    for procedural sets. Raises ``DataError`` with every problem of the set, ``DiskError`` when the disk is full.
+    so several processes may build the same set at once and a killed one leaves no half cache. What is there is used
+    even if the folder cannot be written. ``root`` may be None for procedural sets. Raises ``DataError`` with every
+    problem of the set, ``DiskError`` when the disk is full or a cache that is needed cannot be read or written.
     """
     found = dataset.find(root)
     if found.problems:
         raise report(dataset.title, found.problems)
     splits = assigned(dataset, found.entries)
     _make(cache_dir)
-    digest = _digest(dataset, found.entries, cache_dir)
-    home = cache_dir / f"{dataset.name}_{size}_{digest}"
-    if not home.is_dir():
-        _build(dataset, found, size, home)
+    with _disk(cache_dir, needed := len(found.entries) * size * size * 4):
+        digest = _digest(dataset, found.entries, cache_dir)
+        home = cache_dir / f"{dataset.name}_{size}_{digest}"
+        if not home.is_dir():
+            _build(dataset, found, size, home, needed)
     return _open(dataset, found.entries, splits, size, digest, home)
 
 
@@ -116,30 +119,47 @@ def _digest(dataset: Source, entries: Sequence[Entry], cache_dir: Path) -> str:
     people = [(entry.id, entry.patient, entry.split) for entry in entries]
     known = hashlib.sha256(json.dumps([_FORMAT, to_json(dataset), people, stats]).encode()).hexdigest()
     note = cache_dir / "known" / known[:32]
-    if note.is_file():
+    with suppress(OSError):
         return note.read_text()
-    content = {file: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+    content = _contents(dataset, files)
     listing = [[entry.id, entry.patient, entry.split, [content[file] for file in entry.files]] for entry in entries]
     digest = hashlib.sha256(json.dumps([_FORMAT, to_json(dataset), listing]).encode()).hexdigest()[:16]
-    with _disk(note.parent, len(digest)):
+    draft = note.with_name(f"{note.name}.{os.getpid()}")
+    try:
         note.parent.mkdir(exist_ok=True)
-        draft = note.with_name(f"{note.name}.{os.getpid()}")
         draft.write_text(digest)
         draft.replace(note)
+    except OSError as error:
+        if error.errno not in _REFUSED:  # otherwise others keep the folder: its caches can be used without a note
+            raise
     return digest
 
 
-def _build(dataset: Source, found: Found, size: int, home: Path) -> None:
-    needed = len(found.entries) * size * size * 4
-    with _disk(home.parent, needed):
-        if shutil.disk_usage(home.parent).free < needed:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        draft = Path(tempfile.mkdtemp(prefix=f".{home.name}.", dir=home.parent))
+def _contents(dataset: Source, files: Sequence[Path]) -> dict[Path, str]:
+    """The sha256 of every file. Raises ``DataError`` with all that cannot be read."""
+    content: dict[Path, str] = {}
+    problems: list[Problem] = []
+    for file in files:
         try:
-            _fill(dataset, found, size, draft)
-            _publish(draft, home)
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
+            content[file] = hashlib.sha256(file.read_bytes()).hexdigest()
+        except OSError as error:
+            rule, remedy = "every file must be readable", "change its permissions, or copy it again"
+            problems.append(Problem(file, rule, str(error.strerror), remedy))
+    if problems:
+        raise report(dataset.title, problems)
+    return content
+
+
+def _build(dataset: Source, found: Found, size: int, home: Path, needed: int) -> None:
+    if shutil.disk_usage(home.parent).free < needed:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    draft = home.with_name(f".{home.name}.{uuid4().hex}")
+    draft.mkdir()  # with the permissions of any folder, unlike one of tempfile's: others may read what they share
+    try:
+        _fill(dataset, found, size, draft)
+        _publish(draft, home)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
 
 
 def _publish(draft: Path, home: Path) -> None:
@@ -186,6 +206,8 @@ def _open(
     try:
         ways, skipped = json.loads((home / "ways.json").read_text())
         images, masks = (np.load(home / f"{what}.npy", mmap_mode="r") for what in ("images", "masks"))
+    except PermissionError as error:
+        raise _refused(home, error) from error
     except (OSError, ValueError) as error:
         raise DiskError(
             f"{home}: a cache must be as it was written, but {error}: remove this folder, it will be built again."
@@ -213,10 +235,12 @@ def _load_bits(path: Path) -> Bits:
 
 @contextmanager
 def _disk(place: Path, needed: int) -> Iterator[None]:
-    """Turn a full disk into a message that says what is needed, what is free and what to do."""
+    """Turn a full or closed disk into a message that says what is needed, what is free and what to do."""
     try:
         yield
     except OSError as error:
+        if error.errno in _REFUSED:
+            raise _refused(place, error) from error
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         free = shutil.disk_usage(place).free
@@ -224,3 +248,10 @@ def _disk(place: Path, needed: int) -> Iterator[None]:
             f"{place}: a cache of about {needed / _MIB:.0f} MiB must fit, but {free / _MIB:.0f} MiB are free: "
             f"free some space, or set SAM2LORA_CACHE to a folder on another disk."
         ) from error
+
+
+def _refused(place: Path, error: OSError) -> DiskError:
+    return DiskError(
+        f"{place}: a cache must be a folder that can be read and, to add to it, written, but {error.strerror}: "
+        f"ask whoever keeps it, or set SAM2LORA_CACHE to a folder of your own."
+    )

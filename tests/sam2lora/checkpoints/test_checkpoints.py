@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 from collections import namedtuple
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import get_args
@@ -95,6 +95,15 @@ def test_a_file_is_downloaded_once_and_found_again(server: Server) -> None:
     assert not part().exists()
     assert fetch(TINY, QUIET) == path
     assert server.asked == [None]
+
+
+def test_a_file_in_a_folder_that_others_keep_is_found(server: Server, read_only: Callable[[Path], None]) -> None:
+    path = fetch(TINY, QUIET)
+    path.with_name(f".{path.name}.lock").unlink()
+    read_only(path.parent)
+    assert fetch(TINY, QUIET) == path
+    with pytest.raises(DiskError, match=r"Read-only file system.*name another folder"):
+        fetch(Sam2(size="small"), QUIET)
 
 
 def test_an_interrupted_download_goes_on_where_it_was(server: Server) -> None:

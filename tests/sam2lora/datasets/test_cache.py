@@ -180,6 +180,48 @@ def test_a_cache_that_cannot_be_made(tmp_path):
         cached(EYES, None, 32, tmp_path / "file" / "cache")
 
 
+@pytest.mark.parametrize("noted", [True, False])
+def test_a_cache_that_others_keep_is_used(noted, tree, tmp_path, read_only):
+    root = tree("stare")
+    built = cached(Stare(), root, 32, tmp_path)
+    if not noted:  # built from a copy of the files
+        shutil.rmtree(tmp_path / "known")
+    read_only(tmp_path)
+    assert np.array_equal(cached(Stare(), root, 32, tmp_path).images, built.images)
+    with pytest.raises(DiskError, match=r"to add to it, written, but Read-only file system: .* set SAM2LORA_CACHE"):
+        cached(Stare(), root, 64, tmp_path)
+
+
+def test_a_cache_that_cannot_be_read_is_not_to_be_removed(tmp_path, monkeypatch):
+    def closed(path, mmap_mode):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    cached(EYES, None, 32, tmp_path)
+    monkeypatch.setattr(np, "load", closed)
+    with pytest.raises(DiskError, match=r"can be read .*, but Permission denied: ask whoever keeps it"):
+        cached(EYES, None, 32, tmp_path)
+
+
+def test_others_can_read_a_cache(tmp_path):
+    (tmp_path / "any").mkdir()
+    home = cached(EYES, None, 32, tmp_path).folder
+    assert home.stat().st_mode == (tmp_path / "any").stat().st_mode
+
+
+def test_files_that_cannot_be_read_are_named_at_once(tree, tmp_path, monkeypatch):
+    root, true = tree("stare"), Path.read_bytes
+
+    def closed(path):
+        if path.is_relative_to(root):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return true(path)
+
+    monkeypatch.setattr(Path, "read_bytes", closed)
+    with pytest.raises(DataError, match="every file must be readable, but Permission denied") as error:
+        cached(Stare(), root, 32, tmp_path)
+    assert str(error.value).count("Permission denied") > 2
+
+
 @pytest.mark.parametrize("file", ["ways.json", "images.npy", "masks.npy"])
 def test_a_damaged_cache_says_how_to_mend_it(file, tmp_path):
     home = cached(EYES, None, 32, tmp_path).folder

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
@@ -283,6 +283,36 @@ def test_a_folder_that_cannot_be_written_is_a_warning(tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         store.write("00" + "1" * 62, features(0.0))
+
+
+def test_features_that_others_keep_are_used_and_left_alone(tmp_path: Path, read_only: Callable[[Path], None]) -> None:
+    store, known, new, broken = Store(tmp_path, 1), *(f"0{n}" + "1" * 62 for n in range(3))
+    store.write(known, features(0.0))
+    store.write(broken, features(2.0))
+    store._path(broken).write_bytes(b"damaged")
+    read_only(tmp_path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert same(store.read(known), features(0.0))
+        assert store.read(new) is None
+    with pytest.warns(UserWarning, match="must be as they were written"):
+        assert store.read(broken) is None
+    with pytest.warns(UserWarning, match="features cannot be kept.*Read-only"):
+        store.write(new, features(1.0))
+    assert same(store.read(known), features(0.0))
+
+
+def test_features_that_cannot_be_read_are_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def closed(path: Path, framework: str) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    store, key = Store(tmp_path, 1), "00" + "1" * 62
+    store.write(key, features(0.0))
+    with monkeypatch.context() as patch:
+        patch.setattr("sam2lora.features.safe_open", closed)
+        with pytest.warns(UserWarning, match=r"cannot be read .*Permission denied"):
+            assert store.read(key) is None
+    assert same(store.read(key), features(0.0))
 
 
 def test_a_full_disk_is_a_warning_and_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
