@@ -16,7 +16,7 @@ from rich.console import Console
 
 from harness import brief, report
 from harness.errors import HarnessError
-from harness.inference.effects import FEWEST
+from harness.inference.entering import FEWEST
 from harness.pretended import loss_components, loss_mixture, rank, tuned_loss_components
 from harness.simulated_study import Simulated, write
 from harness.table import read

@@ -8,16 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from harness.inference.bootstrap import pigeonhole
-from harness.inference.cells import Cells, Contrast, Floats, Pair
-from harness.inference.crossed import Parts, crossed, per_patient
+from harness.inference.cells import Cells, Contrast, Pair
+from harness.inference.crossed import Parts, crossed
+from harness.inference.entering import entering
 from harness.inference.permutation import floor, sign_flip
 from harness.inference.refused import Refused
-
-FEWEST = 3
-"""Replicates below which no interval is given: two differ by chance as they like."""
 
 
 @dataclass(frozen=True)
@@ -89,17 +86,6 @@ class Effect:
         return {name: value for name, value in vars(self).items() if not isinstance(value, tuple)}
 
 
-@dataclass(frozen=True)
-class _Used:
-    """What of the cells enters a contrast: per target (replicates, patients), the replicates, and counts."""
-
-    values: tuple[Floats, ...]
-    pairs: tuple[Pair, ...]
-    images: int
-    undefined: int
-    why: str
-
-
 def effects(
     cells: Cells, contrasts: Sequence[Contrast], rng: np.random.Generator, level: float = 0.95
 ) -> tuple[Effect, ...]:
@@ -113,27 +99,24 @@ def effect(
 ) -> Effect:
     """``contrast`` on ``target``, or on all targets (None).
 
-    A replicate enters where every arm of the contrast completed and has a defined score on each target; an image
-    enters where its score is defined in all of these cells. Fewer than three replicates, a target of one patient or
+    What enters is decided by `harness.inference.entering`. Fewer than three replicates, a target of one patient or
     without a common image: no interval, and ``why`` says so. Raises ``ValueError`` for a target that is not there.
     """
-    used = _used(cells, contrast, target)
+    used = entering(cells, contrast.vector(cells.arms), target)
     known: dict[str, Any] = {
         "contrast": contrast.name, "target": target, "replicates": len(used.pairs), "declared": len(cells.replicates),
         "images": used.images, "patients": sum(value.shape[1] for value in used.values), "undefined": used.undefined,
         "level": level, "pairs": used.pairs,
     }  # fmt: skip
-    filled = bool(used.values) and all(value.size for value in used.values)
-    means = np.mean([value.mean(axis=1) for value in used.values], axis=0) if filled else np.full(1, math.nan)
     if used.why:
         blank: dict[str, Any] = dict.fromkeys(
             ("low", "high", "se", "df", "p", "flip_p", "flip_floor", "boot_low", "boot_high", "share_of_replicates"),
             math.nan,
         )
-        return Effect(estimate=float(means.mean()), why=used.why, **known, **blank)
+        return Effect(estimate=float(used.means().mean()), why=used.why, **known, **blank)
     parts = crossed(used.values, used.pairs)
     total, margin = float(parts.total()), float(parts.margin(level))
-    flips = sign_flip(means, used.pairs, rng)
+    flips = sign_flip(used.means(), used.pairs, rng)
     low, high = pigeonhole(used.values, used.pairs, rng, level)
     return Effect(
         estimate=float(parts.estimate),
@@ -152,53 +135,3 @@ def effect(
         own=tuple((name, float(variance)) for name, variance in parts.own.items()),
         **known,
     )
-
-
-def _used(cells: Cells, contrast: Contrast, target: str | None) -> _Used:
-    wanted = [found for found in cells.targets if target in (None, found.name)]
-    if not wanted:
-        names = ", ".join(found.name for found in cells.targets)
-        raise ValueError(f"A target must be one of {names}, but is {target!r}: name one of these, or None for all.")
-    weights = contrast.vector(cells.arms)
-    arms = np.flatnonzero(weights)
-    replicates: npt.NDArray[np.bool_] = np.logical_and.reduce(cells.finished[arms], axis=0)
-    empty = []
-    for found in wanted:
-        scored = np.isfinite(found.scores[arms]).any(axis=2).all(axis=0) & replicates
-        if scored.any():
-            replicates = replicates & scored
-        elif replicates.any():
-            empty.append(found.name)
-    values, images, undefined, alone = [], 0, 0, []
-    for found in wanted:
-        scores = found.scores[arms][:, replicates]
-        defined = np.isfinite(scores).all(axis=(0, 1)) & replicates.any()
-        images += int(defined.sum())
-        undefined += int((~defined).sum())
-        if not defined.any():
-            values.append(np.empty((int(replicates.sum()), 0)))
-            empty = empty if found.name in empty or not replicates.any() else [*empty, found.name]
-            continue
-        patients = found.patients[defined]
-        alone += [found.name] if len(np.unique(patients)) < 2 else []
-        values.append(_contrast(scores[:, :, defined], weights[arms]) @ per_patient(patients))
-    pairs = tuple(pair for pair, kept in zip(cells.replicates, replicates.tolist(), strict=True) if kept)
-    return _Used(tuple(values), pairs, images, undefined, _why(len(pairs), empty, alone))
-
-
-def _contrast(scores: Floats, weights: Floats) -> Floats:
-    """(replicates, images): the weighted sum over arms, exactly 0 where it is 0 but for rounding."""
-    values: Floats = np.tensordot(weights, scores, axes=1)
-    rounding = 8.0 * np.finfo(np.float64).eps * np.tensordot(np.abs(weights), np.abs(scores), axes=1)
-    return np.where(np.abs(values) <= rounding, 0.0, values)
-
-
-def _why(replicates: int, empty: Sequence[str], alone: Sequence[str]) -> str:
-    """Why there is no interval, empty where there is one."""
-    if replicates < FEWEST:
-        return f"only {replicates} replicates completed in all of its arms; an interval takes {FEWEST}"
-    if empty:
-        return f"no image of {', '.join(empty)} has a score in all of its arms and replicates; leave the target out"
-    if alone:
-        return f"{', '.join(alone)} has one patient, from which no variance can be estimated; leave the target out"
-    return ""

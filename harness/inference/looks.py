@@ -21,7 +21,8 @@ import numpy as np
 from scipy.special import ndtr, ndtri
 
 from harness.inference.cells import Cells, Contrast, Floats
-from harness.inference.effects import FEWEST, Effect, effect
+from harness.inference.effects import Effect, effect
+from harness.inference.entering import FEWEST
 from harness.inference.multiplicity import holm
 from harness.inference.verdicts import Judged, Matters, check, matters, settle, tests
 

@@ -6,11 +6,10 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from harness.inference.cells import Cells, Floats, Target
-from harness.inference.crossed import Parts, crossed, per_patient
-from harness.inference.effects import FEWEST
+from harness.inference.cells import Cells
+from harness.inference.crossed import crossed
+from harness.inference.entering import entering
 
 
 @dataclass(frozen=True)
@@ -54,74 +53,49 @@ class Best:
 
 def arm_means(cells: Cells, level: float = 0.95) -> tuple[ArmMean, ...]:
     """Every arm on all targets together, then on each target."""
-    places: list[Target | None] = [None, *cells.targets]
-    return tuple(_mean(cells, a, place, level) for a in range(len(cells.arms)) for place in places)
+    return tuple(_mean(cells, a, place, level) for a in range(len(cells.arms)) for place in _places(cells))
 
 
 def best_arms(cells: Cells) -> tuple[Best, ...]:
     """The best arm on all targets together, then on each target; none where fewer than two arms have a score."""
-    found = (_best(cells, place) for place in (None, *cells.targets))
+    found = (_best(cells, place) for place in _places(cells))
     return tuple(best for best in found if best is not None)
 
 
-def _mean(cells: Cells, arm: int, place: Target | None, level: float) -> ArmMean:
-    targets = cells.targets if place is None else (place,)
-    values, kept, images = _values(cells, np.eye(len(cells.arms))[arm], targets)
-    count = int(kept.sum())
-    name = place.name if place is not None else None
-    patients = sum(value.shape[1] for value in values)
-    counts = {"replicates": count, "declared": len(kept), "images": images, "patients": patients}
-    if not count or not all(value.size for value in values):
-        return ArmMean(cells.arms[arm], name, math.nan, math.nan, math.nan, **counts)
-    if count < FEWEST or min(value.shape[1] for value in values) < 2:
-        mean = float(np.mean([value.mean() for value in values]))
-        return ArmMean(cells.arms[arm], name, mean, math.nan, math.nan, **counts)
-    parts = _parts(cells, values, kept)
-    margin = float(parts.margin(level))
-    mean = float(parts.estimate)
-    return ArmMean(cells.arms[arm], name, mean, mean - margin, mean + margin, **counts)
+def _places(cells: Cells) -> tuple[str | None, ...]:
+    return (None, *(target.name for target in cells.targets))
 
 
-def _best(cells: Cells, place: Target | None) -> Best | None:
-    targets = cells.targets if place is None else (place,)
+def _mean(cells: Cells, arm: int, place: str | None, level: float) -> ArmMean:
+    used = entering(cells, np.eye(len(cells.arms))[arm], place)
+    mean = float(used.means().mean())
+    margin = math.nan if used.why else float(crossed(used.values, used.pairs).margin(level))
+    return ArmMean(
+        arm=cells.arms[arm],
+        target=place,
+        mean=mean,
+        low=mean - margin,
+        high=mean + margin,
+        replicates=len(used.pairs),
+        declared=len(cells.replicates),
+        images=used.images,
+        patients=sum(value.shape[1] for value in used.values),
+    )
+
+
+def _best(cells: Cells, place: str | None) -> Best | None:
     means = np.array([_mean(cells, a, place, 0.95).mean for a in range(len(cells.arms))])
     order = [int(a) for a in np.argsort(-means, kind="stable") if np.isfinite(means[a])]
     if len(order) < 2:
         return None
     first = order[0]
-    worst = max((_p(cells, first, other, targets) for other in order[1:]), key=lambda p: 2.0 if math.isnan(p) else p)
+    worst = max((_p(cells, first, other, place) for other in order[1:]), key=lambda p: 2.0 if math.isnan(p) else p)
     p = min(1.0, worst * (len(order) - 1)) if not math.isnan(worst) else math.nan
-    name = place.name if place is not None else None
-    return Best(name, cells.arms[first], cells.arms[order[1]], p)
+    return Best(place, cells.arms[first], cells.arms[order[1]], p)
 
 
-def _p(cells: Cells, one: int, other: int, targets: tuple[Target, ...]) -> float:
+def _p(cells: Cells, one: int, other: int, place: str | None) -> float:
     weights = np.zeros(len(cells.arms))
     weights[one], weights[other] = 1.0, -1.0
-    values, kept, _ = _values(cells, weights, targets)
-    if int(kept.sum()) < FEWEST or min(value.shape[1] for value in values) < 2:
-        return math.nan
-    return float(_parts(cells, values, kept).p())
-
-
-def _parts(cells: Cells, values: list[Floats], kept: npt.NDArray[np.bool_]) -> Parts:
-    pairs = [pair for pair, used in zip(cells.replicates, kept, strict=True) if used]
-    return crossed(values, pairs)
-
-
-def _values(
-    cells: Cells, weights: Floats, targets: tuple[Target, ...]
-) -> tuple[list[Floats], npt.NDArray[np.bool_], int]:
-    """Per target (replicates, patients): the weighted arms where all of them have scores; the replicates; images."""
-    arms = np.flatnonzero(weights)
-    kept: npt.NDArray[np.bool_] = np.asarray(cells.finished[arms].all(axis=0))
-    for target in targets:
-        kept &= np.isfinite(target.scores[arms]).any(axis=2).all(axis=0)
-    values, images = [], 0
-    for target in targets:
-        scores = np.einsum("a,ari->ri", weights[arms], target.scores[arms][:, kept])
-        defined = np.isfinite(scores).all(axis=0) & bool(kept.any())
-        images += int(defined.sum())
-        patients = target.patients[defined]
-        values.append(scores[:, defined] @ per_patient(patients) if defined.any() else np.empty((int(kept.sum()), 0)))
-    return values, kept, images
+    used = entering(cells, weights, place)
+    return math.nan if used.why else float(crossed(used.values, used.pairs).p())

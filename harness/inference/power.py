@@ -18,7 +18,7 @@ from scipy.special import chdtri, ndtr, stdtrit
 
 from harness.inference.cells import Floats, Pair
 from harness.inference.crossed import Parts, clusters
-from harness.inference.effects import FEWEST
+from harness.inference.entering import FEWEST
 
 GOAL = 0.8
 """The power that "expected" means."""

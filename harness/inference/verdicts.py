@@ -11,7 +11,8 @@ import numpy as np
 
 from harness.inference.cells import FOLDS, Cells, Contrast, Floats, Pair, continued
 from harness.inference.crossed import clusters
-from harness.inference.effects import FEWEST, Effect, effect
+from harness.inference.effects import Effect, effect
+from harness.inference.entering import FEWEST
 from harness.inference.multiplicity import holm
 from harness.inference.power import GOAL, MOST, ContrastNoise, Grown, decided_by, more_needed
 

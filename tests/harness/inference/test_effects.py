@@ -11,6 +11,7 @@ from scipy import stats
 
 from harness.inference.cells import Cells, Contrast, Pair, Target
 from harness.inference.effects import Effect, effect, effects
+from harness.inference.means import arm_means, best_arms
 from harness.simulated import Truth, simulate
 
 FIVE = tuple(Pair(k, k) for k in range(5))
@@ -170,6 +171,29 @@ def test_a_target_without_scores_is_named_and_the_others_are_still_judged() -> N
     assert "rowan" in found[2].why
     assert not found[1].why
     assert math.isnan(found[0].estimate)
+
+
+def test_arms_and_their_differences_use_the_same_replicates_and_images() -> None:
+    """A target without scores costs no replicate of either; lost results and images are lost to both."""
+    cells = study()
+    empty = with_scores(cells, 1, np.full_like(cells.targets[1].scores, math.nan))
+    scores = cells.targets[1].scores.copy()
+    scores[:2, 3] = math.nan
+    scores[:2, 0, 2] = math.nan
+    for made in (cells, empty, with_scores(cells, 1, scores)):
+        one = over(made)
+        two = [mean for mean in arm_means(made) if mean.arm in "ab" and mean.target is None]
+        for mean in two:
+            assert (mean.replicates, mean.images, mean.patients) == (one.replicates, one.images, one.patients)
+        np.testing.assert_allclose(two[1].mean - two[0].mean, one.estimate, atol=1e-12)
+    assert over(empty).replicates == 5
+
+
+def test_arms_that_score_alike_are_not_told_apart_by_rounding() -> None:
+    cells = study(effects={"a": 0.0, "b": 0.0, "c": -0.1}, image_arm=0.0, replicate=0.0, residual=0.0)
+    noise = np.array([0.0, 1e-16, 0.0])[:, None, None]
+    alike = replace(cells, targets=tuple(replace(t, scores=t.scores * (1.0 + 2 * noise)) for t in cells.targets))
+    assert [best.p for best in best_arms(alike)] == [1.0] * 3
 
 
 def test_a_target_of_one_patient_has_an_estimate_but_no_interval() -> None:
