@@ -12,6 +12,7 @@ from functools import cached_property
 from itertools import combinations
 from typing import Any
 
+from harness.ablated import words
 from harness.designs import Design
 from harness.inference.cells import FOLDS, Contrast
 from harness.table import unjudgeable
@@ -65,7 +66,7 @@ class Arm:
         return changed(base, [f"{path}={json.dumps(value)}" for path, value in self.differs.items()])
 
     def __str__(self) -> str:
-        return ", ".join(f"{path} = {_shown(value)}" for path, value in self.differs.items()) or "the base"
+        return ", ".join(f"{path} = {words.difference(value)}" for path, value in self.differs.items()) or "the base"
 
 
 @dataclass(frozen=True)
@@ -217,14 +218,3 @@ def asked(ablation: Ablation, settings: Mapping[str, TrialConfig] | None = None,
         "tuned": tuned,
         **({"chosen": chosen} if tuned else {}),
     }
-
-
-def _shown(value: Any) -> str:
-    """A value of a difference for a reader."""
-    if isinstance(value, list) and value and all(isinstance(item, dict) and "loss" in item for item in value):
-        return " + ".join(f"{term['weight']:.3g} {term['loss']['kind']}" for term in value)
-    if isinstance(value, dict) and "kind" in value:
-        rest = ", ".join(f"{name}={_shown(inner)}" for name, inner in value.items() if name != "kind")
-        return f"{value['kind']}({rest})" if rest else str(value["kind"])
-    text = json.dumps(value)
-    return f"{value:.3g}" if isinstance(value, float) and len(text) > 6 else text

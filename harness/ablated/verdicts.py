@@ -149,7 +149,9 @@ def compared(found: Answers) -> Section:
 
 def _arms(found: Answers) -> Table:
     differences = found.ablation.differences
-    told = {arm: "; ".join(f"{path} = {shown(v)}" for path, v in differences[arm].items()) for arm in differences}
+    told = {
+        arm: "; ".join(f"{path} = {words.difference(v)}" for path, v in differences[arm].items()) for arm in differences
+    }
     rows = tuple(row(arm, text or "nothing: it is the base") for arm, text in told.items())
     frame = pd.DataFrame({"arm": list(told), "differences": [json.dumps(differences[arm]) for arm in told]})
     caption = f"What each of the {len(rows)} arms changes in the base, derived from the recorded settings."
@@ -166,15 +168,3 @@ def _contrasts(found: Answers) -> Table:
     ]
     caption = "What each comparison compares: a positive effect means that the first side scores higher."
     return Table("contrasts", caption, ("comparison", "score of", "less score of"), rows, pd.DataFrame(flat))
-
-
-def shown(value: Any) -> str:
-    """A setting for a reader: loss terms as a sum, choices by their kind."""
-    if isinstance(value, list) and value and all(isinstance(item, dict) and "loss" in item for item in value):
-        return " + ".join(f"{term['weight']:.3g} {term['loss']['kind']}" for term in value)
-    if isinstance(value, dict) and "kind" in value:
-        rest = ", ".join(f"{name}={shown(inner)}" for name, inner in value.items() if name != "kind")
-        return f"{value['kind']}({rest})" if rest else str(value["kind"])
-    if isinstance(value, float):
-        return f"{value:.4g}"  # tuned settings have all the digits of a draw; the CSV file keeps them
-    return json.dumps(value)

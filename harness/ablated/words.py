@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+from typing import Any
 
 from harness.inference.cells import Contrast
 from harness.inference.verdicts import DoesNotMatter, Matters, Undecided, Verdict
@@ -104,3 +106,14 @@ def formula(contrast: Contrast) -> tuple[str, str]:
         else:
             sides.append("".join(arms))
     return sides[0], sides[1]
+
+
+def difference(value: Any) -> str:
+    """A setting in which an arm differs: loss terms as a sum, choices by their kind, numbers with four digits."""
+    if isinstance(value, list) and value and all(isinstance(item, dict) and "loss" in item for item in value):
+        return " + ".join(f"{term['weight']:.3g} {term['loss']['kind']}" for term in value)
+    if isinstance(value, dict) and "kind" in value:
+        rest = ", ".join(f"{name}={difference(inner)}" for name, inner in value.items() if name != "kind")
+        return f"{value['kind']}({rest})" if rest else str(value["kind"])
+    text = json.dumps(value)
+    return f"{value:.4g}" if isinstance(value, float) and len(text) > 6 else text
