@@ -124,4 +124,7 @@ def _device(text: str) -> str:
 
     if not torch.cuda.is_available():
         raise argparse.ArgumentTypeError(f"is {text!r}, but no GPU can be used here: leave it out")
+    here = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
+    if text not in ("cuda", *here):
+        raise argparse.ArgumentTypeError(f"must be a GPU of this machine, {' or '.join(here)}, but is {text!r}")
     return text
