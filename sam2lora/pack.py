@@ -2,7 +2,9 @@
 
 Each adapter carries a leading trial axis, and the frozen layers see one batch of all trials' images. Whatever lies in
 front of the first adapted block is computed once for trials that see the same images. The law: a trial's curve is the
-same alone as in any company, up to rounding, and one trial's divergence leaves the others as they are.
+same alone as in any company, up to rounding, and one trial's divergence leaves the others as they are. Rounding is
+1e-9 in float64 and 1e-4 in float32; in bfloat16, which keeps three digits, company moves a score by about 1e-3 and the
+Dice of one image by up to 1e-2.
 """
 
 from __future__ import annotations

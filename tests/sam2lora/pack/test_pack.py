@@ -323,6 +323,22 @@ def test_a_pack_is_validated_and_judged_as_each_of_its_trials_alone(runtime: Run
         assert one.session.cost.evaluate_seconds > 0
 
 
+def test_in_half_precision_a_score_is_the_same_to_a_thousandth_or_two(runtime: Runtime) -> None:
+    half = variant(protocol=UNSEEN, backbone=Nano(), precision="bfloat16")
+    configs = [replace(half, adapter=LoRA(rank=rank, alpha=4.0)) for rank in (2, 4, 3)]
+    residents = [pack.admit(start(config, Replicate(), runtime)) for config in configs]
+    entries = [pack.epoch(residents) for _ in range(2)][-1]
+    for config, entry, found in zip(configs, entries, pack.judge(residents), strict=True):
+        session = start(config, Replicate(), runtime)
+        expected = [train.epoch(session) for _ in range(2)][-1]
+        rows = train.judge(session)
+        assert isinstance(entry, dict)
+        assert entry["score"] > 0.3, "it has learnt"
+        assert entry["score"] == pytest.approx(expected["score"], abs=4e-3)
+        assert found["dice"].mean() == pytest.approx(rows["dice"].mean(), abs=2e-3)
+        assert (found["dice"] - rows["dice"]).abs().max() < 2e-2
+
+
 def test_trials_that_prompt_by_other_draws_look_at_other_images(runtime: Runtime) -> None:
     def look(replicate: Replicate, **changes: object) -> str:
         return train.sight(start(variant(protocol=UNSEEN, **changes), replicate, runtime))
