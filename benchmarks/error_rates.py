@@ -44,6 +44,7 @@ from harness.inference.multiplicity import holm
 from harness.inference.permutation import sign_flip
 from harness.inference.power import GOAL, ContrastNoise, equivalence_power, minimum_detectable, more_needed
 from harness.inference.refused import Refused
+from harness.inference.shapley import main_effect
 from harness.simulated import Truth, scores
 
 ALPHA = 0.05
@@ -68,18 +69,7 @@ def grid(seeds: int, folds: int) -> tuple[Pair, ...]:
     return tuple(Pair(seed, fold) for seed in range(seeds) for fold in range(folds))
 
 
-def main_effect(component: str) -> Contrast:
-    """The mean gain of adding ``component`` to each of the other arms that lacks it."""
-    weights: dict[str, float] = {}
-    without = [arm for arm in ARMS if component not in arm.split("+")]
-    for arm in without:
-        joined = "+".join(name for name in COMPONENTS if name in {*arm.split("+"), component})
-        weights[arm] = weights.get(arm, 0.0) - 1.0 / len(without)
-        weights[joined] = weights.get(joined, 0.0) + 1.0 / len(without)
-    return Contrast(component, weights)
-
-
-FAMILY = tuple(main_effect(component) for component in COMPONENTS)
+FAMILY = tuple(main_effect(component, {frozenset(arm.split("+")): arm for arm in ARMS}) for component in COMPONENTS)
 NINE = (*FAMILY, *(Contrast(f"full over {arm}", {arm: -1.0, ARMS[-1]: 1.0}) for arm in ARMS[:-1]))
 """The main effects, and what the full arm gains on each of the others."""
 

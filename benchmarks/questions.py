@@ -27,7 +27,7 @@ from harness.inference.mixed import mixed
 from harness.inference.mixture import fit_mixture, mixture_runs
 from harness.inference.ranks import ranks, signed_rank
 from harness.inference.refused import Refused
-from harness.inference.shapley import coalitions, interactions, main_effects, shapley_values
+from harness.inference.shapley import coalitions, interactions, main_effect, shapley_values
 from harness.inference.tuning import tuning_curves
 from harness.inference.variance import variances
 
@@ -66,7 +66,7 @@ def questions(cells: Cells) -> dict[str, Callable[[], object]]:
 
     def factorial() -> object:
         arms = coalitions(held, cells.arms[:7])
-        return shapley_values(arms), main_effects(arms), interactions(arms)
+        return shapley_values(arms), [main_effect(name, arms) for name in held], interactions(arms)
 
     return {
         "shapley, main effects, interactions": factorial,

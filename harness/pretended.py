@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from harness.inference.cells import Cells, Pair
+from harness.inference.shapley import main_effect
 from harness.simulated import Truth, simulate
 from harness.simulated_study import Simulated, Tried
 
@@ -44,7 +45,8 @@ def loss_components(
         name: {"loss.terms": _terms(dict.fromkeys(sorted(own), 1 / len(own)))} if own else _FROZEN
         for name, own in arms.items()
     }
-    contrasts = {part: _main_effect(part, arms) for part in GAINS}
+    trained = {own: name for name, own in arms.items() if own}
+    contrasts = {part: main_effect(part, trained).weights for part in GAINS}
     ablation = {
         "design": {"kind": "factorial", "factors": list(GAINS), "empty": True, "reference": "+".join(GAINS)},
         "components": {part: [name for name, own in arms.items() if part in own] for part in GAINS},
@@ -148,14 +150,6 @@ def _surface(weights: Sequence[float]) -> float:
 
 def _terms(weights: Mapping[str, float]) -> list[dict[str, Any]]:
     return [{"loss": {"kind": name}, "weight": weight} for name, weight in weights.items()]
-
-
-def _main_effect(part: str, arms: Mapping[str, frozenset[str]]) -> dict[str, float]:
-    """The mean gain of adding ``part`` to every coalition of others that trains."""
-    names = {own: name for name, own in arms.items()}
-    without = [own for own in names if own and part not in own]
-    gains = {names[own | {part}]: 1 / len(without) for own in without}
-    return gains | {names[own]: -1 / len(without) for own in without}
 
 
 def _declaration(

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal
 
 from harness.designs.changes import BASE, Factor, changes_of, check_apart, losses_of, named, present
 from harness.inference.cells import Contrast
+from harness.inference.shapley import main_effect
 from sam2lora.adapters import Frozen
 from sam2lora.config import TrialConfig
 
@@ -59,7 +60,8 @@ class Factorial:
 
     def contrasts(self) -> tuple[Contrast, ...]:
         """One main effect for each factor, by its name."""
-        return tuple(self._main_effect(factor) for factor in self.factors)
+        trained = {members: name for name, members in self.coalitions().items() if self._trains(members)}
+        return tuple(main_effect(factor, trained) for factor in self.factors)
 
     def baselines(self) -> frozenset[str]:
         """Whichever coalition it is that the base happens to have."""
@@ -84,10 +86,3 @@ class Factorial:
         """Whether there is a loss to train on."""
         losses = losses_of(self.factors)
         return not losses or any(name in members for name in losses)
-
-    def _main_effect(self, factor: str) -> Contrast:
-        names = {members: name for name, members in self.coalitions().items()}
-        without = [members for members in names if factor not in members and self._trains(members)]
-        share = 1.0 / len(without)
-        gains = {names[members | {factor}]: share for members in without}
-        return Contrast(factor, gains | {names[members]: -share for members in without})

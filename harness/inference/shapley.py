@@ -6,7 +6,8 @@ the method of every other contrast. Nothing is sampled: with k components all 2^
 
 - A *Shapley value* splits the gain from no component to all components among them (Shapley 1953): the mean over all
   orders of adding them of what the component added when it came. The values add up to that gain.
-- A *main effect* is the mean gain of adding the component to a coalition of others, each coalition with equal weight.
+- A *main effect* is the mean gain of adding the component to a coalition of others, each coalition with equal weight:
+  what a factorial is judged by (`harness.designs.factorial`).
 - An *interaction* of two components is the mean of v(S+i+j) - v(S+i) - v(S+j) + v(S) over the coalitions S of the
   others (the factorial contrast; Banzhaf interaction index, Grabisch & Roubens 1999). Above 0 they help each other.
 
@@ -62,17 +63,21 @@ def shapley_values(arms: Coalitions) -> tuple[Contrast, ...] | Refused:
     return tuple(_gains(name, arms, lambda others: share[len(others)]) for name in names)
 
 
-def main_effects(arms: Coalitions) -> tuple[Contrast, ...] | Refused:
-    """The mean gain of adding each component to a non-empty coalition of others, named by component.
+def main_effect(name: str, arms: Coalitions) -> Contrast:
+    """The mean gain of adding ``name`` to each of ``arms`` that lacks it, each with equal weight.
 
-    What a component does alone does not enter, so these stand where the empty coalition is no arm, and keep one meaning
-    where it is. Refused unless there are two or more components and all their non-empty coalitions are arms.
+    The empty coalition counts as any other where it is among ``arms``: leave it out where it trains nothing, since what
+    a component does alone is another question. Raises ``ValueError`` unless some arm lacks ``name`` and every one that
+    does is there with it, too.
     """
-    names = _components(arms)
-    if refused := _factorial("Main effects", 2, names, arms):
-        return refused
-    contexts = 2 ** (len(names) - 1) - 1
-    return tuple(_gains(name, arms, lambda others: 1 / contexts if others else 0.0) for name in names)
+    without = [others for others in arms if name not in others]
+    if not without or (absent := [others | {name} for others in without if others | {name} not in arms]):
+        found = f"no arm is {'; '.join(map(_named, absent))}" if without else "all arms have it"
+        raise ValueError(
+            f"The main effect of {name} compares every arm without it with the same arm and {name}, but {found}: "
+            f"declare the arms of a full factorial."
+        )
+    return _gains(name, arms, lambda others: 1.0 / len(without))
 
 
 def interactions(arms: Coalitions) -> tuple[Contrast, ...] | Refused:

@@ -6,10 +6,13 @@ from itertools import combinations, permutations
 import numpy as np
 import pytest
 
+from harness.designs import Factorial
 from harness.inference.cells import Cells, Contrast, Pair, Target
 from harness.inference.effects import effect
 from harness.inference.refused import Refused
-from harness.inference.shapley import Coalition, coalitions, interactions, main_effects, shapley_values
+from harness.inference.shapley import Coalition, coalitions, interactions, main_effect, shapley_values
+from harness.pretended import loss_components
+from sam2lora.losses import BCE, FocalTversky, SoftDice
 
 NAMES = ("bce", "dice", "ft", "boundary")
 
@@ -92,18 +95,29 @@ def test_without_the_empty_coalition_shapley_is_refused_and_main_effects_are_not
     refused = shapley_values(arms)
     assert isinstance(refused, Refused)
     assert "no arm is without components" in str(refused)
-    effects = main_effects(arms)
-    assert not isinstance(effects, Refused)
     scores = game(arms, 3)
     by_hand = np.mean(
         [scores[arms[s | {"ft"}]] - scores[arms[s]] for s in map(frozenset, ({"bce"}, {"dice"}, {"bce", "dice"}))]
     )
-    assert at(effects[-1], scores) == pytest.approx(float(by_hand), abs=1e-12)
-    assert [effect.name for effect in effects] == ["bce", "dice", "ft"]
+    assert at(main_effect("ft", arms), scores) == pytest.approx(float(by_hand), abs=1e-12)
 
 
-def test_main_effects_do_not_change_when_the_empty_coalition_joins() -> None:
-    assert main_effects(factorial(3)) == main_effects(factorial(3, empty=False))
+def test_a_main_effect_is_over_the_coalitions_that_are_given() -> None:
+    """The empty one counts where it is there: with two components it is the mean of two gains, else of one."""
+    scores = game(factorial(2), 3)
+    whole, alone = (main_effect("dice", factorial(2, empty)) for empty in (True, False))
+    second = scores["bce+dice"] - scores["bce"]
+    assert at(alone, scores) == pytest.approx(second)
+    assert at(whole, scores) == pytest.approx((second + scores["dice"] - scores["none"]) / 2)
+
+
+def test_a_factorial_and_the_pretended_one_are_judged_by_it() -> None:
+    losses = {"bce": BCE(), "soft_dice": SoftDice(), "focal_tversky": FocalTversky()}
+    design = Factorial(losses, empty=True)
+    declared = {contrast.name: dict(contrast.weights) for contrast in design.contrasts()}
+    assert loss_components(3).ablation["contrasts"] == declared
+    trained = {members: name for name, members in design.coalitions().items() if members}
+    assert declared["bce"] == main_effect("bce", trained).weights
 
 
 @pytest.mark.parametrize("empty", [True, False])
@@ -111,10 +125,9 @@ def test_an_additive_game_has_its_terms_as_main_effects_and_no_interaction(empty
     arms = factorial(3, empty)
     worth = {"bce": 0.3, "dice": -0.1, "ft": 0.05}
     scores = {arm: sum(worth[name] for name in one) for one, arm in arms.items()}
-    effects, pairs = main_effects(arms), interactions(arms)
-    assert not isinstance(effects, Refused)
+    pairs = interactions(arms)
     assert not isinstance(pairs, Refused)
-    assert {c.name: at(c, scores) for c in effects} == pytest.approx(worth, abs=1e-12)
+    assert {name: at(main_effect(name, arms), scores) for name in worth} == pytest.approx(worth, abs=1e-12)
     assert {c.name: at(c, scores) for c in pairs} == pytest.approx(
         {"bce x dice": 0.0, "bce x ft": 0.0, "dice x ft": 0.0}, abs=1e-12
     )
@@ -140,9 +153,13 @@ def test_two_components_without_the_empty_coalition_leave_nothing_to_say_on_thei
 def test_a_missing_coalition_is_named() -> None:
     arms = factorial(3)
     del arms[frozenset({"bce", "ft"})]
-    for refused in (shapley_values(arms), main_effects(arms), interactions(arms)):
+    for refused in (shapley_values(arms), interactions(arms)):
         assert isinstance(refused, Refused)
         assert "bce + ft" in refused.found
+    with pytest.raises(ValueError, match=r"main effect of ft compares .* but no arm is bce \+ ft"):
+        main_effect("ft", arms)
+    with pytest.raises(ValueError, match="but all arms have it"):
+        main_effect("ft", {frozenset({"ft"}): "ft"})
 
 
 def test_arms_become_coalitions_of_the_components_they_hold() -> None:
