@@ -93,15 +93,16 @@ def verdicts(found: Answers) -> Section:
     """The verdict table."""
     if not found.judged:
         return Section("Verdicts", (Refusal("no trial has scores on a set that judges."),))
-    header = ("comparison", "verdict", "effect [95 % interval]", "Holm p", "equivalence p", "more replicates needed",
-              "replicates", "images", "patients")  # fmt: skip
+    header = ("comparison", "verdict", "effect [95 % interval]", "Holm p", "equivalence p", "finds 4 of 5 effects of",
+              "more replicates needed", "replicates", "images", "patients")  # fmt: skip
     rows = tuple(_row(one) for one in found.judged)
     smallest = found.ablation.smallest
     caption = (
         f"Effects on {metric_name(found.ablation.primary)} over {count(len(found.cells.targets), 'test set')}, "
         f"each with equal weight. *Matters*: Holm p is at most {ALPHA:g}. *Does not matter*: equivalence p, that the "
         f"effect is {smallest:g} or more, is at most {ALPHA:g}. Both p are adjusted for the {len(found.judged)} "
-        "comparisons together. *Undecided* says that neither was shown, not that there is no effect. The interval is "
+        "comparisons together. *Undecided* says that neither was shown, not that there is no effect: these replicates "
+        "find four of five true effects of the size in the column of that name, fewer of smaller ones. The interval is "
         "that of the one comparison, over replicates and patients, both drawn anew."
     ).replace("*", "")
     return Section("Verdicts", (Table("verdicts", caption, header, rows, pd.DataFrame(map(_flat, found.judged))),))
@@ -115,6 +116,7 @@ def _row(one: Judged) -> tuple[Any, ...]:
         words.effected(effect.estimate, effect.low, effect.high),
         words.probability(one.holm_p),
         words.probability(one.equivalence_p),
+        words.size(one.detectable),
         words.more(one.verdict),
         words.share(effect.replicates, effect.declared),
         words.share(effect.images, effect.images + effect.undefined),
@@ -128,6 +130,7 @@ def _flat(one: Judged) -> dict[str, Any]:
         **one.effect.row(),
         "holm_p": one.holm_p,
         "equivalence_p": one.equivalence_p,
+        "detectable": one.detectable,
         "verdict": words.verdict(one.verdict).text,
         "more_replicates": further,
     }

@@ -25,6 +25,11 @@ def effect(value: float) -> str:
     return NONE if math.isnan(value) else f"{value:+.4f}"
 
 
+def size(value: float) -> str:
+    """The size of a difference, without a sign."""
+    return NONE if math.isnan(value) else f"{value:.4f}"
+
+
 def scored(mean: float, low: float, high: float) -> str:
     """A score with its interval."""
     return score(mean) if math.isnan(low) else f"{score(mean)} [{score(low)}, {score(high)}]"

@@ -14,7 +14,7 @@ from harness.inference.crossed import clusters
 from harness.inference.effects import Effect, effect
 from harness.inference.entering import FEWEST
 from harness.inference.multiplicity import holm
-from harness.inference.power import GOAL, MOST, ContrastNoise, Grown, decided_by, more_needed
+from harness.inference.power import GOAL, MOST, ContrastNoise, Grown, decided_by, minimum_detectable, more_needed
 
 
 @dataclass(frozen=True)
@@ -49,13 +49,16 @@ class Judged:
 
     ``holm_p``: of no effect; ``equivalence_p``: of an effect of at least the smallest of interest. Both are adjusted
     for the family (and, in a study that was looked at before, for the looks), to be compared with the study's alpha;
-    NaN where the effect has no interval.
+    NaN where the effect has no interval. ``detectable``: the smallest true effect that a study of these replicates
+    finds with a power of 80 %, if its variances are what they seem and the family's other open contrasts stay open; NaN
+    without an interval.
     """
 
     effect: Effect
     holm_p: float
     equivalence_p: float
     verdict: Verdict
+    detectable: float
 
 
 def judge(
@@ -125,9 +128,21 @@ def settle(
     ahead = tuple(count - len(replicates) for count in looks or () if count > len(replicates))
 
     return tuple(
-        Judged(one, float(p), float(q), _verdict(one, float(p), float(q), smallest, alpha, replicates, level, ahead))
+        Judged(
+            one,
+            float(p),
+            float(q),
+            _verdict(one, float(p), float(q), smallest, alpha, replicates, level, ahead),
+            _detectable(one, level(0)),
+        )
         for one, p, q in zip(found, differs, same, strict=True)
     )
+
+
+def _detectable(one: Effect, level: float) -> float:
+    if one.why:
+        return math.nan
+    return minimum_detectable(ContrastNoise.of(one.parts(), one.pairs), one.pairs, level)
 
 
 def _verdict(

@@ -14,7 +14,7 @@ from hypothesis.extra.numpy import arrays
 from harness.inference.cells import Contrast, Pair, continued
 from harness.inference.crossed import Parts, replicate_parts
 from harness.inference.multiplicity import holm
-from harness.inference.power import ContrastNoise
+from harness.inference.power import ContrastNoise, power
 from harness.inference.verdicts import DoesNotMatter, Judged, Matters, Undecided, judge
 from harness.simulated import Truth, simulate
 
@@ -106,6 +106,17 @@ def test_what_is_promised_is_kept_by_the_replicates_that_would_be_added() -> Non
     assert (names, degrees) == (("folds",), [4.0])
     parts = Parts(drawn.mean(axis=1), names, np.stack(variances), np.full((1, 4000), 4.0), np.zeros(4000))
     assert (parts.p() <= 0.05).mean() >= 0.77  # without what the images add, which is next to nothing here
+
+
+def test_what_a_study_can_detect_stands_beside_every_verdict() -> None:
+    """At the level of its family's open contrasts, with its own variances, on its own replicates."""
+    clear, *others = judged(0.05, 0.0, 0.0, pairs=TURNS)
+    noise = ContrastNoise.of(clear.effect.parts(), clear.effect.pairs)
+    assert isinstance(clear.verdict, Matters)
+    assert all(not isinstance(one.verdict, Matters) for one in others)
+    assert power(clear.detectable, noise, TURNS, 0.05 / 2) == pytest.approx(0.8, abs=1e-3)
+    assert 0.0 < clear.detectable < 0.05
+    assert math.isnan(judged(0.5, 0.5, 0.5, replicates=2)[0].detectable)
 
 
 def test_two_replicates_leave_everything_undecided_by_the_missing_one() -> None:
