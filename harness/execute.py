@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import signal
 import tempfile
+import threading
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -163,6 +165,7 @@ def started(cpus: int | None = None) -> Iterator[None]:
     logging.getLogger("ray").setLevel(logging.ERROR)
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     address = os.environ.get("RAY_ADDRESS")
+    terminated = signal.getsignal(signal.SIGTERM)
     try:
         if address:
             ray.init(log_to_driver=False, logging_level=logging.ERROR)
@@ -177,6 +180,8 @@ def started(cpus: int | None = None) -> Iterator[None]:
             )
     except Exception as error:  # Ray raises just that when its node takes longer than the 30 s it is given
         raise ClusterError(_unavailable(address, error)) from error
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, terminated)  # Ray's own handler prints a stack trace and aborts
     try:
         yield
     finally:
@@ -196,7 +201,9 @@ def _unavailable(address: str | None, error: Exception) -> str:
 
 
 def run(suggest: Suggest, scheduler: Any, room: Slots, retries: int, trainable: type[tune.Trainable] = Trial) -> None:
-    """Run trials until ``suggest`` has no more, or until SIGINT: then every open trial can go on from its last epoch.
+    """Run trials until ``suggest`` has no more, or until SIGINT or SIGTERM.
+
+    Then every open trial can go on from its last epoch.
 
     A trial that crashes is started again from its last epoch up to ``retries`` times. Raises ``Hopeless`` when
     trials crash, or proposals are infeasible, one after the other.
@@ -228,6 +235,8 @@ def run(suggest: Suggest, scheduler: Any, room: Slots, retries: int, trainable: 
         # Ray turns whatever a callback raises into the text of its own error; the cause is what can be acted on.
         cause = error.__context__ or error
         raise cause from cause.__cause__
+    except KeyboardInterrupt:  # SIGTERM, often to Ray's processes as well: nothing can be asked of them any more
+        return
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     if hopeless:

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from harness.errors import HarnessError
 from sam2lora.choice import kinds
-from sam2lora.commands.options import INTERRUPTED, add_asked, add_side, positive, refuse
+from sam2lora.commands.options import add_asked, add_side, positive, refuse, stoppable
 from sam2lora.errors import Sam2LoraError
 from sam2lora.protocols import Protocol
 
@@ -91,15 +91,18 @@ def carried_out(run: Callable[[], bool], console: Console) -> int:
     ``run`` returns False when it was interrupted.
     """
     _hush()
-    try:
-        done = run()
-    except (HarnessError, Sam2LoraError, ValueError) as error:
-        return refuse(console, error)
-    except KeyboardInterrupt:
-        done = False
+    with stoppable() as stop:
+        try:
+            done = run()
+        except (HarnessError, Sam2LoraError, ValueError) as error:
+            return refuse(console, error)
+        except KeyboardInterrupt:
+            done = False
     if not done:
-        console.print("Interrupted. Run the same command again to go on from the last epoch of every trial.")
-        return INTERRUPTED
+        console.print(
+            "Interrupted. Run the same command again to go on from the last epoch of every trial.", soft_wrap=True
+        )
+        return stop.status
     return 0
 
 

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import argparse
 import re
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import get_args
 
 from pydantic import ValidationError
@@ -17,6 +22,32 @@ from sam2lora.datasets.pairs import Target
 REFUSED = 2
 INTERRUPTED = 130
 """Exit status after SIGINT, by the shell's convention."""
+
+
+@dataclass
+class Stop:
+    """``status``: the exit status of an interruption, by the shell's convention 128 and the number of its signal."""
+
+    status: int = INTERRUPTED
+
+
+@contextmanager
+def stoppable() -> Iterator[Stop]:
+    """While it lasts SIGTERM, as Slurm and ``timeout`` send it, raises ``KeyboardInterrupt``; gives the exit status.
+
+    For the main thread, where Python handles signals.
+    """
+    stop = Stop()
+
+    def terminated(number: int, frame: FrameType | None) -> None:
+        stop.status = 128 + number
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, terminated)
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def positive(text: str) -> int:

@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.console import Console
 
 from sam2lora.choice import kinds
-from sam2lora.commands.options import INTERRUPTED, add_asked, add_machine, add_side, positive, refuse, seed
+from sam2lora.commands.options import add_asked, add_machine, add_side, positive, refuse, seed, stoppable
 from sam2lora.errors import Sam2LoraError
 from sam2lora.protocols import Protocol
 
@@ -85,13 +85,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Train from the command line; returns the exit status."""
     arguments = parser().parse_args(argv)
     console = Console(stderr=True)
-    try:
-        with console.status("loading torch"):
-            from sam2lora.commands import training  # seconds, so after all that can be refused without it
-        training.run(arguments, console)
-    except (Sam2LoraError, ValueError) as error:
-        return refuse(console, error)
-    except KeyboardInterrupt:
-        console.print("Interrupted. Run the same command again to go on from the last epoch.")
-        return INTERRUPTED
+    with stoppable() as stop:
+        try:
+            with console.status("loading torch"):
+                from sam2lora.commands import training  # seconds, so after all that can be refused without it
+            training.run(arguments, console)
+        except (Sam2LoraError, ValueError) as error:
+            return refuse(console, error)
+        except KeyboardInterrupt:
+            console.print("Interrupted. Run the same command again to go on from the last epoch.")
+            return stop.status
     return 0

@@ -72,7 +72,13 @@ def started(project: Path, cache: Path, *arguments: str) -> Iterator[subprocess.
     environment |= {"SAM2LORA_CACHE": str(cache), "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
     command = [sys.executable, "-m", "harness.search", "tiny", *arguments]
     process = subprocess.Popen(
-        command, cwd=project, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        command,
+        cwd=project,
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
     )
     try:
         yield process
@@ -209,6 +215,21 @@ def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(project: Path, cache: Path) 
         output, _ = process.communicate()
     assert process.returncode == INTERRUPTED, output
     assert "Run the same command again to go on" in output
+    assert "Traceback" not in output
+    status, output = run(project, cache)
+    assert status == 0, output
+    check_consistent(project, 4)
+
+
+def test_sigterm_to_all_processes_of_a_job_stops_like_ctrl_c(project: Path, cache: Path) -> None:
+    """As ``timeout`` and Slurm send it: to Ray's processes as well."""
+    with started(project, cache) as process:
+        wait_until_a_trial_advanced(project, process)
+        os.killpg(process.pid, signal.SIGTERM)
+        output, _ = process.communicate()
+    assert process.returncode == 128 + signal.SIGTERM, output
+    assert output.rstrip().endswith("Run the same command again to go on from the last epoch of every trial.")
+    assert "SIGTERM" not in output, "Ray's stack trace"
     assert "Traceback" not in output
     status, output = run(project, cache)
     assert status == 0, output

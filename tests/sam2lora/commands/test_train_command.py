@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import runpy
+import signal
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -120,6 +123,23 @@ def test_an_interrupted_training_goes_on_where_it_was(
     monkeypatch.setattr(training, "epoch", lambda session: pytest.fail("trained again"))
     assert train.main([*options, "--out", "parts"]) == 0
     assert "finished" in capsys.readouterr().err
+
+
+def test_sigterm_stops_like_ctrl_c_and_says_how_to_go_on(options: list[str], home: Path) -> None:
+    command = [sys.executable, "-m", "sam2lora.train", *options, "--epochs", "1000", "--out", "run"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, env=environment, text=True, stderr=subprocess.PIPE) as process:
+        try:
+            while process.poll() is None and not (home / "run" / "checkpoint.pt").exists():
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(timeout=0.1)
+            process.terminate()
+            _, said = process.communicate()
+        finally:
+            process.kill()
+    assert process.returncode == 128 + signal.SIGTERM, said
+    assert said.endswith("Interrupted. Run the same command again to go on from the last epoch.\n")
+    assert "Traceback" not in said
 
 
 def test_a_folder_of_another_training_is_refused_with_the_difference(
