@@ -115,10 +115,12 @@ def open_record(
 def _go_on(study: optuna.Study, recorded: Mapping[str, Any], asked: Mapping[str, Any], growing: str) -> None:
     (before, had), (now, has) = _apart(recorded, growing), _apart(asked, growing)
     if differences := compare(before, now):
+        command = study.user_attrs.get("provenance", {}).get("command")
+        typed = f" It was begun with:\n  {command}" if command else ""
         raise OtherQuestion(
             f"Going on with a study must not change its question, but study {study.study_name!r} differs:\n"
             + "\n".join(f"  {line}" for line in differences)
-            + "\nName another study with --study, or give the recorded values."
+            + f"\nName another study with --study, or give the recorded values.{typed}"
         )
     if len(has) > len(had):
         study.set_user_attr("question", dict(asked))
@@ -206,13 +208,29 @@ def unusable(url: str, error: BaseException) -> RecordError:
 
 
 def compare(recorded: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
-    """One line per value in which two questions differ."""
+    """One line per value in which two questions differ; of data sets the names, not what follows.
+
+    Of the digests those are told whose material both questions name.
+    """
     before, now = _flat(recorded), _flat(asked)
-    return [
-        f"{name}: recorded {before.get(name, 'nothing')!s}, now {now.get(name, 'nothing')!s}"
-        for name in sorted(before.keys() | now.keys())
-        if before.get(name) != now.get(name)
-    ]
+    names = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
+    sets = [name for name in names if name in ("sources", "targets")]
+    if sets:
+        names = sets + [name for name in names if name not in sets and not _follows(name, before, now)]
+    return [f"{name}: recorded {_shown(before.get(name))}; now {_shown(now.get(name))}" for name in names]
+
+
+def _follows(name: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    """Whether a value differs as the names of the data sets do."""
+    first, *rest = name.split(".")
+    one_sided = before.keys() ^ now.keys()
+    return "protocol" in (first, *rest) or (first in ("materials", "left_out") and name in one_sided)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
+    return "nothing" if value is None else str(value)
 
 
 def _flat(value: Any, prefix: str = "") -> dict[str, Any]:

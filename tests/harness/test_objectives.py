@@ -164,9 +164,9 @@ def test_a_reused_trial_has_the_values_of_its_twin(several: Record) -> None:
 
 def test_other_objectives_are_another_question(several: Record) -> None:
     asked = {**QUESTION, "objectives": ["val/dice"], "constraints": [{"kind": "trainable_share", "below": 0.05}]}
-    with pytest.raises(recorded.OtherQuestion, match=r"constraints\.0\.below: recorded nothing, now 0\.05") as refusal:
+    with pytest.raises(recorded.OtherQuestion, match=r"constraints\.0\.below: recorded nothing; now 0\.05") as refusal:
         open_record(several.storage_url, "pareto", several.folder, asked, optuna.samplers.RandomSampler())
-    assert "objectives: recorded nothing, now ['val/dice']" in str(refusal.value)
+    assert "objectives: recorded nothing; now val/dice" in str(refusal.value)
 
 
 class TestTrainableShare:

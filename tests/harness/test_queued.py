@@ -170,7 +170,7 @@ def test_more_replicates_extend_a_study_and_nothing_else_may_change(bench: Bench
     assert {cell.seed for cell in bench.trained} == {3}
     assert len(book.study.user_attrs["question"]["ablation"]["replicates"]) == 4
     assert len(bench.open(pair).study.user_attrs["question"]["ablation"]["replicates"]) == 4, "none are forgotten"
-    with pytest.raises(OtherQuestion, match=r"ablation\.smallest_of_interest: recorded 0\.01, now 0\.02"):
+    with pytest.raises(OtherQuestion, match=r"ablation\.smallest_of_interest: recorded 0\.01; now 0\.02"):
         bench.open(replace(pair, smallest_of_interest=0.02))
 
 

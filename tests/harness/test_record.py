@@ -96,14 +96,41 @@ def test_a_crash_is_no_ending(record: Record) -> None:
     assert recorded.finished(record.trials()) == {}
 
 
+def test_of_other_data_sets_the_names_are_told_and_the_command_that_began(tmp_path: Path) -> None:
+    def question(*sources: str, digest: str = "1") -> dict[str, object]:
+        materials = {f"data/{name}": digest for name in sources} | {"weights/nano": "1"}
+        protocol = {"kind": "transfer", "sources": [{"kind": name, "annotator": "first"} for name in sources]}
+        return {**QUESTION, "sources": list(sources), "protocol": protocol, "materials": materials}
+
+    def opened(asked: dict[str, object]) -> None:
+        url = f"sqlite:///{tmp_path / 'optuna.db'}"
+        open_record(
+            url, "study", tmp_path / "study", asked, RandomSampler(), "python -m harness.search x --data fundus"
+        )
+
+    opened(question("drive", "stare"))
+    with pytest.raises(OtherQuestion) as refusal:
+        opened({**question("dogwood", "elm"), "targets": [], "epochs": 5})
+    assert str(refusal.value).splitlines()[1:] == [
+        "  sources: recorded drive, stare; now dogwood, elm",
+        "  targets: recorded cedar; now none",
+        "  epochs: recorded 3; now 5",
+        "Name another study with --study, or give the recorded values. It was begun with:",
+        "  python -m harness.search x --data fundus",
+    ]
+    with pytest.raises(OtherQuestion) as refusal:
+        opened(question("drive", "stare", digest="2"))
+    assert "  materials.data/drive: recorded 1; now 2" in str(refusal.value)
+
+
 def test_another_question_is_refused_with_every_difference(record: Record) -> None:
     changed = {**QUESTION, "epochs": 5, "sources": ["birch"], "seed": 1}
     with pytest.raises(OtherQuestion) as refusal:
         open_record(record.storage_url, "study", record.folder, changed, RandomSampler())
     text = str(refusal.value)
-    assert "epochs: recorded 3, now 5" in text
-    assert "sources: recorded ['alder'], now ['birch']" in text
-    assert "seed: recorded 0, now 1" in text
+    assert "epochs: recorded 3; now 5" in text
+    assert "sources: recorded alder; now birch" in text
+    assert "seed: recorded 0; now 1" in text
     assert "targets" not in text
     assert "--study" in text
 
