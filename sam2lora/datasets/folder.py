@@ -13,7 +13,7 @@ from pydantic import AfterValidator
 from sam2lora.choice import choice
 from sam2lora.datasets.layout import MissingFolderError, by_stem, gather, pair_up
 from sam2lora.datasets.pairs import Entry, Found, Pair, Problem, Target, failure
-from sam2lora.datasets.reading import Coding, Empty, read_pair
+from sam2lora.datasets.reading import Coding, Empty, View, read_pair
 from sam2lora.datasets.splits import dealt, read_listing
 from sam2lora.errors import DataError
 
@@ -29,12 +29,14 @@ class Folder:
     """``PATH/{images,masks}``, one mask per image and of the same name, and optionally ``fov`` and ``patients.csv``.
 
     ``path`` is absolute or relative to the data root. ``target``: what the masks outline. ``coding``: ``"light"`` for
-    black and white masks, ``"index"`` for 0 and one other value. ``empty``: ``"keep"`` admits images without the
-    structure. ``unreadable``: ``"skip"`` leaves out images that cannot be read instead of refusing the set; the
-    cache names them, and their contents are in its digest. ``patients.csv`` has the columns ``image,patient`` or
-    ``image,patient,split`` (``test`` or a fold ``0`` to ``4``) and one line for every image; without it one image
-    counts as one patient, which puts two photographs of one person on both sides of a split. Without ``split``
-    patients are dealt, see ``splits.dealt``. Where ``fov`` is absent, fields of view are computed.
+    black and white masks, ``"index"`` for 0 and one other value. ``view``: ``"crop"`` for pictures of the disc alone,
+    whose masks may cover half of them and more; they have no border, so that all of one is its field of view.
+    ``empty``: ``"keep"`` admits images without the structure. ``unreadable``: ``"skip"`` leaves out images that cannot
+    be read instead of refusing the set; the cache names them, and their contents are in its digest. ``patients.csv``
+    has the columns ``image,patient`` or ``image,patient,split`` (``test`` or a fold ``0`` to ``4``) and one line for
+    every image; without it one image counts as one patient, which puts two photographs of one person on both sides of a
+    split. Without ``split`` patients are dealt, see ``splits.dealt``. Where ``fov`` is absent, the field of view of a
+    photograph is computed.
     """
 
     kind: Literal["folder"] = "folder"
@@ -42,6 +44,7 @@ class Folder:
     target: Target = "vessel"
     coding: Coding = "light"
     empty: Empty = "refuse"
+    view: View = "photograph"
     unreadable: Literal["refuse", "skip"] = "refuse"
 
     complete: ClassVar[int | None] = None
@@ -74,7 +77,7 @@ class Folder:
 
     def read(self, entry: Entry) -> Pair:
         """Decode one entry. Raises ``DataError`` naming the file."""
-        return read_pair(entry, coding=self.coding, empty=self.empty)
+        return read_pair(entry, coding=self.coding, empty=self.empty, view=self.view)
 
     def assignment(self, entries: Sequence[Entry]) -> dict[str, str]:
         """The split of every entry: that of ``patients.csv``, or by rule. The folder's name has no part in it."""

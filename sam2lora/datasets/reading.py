@@ -26,10 +26,20 @@ _DARK, _LIGHT = 63, 192  # lossless masks are near black or near white; a value 
 
 Coding = Literal["light", "index"]
 Empty = Literal["refuse", "keep"]
+View = Literal["photograph", "crop"]
 
 
-def read_pair(entry: Entry, annotator: str = "first", coding: Coding = "light", empty: Empty = "refuse") -> Pair:
+def read_pair(
+    entry: Entry,
+    annotator: str = "first",
+    coding: Coding = "light",
+    empty: Empty = "refuse",
+    view: View | None = None,
+) -> Pair:
     """Decode one entry whose masks are ready-made: image, mask of the graders asked for, field of view.
+
+    ``view="crop"``: a picture of the disc alone has no dark border, so all of it is the field of view unless a file
+    says otherwise. None: a photograph of a set that leaves no choice.
 
     Raises ``DataError`` naming the file that is unreadable, turned, of another size, of an unknown coding, inverted
     or, unless ``empty="keep"``, empty.
@@ -37,8 +47,11 @@ def read_pair(entry: Entry, annotator: str = "first", coding: Coding = "light", 
     image = read_image(entry.image)
     shape = (image.shape[0], image.shape[1])
     mask = combine([read_mask(path, shape, coding) for path in entry.masks], annotator)
-    fov = field_of_view(image) if entry.fov is None else read_mask(entry.fov, shape)
-    check_share(entry.masks[0], mask, fov, empty)
+    if entry.fov is not None:
+        fov = read_mask(entry.fov, shape)
+    else:
+        fov = np.ones_like(mask) if view == "crop" else field_of_view(image)
+    check_share(entry.masks[0], mask, fov, empty, view)
     return Pair(image, mask, fov)
 
 
@@ -196,13 +209,17 @@ def combine(masks: Sequence[Bits], annotator: str) -> Bits:
     return only
 
 
-def check_share(path: Path, mask: Bits, fov: Bits, empty: Empty = "refuse") -> None:
+def check_share(path: Path, mask: Bits, fov: Bits, empty: Empty = "refuse", view: View | None = None) -> None:
     """Raises ``DataError`` when ``mask`` is empty or covers half of the field of view: wrong coding or polarity.
 
-    ``empty="keep"``: an image without the structure is legitimate.
+    ``empty="keep"``: an image without the structure is legitimate. ``view="crop"``: so is a mask of more than half, but
+    not of all.
     """
     share = float(mask.sum()) / max(1, int(fov.sum()))
-    if not 0 < share < 0.5 and not (share == 0 and empty == "keep"):
-        rule = "a mask must cover more than nothing and less than half of the field of view"
+    most, part = (1, "all") if view == "crop" else (0.5, "half")
+    if not 0 < share < most and not (share == 0 and empty == "keep"):
+        rule = f"a mask must cover more than nothing and less than {part} of the field of view"
         remedy = "check its coding (0 and 255) and its polarity (the structure is light)"
+        if view == "photograph" and share >= most:
+            remedy += ", or set view=crop if the pictures show the disc alone"
         raise failure(path, rule, f"it covers {share:.0%}", remedy)

@@ -48,6 +48,23 @@ def test_a_folder_is_found_and_read(clinic, drawing):
     assert dataset().read(found.entries[0]).fov.mean() < 1
 
 
+def test_pictures_of_the_disc_alone_may_be_covered_by_more_than_half(clinic, drawing):
+    for identity in IDS:
+        drawing.save(drawing.photograph().crop((30, 30, 50, 50)), clinic / "images" / f"{identity}.png")
+        mask = np.ones((20, 20), bool)
+        mask[:, :6] = False
+        drawing.save(drawing.grey(mask), clinic / "masks" / f"{identity}.tif")
+    entry = dataset().find(clinic.parent).entries[0]
+    with pytest.raises(DataError, match=r"less than half of .* covers \d+%.*or set view=crop if the pictures show the"):
+        dataset().read(entry)
+    pair = dataset(view="crop").read(entry)
+    np.testing.assert_array_equal(pair.mask, mask)
+    assert pair.fov.all()
+    drawing.save(drawing.grey(np.ones((20, 20), bool)), entry.masks[0])
+    with pytest.raises(DataError, match=r"less than all of .* covers 100%: check its coding"):
+        dataset(view="crop").read(entry)
+
+
 def test_shipped_fields_of_view_are_used_and_must_be_complete(clinic, drawing):
     for identity in IDS:
         drawing.save(drawing.grey(drawing.lit()), clinic / "fov" / f"{identity}.png")
@@ -186,6 +203,6 @@ def test_half_a_folder_and_one_too_deep(clinic):
 
 
 def test_every_option_is_in_the_text_of_the_choice():
-    changed = {"target": "rim", "coding": "index", "empty": "keep", "unreadable": "skip"}
+    changed = {"target": "rim", "coding": "index", "empty": "keep", "view": "crop", "unreadable": "skip"}
     text = json.loads(to_json(replace(Folder(path="x"), **changed)))
     assert text == {"kind": "folder", "path": "x", **changed}
