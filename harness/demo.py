@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import shutil
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from harness.inference.entering import FEWEST
 from harness.pretended import loss_components, loss_mixture, rank, tuned_loss_components
 from harness.simulated_study import Simulated, write
 from harness.table import read
-from sam2lora.commands.options import seed
+from sam2lora.commands.options import refuse, seed
 
 _STUDIES: dict[str, Callable[[int, int], tuple[Simulated, ...]]] = {
     "loss_components": lambda replicates, seed: (loss_components(replicates, seed),),
@@ -46,13 +45,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     url = f"sqlite:///{given.out / 'optuna.db'}"
     try:
         _clear(given.out)
+        given.out.mkdir(parents=True, exist_ok=True)
         studies = _STUDIES[given.name](given.replicates, given.seed)
         for study in studies:
             write(study, url, given.out)
         made = report.write(read(url, studies[-1].name, given.out), given.out, f"sqlite:///{given.out / 'mlflow.db'}")
     except HarnessError as error:
-        print(error, file=sys.stderr)
-        return 2
+        return refuse(Console(stderr=True), error)
     report.show(made, Console())
     return 0
 

@@ -170,7 +170,6 @@ def write_ahead(url: str) -> None:
     """
     path = Path(url.removeprefix("sqlite:///"))
     if url.startswith("sqlite:///") and file_system(path) in LOCAL:
-        path.parent.mkdir(parents=True, exist_ok=True)
         with suppress(sqlite3.DatabaseError), closing(sqlite3.connect(path)) as database:
             database.execute("PRAGMA journal_mode=WAL")
 
@@ -182,10 +181,14 @@ def file_system(path: Path) -> str:
 
 
 def open_storage(url: str) -> RDBStorage:
-    """The storage at ``url``; the folder of a SQLite file is made. Raises ``RecordError``."""
+    """The storage at ``url``. Raises ``RecordError``, also where the folder of a SQLite file is not there."""
+    folder = Path(url.removeprefix("sqlite:///")).parent
+    if url.startswith("sqlite:///") and not folder.is_dir():
+        raise RecordError(
+            f"The record must be in a folder that exists, but {folder} of {url} does not: make it, or name "
+            f"another with --storage."
+        )
     try:
-        if url.startswith("sqlite:///"):
-            Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
         return RDBStorage(url)
     except (OSError, ImportError, *FAULTS) as error:
         raise unusable(url, error) from error

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import difflib
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -26,6 +25,7 @@ from harness.searched import report as searched
 from harness.searched.findings import EVALUATORS, summarize, with_importance
 from harness.searched.report import SearchReport
 from harness.table import StudyTable, UnknownStudy, read, seed_of, studies
+from sam2lora.commands.options import refuse
 
 Report = SearchReport | AblationReport
 
@@ -63,24 +63,32 @@ def resolve(name: str, storage_url: str) -> str:
     """The study that answers the search ``name``: the latest one, or the study of that very name.
 
     Raises ``UnknownStudy``: with the nearest name if nothing is called so, with the command that makes a study if the
-    name is declared but has not been run.
+    name is declared but has not been run, and what there is and what could be run.
     """
     askable = {*declared.names("search_spaces"), *declared.names("ablations")}
+    make = f" Make one:\n  {commands.run(name)}" if name in askable else f"\n{_runnable()}"
     try:
         found = studies(storage_url)
-    except UnknownStudy:
-        found = []
+    except UnknownStudy as error:
+        raise UnknownStudy(f"{error}{make}") from None
     fitting = [study for study in found if name in (study.search, study.name)]
     if fitting:
         exact = [study for study in fitting if study.name == name]
         return (exact or fitting)[-1].name
     if name in askable:
-        raise UnknownStudy(f"There is no study of {name!r} in {storage_url} yet. Make one:\n  {commands.run(name)}")
-    known = sorted({*askable, *(study.search for study in found), *(study.name for study in found)})
-    near = difflib.get_close_matches(name, known, n=1)
+        raise UnknownStudy(f"There is no study of {name!r} in {storage_url} yet.{make}")
+    recorded = [study.name for study in found]
+    near = difflib.get_close_matches(name, [*recorded, *(study.search for study in found), *sorted(askable)], n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
-    listed = f" There are: {', '.join(known)}." if known else " Nothing is declared and nothing is recorded."
-    raise UnknownStudy(f"Nothing is called {name!r}, neither a search nor a study in {storage_url}.{hint}{listed}")
+    raise UnknownStudy(
+        f"Nothing is called {name!r}, neither a search nor a study in {storage_url}.{hint}\n"
+        f"Studies there: {', '.join(recorded) or 'none'}.{make}"
+    )
+
+
+def _runnable() -> str:
+    searches, ablations = declared.names("search_spaces"), declared.names("ablations")
+    return f"What can be run: the searches {', '.join(searches)}; the ablations {', '.join(ablations)}."
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -136,8 +144,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         _report(given, read(storage, given.study or resolve(given.name, storage), given.out), console)
     except HarnessError as error:
-        print(error, file=sys.stderr)
-        return 2
+        return refuse(Console(stderr=True), error)
     return 0
 
 

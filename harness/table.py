@@ -303,7 +303,9 @@ def _open(storage_url: str) -> RDBStorage:
     """The storage at a URL. Optuna would create a missing SQLite file; reading must not leave an empty one behind."""
     path = storage_url.removeprefix("sqlite:///")
     if path != storage_url and not Path(path).is_file():
-        raise UnknownStudy(f"There is no record at {storage_url}: nothing has been searched from this folder yet.")
+        raise UnknownStudy(
+            f"There is no record at {storage_url}: give the --out or --storage that a study was run with."
+        )
     return RDBStorage(storage_url)
 
 

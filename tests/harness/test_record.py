@@ -158,9 +158,15 @@ def test_a_study_has_one_folder_wherever_that_is_moved(record: Record, tmp_path:
 
 def test_a_record_that_cannot_be_opened_says_so(tmp_path: Path) -> None:
     (tmp_path / "broken.db").write_bytes(b"this is not a database" * 100)
-    for url in (f"sqlite:///{tmp_path / 'broken.db'}", "sqlite:////proc/nowhere/optuna.db"):
+    for url in (f"sqlite:///{tmp_path / 'broken.db'}", "sqlite:////proc/optuna.db"):
         with pytest.raises(RecordError, match=r"must be a database.*--storage"):
             open_record(url, "study", tmp_path, QUESTION, RandomSampler())
+
+
+def test_the_folder_of_a_record_is_not_made(tmp_path: Path) -> None:
+    with pytest.raises(RecordError, match=r"must be in a folder that exists, but .*nope of .* does not: make it"):
+        open_record(f"sqlite:///{tmp_path / 'nope/x.db'}", "study", tmp_path / "s", QUESTION, RandomSampler())
+    assert list(tmp_path.iterdir()) == []
 
 
 def journal(path: Path) -> str:

@@ -276,7 +276,8 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
         (["--backbone", "medium"], "must be one of nano, tiny, small, base+, large"),
         (["--checkpoint", "nowhere.pt"], "nano comes with weights of its own"),
         (["--gpus-per-trial", "99"], "--gpus-per-trial must be"),
-        (["--storage", "sqlite:////proc/nowhere/optuna.db"], "must be a database"),
+        (["--storage", "sqlite:////proc/optuna.db"], "must be a database"),
+        (["--storage", "sqlite:///nope/x.db"], "must be in a folder that exists, but nope of sqlite:///nope/x.db"),
     ],
 )
 def test_what_cannot_be_run_is_refused_before_anything_runs(

@@ -416,8 +416,21 @@ def test_a_name_means_its_latest_study_or_the_study_itself(tmp_path: Path) -> No
         study.set_user_attr("question", {"search": name.partition("-")[0]})
     assert resolve("loss_weights", url) == "loss_weights-hrf"
     assert resolve("loss_weights-drive", url) == "loss_weights-drive"
-    with pytest.raises(UnknownStudy, match="Did you mean 'rank'"):
+    with pytest.raises(UnknownStudy, match="Did you mean 'rank'") as refusal:
         resolve("ranks", url)
+    there, runnable = str(refusal.value).splitlines()[1:]
+    assert there == "Studies there: loss_weights-drive, loss_weights-hrf, rank."
+    assert runnable.startswith("What can be run: the searches ")
+    assert "paper" in runnable
+    with pytest.raises(UnknownStudy, match=r"no study of 'paper' in .*\n  python -m harness\.search paper"):
+        resolve("paper", url)
+
+
+def test_a_folder_without_a_record_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["nope", "--out", str(tmp_path / "nowhere")]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: There is no record at sqlite:///{tmp_path}/nowhere/optuna.db: give the --out")
+    assert not (tmp_path / "nowhere").exists()
 
 
 def test_a_report_opens_without_torch_ray_or_sam2(few: Any) -> None:

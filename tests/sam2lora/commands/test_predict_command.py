@@ -162,7 +162,7 @@ def test_a_folder_of_something_else_is_refused(options: list[str], home: Path) -
         ({0: "empty"}, "must hold images"),
         ({2: "absent.safetensors"}, "check the path"),
         ({2: "empty"}, "holds none"),
-        ({2: "photographs/nothing"}, "neither a search nor a study"),
+        ({2: "photographs/nothing"}, "There is no record at sqlite:///runs/optuna.db"),
     ],
 )
 def test_what_cannot_be_found_is_refused(
