@@ -111,8 +111,8 @@ def found(images: Sequence[Path]) -> list[Path]:
             inside = sorted(file for file in path.iterdir() if file.is_file() and _suffix(file) in _SUFFIXES)
             if not inside:
                 raise DataError(
-                    f"A folder must hold images ({', '.join(sorted(_SUFFIXES))}), but {path} holds none: "
-                    f"name the folder that the photographs lie in."
+                    f"A folder must hold images ({', '.join(sorted(_SUFFIXES))}, each also gzipped, such as .ppm.gz), "
+                    f"but {path} holds none: name the folder that the photographs lie in."
                 )
             files += inside
         elif path.is_file():
@@ -261,8 +261,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
     console = Console(stderr=True)
     try:
-        files = found(arguments.images)
-        job = _job(arguments, tuned.find(arguments.adapter, arguments.runs, arguments.storage))
+        files, adapter = _named(arguments)
+        job = _job(arguments, adapter)
         settings = {
             "adapter": job.tuned.digest,
             "tiles": job.finer,
@@ -289,6 +289,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     counts = ", ".join(f"{count} {what}" for what, count in job.counts.items())
     console.print(f"{len(files)} images: {counts}. Results: {escape(str(job.out))}", highlight=False, soft_wrap=True)
     return FAILED if job.counts["failed"] else 0
+
+
+def _named(arguments: argparse.Namespace) -> tuple[list[Path], Tuned]:
+    """The images and the adapter that a command line names; one error for both where both are wrong."""
+    try:
+        files = found(arguments.images)
+    except DataError as images:
+        try:
+            tuned.find(arguments.adapter, arguments.runs, arguments.storage)
+        except Sam2LoraError as adapter:
+            raise DataError(f"{images}\n{adapter}") from adapter
+        raise
+    return files, tuned.find(arguments.adapter, arguments.runs, arguments.storage)
 
 
 def _job(arguments: argparse.Namespace, adapter: Tuned) -> Job:

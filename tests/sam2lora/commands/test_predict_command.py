@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import runpy
 import sys
@@ -117,6 +118,15 @@ def test_a_mask_whose_row_was_not_written_is_made_again(options: list[str], phot
     assert len(pd.read_csv(table)) == 4
 
 
+def test_gzipped_photographs_are_read_as_stare_ships_them(options: list[str], photographs: Path, home: Path) -> None:
+    first = sorted(photographs.iterdir())[0]
+    (home / "stare").mkdir()
+    Image.open(first).save(home / "plain.ppm")
+    (home / "stare" / "im0001.ppm.gz").write_bytes(gzip.compress((home / "plain.ppm").read_bytes()))
+    assert predict.main(["stare", *options[1:]]) == 0
+    assert list(masks(home / "out")) == ["im0001"]
+
+
 def test_an_unreadable_file_is_named_and_the_others_are_done(
     options: list[str], photographs: Path, home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -159,7 +169,8 @@ def test_a_folder_of_something_else_is_refused(options: list[str], home: Path) -
     ("change", "message"),
     [
         ({0: "absent"}, "Images must be files or folders that exist"),
-        ({0: "empty"}, "must hold images"),
+        ({0: "empty"}, "must hold images (.bmp, .gif, .jpeg, .jpg, .png, .ppm, .tif, .tiff, each also gzipped"),
+        ({0: "absent", 2: "absent.safetensors"}, "but absent does not: check the path. An adapter must be a file"),
         ({2: "absent.safetensors"}, "check the path"),
         ({2: "empty"}, "holds none"),
         ({2: "photographs/nothing"}, "There is no record at sqlite:///runs/optuna.db"),
