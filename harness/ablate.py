@@ -13,13 +13,14 @@ from rich.console import Console
 
 from harness import declared, options
 from sam2lora.commands.options import positive
+from sam2lora.commands.parser import Parser
 
 _UNITS = {"s": 1, "m": 60, "h": 3600}
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    command = argparse.ArgumentParser(
+    command = Parser(
         prog="python -m harness.ablate",
         description="Run every arm of an ablation in every replicate, with the same draws and folds, and say which "
         "parts matter. Run the same command again to go on; with more --replicates the study grows.",

@@ -20,6 +20,7 @@ from harness.pretended import loss_components, loss_mixture, rank, tuned_loss_co
 from harness.simulated_study import Simulated, write
 from harness.table import read
 from sam2lora.commands.options import refuse, seed
+from sam2lora.commands.parser import Parser
 
 _STUDIES: dict[str, Callable[[int, int], tuple[Simulated, ...]]] = {
     "loss_components": lambda replicates, seed: (loss_components(replicates, seed),),
@@ -35,7 +36,7 @@ _STUDIES: dict[str, Callable[[int, int], tuple[Simulated, ...]]] = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Write the record, report it, print where the page lies. Returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m harness.demo", description=(__doc__ or "").partition("\n")[0])
+    parser = Parser(prog="python -m harness.demo", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("name", nargs="?", choices=list(_STUDIES), default="loss_components", help="which study")
     parser.add_argument("--replicates", type=_replicates, default=7, metavar="N", help="of each arm (%(default)s)")
     parser.add_argument("--seed", type=seed, default=0, metavar="N", help="of the simulated scores (%(default)s)")

@@ -26,6 +26,7 @@ from harness.searched.findings import EVALUATORS, summarize, with_importance
 from harness.searched.report import SearchReport
 from harness.table import StudyTable, UnknownStudy, read, seed_of, studies
 from sam2lora.commands.options import refuse
+from sam2lora.commands.parser import Parser
 
 Report = SearchReport | AblationReport
 
@@ -92,7 +93,7 @@ def _runnable() -> str:
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m harness.report", description="Report a study from its record.")
+    parser = Parser(prog="python -m harness.report", description="Report a study from its record.")
     parser.add_argument("name", metavar="NAME", help="the search, as in search_spaces/NAME.py, or a study")
     parser.add_argument("--study", help="the study, if the search has several (default: its latest)")
     parser.add_argument("--out", type=Path, default=Path("runs"), metavar="DIR", help="results (default: runs)")

@@ -14,12 +14,13 @@ from harness.samplers import Sampler
 from harness.schedulers import Scheduler
 from sam2lora.choice import kinds
 from sam2lora.commands.options import positive, seed
+from sam2lora.commands.parser import Parser
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line. Whatever changes the question is recorded in the study; devices and folders are not."""
     names = ", ".join(declared.names("search_spaces"))
-    command = argparse.ArgumentParser(
+    command = Parser(
         prog="python -m harness.search",
         description="Search the settings of SAM 2 + LoRA: Ray Tune runs the trials, Optuna proposes them, MLflow "
         "shows them. Run the same command again to go on with a study.",

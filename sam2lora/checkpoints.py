@@ -9,7 +9,6 @@ there and from the server.
 
 from __future__ import annotations
 
-import argparse
 import errno
 import hashlib
 import os
@@ -28,6 +27,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from rich.table import Table
 
 from sam2lora.backbones import Sam2, Size, Version, published
+from sam2lora.commands.parser import Parser
 from sam2lora.errors import CheckpointError, DiskError, Sam2LoraError
 from sam2lora.runtime import default_cache
 
@@ -222,7 +222,7 @@ def _copy(answer: requests.Response, out: IO[bytes], file: Published, have: int,
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Download the named files and print their paths, or list all of them; returns the exit status."""
-    command = argparse.ArgumentParser(prog="python -m sam2lora.checkpoints", description=__doc__)
+    command = Parser(prog="python -m sam2lora.checkpoints", description=__doc__)
     command.add_argument("names", nargs="*", metavar="NAME", help="tiny, small, base+ or large, with @2.0 for SAM 2")
     arguments = command.parse_args(argv)
     errors = Console(stderr=True)

@@ -11,6 +11,7 @@ from rich.markup import escape
 
 from sam2lora import tuned
 from sam2lora.commands.options import add_adapter, refuse
+from sam2lora.commands.parser import Parser
 from sam2lora.errors import AdapterError, Sam2LoraError
 from sam2lora.export import write_peft, write_sam2
 from sam2lora.runtime import Runtime
@@ -18,7 +19,7 @@ from sam2lora.runtime import Runtime
 
 def parser() -> argparse.ArgumentParser:
     """The command line of the export."""
-    command = argparse.ArgumentParser(
+    command = Parser(
         prog="python -m sam2lora.export",
         description="Write a trained adapter for other tools: DIR/peft holds peft's adapter files, DIR/sam2 the whole "
         "model with the adapter merged, which the official sam2 loads. Each has a README that says how.",

@@ -23,6 +23,7 @@ from scipy.special import expit
 
 from sam2lora import tuned
 from sam2lora.commands.options import INTERRUPTED, add_adapter, add_machine, machine, positive, refuse
+from sam2lora.commands.parser import Parser
 from sam2lora.datasets.pairs import Pixels
 from sam2lora.datasets.reading import read_image
 from sam2lora.errors import DataError, OutOfMemory, Sam2LoraError
@@ -46,7 +47,7 @@ _SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".ppm", ".bmp", ".gif"}
 
 def parser() -> argparse.ArgumentParser:
     """The command line of the prediction."""
-    command = argparse.ArgumentParser(
+    command = Parser(
         prog="python -m sam2lora.predict",
         description="Segment photographs with a trained adapter. Writes DIR/masks (0 and 255, as large as the image), "
         "DIR/overlays, DIR/probabilities if asked for, and DIR/images.csv: per image its size, the pixels that the "

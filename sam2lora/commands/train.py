@@ -13,13 +13,14 @@ from rich.console import Console
 
 from sam2lora.choice import kinds
 from sam2lora.commands.options import add_asked, add_machine, add_side, positive, refuse, seed, stoppable
+from sam2lora.commands.parser import Parser
 from sam2lora.errors import Sam2LoraError
 from sam2lora.protocols import Protocol
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line of the training."""
-    command = argparse.ArgumentParser(
+    command = Parser(
         prog="python -m sam2lora.train",
         description="Train one configuration, without a search, and score it once on the test images of its sources "
         "and on its targets. Run the same command again to go on after an interruption.",

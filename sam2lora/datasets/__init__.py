@@ -99,9 +99,10 @@ def named(text: str) -> Dataset:
 
     ``naming.parse`` has the rules; ``drishti_gs1_1024`` is short for ``drishti_gs1:copy=1024``. Raises ``DataError``.
     """
-    names = {kind: Named(choice) for kind, choice in kinds(Dataset).items() if choice is not Synthetic}
+    names = {kind: Named(choice) for kind, choice in kinds(Dataset).items() if choice not in (Folder, Synthetic)}
     names["drishti_gs1_1024"] = Named(DrishtiGS1, {"copy": "1024"})
-    names |= {hospital: Named(Synthetic, {"hospital": hospital}) for hospital in HOSPITALS}
+    names |= {hospital: Named(Synthetic, {"hospital": hospital}, "procedural") for hospital in HOSPITALS}
+    names["folder"] = Named(Folder, group="your own, as folder:path=PATH")
     dataset: Dataset = parse(text, names)
     return dataset
 

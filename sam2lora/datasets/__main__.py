@@ -22,6 +22,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from sam2lora.commands.parser import Parser
 from sam2lora.datasets import DATASETS, DEMO_HOSPITALS, PRETRAINING_HOSPITALS, DrishtiGS1, Source, Synthetic, named
 from sam2lora.datasets.cache import assigned
 from sam2lora.datasets.layout import MissingFolderError
@@ -101,7 +102,7 @@ def contact_sheet(images: int = 4, size: int = 256) -> Pixels:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; the result is its exit status."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m sam2lora.datasets", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("root", type=Path, nargs="?", help="folder that holds the folders of the data sets")

@@ -17,10 +17,14 @@ S = TypeVar("S", bound=Source)
 
 @dataclass(frozen=True)
 class Named:
-    """What a name stands for: a choice of the family, and the fields that the name itself decides."""
+    """What a name stands for: a choice of the family, and the fields that the name itself decides.
+
+    ``group``: among which others a list of names shows it.
+    """
 
     kind: type[Any]
     decided: Mapping[str, Any] = field(default_factory=dict)
+    group: str = "published"
 
 
 def parse(text: str, names: Mapping[str, Named]) -> Any:
@@ -33,8 +37,12 @@ def parse(text: str, names: Mapping[str, Named]) -> Any:
     name, *settings = text.split(":")
     wanted = name.strip().lower().replace("-", "_")
     if wanted not in names:
+        groups = dict.fromkeys(each.group for each in names.values())
+        listed = {group: [name for name, each in names.items() if each.group == group] for group in groups}
+        near = difflib.get_close_matches(wanted, list(names), n=1, cutoff=0.5)
         raise DataError(
-            f"A data set must be one of {', '.join(names)}, but {name!r} was asked for: {_nearest(wanted, names)}."
+            f"There is no data set {name!r}: {f'did you mean {near[0]!r}?' if near else 'choose one of these.'}\n"
+            + "\n".join(f"  {group}: {', '.join(listed[group])}" for group in groups)
         )
     named = names[wanted]
     hints = get_type_hints(named.kind, include_extras=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from dataclasses import asdict
@@ -15,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from safetensors.torch import save_file
 
 from sam2lora.backbones import Nano
+from sam2lora.commands.parser import Parser
 from sam2lora.datasets import PRETRAINING_HOSPITALS
 from sam2lora.errors import Sam2LoraError
 from sam2lora.model import build, sha256
@@ -24,7 +24,7 @@ from sam2lora.runtime import Runtime
 
 def main(arguments: list[str] | None = None) -> int:
     """Train nano and write its weights and, beside them, how they were made. Returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m sam2lora.pretrain", description=__doc__)
+    parser = Parser(prog="python -m sam2lora.pretrain", description=__doc__)
     parser.add_argument("--seed", type=int, default=Recipe.seed, help="of the scenes (default %(default)s)")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default %(default)s)")
     parser.add_argument("--device", default="cpu", help="torch device (default %(default)s)")

@@ -6,12 +6,12 @@ turn, class after class. So folds are balanced in patients and classes, and no g
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+from sam2lora.commands.parser import Parser
 from sam2lora.datasets.splits import FOLDS
 
 
@@ -126,7 +126,7 @@ def table(name: str, images: list[Row]) -> str:
 
 def main(arguments: list[str] | None = None) -> None:
     """Write every CSV into a folder, by default that of this package."""
-    parser = argparse.ArgumentParser(prog="python -m sam2lora.datasets.splits", description=__doc__)
+    parser = Parser(prog="python -m sam2lora.datasets.splits", description=__doc__)
     here = Path(__file__).parent
     parser.add_argument("--out", type=Path, default=here, help="folder of the CSVs (default: this package)")
     out = parser.parse_args(arguments).out
