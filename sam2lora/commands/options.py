@@ -17,7 +17,6 @@ from rich.console import Console
 from rich.markup import escape
 
 from sam2lora.choice import told
-from sam2lora.datasets.pairs import Target
 
 REFUSED = 2
 INTERRUPTED = 130
@@ -84,6 +83,8 @@ def add_side(group: argparse._ArgumentGroup) -> None:
 
 def add_asked(group: argparse._ArgumentGroup) -> None:
     """Options that every command which trains reads alike: shots, structure and backbone."""
+    from sam2lora.datasets.pairs import Target  # and all data sets with it, which a report does without
+
     group.add_argument(
         "--shots", type=positive, metavar="K", help="patients of each target that join the training (few_shot)"
     )
