@@ -17,7 +17,7 @@ from sam2lora import checkpoints
 from sam2lora.backbones import Backbone, Nano, Sam2, UNet
 from sam2lora.config import Replicate, TrialConfig
 from sam2lora.datasets import CachedSet, Dataset, Synthetic, cached, left_out
-from sam2lora.errors import OutOfMemory
+from sam2lora.errors import DataError, OutOfMemory
 from sam2lora.memory import Need, training_need
 from sam2lora.model import SHIPPED, build, sha256
 from sam2lora.runtime import Runtime
@@ -69,12 +69,18 @@ def prepare(
     """
     sets: dict[str, CachedSet] = {}
     contexts: dict[str, str] = {}
+    wrong: dict[str, DataError] = {}
     for config in configs:
         for dataset, context in _roles(config):
-            if (label := f"{dataset.name}@{config.image_size}") not in sets:
+            if (label := f"{dataset.name}@{config.image_size}") not in sets.keys() | wrong.keys():
                 with console.status(f"opening {dataset.title} at {config.image_size} pixels"):
-                    sets[label] = cached(dataset, runtime.data, config.image_size, runtime.cache)
+                    try:
+                        sets[label] = cached(dataset, runtime.data, config.image_size, runtime.cache)
+                    except DataError as error:
+                        wrong[label] = error
                 contexts[label] = context
+    if wrong:
+        raise DataError("\n".join(dict.fromkeys(map(str, wrong.values()))))
     for line in left_out({opened.dataset.name: opened for opened in sets.values()}.values()):
         console.print(f"[bold yellow]warning:[/] {escape(line)}", highlight=False, soft_wrap=True)
     typical = configs[0]

@@ -41,5 +41,5 @@ class Parser(argparse.ArgumentParser):
 
 
 def _nearest(wanted: str, there: Iterable[str]) -> str:
-    near = difflib.get_close_matches(wanted, list(there), n=1)
+    near = difflib.get_close_matches(wanted, list(there), n=1, cutoff=0.7)
     return f": did you mean {near[0]!r}?" if near else ""

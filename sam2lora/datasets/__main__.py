@@ -29,6 +29,11 @@ from sam2lora.datasets.layout import MissingFolderError
 from sam2lora.datasets.pairs import Entry, Pixels, WrongSizeError
 from sam2lora.errors import DataError
 
+_LEGEND = (
+    "pairs: found/complete set (? of one's own); patients: as far as told apart; dev, test: images of each part of the "
+    "split; faults: files missing or left over/of another size/unreadable"
+)
+
 
 @dataclass(frozen=True)
 class Inspected:
@@ -143,6 +148,7 @@ def _report(console: Console, root: Path, chosen: Sequence[Source], quick: bool)
             absent.append(f"{dataset.name}: looked for {' or '.join(str(root / name) for name in error.names)}")
     if there:
         console.print(_table(there))
+        console.print(_LEGEND, style="dim", highlight=False)
     else:
         console.print(f"{root}: the data root must hold a data set, but none was found: unpack one there.")
     _list(console, "Problems", [f"{one.dataset.name}: {problem}" for one in there for problem in one.problems])

@@ -81,7 +81,7 @@ def cached(dataset: Source, root: Path | None, size: int, cache_dir: Path) -> Ca
     """
     found = dataset.find(root)
     if found.problems:
-        raise report(dataset.title, found.problems)
+        raise report(dataset.title, [*found.problems, *_unreadable(dataset, found)])
     splits = assigned(dataset, found.entries)
     _make(cache_dir)
     with _disk(cache_dir, needed := len(found.entries) * size * size * 4):
@@ -90,6 +90,17 @@ def cached(dataset: Source, root: Path | None, size: int, cache_dir: Path) -> Ca
         if not home.is_dir():
             _build(dataset, found, size, home, needed)
     return _open(dataset, found.entries, splits, size, digest, home)
+
+
+def _unreadable(dataset: Source, found: Found) -> list[str]:
+    """Why entries cannot be read: told with the problems of the layout, so that one look mends all."""
+    why = []
+    for entry in found.entries if not found.skip_unreadable else ():
+        try:
+            dataset.read(entry)
+        except DataError as error:
+            why.append(str(error))
+    return why
 
 
 def _make(cache_dir: Path) -> None:

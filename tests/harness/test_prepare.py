@@ -13,7 +13,7 @@ from rich.console import Console
 from harness import prepare as preparing
 from harness.prepare import fitting, prepare
 from sam2lora.config import Replicate, TrialConfig
-from sam2lora.datasets import Drive, Folder, Synthetic
+from sam2lora.datasets import Drive, Folder, Stare, Synthetic
 from sam2lora.errors import DataError, OutOfMemory
 from sam2lora.memory import Need
 from sam2lora.protocols import Transfer
@@ -80,6 +80,15 @@ def test_a_published_set_without_a_data_root_is_refused(tiny: TrialConfig, runti
     for where in (runtime, replace(runtime, data=tmp_path)):
         with pytest.raises(DataError, match="DRIVE"):
             prepare([drive], [Replicate()], where, 2, Console(quiet=True))
+
+
+def test_what_is_wrong_with_any_set_is_told_at_once(tiny: TrialConfig, runtime: Runtime, tmp_path: Path) -> None:
+    absent = replace(tiny, protocol=Transfer(sources=(Drive(),), targets=(Stare(),)))
+    with pytest.raises(DataError) as error:
+        prepare([absent], [Replicate()], replace(runtime, data=tmp_path), 2, Console(quiet=True))
+    drive, stare = str(error.value).splitlines()
+    assert "DRIVE must lie in a folder" in drive
+    assert "STARE must lie in a folder" in stare
 
 
 def test_images_that_were_left_out_are_named_and_counted(

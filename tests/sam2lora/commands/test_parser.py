@@ -18,7 +18,7 @@ COMMANDS = [
 def said(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     parser = Parser()
     parser.add_argument("name")
-    parser.add_argument("--sampler", choices=["tpe", "random"])
+    parser.add_argument("--sampler", choices=["tpe", "random", "cmaes"])
     parser.add_argument("--fold", type=int, choices=range(3))
     with pytest.raises(SystemExit, match="2"):
         parser.parse_args(arguments)
@@ -30,9 +30,9 @@ def said(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["n", "--sampler", "rndom"], "argument --sampler: must be one of tpe, random, but is 'rndom': did you mean "
-        "'random'?"),
-        (["n", "--sampler", "bayes"], "argument --sampler: must be one of tpe, random, but is 'bayes'."),
+        (["n", "--sampler", "rndom"],
+         "argument --sampler: must be one of tpe, random, cmaes, but is 'rndom': did you mean 'random'?"),
+        (["n", "--sampler", "bayes"], "argument --sampler: must be one of tpe, random, cmaes, but is 'bayes'."),
         (["n", "--fold", "3"], "argument --fold: must be one of 0, 1, 2, but is '3'."),
         (["n", "--smapler=tpe"], "there is no option '--smapler': did you mean '--sampler'?"),
         (["n", "m"], "'m' is too much."),

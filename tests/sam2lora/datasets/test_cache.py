@@ -250,11 +250,14 @@ def test_every_problem_of_the_files_is_reported_at_once(tree, tmp_path, drawing)
 
 def test_every_problem_of_the_layout_is_reported_at_once(tree, tmp_path):
     root = tree("drive")
-    for entry in Drive().find(root).entries[:3:2]:
+    entries = Drive().find(root).entries
+    for entry in entries[:3:2]:
         entry.masks[0].unlink()
+    entries[1].image.write_bytes(b"no image")
     with pytest.raises(DataError) as error:
         cached(Drive(), root, 32, tmp_path / "cache")
     assert str(error.value).count("every image needs its mask") == 2
+    assert f"- {entries[1].image}: an image file must be readable, but" in str(error.value)
 
 
 def test_an_image_that_the_split_does_not_know(tree, tmp_path, drawing):

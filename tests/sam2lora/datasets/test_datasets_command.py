@@ -26,6 +26,8 @@ def test_a_complete_root(tree, capsys):
     text = capsys.readouterr().out
     assert row(text, "chase_db1") == ["chase_db1", "vessel", "72x60", "3/28", "2", "2", "1", "0/0/0"]
     assert row(text, "fives") == ["fives", "vessel", "72x60", "2/800", "2", "1", "1", "0/0/0"]
+    assert "pairs: found/complete set" in text
+    assert "faults: files missing or left over/of another size/unreadable" in text
     assert "Problems" not in text
     for dataset in DATASETS:
         assert f"{dataset.title}: {dataset.licence}" in text
