@@ -78,7 +78,8 @@ class Preset:
 _ASSUMED = {
     "protocol": "splits are ours: by patient, with a fold that validates; SAM2LoRA draws images (see TEST_SHARES) and "
     "has no validation part, so that it selects by its training loss",
-    "backbone": "checkpoint is left open: without one the weights are random; name Meta's SAM 2.1 large",
+    "backbone": "Meta's SAM 2.1 large, downloaded on first use; their code leaves the checkpoint open, and without one "
+    "its weights are random",
     "loss": "weights of one third each for theirs of 1, which an optimizer of the Adam type does not tell apart; sums "
     "run over each image, theirs over the batch; 1 : 1 : 1 is in the code, the paper's text was not to be had",
     "iou_weight": "0.1 beside weights of 1 is 0.1 / 3 beside thirds: the common factor 1/3 is that of the whole loss; "

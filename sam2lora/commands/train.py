@@ -34,7 +34,7 @@ def parser() -> argparse.ArgumentParser:
         "--like", metavar="WHERE", help="settings of a trained adapter: a file, a folder, a study or an MLflow run"
     )
     begin.add_argument(
-        "--preset", metavar="NAME", help="published settings, such as sam2lora_r64; what they assume is printed first"
+        "--preset", metavar="NAME", help="published settings, such as sam2lora_r64; what they assume is printed as well"
     )
     settings.add_argument(
         "--protocol",

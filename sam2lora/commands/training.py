@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -36,7 +37,7 @@ from sam2lora.memory import is_out_of_memory
 from sam2lora.metrics import METRICS
 from sam2lora.presets import PRESETS, Preset
 from sam2lora.runtime import Runtime, default_cache
-from sam2lora.settings import changed, read_settings, write_settings
+from sam2lora.settings import changed, differences, read_settings, write_settings
 from sam2lora.train import Session, check_parts, epoch, judge, open_sets, resume, save, start, write_atomically
 
 CONFIG = "config.json"
@@ -50,9 +51,9 @@ _SIZE = 12  # digits of a default folder's name
 def run(arguments: argparse.Namespace, console: Console) -> None:
     """Do what the command line asks for. Raises ``Sam2LoraError`` and ``ValueError`` with what a person can mend."""
     config, replicate = settings(arguments)
-    for field, why in (_preset(arguments.preset).assumed if arguments.preset else {}).items():
-        console.print(f"assumed {escape(field)}: {escape(why)}", highlight=False, soft_wrap=True)
+    assumed = _assumed(_preset(arguments.preset), config) if arguments.preset else {}
     if arguments.print_config:
+        _assume(assumed, console)
         sys.stdout.write(write_settings(config))
         return
     device, threads = machine(arguments)
@@ -60,7 +61,7 @@ def run(arguments: argparse.Namespace, console: Console) -> None:
     runtime = Runtime(data=arguments.data, cache=default_cache(), checkpoint=checkpoint, device=device, threads=threads)
     folder = arguments.out or arguments.runs / "train" / digest(config, replicate)[:_SIZE]
     try:
-        rows = train(config, replicate, runtime, folder, console)
+        rows = train(config, replicate, runtime, folder, console, assumed)
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
@@ -125,9 +126,32 @@ def _preset(name: str) -> Preset:
     return PRESETS[name]
 
 
-def train(config: TrialConfig, replicate: Replicate, runtime: Runtime, folder: Path, console: Console) -> pd.DataFrame:
+def _assumed(preset: Preset, config: TrialConfig) -> dict[str, str]:
+    """What ``preset`` assumes of the fields that ``config`` has from it."""
+    own = [f"{path}." for path in differences(preset.config, config)]
+    return {
+        field: why
+        for field, why in preset.assumed.items()
+        if not any(path.startswith(f"{field}.") or f"{field}.".startswith(path) for path in own)
+    }
+
+
+def _assume(assumed: Mapping[str, str], console: Console) -> None:
+    for field, why in assumed.items():
+        console.print(f"assumed {escape(field)}: {escape(why)}", highlight=False, soft_wrap=True)
+
+
+def train(
+    config: TrialConfig,
+    replicate: Replicate,
+    runtime: Runtime,
+    folder: Path,
+    console: Console,
+    assumed: Mapping[str, str] = MappingProxyType({}),
+) -> pd.DataFrame:
     """Train in ``folder``, or go on where an earlier call was stopped; one row per test image.
 
+    ``assumed``: what to tell of the settings, by field, once data and weights are there.
     A folder that holds the same trial, finished, is read. Raises ``SettingError`` when it holds another trial and
     whatever ``sam2lora.train`` raises; in both cases nothing that was there is changed.
     """
@@ -137,7 +161,7 @@ def train(config: TrialConfig, replicate: Replicate, runtime: Runtime, folder: P
             (folder / CHECKPOINT).unlink(missing_ok=True)
             console.print(f"{escape(str(folder))} holds this training, finished: these are its scores.")
             return pd.read_parquet(folder / IMAGES)
-        return _train(config, replicate, runtime, folder, console)
+        return _train(config, replicate, runtime, folder, console, assumed)
 
 
 def _held(folder: Path) -> AbstractContextManager[object]:
@@ -157,7 +181,14 @@ def _held(folder: Path) -> AbstractContextManager[object]:
         ) from error
 
 
-def _train(config: TrialConfig, replicate: Replicate, runtime: Runtime, folder: Path, console: Console) -> pd.DataFrame:
+def _train(
+    config: TrialConfig,
+    replicate: Replicate,
+    runtime: Runtime,
+    folder: Path,
+    console: Console,
+    assumed: Mapping[str, str],
+) -> pd.DataFrame:
     model = config.backbone
     if isinstance(model, Sam2) and runtime.checkpoint is None and model.checkpoint == checkpoints.file_of(model).sha256:
         checkpoints.fetch(model, console)
@@ -168,6 +199,7 @@ def _train(config: TrialConfig, replicate: Replicate, runtime: Runtime, folder: 
         check_parts(session.sources, replicate.fold)
         if (folder / CHECKPOINT).exists():
             resume(session, folder / CHECKPOINT)
+    _assume(assumed, console)
     _head(session, console)
     for line in left_out(sets):
         console.print(f"[bold yellow]warning:[/] {escape(line)}", highlight=False, soft_wrap=True)

@@ -243,6 +243,23 @@ def test_a_preset_says_what_it_assumes(capsys: pytest.CaptureFixture[str]) -> No
     preset = PRESETS["sam2lora_r64"]
     assert from_json(TrialConfig, printed.out) == preset.config
     assert all(f"assumed {field}: " in printed.err for field in preset.assumed)
+    assert "assumed backbone: Meta's SAM 2.1 large, downloaded on first use" in printed.err
+
+
+def test_what_a_preset_assumes_is_told_once_weights_and_data_are_there(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SAM2LORA_CHECKPOINTS", str(home / "checkpoints"))
+    monkeypatch.setenv("SAM2LORA_CHECKPOINTS_URL", "http://127.0.0.1:9")  # nobody listens
+    asked = ["--preset", "sam2lora_r64", "--datasets", "alder:images=14:size=96", "--epochs", "1", "--threads", "1"]
+    assert train.main([*asked, "--out", "large"]) == 2
+    assert "assumed" not in capsys.readouterr().err
+    assert train.main([*asked, "--backbone", "nano", "--image-size", "64", "--rank", "2", "--out", "small"]) == 0
+    assumed, _, trained = capsys.readouterr().err.partition("sources alder")
+    assert "assumed precision: bfloat16" in assumed
+    assert "epoch 1/1" in trained
+    changed = ("protocol", "backbone", "image_size", "epochs", "adapter.rank")
+    assert not any(f"assumed {field}" in assumed for field in changed), "of what was asked nothing is assumed"
 
 
 def test_images_that_were_left_out_are_named(
