@@ -191,7 +191,8 @@ def _undecided(
         also = f" and does not vary from fold to fold, which {begun} replicates on as many folds cannot tell"
         return Undecided(
             more,
-            f"{more} more replicates would decide it with a chance of {GOAL:.0%}, if this is the effect"
+            f"{more} more replicate{'s' * (more > 1)} would decide it with a chance of {100 * GOAL:.0f} %, if this is "
+            f"the effect"
             f"{also * unknown}",
             chance,
         )
