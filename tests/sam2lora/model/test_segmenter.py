@@ -97,7 +97,7 @@ def test_a_size_that_does_not_fit_is_refused_with_the_next_that_do(backbone: Bac
 
 
 def test_every_multiple_fits() -> None:
-    for size in range(16, 16 * 9, 16):
+    for size in range(32, 16 * 9, 16):
         logits = build(Nano(weights="random"), size, Runtime())(torch.zeros(1, 3, size, size))
         assert logits.shape == (1, 1, size // 2, size // 2)
 
