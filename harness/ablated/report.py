@@ -6,16 +6,16 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich import box
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table as Shown
 
 from harness.ablated import answers as numbers
 from harness.ablated import panels, verdicts, words
 from harness.ablated.answers import Answers, Verdicts
 from harness.ablated.document import document, figures
 from harness.pages import files, markdown
+from harness.pages.console import show as show_table
+from harness.pages.console import table as columns
 from harness.table import StudyTable
 
 
@@ -91,9 +91,7 @@ def show_verdicts(found: Verdicts, console: Console) -> None:
     finished, asked = found.cells.finished, found.measured.asked
     told = f"Ablation {found.table.name}: {int(finished.sum())} of {int(asked.sum())} trials completed"
     console.print(told, style="bold", highlight=False)
-    shown = Shown(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for name in ("contrast", "effect [95 % interval]", "Holm p", "verdict", "more replicates", "n"):
-        shown.add_column(escape(name))
+    shown = columns("contrast", "effect [95 % interval]", "Holm p", "verdict", "more replicates", "n")
     for one in found.judged:
         effect = one.effect
         size = escape(words.effected(effect.estimate, effect.low, effect.high))
@@ -102,4 +100,4 @@ def show_verdicts(found: Verdicts, console: Console) -> None:
             escape(effect.contrast), size, words.probability(one.holm_p), sign, words.more(one.verdict),
             f"{effect.replicates} x {effect.images}",
         )  # fmt: skip
-    console.print(shown)
+    show_table(shown, console)

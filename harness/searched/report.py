@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
-from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from harness import commands
 from harness.pages import files
+from harness.pages.console import show as show_table
+from harness.pages.console import table as columns
 from harness.pages.words import amount
 from harness.searched import panels
 from harness.searched.best import judged, oracle_note
@@ -113,22 +114,22 @@ def show_result(found: Findings, console: Console) -> None:
     """Print what became of the trials, and the best settings with their test scores."""
     console.print(f"Study {found.table.name}: {sum(found.outcomes.values())} trials", style="bold", highlight=False)
     if found.outcomes:
-        counts = _table(*(kind.replace("_", " ") for kind in found.outcomes))
+        counts = columns(*(kind.replace("_", " ") for kind in found.outcomes))
         counts.add_row(*map(str, found.outcomes.values()))
-        _show_table(counts, console)
+        show_table(counts, console)
     for paragraph in plainly(found)[:2]:
         console.print(paragraph, highlight=False, markup=False)
     if found.best.empty:
         return
     if len(found.front):
         console.print(f"Pareto front of {', '.join(found.table.objectives)}", style="bold", highlight=False)
-        _show_table(_front(found), console)
+        show_table(_front(found), console)
     where = chosen_on(found.table.question)
     console.print(f"Best settings, by validation on {where}", style="bold", highlight=False)
-    _show_table(_settings(found), console)
+    show_table(_settings(found), console)
     title = f"Their test {metric_name(found.metric)}, with 95 % intervals over patients"
     console.print(title, style="bold", highlight=False)
-    _show_table(_scores(found), console)
+    show_table(_scores(found), console)
     if note := oracle_note(found):
         console.print(note, highlight=False)
 
@@ -143,35 +144,16 @@ def show_importance(report: SearchReport, console: Console) -> None:
             if refused:
                 console.print(f"Not shown: {_first_note(table)}.", highlight=False)
             else:
-                _show_table(_importance_table(table), console)
+                show_table(_importance_table(table), console)
     if not found.probe:
         console.print("A trace is not a probe: an optimiser chose these trials, so take importance as a hint.")
     console.print(f"Report: {report.files[0]}", soft_wrap=True, highlight=False)
     console.print(f"MLflow: {commands.mlflow(report.mlflow_uri)}", soft_wrap=True, highlight=False)
 
 
-def _table(*header: str) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for name in header:
-        table.add_column(escape(name))
-    return table
-
-
-def _show_table(table: Table, console: Console) -> None:
-    """Print a table, or where the terminal is too narrow for its columns, row by row: a number is never cut."""
-    if console.measure(table, options=console.options.update(width=10_000)).minimum <= console.width:
-        console.print(table)
-        return
-    names = [str(column.header).replace("\n", " ") for column in table.columns]
-    for cells in zip(*(column.cells for column in table.columns), strict=True):
-        told = (f"{name} {str(cell).replace(chr(10), ' ')}" for name, cell in zip(names, cells, strict=True))
-        console.print("; ".join(told), highlight=False)
-    console.print()
-
-
 def _settings(found: Findings) -> Table:
     chosen = [name for name in found.table.distributions if name in found.best]
-    shown = _table("place", "trial", "validation", *(label(name).replace(" ", "\n") for name in chosen))
+    shown = columns("place", "trial", "validation", *(label(name).replace(" ", "\n") for name in chosen))
     for row in found.best.to_dict("records"):
         values = (setting(row[name]) for name in chosen)
         shown.add_row(str(row["place"]), marked(row), score(row["value"]), *values)
@@ -180,7 +162,7 @@ def _settings(found: Findings) -> Table:
 
 def _front(found: Findings) -> Table:
     further = objective_columns(found.table)[1:]
-    shown = _table("trial", "validation", *map(label, further))
+    shown = columns("trial", "validation", *map(label, further))
     for row in found.front.to_dict("records"):
         shown.add_row(str(row["number"]), score(row["value"]), *(amount(row[name]) for name in further))
     return shown
@@ -190,7 +172,7 @@ def _scores(found: Findings) -> Table:
     rows = found.scores[found.scores["metric"] == found.metric]
     datasets = judged(rows)
     roles = {"target": judges(found.table.question), "source": IN_DOMAIN}
-    shown = _table("place", "trial", *(f"{dataset}\n{roles[role]}" for dataset, role in datasets))
+    shown = columns("place", "trial", *(f"{dataset}\n{roles[role]}" for dataset, role in datasets))
     for place, part in rows.groupby("place"):
         own = {row["dataset"]: _over_lines(with_gaps(row)) for row in part.to_dict("records")}
         cells = [own.get(name, "not tested") for name, _ in datasets]
@@ -208,7 +190,7 @@ def _first_note(table: pd.DataFrame) -> str:
 
 
 def _importance_table(table: pd.DataFrame) -> Table:
-    shown = _table("setting", "importance [95 % interval]", "chance", "remark")
+    shown = columns("setting", "importance [95 % interval]", "chance", "remark")
     for row in table.to_dict("records"):
         known = not pd.isna(row["importance"])
         figure = escape(interval(row, "importance")) if known else "not shown"

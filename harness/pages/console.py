@@ -1,0 +1,28 @@
+"""A table on a terminal."""
+
+from __future__ import annotations
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+
+def table(*header: str) -> Table:
+    """An empty table with these columns; they are no markup, what is put into it is."""
+    made = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for name in header:
+        made.add_column(escape(name))
+    return made
+
+
+def show(made: Table, console: Console) -> None:
+    """Print a table, or where the terminal is too narrow for its columns, row by row: a number is never cut."""
+    if console.measure(made, options=console.options.update(width=10_000)).minimum <= console.width:
+        console.print(made)
+        return
+    names = [str(column.header).replace("\n", " ") for column in made.columns]
+    for cells in zip(*(column.cells for column in made.columns), strict=True):
+        told = (f"{name} {str(cell).replace(chr(10), ' ')}" for name, cell in zip(names, cells, strict=True))
+        console.print("; ".join(told), highlight=False)
+    console.print()
