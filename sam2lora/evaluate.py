@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from math import log
 from typing import Any, Literal, TypeVar
 
@@ -81,13 +82,17 @@ def evaluate_each(
 
     found = list(_threaded(rows, _frames(predictor, cached_set, indices, prompt, runtime, seed, batch_size), runtime))
     columns = ["dataset", "role", "image", "patient", *names, "pixels", "threshold"]
-    return [_table([row[trial] for row in found], columns) for trial in range(len(probabilities))]
+    return [
+        joined([row[trial] for row in found], partial(pd.DataFrame, columns=columns))
+        for trial in range(len(probabilities))
+    ]
 
 
-def _table(rows: Sequence[dict[str, object] | NotNumbers], columns: list[str]) -> pd.DataFrame | NotNumbers:
-    whole = [row for row in rows if not isinstance(row, NotNumbers)]
-    wrong = [row for row in rows if isinstance(row, NotNumbers)]
-    return wrong[0] if wrong else pd.DataFrame(whole, columns=columns)
+def joined(parts: Sequence[T | NotNumbers], join: Callable[[list[T]], pd.DataFrame]) -> pd.DataFrame | NotNumbers:
+    """The table that ``join`` makes of all parts, or what was wrong with the first that is none."""
+    whole = [part for part in parts if not isinstance(part, NotNumbers)]
+    wrong = [part for part in parts if isinstance(part, NotNumbers)]
+    return wrong[0] if wrong else join(whole)
 
 
 def histograms(

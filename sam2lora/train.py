@@ -502,7 +502,7 @@ def validate_each(sessions: Sequence[Session], predictor: Predictor) -> list[dic
     for opened in first.sources or first.given:
         images = validation_images(opened, first.replicate.fold)
         tables.append(_rows(sessions, predictor, opened, images, halves, role="val", metrics="dice"))
-    return [_validated(_joined(own)) for own in zip(*tables, strict=True)]
+    return [_validated(evaluate.joined(own, _stacked)) for own in zip(*tables, strict=True)]
 
 
 def _validated(rows: pd.DataFrame | NotNumbers) -> dict[str, float] | NotNumbers:
@@ -552,15 +552,12 @@ def judge_each(sessions: Sequence[Session], predictor: Predictor, probabilities:
         session.cost.peak_mib = max(session.cost.peak_mib, peak_mib(session.runtime))
     if not tables:
         return [pd.DataFrame() for _ in sessions]
-    scores = [_joined(own) for own in zip(*tables, strict=True)]
+    scores = [evaluate.joined(own, _stacked) for own in zip(*tables, strict=True)]
     return [rows.assign(given=[given.get(name, 0) for name in rows["dataset"]]) for rows in map(_sound, scores)]
 
 
-def _joined(tables: Sequence[pd.DataFrame | NotNumbers]) -> pd.DataFrame | NotNumbers:
-    """The rows of all tables, or what was wrong with the first that has none."""
-    whole = [table for table in tables if isinstance(table, pd.DataFrame)]
-    wrong = [table for table in tables if isinstance(table, NotNumbers)]
-    return wrong[0] if wrong else pd.concat(whole, ignore_index=True)
+def _stacked(tables: list[pd.DataFrame]) -> pd.DataFrame:
+    return pd.concat(tables, ignore_index=True)
 
 
 def _sound(rows: pd.DataFrame | NotNumbers) -> pd.DataFrame:
