@@ -1,4 +1,4 @@
-"""Bootstrap interval of a mean over images that come in clusters (patients). Pure: numpy in, numbers out."""
+"""Interval of a mean over images that come in clusters (patients). Pure: numpy in, numbers out."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import ndtr, stdtrit
+from scipy.special import stdtrit
+
+Range = tuple[float, float]
+ANY: Range = (-math.inf, math.inf)
 
 
 @dataclass(frozen=True)
@@ -27,16 +30,28 @@ class MeanInterval:
     undefined: int
 
 
-def mean_interval(
-    values: npt.ArrayLike, clusters: npt.ArrayLike, rng: np.random.Generator, resamples: int = 2000
-) -> MeanInterval:
-    """The mean of ``values (n,)`` and its interval when whole ``clusters (n,)`` are drawn anew.
+_SHARES = ("dice", "iou", "auc", "sensitivity", "specificity", "accuracy", "precision", "boundary_iou", "cldice", "ece")
+_FULL = ("accuracy_full", "auc_full")
+_RANGES: dict[str, Range] = {
+    **dict.fromkeys(_SHARES + _FULL, (0.0, 1.0)),
+    "mcc": (-1.0, 1.0),
+    **dict.fromkeys(("hd95", "assd"), (0.0, math.inf)),
+}
 
-    Images of one patient resemble each other, so it is patients that are resampled, with replacement, and the mean is
-    taken over all images of those drawn. The interval is the expanded percentile interval (Hesterberg 2015, *The
-    American Statistician* 69(4)): its tails are those of Student's t with ``clusters - 1`` degrees of freedom and the
-    narrowness factor ``sqrt(k / (k - 1))``, because plain percentiles are too narrow for few patients.
-    Coverage on skewed scores: 94 % at 20 patients, 90 % at 5.
+
+def possible(metric: str) -> Range:
+    """The least and the largest value that a metric can have; `ANY` of a name that is no metric of ours."""
+    return _RANGES.get(metric, ANY)
+
+
+def mean_interval(values: npt.ArrayLike, clusters: npt.ArrayLike, within: Range = ANY) -> MeanInterval:
+    """The mean of ``values (n,)`` and its interval over ``clusters (n,)``, cut to ``within``.
+
+    Images of one patient resemble each other, so it is patients that are counted. The standard error is the cluster-
+    robust one of a mean with the correction CR2, its t quantile has the degrees of freedom of Bell and McCaffrey
+    (2002, *Survey Methodology* 28(2)), as advised for few clusters by Imbens and Kolesár (2016, *Review of Economics
+    and Statistics* 98(4)). With as many images of every patient that is Student's interval of the patients' means.
+    Coverage on normal scores, 3 to 28 patients of 1 to 6 images: 94 to 96 % (``benchmarks.error_rates``).
     """
     scores, names = np.asarray(values, dtype=np.float64), np.asarray(clusters).astype(str)
     defined = np.isfinite(scores)
@@ -48,8 +63,18 @@ def mean_interval(
     k, mean = len(counts), float(scores[defined].mean())
     if k < 2:
         return MeanInterval(mean, math.nan, math.nan, n, k, undefined)
-    drawn = rng.integers(k, size=(resamples, k))
-    means = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
-    tail = float(ndtr(math.sqrt(k / (k - 1)) * stdtrit(k - 1, 0.025)))
-    low, high = np.quantile(means, [tail, 1.0 - tail])
-    return MeanInterval(mean, float(min(low, mean)), float(max(high, mean)), n, k, undefined)
+    share = counts / n
+    error = math.sqrt(float(np.sum((sums / n - mean * share) ** 2 / (1.0 - share))))
+    reach = -float(stdtrit(_degrees(share), 0.025)) * error
+    low, high = (min(max(end, within[0]), within[1]) for end in (mean - reach, mean + reach))
+    return MeanInterval(mean, low, high, n, k, undefined)
+
+
+def _degrees(share: npt.NDArray[np.float64]) -> float:
+    """Degrees of freedom of the squared standard error, for clusters with these shares of the images.
+
+    It is a quadratic form of the clusters' sums; Satterthwaite's (trace)^2 / trace of the square, images independent.
+    """
+    weight = share / (1.0 - share)
+    form = np.diag(1.0 / (1.0 - share)) - weight[:, None] - weight[None, :] + float(share @ weight)
+    return float((share @ np.diag(form)) ** 2 / (share @ form**2 @ share))

@@ -103,7 +103,7 @@ def _tests(found: Findings, role: str, title: str) -> tuple[Block, ...]:
             row(str(place), marked(part.iloc[0].to_dict()), *(cells.get(name, "not tested") for name in datasets))
         )
     caption = (
-        "Mean over images [95 % bootstrap interval, resampling patients]. The interval holds for other patients of the "
+        "Mean over images [95 % t interval over patients]. The interval holds for other patients of the "
         "same hospital; it does not contain the spread between training runs."
     )
     return Heading(title), Table(f"tests_{role}", caption, header, tuple(rows), scores), *oracle(found)
@@ -128,7 +128,7 @@ def _every_metric(found: Findings) -> tuple[Block, ...]:
     if not pd.isna(top["threshold"]):
         threshold = f"A pixel is predicted where its probability is above {setting(float(top['threshold']))}."
     caption = (
-        f"Trial {marked(top)}: mean over images [95 % bootstrap interval, resampling patients], in the field of view "
+        f"Trial {marked(top)}: mean over images [95 % t interval over patients], in the field of view "
         f"unless said otherwise. Distances are in pixels of the photographs, which differ between cameras. {threshold}"
     )
     table = Table("tests_every_metric", caption, tuple(header), tuple(rows), scores)

@@ -16,7 +16,7 @@ from harness.objectives import front as pareto
 from harness.searched.levels import cross, levels
 from harness.searched.words import kind_of
 from harness.table import StudyTable, metric_of, objective_columns, ranking
-from sam2lora.intervals import mean_interval
+from sam2lora.intervals import mean_interval, possible
 
 OUTCOMES = (
     "completed",
@@ -110,10 +110,10 @@ def summarize(table: StudyTable, top: int, seed: int) -> Findings:
         metric=metric_of(table),
         outcomes=outcomes(table),
         best=ranked,
-        scores=scores(table, ranked, np.random.default_rng([seed, 1])),
+        scores=scores(table, ranked),
         front=on_front,
-        front_scores=scores(table, on_front, np.random.default_rng([seed, 3])),
-        levels=levels(table, np.random.default_rng([seed, 4])),
+        front_scores=scores(table, on_front),
+        levels=levels(table),
         cross=cross(table),
         importance=(),
         probed=(),
@@ -183,7 +183,7 @@ def front(table: StudyTable) -> pd.DataFrame:
     return chosen.assign(place=range(1, len(chosen) + 1))
 
 
-def scores(table: StudyTable, ranked: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
+def scores(table: StudyTable, ranked: pd.DataFrame) -> pd.DataFrame:
     """Test scores of the ``ranked`` trials on every data set, each mean with an interval over patients.
 
     Where a trial's per-image file was left out, the recorded mean stands without an interval and without clusters, and
@@ -192,20 +192,20 @@ def scores(table: StudyTable, ranked: pd.DataFrame, rng: np.random.Generator) ->
     rows: list[dict[str, Any]] = []
     for trial in ranked.to_dict("records"):
         images = table.images[table.images["key"] == trial["key"]]
-        known = _from_images(images, rng) if len(images) else _from_record(trial, table.roles)
+        known = _from_images(images) if len(images) else _from_record(trial, table.roles)
         named = {name: trial[name] for name in ("place", "number", "key", "oracle_prompt")}
         rows += [{**named, **row} for row in known]
     return pd.DataFrame(rows, columns=SCORE_COLUMNS)
 
 
-def _from_images(images: pd.DataFrame, rng: np.random.Generator) -> list[dict[str, Any]]:
+def _from_images(images: pd.DataFrame) -> list[dict[str, Any]]:
     named = {"number", "key", "dataset", "role", "image", "patient", "pixels", "given", "threshold"}
     metrics = [name for name in images.columns if name not in named and pd.api.types.is_numeric_dtype(images[name])]
     rows = []
     # A trial's validation images chose the settings: only test images are evidence about them.
     for (dataset, role), part in images[images["role"] != "val"].groupby(["dataset", "role"], sort=True):
         for metric in metrics:
-            interval = mean_interval(part[metric], part["patient"], rng)
+            interval = mean_interval(part[metric], part["patient"], possible(str(metric)))
             rows.append({"dataset": dataset, "role": role, "metric": metric, **asdict(interval)})
     return rows
 

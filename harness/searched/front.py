@@ -48,7 +48,7 @@ def _table(found: Findings) -> Table:
             )
         )
     caption = (
-        "Test scores: mean over images [95 % bootstrap interval over patients]. Validation has no interval: it chose, "
+        "Test scores: mean over images [95 % t interval over patients]. Validation has no interval: it chose, "
         "so it is too high by selection; and neighbours on the front that are closer than the spread between seeds may "
         "change places with another seed."
     )

@@ -11,12 +11,11 @@ from collections.abc import Iterator
 from dataclasses import asdict, replace
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from optuna.distributions import CategoricalDistribution
 
 from harness.table import StudyTable, metric_of, ranking
-from sam2lora.intervals import MeanInterval, mean_interval
+from sam2lora.intervals import MeanInterval, mean_interval, possible
 
 LEVEL_COLUMNS = (
     "probe",
@@ -54,7 +53,7 @@ def _parts(table: StudyTable) -> Iterator[tuple[bool, StudyTable]]:
             yield which, replace(table, trials=table.trials[probe == which])
 
 
-def levels(table: StudyTable, rng: np.random.Generator) -> pd.DataFrame:
+def levels(table: StudyTable) -> pd.DataFrame:
     """Scores by level of every categorical setting, over completed trials: `LEVEL_COLUMNS`.
 
     ``probe``: whether the row is of the probe's trials, all others are of the sampler's alone: it gave good levels more
@@ -66,30 +65,32 @@ def levels(table: StudyTable, rng: np.random.Generator) -> pd.DataFrame:
     """
     rows: list[dict[str, Any]] = []
     for probe, own in _parts(table):
-        rows += [{"probe": probe, **row} for row in _by_level(own, rng)]
+        rows += [{"probe": probe, **row} for row in _by_level(own)]
     return pd.DataFrame(rows, columns=LEVEL_COLUMNS)
 
 
-def _by_level(table: StudyTable, rng: np.random.Generator) -> Iterator[dict[str, Any]]:
+def _by_level(table: StudyTable) -> Iterator[dict[str, Any]]:
     done = ranking(table)
     for column, choices in categorical(table).items():
         for level in choices:
             part = done[done[column] == level] if column in done else done.head(0)
             named = {"parameter": column, "level": str(level), "trials": len(part)}
             named["oracle_trials"] = int(part["oracle_prompt"].sum())
-            over_trials = mean_interval(part["value"], part["number"], rng) if len(part) else _NO_TRIAL
+            over_trials = (
+                mean_interval(part["value"], part["number"], possible(metric_of(table))) if len(part) else _NO_TRIAL
+            )
             yield {**named, "dataset": "validation", "role": "val", **asdict(over_trials)}
-            for tested in _tested(table, part["key"], rng):
+            for tested in _tested(table, part["key"]):
                 yield {**named, **tested}
 
 
-def _tested(table: StudyTable, keys: pd.Series, rng: np.random.Generator) -> list[dict[str, Any]]:
+def _tested(table: StudyTable, keys: pd.Series) -> list[dict[str, Any]]:
     images = table.images[table.images["key"].isin(keys) & (table.images["role"] != "val")]
     metric = metric_of(table)
     rows = []
     for (dataset, role), part in images.groupby(["dataset", "role"], sort=True):
         by_image = part.groupby(["image", "patient"], as_index=False)[metric].mean()
-        interval = mean_interval(by_image[metric], by_image["patient"], rng)
+        interval = mean_interval(by_image[metric], by_image["patient"], possible(metric))
         rows.append({"dataset": dataset, "role": role, **asdict(interval)})
     return rows
 

@@ -52,8 +52,8 @@ def limits(found: Findings) -> Section:
     few = found.scores[(found.scores["metric"] == found.metric) & (found.scores["clusters"] < 10)]["dataset"].unique()
     if len(few):
         lines.append(
-            f"Fewer than 10 patients in {listed(sorted(few))}: intervals from so few are a little too narrow (95 % "
-            "ones cover some 90 % at five patients)."
+            f"Fewer than 10 patients in {listed(sorted(few))}: intervals over so few are wide, and they assume "
+            "that the hospital's other patients score no more unevenly than these."
         )
     if table.trials["seed"].dropna().nunique() <= 1:
         lines.append(

@@ -20,12 +20,19 @@ def score(value: float, decimals: int = 3) -> str:
 
 
 def interval(row: Mapping[Any, Any], name: str = "mean", decimals: int = 3) -> str:
-    """A figure with its 95 % interval in brackets: ``0.712 [0.690, 0.731]``."""
+    """A figure with its 95 % interval in brackets: ``0.712 [0.690, 0.731]``; without one, why there is none."""
     if pd.isna(row[name]):
         return "undefined"
     if pd.isna(row["low"]):
-        return f"{score(row[name], decimals)} (no interval)"
+        return f"{score(row[name], decimals)} (no interval{_why_none(row)})"
     return f"{score(row[name], decimals)} [{score(row['low'], decimals)}, {score(row['high'], decimals)}]"
+
+
+def _why_none(row: Mapping[Any, Any]) -> str:
+    """Why a mean has no interval: one patient has no spread, and images that were not read have no patients."""
+    if pd.isna(row.get("clusters")):
+        return ": image scores missing"
+    return f": {count(int(row['clusters']), 'trial' if row.get('role') == 'val' else 'patient')}"
 
 
 def with_gaps(row: Mapping[Any, Any], decimals: int = 3) -> str:

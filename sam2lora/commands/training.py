@@ -32,7 +32,7 @@ from sam2lora.commands.options import machine
 from sam2lora.config import Replicate, TrialConfig, trial_key
 from sam2lora.datasets import left_out
 from sam2lora.errors import DiskError, OutOfMemory, SettingError
-from sam2lora.intervals import mean_interval
+from sam2lora.intervals import mean_interval, possible
 from sam2lora.memory import is_out_of_memory
 from sam2lora.metrics import METRICS
 from sam2lora.presets import PRESETS, Preset
@@ -66,7 +66,7 @@ def run(arguments: argparse.Namespace, console: Console) -> None:
         if not is_out_of_memory(error):
             raise
         raise _no_room(config, error) from error
-    table = scores(rows, replicate.seed, oracle=config.test_prompt.oracle)
+    table = scores(rows, oracle=config.test_prompt.oracle)
     _report(table, folder, config.protocol.shots)
 
 
@@ -283,17 +283,16 @@ def _line(entry: Mapping[str, float], config: TrialConfig) -> str:
     )
 
 
-def scores(rows: pd.DataFrame, seed: int, *, oracle: bool) -> pd.DataFrame:
+def scores(rows: pd.DataFrame, *, oracle: bool) -> pd.DataFrame:
     """Mean and 95 % interval of every metric on every data set: one row each, in the order of ``rows``.
 
     Columns: ``dataset``, ``role``, ``metric``, the fields of ``sam2lora.intervals.MeanInterval`` and
-    ``oracle_prompt``, which is ``oracle``: whether the test prompt was drawn from the ground truth. Patients are
-    resampled, by a generator seeded with ``seed``. No rows, no scores.
+    ``oracle_prompt``, which is ``oracle``: whether the test prompt was drawn from the ground truth. No rows, no
+    scores.
     """
-    rng = np.random.default_rng(seed)
     table = [
         {"dataset": dataset, "role": part["role"].iloc[0], "metric": metric}
-        | asdict(mean_interval(part[metric], part["patient"], rng))
+        | asdict(mean_interval(part[metric], part["patient"], possible(metric)))
         | {"oracle_prompt": oracle}
         for dataset, part in (rows.groupby("dataset", sort=False) if len(rows) else ())
         for metric in METRICS
@@ -332,7 +331,7 @@ def _interval(row: Mapping[Any, Any]) -> str:
     if not np.isfinite(row["mean"]):
         return "undefined"
     undefined = f" ({int(row['undefined'])} undefined)" if row["undefined"] else ""
-    limits = f" [{row['low']:.3f}, {row['high']:.3f}]" if np.isfinite(row["low"]) else ""
+    limits = f" [{row['low']:.3f}, {row['high']:.3f}]" if np.isfinite(row["low"]) else " (no interval: 1 patient)"
     return f"{row['mean']:.3f}{limits}{undefined}"
 
 

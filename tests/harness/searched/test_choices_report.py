@@ -148,7 +148,7 @@ def test_importance_of_several_objectives_says_whose_it_is(report: SearchReport)
 
 
 def test_levels_are_means_over_their_trials(several: StudyTable) -> None:
-    told = levels(several, np.random.default_rng(0)).set_index(["parameter", "level", "dataset"])
+    told = levels(several).set_index(["parameter", "level", "dataset"])
     assert told.loc[("param/mode", "none", "validation"), "mean"] == pytest.approx(0.45)
     assert told.loc[("param/mode", "none", "validation"), "n"] == 2
     row = told.loc[("param/mode", "none", "hrf")]
@@ -177,7 +177,7 @@ def test_levels_keep_a_probe_apart(several: StudyTable, report: SearchReport, tm
     trials = several.trials.assign(probe=several.trials["number"] == 1)
     mixed = replace(several, trials=trials, question=several.question | {"sampler": {"kind": "tpe"}})
     alone = replace(several, trials=trials[~trials["probe"]])
-    told, without = (levels(table, np.random.default_rng(0)) for table in (mixed, alone))
+    told, without = (levels(table) for table in (mixed, alone))
     assert_frame_equal(told[~told["probe"]].reset_index(drop=True), without)
     of_probe = told[told["probe"]].set_index(["parameter", "level", "dataset"])
     assert of_probe.loc[("param/mode", "box", "validation"), "trials"] == 1

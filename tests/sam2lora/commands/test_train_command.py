@@ -29,7 +29,7 @@ from sam2lora.choice import from_json
 from sam2lora.commands import train, training
 from sam2lora.config import Replicate, TrialConfig
 from sam2lora.datasets import Synthetic
-from sam2lora.intervals import mean_interval
+from sam2lora.intervals import mean_interval, possible
 from sam2lora.predict import Shown
 from sam2lora.presets import PRESETS
 from sam2lora.prompts import Box
@@ -354,7 +354,7 @@ def test_no_room_is_told_with_a_remedy(
     assert "lower batch_size or image_size" in capsys.readouterr().err
 
 
-def test_scores_are_those_of_the_bootstrap_over_patients() -> None:
+def test_scores_come_with_the_interval_over_patients() -> None:
     rows = pd.DataFrame(
         {
             "dataset": ["a"] * 4 + ["b"],
@@ -363,12 +363,12 @@ def test_scores_are_those_of_the_bootstrap_over_patients() -> None:
             "dice": [0.1, 0.2, 0.6, float("nan"), float("nan")],
         }
     )
-    table = training.scores(rows, seed=5, oracle=False)
-    expected = mean_interval(rows["dice"][:4], rows["patient"][:4], np.random.default_rng(5))
+    table = training.scores(rows, oracle=False)
+    expected = mean_interval(rows["dice"][:4], rows["patient"][:4], possible("dice"))
     assert (table.iloc[0]["low"], table.iloc[0]["high"]) == (expected.low, expected.high)
     assert list(table["n"]) == [3, 0]
     assert list(table["undefined"]) == [1, 1]
-    assert len(training.scores(rows[:0], seed=5, oracle=False)) == 0
+    assert len(training.scores(rows[:0], oracle=False)) == 0
 
 
 def test_the_module_is_the_command_and_its_help_names_every_option(
