@@ -26,7 +26,8 @@ from sam2lora.commands.parser import Parser
 from sam2lora.datasets import DATASETS, DEMO_HOSPITALS, PRETRAINING_HOSPITALS, DrishtiGS1, Source, Synthetic, named
 from sam2lora.datasets.cache import assigned
 from sam2lora.datasets.layout import MissingFolderError
-from sam2lora.datasets.pairs import Entry, Pixels, WrongSizeError
+from sam2lora.datasets.listing import folders, is_folder, summary
+from sam2lora.datasets.pairs import Entry, LeftOut, Pixels, WrongSizeError
 from sam2lora.errors import DataError
 
 _LEGEND = (
@@ -40,7 +41,8 @@ class Inspected:
     """One set that is there: its entries, (width, height) of every image read, its splits and what is wrong with it.
 
     ``layout``: what is missing or left over; ``wrong_size`` and ``unreadable``: entries that cannot be read.
-    ``skips``: whether such entries are left out of the set, which is no problem then.
+    ``skips``: whether such entries are left out of the set, which is no problem then. ``left_out``: what lies in the
+    folders of the set and is no part of it.
     """
 
     dataset: Source
@@ -51,6 +53,7 @@ class Inspected:
     wrong_size: tuple[str, ...] = ()
     unreadable: tuple[str, ...] = ()
     skips: bool = False
+    left_out: tuple[LeftOut, ...] = ()
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -73,9 +76,8 @@ def inspect(dataset: Source, root: Path, quick: bool) -> Inspected:
         splits = ()
         layout.append(str(error))
     sizes, wrong_size, unreadable = _decoded(dataset, () if quick else found.entries)
-    return Inspected(
-        dataset, found.entries, sizes, splits, tuple(layout), wrong_size, unreadable, found.skip_unreadable
-    )
+    skips, beside = found.skip_unreadable, found.left_out
+    return Inspected(dataset, found.entries, sizes, splits, tuple(layout), wrong_size, unreadable, skips, beside)
 
 
 def _decoded(
@@ -129,14 +131,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console = Console(soft_wrap=True)
     try:
         chosen = tuple(named(text) for text in options.set or ())
+        return _report(console, options.root, chosen, options.quick)
     except DataError as error:
         console.print(str(error), markup=False, highlight=False)
         return 1
-    return _report(console, options.root, chosen, options.quick)
 
 
 def _report(console: Console, root: Path, chosen: Sequence[Source], quick: bool) -> int:
-    if not root.is_dir():
+    if not is_folder(root):
         console.print(f"{root}: the data root must be a folder, but it is none: pass the folder of the data sets.")
         return 1
     there: list[Inspected] = []
@@ -152,6 +154,8 @@ def _report(console: Console, root: Path, chosen: Sequence[Source], quick: bool)
     else:
         console.print(f"{root}: the data root must hold a data set, but none was found: unpack one there.")
     _list(console, "Problems", [f"{one.dataset.name}: {problem}" for one in there for problem in one.problems])
+    beside = [f"{one.dataset.name}: {summary(one.left_out)}" for one in there if one.left_out]
+    _list(console, "Left out of the folders, for it is no part of the set", beside)
     left_out = [(one, text) for one in there if one.skips for text in (*one.wrong_size, *one.unreadable)]
     _list(console, "Left out, as was asked for", [f"{one.dataset.name}: {text}" for one, text in left_out])
     _list(console, "Shared patients: use one of each pair", _overlaps(there))
@@ -190,12 +194,15 @@ def _size_range(sizes: Sequence[tuple[int, int]]) -> str:
 def _unclaimed(root: Path, there: Sequence[Inspected]) -> list[str]:
     """Folders laid out like a set of one's own, of which no published set has read a file."""
     used = {folder for one in there for entry in one.entries for folder in entry.image.parents}
-    own = [
-        path
-        for path in sorted(root.iterdir())
-        if (path / "images").is_dir() and (path / "masks").is_dir() and path not in used
-    ]
+    own = [path for path in folders(root) if path not in used and _holds_pairs(path)]
     return [f"{path.name}: look at it with --set folder:path={path.name}" for path in own]
+
+
+def _holds_pairs(path: Path) -> bool:
+    try:
+        return all(is_folder(path / part) for part in ("images", "masks"))
+    except DataError:  # a closed folder that no set asks for
+        return False
 
 
 def _overlaps(there: Sequence[Inspected]) -> list[str]:

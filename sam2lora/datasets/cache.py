@@ -19,7 +19,8 @@ from PIL import Image
 
 from sam2lora.choice import to_json
 from sam2lora.datasets.geometry import Native, letterbox
-from sam2lora.datasets.pairs import Bits, Entry, Found, Pixels, Problem, Source, report
+from sam2lora.datasets.listing import size_and_time, summary, unreachable
+from sam2lora.datasets.pairs import Bits, Entry, Found, LeftOut, Pixels, Problem, Source, report
 from sam2lora.errors import DataError, DiskError
 
 _FORMAT = 4  # raise it when the rules of reading, of the field of view or of the frame change what a cache holds
@@ -34,7 +35,8 @@ class CachedSet:
     ``ids``, ``patients``, ``splits``: one text per image, sorted by id. ``images``: (N, S, S, 3) uint8 and ``masks``:
     (N, S, S) uint8 in {0, 1}, both memory-mapped and read-only. ``digest``: sixteen hexadecimal digits over the
     contents of all files and the options of the set; the size is not part of it. ``skipped``: why images were left
-    out that could not be read, one text each; empty unless the set asks for that.
+    out that could not be read, one text each; empty unless the set asks for that. ``left_out``: what lies in the
+    folders of the set and is no part of it.
     """
 
     dataset: Source
@@ -47,6 +49,7 @@ class CachedSet:
     digest: str
     folder: Path
     skipped: tuple[str, ...]
+    left_out: tuple[LeftOut, ...]
     _ways: tuple[tuple[tuple[int, int, int, int], tuple[int, int]], ...]
 
     def __len__(self) -> int:
@@ -60,9 +63,11 @@ class CachedSet:
 
 
 def left_out(sets: Iterable[CachedSet]) -> list[str]:
-    """What a user must know of images that could not be read and were left out: a line a set, then one an image."""
+    """What a user must know of what was left out: a line a set on its folders and on its images, then one an image."""
     lines = []
     for opened in sets:
+        if opened.left_out:
+            lines.append(f"left out of the folders of {opened.dataset.name}: {summary(opened.left_out)}")
         if count := len(opened.skipped):
             whole = count + len(opened)
             lines.append(f"{count} of {whole} images of {opened.dataset.name} cannot be read and were left out:")
@@ -85,11 +90,11 @@ def cached(dataset: Source, root: Path | None, size: int, cache_dir: Path) -> Ca
     splits = assigned(dataset, found.entries)
     _make(cache_dir)
     with _disk(cache_dir, needed := len(found.entries) * size * size * 4):
-        digest = _digest(dataset, found.entries, cache_dir)
+        digest = _digest(dataset, found, cache_dir)
         home = cache_dir / f"{dataset.name}_{size}_{digest}"
         if not home.is_dir():
             _build(dataset, found, size, home, needed)
-    return _open(dataset, found.entries, splits, size, digest, home)
+    return _open(dataset, found, splits, size, digest, home)
 
 
 def _unreadable(dataset: Source, found: Found) -> list[str]:
@@ -123,16 +128,17 @@ def assigned(dataset: Source, entries: Sequence[Entry]) -> tuple[str, ...]:
     return tuple(table[entry.id] for entry in entries)
 
 
-def _digest(dataset: Source, entries: Sequence[Entry], cache_dir: Path) -> str:
+def _digest(dataset: Source, found: Found, cache_dir: Path) -> str:
     """The content digest, looked up by what the file system says of the files and computed where that is new."""
+    entries = found.entries
     files = sorted({file for entry in entries for file in entry.files})
-    stats = [(str(file.absolute()), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    stats = [(str(file.absolute()), *_stat(file)) for file in files]
     people = [(entry.id, entry.patient, entry.split) for entry in entries]
     known = hashlib.sha256(json.dumps([_FORMAT, to_json(dataset), people, stats]).encode()).hexdigest()
     note = cache_dir / "known" / known[:32]
     with suppress(OSError):
         return note.read_text()
-    content = _contents(dataset, files)
+    content = _contents(dataset, files, found.skip_unreadable)
     listing = [[entry.id, entry.patient, entry.split, [content[file] for file in entry.files]] for entry in entries]
     digest = hashlib.sha256(json.dumps([_FORMAT, to_json(dataset), listing]).encode()).hexdigest()[:16]
     draft = note.with_name(f"{note.name}.{os.getpid()}")
@@ -146,17 +152,24 @@ def _digest(dataset: Source, entries: Sequence[Entry], cache_dir: Path) -> str:
     return digest
 
 
-def _contents(dataset: Source, files: Sequence[Path]) -> dict[Path, str]:
-    """The sha256 of every file. Raises ``DataError`` with all that cannot be read."""
+def _stat(file: Path) -> tuple[int, int] | tuple[()]:
+    """Bytes and time of change, which change with the contents; nothing where the file cannot be read."""
+    with suppress(DataError):
+        return size_and_time(file) if os.access(file, os.R_OK) else ()
+    return ()
+
+
+def _contents(dataset: Source, files: Sequence[Path], skip_unreadable: bool) -> dict[Path, str]:
+    """The sha256 of every file. Raises ``DataError`` with all that cannot be read, or has nothing for these."""
     content: dict[Path, str] = {}
-    problems: list[Problem] = []
+    problems: list[DataError] = []
     for file in files:
         try:
             content[file] = hashlib.sha256(file.read_bytes()).hexdigest()
         except OSError as error:
-            rule, remedy = "every file must be readable", "change its permissions, or copy it again"
-            problems.append(Problem(file, rule, str(error.strerror), remedy))
-    if problems:
+            content[file] = ""
+            problems.append(unreachable(file, error))
+    if problems and not skip_unreadable:
         raise report(dataset.title, problems)
     return content
 
@@ -211,9 +224,7 @@ def _headers(images: BinaryIO, masks: BinaryIO, count: int, size: int) -> None:
         np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
 
 
-def _open(
-    dataset: Source, entries: Sequence[Entry], splits: tuple[str, ...], size: int, digest: str, home: Path
-) -> CachedSet:
+def _open(dataset: Source, found: Found, splits: tuple[str, ...], size: int, digest: str, home: Path) -> CachedSet:
     try:
         ways, skipped = json.loads((home / "ways.json").read_text())
         images, masks = (np.load(home / f"{what}.npy", mmap_mode="r") for what in ("images", "masks"))
@@ -223,7 +234,7 @@ def _open(
         raise DiskError(
             f"{home}: a cache must be as it was written, but {error}: remove this folder, it will be built again."
         ) from error
-    kept = [(entry, split) for entry, split in zip(entries, splits, strict=True) if entry.id in ways]
+    kept = [(entry, split) for entry, split in zip(found.entries, splits, strict=True) if entry.id in ways]
     return CachedSet(
         dataset=dataset,
         size=size,
@@ -235,6 +246,7 @@ def _open(
         digest=digest,
         folder=home,
         skipped=tuple(skipped),
+        left_out=found.left_out,
         _ways=tuple((tuple(box), tuple(content)) for box, content in (ways[entry.id] for entry, _ in kept)),
     )
 

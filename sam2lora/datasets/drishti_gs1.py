@@ -10,6 +10,7 @@ import numpy as np
 
 from sam2lora.choice import choice
 from sam2lora.datasets.layout import by_stem, folder, gather, pair_up
+from sam2lora.datasets.listing import folders
 from sam2lora.datasets.outlines import nested, photograph, size, structure
 from sam2lora.datasets.pairs import Bits, DiscTarget, Entry, Found, Pair, Problem, WrongSizeError, failure
 from sam2lora.datasets.reading import open_image, read_image
@@ -72,12 +73,12 @@ def _hint(root: Path | None, copy: str) -> str:
     """The remedy when the copy that was asked for is absent and the other one is there."""
     other = "1024" if copy == "owners" else "owners"
     wanted = {name.lower() for name in _FOLDERS[other]}
-    there = root is not None and root.is_dir() and any(path.name.lower() in wanted for path in root.iterdir())
+    there = root is not None and any(path.name.lower() in wanted for path in folders(root))
     return f'ask for DrishtiGS1(copy="{other}"), whose folder is there' if there else ""
 
 
 def _part(base: Path, truth: str) -> Found:
-    places = sorted((base / truth).glob("drishtiGS_*"))
+    places = [place for place in folders(base / truth) if place.name.startswith("drishtiGS_")]
     masks = {base / truth / "*" / f"*_{what}Softmap": _soft_maps(places, what) for what in ("ODseg", "cupseg")}
     return pair_up(by_stem(base / "Images", prefix="drishtiGS_"), masks, {})
 

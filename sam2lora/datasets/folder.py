@@ -12,6 +12,7 @@ from pydantic import AfterValidator
 
 from sam2lora.choice import choice
 from sam2lora.datasets.layout import MissingFolderError, by_stem, gather, pair_up
+from sam2lora.datasets.listing import is_folder
 from sam2lora.datasets.pairs import Entry, Found, Pair, Problem, Target, failure
 from sam2lora.datasets.reading import Coding, Empty, View, read_pair
 from sam2lora.datasets.splits import dealt, read_listing
@@ -68,7 +69,7 @@ class Folder:
     def find(self, root: Path | None) -> Found:
         """List the set. Raises ``DataError`` when the folder is missing, or ``path`` is relative and root is None."""
         base = _base(Path(self.path), root, self.title)
-        fovs = by_stem(base / "fov") if (base / "fov").is_dir() else None
+        fovs = by_stem(base / "fov") if is_folder(base / "fov") else None
         images = by_stem(base / "images")
         found = gather(base, self.title, [pair_up(images, {base / "masks": by_stem(base / "masks")}, {}, fovs)])
         found = replace(found, skip_unreadable=self.unreadable == "skip")
@@ -97,7 +98,7 @@ def _base(path: Path, root: Path | None, title: str) -> Path:
             f"write the whole path."
         )
     base = path if root is None else root / path
-    if not base.is_dir():
+    if not is_folder(base):
         remedy = "write the path of a folder that holds images and masks"
         raise MissingFolderError(Problem(base, f"{title} must be a folder", "there is none", remedy), (str(path),))
     return base

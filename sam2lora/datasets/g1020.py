@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import ClassVar, Literal
 
 from sam2lora.choice import choice
 from sam2lora.datasets.layout import by_stem, folder, gather, pair_up
+from sam2lora.datasets.listing import size_and_time
 from sam2lora.datasets.outlines import (
     LAYER_CODES,
     Outline,
@@ -64,10 +66,10 @@ class G1020:
         entries = tuple(entry for entry in found.entries if _has_cup(entry.masks[0]))
         count = len(found.entries) - len(entries)
         if self.cupless == "leave_out" or not count:
-            return Found(entries, found.problems)
+            return replace(found, entries=entries)
         rule, value = "every image needs a cup", f"{count} of {len(found.entries)} have none"
         problem = Problem(place, rule, value, 'ask for cupless="leave_out" or cupless="empty"')
-        return Found(entries, (*found.problems, problem))
+        return replace(found, entries=entries, problems=(*found.problems, problem))
 
     def read(self, entry: Entry) -> Pair:
         """Decode one entry. Raises ``DataError`` naming the file."""
@@ -92,8 +94,7 @@ def _read(file: Path, shape: tuple[int, int]) -> Outline:
 
 
 def _has_cup(file: Path) -> bool:
-    stat = file.stat()
-    return _cup_of(file, stat.st_size, stat.st_mtime_ns)
+    return _cup_of(file, *size_and_time(file))
 
 
 @cache

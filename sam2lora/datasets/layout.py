@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from sam2lora.datasets import listing
+from sam2lora.datasets.listing import IMAGE_SUFFIXES
 from sam2lora.datasets.pairs import Entry, Found, Problem, failure
 from sam2lora.errors import DataError
-
-IMAGE_SUFFIXES = (".ppm.gz", ".pgm.gz", ".jpeg", ".tiff", ".png", ".jpg", ".tif", ".ppm", ".pgm", ".bmp", ".gif")
 
 Files = Mapping[str, Path]  # by image id
 
@@ -31,9 +31,9 @@ def folder(root: Path | None, names: Sequence[str], title: str, hint: str = "") 
         raise DataError(
             f"{title} must be read from a data root, but none was named: name one, with --data on a command line."
         )
-    if not root.is_dir():
+    if not listing.is_folder(root):
         raise failure(root, "the data root must be a folder", "it is none", "pass the folder of the data sets")
-    there = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    there = listing.folders(root)
     wanted = {name.lower() for name in names}
     here = [path for path in there if path.name.lower() in wanted]
     if len(here) == 1:
@@ -41,10 +41,13 @@ def folder(root: Path | None, names: Sequence[str], title: str, hint: str = "") 
     if here:
         several = " and ".join(path.name for path in here)
         raise failure(root, f"{title} must lie in one folder", f"there are {several}", "keep one of them")
-    listing = ", ".join(path.name for path in there[:20]) or "nothing"
+    for path in listing.contents(root):
+        if path.name.lower() in wanted:
+            listing.contents(path)  # says of a link to nothing what it is
+    seen = ", ".join(listing.printable(path.name) for path in there[:20]) or "nothing"
     remedy = hint or f"download {title} from its owners and unpack it there"
     rule = f"{title} must lie in a folder {' or '.join(names)}"
-    raise MissingFolderError(Problem(root, rule, f"there is {listing}", remedy), names)
+    raise MissingFolderError(Problem(root, rule, f"there is {seen}", remedy), names)
 
 
 def by_stem(
@@ -53,34 +56,38 @@ def by_stem(
     """The image files of a folder by stem, less ``prefix`` and ``suffix``; files without these are passed over.
 
     ``endings``: of the files that count, in either case; for outlines that are no images. Empty when there is no
-    folder. Raises ``DataError`` when two files have the same stem, for then it is not known which is meant.
+    folder. Raises ``DataError`` when the folder cannot be listed, and when two files have the same stem, for then it
+    is not known which is meant.
     """
     stems: dict[str, Path] = {}
-    for path in sorted(where.iterdir()) if where.is_dir() else []:
-        stem = _stem(path.name, endings)
-        if stem is None or not (stem.startswith(prefix) and stem.endswith(suffix)):
-            continue
-        identity = stem[len(prefix) : len(stem) - len(suffix)]
-        if identity in stems:
-            other = stems[identity].name
-            raise failure(path, "an image must be one file", f"there is {other} as well", "keep one of them")
-        stems[identity] = path
+    for path, stem in listing.files(where, endings).items():
+        if stem.startswith(prefix) and stem.endswith(suffix) and len(stem) >= len(prefix) + len(suffix):
+            _add(stems, stem[len(prefix) : len(stem) - len(suffix)], path)
     return stems
+
+
+def merged(*parts: Files) -> dict[str, Path]:
+    """The files of several folders as one. Raises ``DataError`` when two of them have the same id."""
+    files: dict[str, Path] = {}
+    for part in parts:
+        for identity, path in part.items():
+            _add(files, identity, path)
+    return files
 
 
 def renamed(files: Files, name: Callable[[str], str]) -> Files:
     """The same files by another id. Raises ``DataError`` when two of them would bear the same."""
     named: dict[str, Path] = {}
     for identity, path in files.items():
-        other = named.setdefault(name(identity), path)
-        if other != path:
-            raise failure(path, "an image must be one file", f"there is {other.name} as well", "keep one of them")
+        _add(named, name(identity), path)
     return named
 
 
-def _stem(name: str, endings: Sequence[str]) -> str | None:
-    ending = next((suffix for suffix in endings if name.lower().endswith(suffix)), None)
-    return None if ending is None or name.startswith(".") else name[: -len(ending)]
+def _add(files: dict[str, Path], identity: str, path: Path) -> None:
+    other = files.setdefault(identity, path)
+    if other != path:
+        where = other.name if other.parent == path.parent else other
+        raise failure(path, "an image must be one file", f"there is {where} as well", "keep one of them")
 
 
 def pair_up(
@@ -120,14 +127,16 @@ def gather(base: Path, title: str, parts: Sequence[Found]) -> Found:
     problems = [problem for part in parts for problem in part.problems]
     if not entries and not problems:
         problems = [_nothing(base, title)]
-    return Found(tuple(entries), tuple(problems))
+    named = {problem.file for problem in problems}
+    beside = listing.others({file for entry in entries for file in entry.files})
+    return Found(tuple(entries), tuple(problems), left_out=tuple(one for one in beside if one.path not in named))
 
 
 def _nothing(base: Path, title: str) -> Problem:
     """A set without images. An archive that was unpacked into a folder of its own name lies one folder too deep."""
     rule = f"the folder of {title} must hold its images"
-    there = [path for path in sorted(base.iterdir()) if not path.name.startswith((".", "__"))]
-    if len(there) == 1 and there[0].is_dir():
+    there = [path for path in listing.contents(base) if not path.name.startswith((".", "__"))]
+    if len(there) == 1 and listing.is_folder(there[0]):
         value, remedy = f"all that it holds is the folder {there[0].name}", f"move the contents of {there[0]} to {base}"
         return Problem(base, rule, value, remedy)
     return Problem(base, rule, "none was found", "unpack it as its owners distribute it")

@@ -70,12 +70,12 @@ def _listed(found: Found, path: Path) -> Found:
     """The entries with the sets of the owners' list. An image that it does not name is a problem."""
     sets, problem = _read_list(path)
     if problem is not None:
-        return Found(found.entries, (*found.problems, problem))
+        return replace(found, problems=(*found.problems, problem))
     rule, remedy = f"every image must be in {_LIST}", 'copy the list again, or ask for split="dealt"'
     unknown = [entry for entry in found.entries if entry.id not in sets]
     problems = [Problem(entry.image, rule, "it is not", remedy) for entry in unknown]
     entries = tuple(replace(entry, split=sets[entry.id]) for entry in found.entries if entry.id in sets)
-    return Found(entries, (*found.problems, *problems))
+    return replace(found, entries=entries, problems=(*found.problems, *problems))
 
 
 def _read_list(path: Path) -> tuple[dict[str, str], Problem | None]:

@@ -58,15 +58,25 @@ class Problem:
 
 
 @dataclass(frozen=True)
+class LeftOut:
+    """One thing in a folder that is not used. ``kind``: "hidden", "folder", "special" (a pipe) or a suffix."""
+
+    path: Path
+    kind: str
+
+
+@dataclass(frozen=True)
 class Found:
     """The entries of a set, sorted by id, and every problem of its layout. Usable only without problems.
 
     ``skip_unreadable``: the user wants entries that cannot be read left out and counted; otherwise they are refused.
+    ``left_out``: what lies beside the files of the entries, in the same folders, and is no part of the set.
     """
 
     entries: tuple[Entry, ...]
     problems: tuple[Problem, ...] = ()
     skip_unreadable: bool = False
+    left_out: tuple[LeftOut, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 
 from sam2lora.choice import choice
 from sam2lora.datasets.layout import by_stem, folder, gather, pair_up
+from sam2lora.datasets.listing import folders
 from sam2lora.datasets.outlines import inside, nested, photograph, read_contour, size, structure
 from sam2lora.datasets.pairs import DiscTarget, Entry, Found, Pair
 from sam2lora.datasets.reading import read_image
@@ -65,5 +66,5 @@ class Papila:
 
 def _archives(place: Path | None) -> list[str]:
     """The folders in ``place`` that are named as the owners' archive unpacks."""
-    there = sorted(place.iterdir()) if place is not None and place.is_dir() else []
-    return [path.name for path in there if path.is_dir() and path.name.lower().startswith(_ARCHIVE.lower())]
+    there = folders(place) if place is not None else []
+    return [path.name for path in there if path.name.lower().startswith(_ARCHIVE.lower())]

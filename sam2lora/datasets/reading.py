@@ -13,10 +13,11 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from sam2lora.datasets.field_of_view import field_of_view
+from sam2lora.datasets.listing import unreachable
 from sam2lora.datasets.pairs import Bits, Entry, Pair, Pixels, Problem, WrongSizeError, failure
 from sam2lora.errors import DataError
 
-_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF")  # Pillow would start other programs for some of the others
+_FORMATS = ("BMP", "DIB", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")  # some others start programs
 _LOSSY = ("JPEG", "MPO")
 _MOST_PIXELS = 2**26  # 8192 x 8192: four times the largest photograph of the published sets
 _MOST_BYTES = 4 * _MOST_PIXELS
@@ -66,7 +67,7 @@ def open_image(path: Path) -> Image.Image:
     data = _bytes(path)
     try:
         image = Image.open(io.BytesIO(data), formats=_FORMATS)
-        problem = _unfit(path, image)
+        problem = _unfit(path, image, data)
         if problem is None:
             image.load()
     except UnidentifiedImageError as error:
@@ -84,8 +85,12 @@ def open_image(path: Path) -> Image.Image:
 
 def _bytes(path: Path) -> bytes:
     try:
+        if not path.is_file() and path.exists():  # a pipe would never end
+            raise failure(path, "an image must be a file", "it is none", "name the file that the image lies in")
         with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as file:
             data: bytes = file.read(_MOST_BYTES + 1)
+    except (FileNotFoundError, PermissionError) as error:
+        raise unreachable(path, error) from error
     except (OSError, EOFError, zlib.error) as error:
         why = str(error).replace(str(path), path.name)
         raise failure(path, "an image file must be readable", why, "copy it again from its owners") from error
@@ -97,11 +102,11 @@ def _bytes(path: Path) -> bytes:
     return data
 
 
-def _unfit(path: Path, image: Image.Image) -> Problem | None:
+def _unfit(path: Path, image: Image.Image, data: bytes) -> Problem | None:
     """Why an image that was opened and not yet decoded cannot be used."""
     if image.width * image.height > _MOST_PIXELS:
         return _too_large(path, f"it has {image.width}x{image.height}")
-    if any(_is_deep(tile.codec_name, tile.args) for tile in getattr(image, "tile", ())):
+    if any(_is_deep(tile.codec_name, tile.args, data) for tile in getattr(image, "tile", ())):
         rule, remedy = "an image file must have 8 bits per channel or less", "convert it, image and mask alike"
         return Problem(path, rule, "it has 16", remedy)
     pictures = 1 if image.format in _LOSSY else getattr(image, "n_frames", 1)
@@ -115,8 +120,12 @@ def _unfit(path: Path, image: Image.Image) -> Problem | None:
     return None
 
 
-def _is_deep(codec: str, arguments: Any) -> bool:
-    """Whether Pillow is about to decode 16 bits: its raw mode says so, or the maximum of a PPM file."""
+def _is_deep(codec: str, arguments: Any, data: bytes) -> bool:
+    """Whether Pillow is about to decode 16 bits: its raw mode says so, or the header of a PPM or JPEG 2000 file."""
+    if codec == "jpeg2k":  # ISO 15444-1, A.5.1: of each component its depth less one, with the sign in the upper bit
+        begin = data.index(b"\xff\x4f\xff\x51") + 40
+        depths = data[begin + 2 : begin + 2 + 3 * int.from_bytes(data[begin : begin + 2], "big") : 3]
+        return any((depth & 0x7F) + 1 > 8 for depth in depths)
     return int(arguments[1]) > 255 if codec == "ppm" else ";16" in str(arguments)
 
 

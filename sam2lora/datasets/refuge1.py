@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from sam2lora.choice import choice
-from sam2lora.datasets.layout import by_stem, folder, gather, pair_up
+from sam2lora.datasets.layout import by_stem, folder, gather, merged, pair_up
 from sam2lora.datasets.outlines import REFUGE_CODES, coded, photograph, read_codes, size, structure
 from sam2lora.datasets.pairs import DiscTarget, Entry, Found, Pair
 from sam2lora.datasets.reading import read_image
@@ -58,8 +58,7 @@ class Refuge1:
 
 
 def _part(base: Path, place: str, truth: str, classes: tuple[str, ...]) -> Found:
-    images, masks = by_stem(base / place), by_stem(base / truth)
-    for name in classes:
-        masks |= by_stem(base / truth / name)
-        images |= by_stem(base / place / name)
+    images, masks = (
+        merged(by_stem(home), *(by_stem(home / name) for name in classes)) for home in (base / place, base / truth)
+    )
     return pair_up(images, {base / truth: masks}, {})

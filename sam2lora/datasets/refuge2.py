@@ -57,4 +57,4 @@ def _part(base: Path, part: str) -> Found:
     )
     found = pair_up(images, {base / "mask": masks}, {})
     split = "test" if part == "test" else "development"
-    return Found(tuple(replace(entry, split=split) for entry in found.entries), found.problems)
+    return replace(found, entries=tuple(replace(entry, split=split) for entry in found.entries))

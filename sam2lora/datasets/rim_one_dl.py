@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from sam2lora.choice import choice
-from sam2lora.datasets.layout import by_stem, folder, gather, pair_up
+from sam2lora.datasets.layout import by_stem, folder, gather, merged, pair_up
 from sam2lora.datasets.outlines import crop, nested, size, structure
 from sam2lora.datasets.pairs import DiscTarget, Entry, Found, Pair
 from sam2lora.datasets.reading import read_image, read_mask
@@ -46,9 +46,9 @@ class RimOneDL:
         place = files / _IMAGES / f"partitioned_{self.split}"
         training, test = (_of_classes(place / part, "") for part in ("training_set", "test_set"))
         masks = {files / _MASKS / f"*-{what}": _of_classes(files / _MASKS, f"-1-{what}-T") for what in ("Disc", "Cup")}
-        found = gather(base, self.title, [pair_up(training | test, masks, {})])
+        found = gather(base, self.title, [pair_up(merged(training, test), masks, {})])
         entries = (replace(one, split="test" if one.id in test else "development") for one in found.entries)
-        return Found(tuple(entries), found.problems)
+        return replace(found, entries=tuple(entries))
 
     def read(self, entry: Entry) -> Pair:
         """Decode one entry. Raises ``DataError`` naming the file."""
@@ -64,5 +64,4 @@ class RimOneDL:
 
 
 def _of_classes(place: Path, suffix: str) -> dict[str, Path]:
-    glaucoma, normal = (by_stem(place / name, suffix=suffix) for name in _CLASSES)
-    return glaucoma | normal
+    return merged(*(by_stem(place / name, suffix=suffix) for name in _CLASSES))

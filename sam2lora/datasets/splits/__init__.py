@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import unicodedata
 from collections.abc import Collection, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -32,6 +33,8 @@ def read_split(path: Path) -> dict[str, tuple[str, str]]:
 
 def read_listing(path: Path) -> dict[str, tuple[str, str | None]]:
     """``{image: (patient, split)}`` of a user's CSV; the split is None where the file has no such column.
+
+    Names are in Unicode's form C, as those of files are: one name that two systems store in two ways is one.
 
     Raises ``DataError`` as ``read_split`` does, and when the file is no UTF-8 text.
     """
@@ -94,7 +97,8 @@ def _checked(path: Path, rows: list[dict[str, str]], with_split: bool) -> dict[s
     home: dict[str, str | None] = {}
     wrong: list[str] = []
     for number, row in enumerate(rows, start=2):
-        image, patient, split = row["image"], row["patient"], row.get("split")
+        image, patient = (unicodedata.normalize("NFC", row[column] or "") for column in ("image", "patient"))
+        split = row.get("split")
         if not image or not patient:
             wrong.append(f"line {number}: an image and its patient must be named, but one is empty")
         if with_split and split not in SPLITS:

@@ -135,13 +135,23 @@ def test_an_image_of_sixteen_bits_is_refused_and_not_narrowed(ending, colour, tm
         read_image(path)
 
 
+@pytest.mark.parametrize("colour", [True, False])
+def test_a_jpeg_2000_of_sixteen_bits_is_refused_and_not_narrowed(colour, tmp_path, drawing):
+    deep = np.asarray(drawing.photograph()).astype(np.uint16) * 257
+    assert cv2.imwrite(str(tmp_path / "eye.jp2"), deep if colour else deep[..., 0])
+    with pytest.raises(DataError, match="must have 8 bits per channel or less, but it has 16: convert it, image"):
+        read_image(tmp_path / "eye.jp2")
+
+
 def test_an_empty_file_and_a_text_that_is_called_an_image(tmp_path):
     path = tmp_path / "eye.png"
     path.write_bytes(b"")
     with pytest.raises(DataError, match=r"eye.png: an image file must be readable, but it is empty: copy it again"):
         read_image(path)
     path.write_text("image,patient")
-    with pytest.raises(DataError, match=r"but its first bytes are b'image,pa', which begin none of BMP, GIF, JPEG, "):
+    with pytest.raises(
+        DataError, match=r"but its first bytes are b'image,pa', which begin none of BMP, DIB, GIF, JPEG, "
+    ):
         read_image(path)
     (tmp_path / "eye.ppm.gz").write_bytes(gzip.compress(b""))
     with pytest.raises(DataError, match="but it is empty"):
