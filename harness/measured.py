@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from pydantic import TypeAdapter
 
 from harness.errors import RecordError
 from harness.inference.cells import Cells, Contrast, Pair, Target
 from harness.table import StudyTable, unjudgeable
+from sam2lora.datasets import Dataset
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,7 @@ class Declared:
     one truth value for each arm; empty for a design without coalitions. ``primary``: a metric, a column of the per-
     image scores. ``replicates``: those asked for, then those added since. ``smallest``: the smallest effect of
     interest, in the metric's units. ``tuned``: trials of each arm's own search before its replicates ran, 0 for fixed
-    settings.
+    settings. ``pools``: whose patients a data set holds, by its name; two that share a pool share patients.
     """
 
     design: Mapping[str, Any]
@@ -37,6 +39,7 @@ class Declared:
     primary: str
     smallest: float
     tuned: int
+    pools: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
     @property
     def kind(self) -> str:
@@ -87,6 +90,7 @@ def declared(table: StudyTable) -> Declared:
             primary=str(recorded["primary"]).rpartition("/")[2],
             smallest=float(recorded["smallest_of_interest"]),
             tuned=int(recorded.get("tuned") or 0),
+            pools=_pools(table.question.get("protocol") or {}),
         )
     except (KeyError, TypeError, ValueError) as error:
         what = f"it has no {error}" if isinstance(error, KeyError) else str(error)
@@ -110,6 +114,12 @@ def _replicates(table: StudyTable, asked: tuple[Pair, ...]) -> tuple[Pair, ...]:
     run = table.trials[table.trials["param/arm"].notna() & table.trials["seed"].notna()][["seed", "fold"]]
     pairs = (Pair(int(seed), int(fold)) for seed, fold in run.drop_duplicates().itertuples(index=False, name=None))
     return tuple(dict.fromkeys([*asked, *pairs]))
+
+
+def _pools(protocol: Mapping[str, Any]) -> dict[str, frozenset[str]]:
+    named = [one for held in protocol.values() if isinstance(held, list) for one in held if isinstance(one, dict)]
+    sets: list[Dataset] = TypeAdapter(list[Dataset]).validate_json(json.dumps(named))
+    return {one.name: one.overlaps for one in sets}
 
 
 def _contrast(name: str, weights: Mapping[str, float], arms: tuple[str, ...]) -> Contrast:
@@ -205,7 +215,7 @@ def _target(rows: pd.DataFrame, name: str, ablation: Declared, place: pd.Series)
     scores[where, image] = rows[ablation.primary].to_numpy(dtype=float)
     patients = rows["patient"].to_numpy()[np.unique(image, return_index=True)[1]]
     scores[~np.isfinite(scores)] = math.nan
-    return Target(name, scores.reshape(*shape, len(ids)), patients.astype(str))
+    return Target(name, scores.reshape(*shape, len(ids)), patients.astype(str), ablation.pools.get(name, frozenset()))
 
 
 def _left_out(

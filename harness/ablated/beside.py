@@ -6,14 +6,14 @@ import copy
 import math
 import shlex
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from harness.ablated.searches import tuned_study
-from harness.inference.cells import Cells, Contrast, Target
+from harness.inference.cells import Cells, Contrast
 from harness.inference.effects import Effect, effect
 from harness.inference.means import ArmMean, arm_means
 from harness.inference.refused import Refused
@@ -189,7 +189,7 @@ def _both(fixed: Cells, tuned: Cells) -> Cells | Refused:
         found = "the studies share no replicate" if alike else "the studies were not judged on the same images"
         return Refused("A gain is paired by replicate and image", found, "let both studies finish")
     targets = tuple(
-        Target(one.name, np.concatenate([one.scores[:, at[0]], other.scores[:, at[1]]]), one.patients)
+        replace(one, scores=np.concatenate([one.scores[:, at[0]], other.scores[:, at[1]]]))
         for one, other in zip(fixed.targets, tuned.targets, strict=True)
     )
     arms = (*(_named(arm, "fixed") for arm in fixed.arms), *(_named(arm, "tuned") for arm in tuned.arms))

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.inference.cells import Floats, Pair
-from harness.inference.crossed import clusters
+from harness.inference.crossed import clusters, equal_shares, weights
 
 RESAMPLES = 1999
 
@@ -19,26 +19,26 @@ def pigeonhole(
     rng: np.random.Generator,
     level: float = 0.95,
     resamples: int = RESAMPLES,
+    shares: Sequence[Floats] | None = None,
 ) -> tuple[Floats, Floats]:
     """(...), (...): percentile interval of the mean over replicates, patients and targets (Owen 2007).
 
-    ``values``: per target (..., R, n_t), per patient (``crossed.per_patient``). Replicates that share seeds or folds
+    ``values`` and ``shares``: as ``crossed.crossed`` takes them. Replicates that share seeds or folds
     are drawn by seed and by fold. Each axis of n gives n - 1 draws, which makes the variance of a mean unbiased (Rao
     & Wu 1988); even so the interval is too narrow for few replicates, since its tails are not those of a t. It
     counts what is drawn anew in every cell more than once, which widens it a little. It stands beside the interval
     of ``effects``, and no verdict uses it.
     """
-    weights = np.ones((resamples, len(pairs)))
+    drawn = np.broadcast_to(weights(pairs), (resamples, len(pairs)))
     for codes in clusters(pairs).values():
-        weights *= _draws(int(codes.max()) + 1, resamples, rng)[:, codes]
-    total = weights.sum(axis=1)
-    weights, kept = weights[total > 0.0], total[total > 0.0]
+        drawn = drawn * _draws(int(codes.max()) + 1, resamples, rng)[:, codes]
+    total = drawn.sum(axis=1)
+    drawn, kept = drawn[total > 0.0], total[total > 0.0]
     means = np.zeros((*values[0].shape[:-2], len(kept)))
-    for value in values:
-        patients = _draws(value.shape[-1], len(kept), rng)
-        share = patients / (patients.shape[1] - 1)
-        means += np.einsum("br,...rp,bp->...b", weights / kept[:, None], value, share, optimize=True)
-    low, high = np.quantile(means / len(values), [(1.0 - level) / 2.0, (1.0 + level) / 2.0], axis=-1)
+    for value, share in zip(values, equal_shares(values) if shares is None else shares, strict=True):
+        patients = _draws(value.shape[-1], len(kept), rng) * (float(share.sum()) / (value.shape[-1] - 1))
+        means += np.einsum("br,...rp,bp->...b", drawn / kept[:, None], value, patients, optimize=True)
+    low, high = np.quantile(means, [(1.0 - level) / 2.0, (1.0 + level) / 2.0], axis=-1)
     return low, high
 
 

@@ -42,12 +42,14 @@ class Target:
     """One test set of an ablation with its scores in every arm and replicate.
 
     ``scores``: (arms, replicates, images); NaN where the image's score is undefined, or where the trial has no
-    completed result. ``patients``: (images,), images of equal name belong to one patient.
+    completed result. ``patients``: (images,), images of equal name belong to one patient. ``pools``: whose patients
+    they are; those of equal name in two targets that share a pool are one patient.
     """
 
     name: str
     scores: Floats
     patients: npt.NDArray[np.str_]
+    pools: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         if self.scores.ndim != 3 or self.scores.shape[2] != len(self.patients):

@@ -18,6 +18,12 @@ twice as often as a Holm-corrected level allows (``benchmarks/error_rates.py`` s
 quantile of its own degrees of freedom, margin^2 = sum over parts of t(part)^2 V(part), which covers at least as often
 as it says whatever the parts' true sizes (Banerjee 1960, Sankhya 22).
 
+Within the images' part targets of few patients and of many are summed, by Satterthwaite's rule. There the estimated
+degrees of freedom fall together with the estimated variances: two patients who happen to agree leave a small variance
+with many degrees. So they are capped by what the rule gives when a patient varies as much on every target. Patients who
+weigh unequally (more images) get the linearisation of Bell & McCaffrey (2002, Survey Methodology 28): the plain one is
+too small where one patient makes much of the mean, for the mean follows that patient.
+
 All functions work on arrays with any leading axes, so that a thousand simulated studies cost one call.
 """
 
@@ -103,37 +109,86 @@ class Parts:
         return p
 
 
-def crossed(values: Sequence[Floats], pairs: Sequence[Pair]) -> Parts:
+def crossed(values: Sequence[Floats], pairs: Sequence[Pair], shares: Sequence[Floats] | None = None) -> Parts:
     """The mean over replicates, patients and targets, with its variance.
 
     ``values``: per target (..., R, n_t), every replicate on every patient, all finite, at least two replicates and two
-    patients; ``pairs``: what the R replicates are (``replicate_parts``).
+    patients; ``pairs``: what the R replicates are (``replicate_parts``), each of weight ``weights``. ``shares``: per
+    target (n_t,), the patients' parts in the estimate, 1 in all; equal targets of equal patients where None. Values of
+    unequal patients are linearised (``per_patient``), so that their plain mean is the target's.
     """
-    count, targets = len(pairs), len(values)
-    means = np.stack([value.mean(axis=-1) for value in values]).mean(axis=0)
+    count = len(pairs)
+    shares = equal_shares(values) if shares is None else shares
+    means, weight = target_mean(values, shares), weights(pairs)
     names, drawn, degrees = replicate_parts(means, pairs)
     own = own_variances(means, pairs, names, drawn)
-    between, inside = [], []
-    for value in values:
-        patients = value.shape[-1]
-        across = value.mean(axis=-2, keepdims=True)
-        rest = value - value.mean(axis=-1, keepdims=True) - across + value.mean(axis=(-2, -1), keepdims=True)
-        squares = (rest**2).sum(axis=(-2, -1)) / ((count - 1) * (patients - 1))
-        between.append(across[..., 0, :].var(axis=-1, ddof=1) / (patients * targets**2))
-        inside.append(squares / (count * patients * targets**2))
+    between, inside, alike, free_of = [], [], [], []
+    for value, share in zip(values, shares, strict=True):
+        size = float(share.sum())
+        factors, known = spread(share / size)
+        across = np.einsum("r,...rp->...p", weight, value)
+        rest = value - value.mean(axis=-1, keepdims=True) - value.mean(axis=-2, keepdims=True)
+        squares = ((rest + value.mean(axis=(-2, -1), keepdims=True)) ** 2).sum(axis=-2) @ factors / (count - 1)
+        between.append(size**2 * ((across - across.mean(axis=-1, keepdims=True)) ** 2 @ factors))
+        inside.append(size**2 * squares * (weight**2).sum())
+        alike.append((share**2).sum())
+        free_of.append(known)
     images, residual = np.sum(between, axis=0), np.sum(inside, axis=0)
-    free = satterthwaite(np.stack(between), np.array([value.shape[-1] - 1.0 for value in values]))
+    own_degrees = np.array(free_of)
+    free = np.minimum(satterthwaite(np.stack(between), own_degrees), satterthwaite(np.stack(alike), own_degrees))
     handful = free < min(degrees)
     drawn[-1] = np.where(handful, np.maximum(0.0, drawn[-1] - residual), drawn[-1])
     images = np.where(handful, images, np.maximum(0.0, images - residual))
     return Parts(
-        estimate=means.mean(axis=-1),
+        estimate=means @ weight,
         names=(*names, "images"),
         variances=np.stack([*drawn, images]),
         degrees=np.stack([*(np.full(images.shape, df) for df in degrees), free]),
         residual=residual,
         own=own,
     )
+
+
+def equal_shares(values: Sequence[Floats]) -> tuple[Floats, ...]:
+    """Per target (n_t,): the shares of patients who weigh alike on targets that weigh alike."""
+    return tuple(np.full(value.shape[-1], 1.0 / (len(values) * value.shape[-1])) for value in values)
+
+
+def target_mean(values: Sequence[Floats], shares: Sequence[Floats]) -> Floats:
+    """(..., R): the replicates' means over patients, then over targets by the sums of their ``shares``."""
+    sums = [value.mean(axis=-1) * float(share.sum()) for value, share in zip(values, shares, strict=True)]
+    mean: Floats = np.sum(sums, axis=0)
+    return mean
+
+
+def weights(pairs: Sequence[Pair]) -> Floats:
+    """(R,): what a replicate weighs in the estimate, 1 in all.
+
+    Where folds are shared and seeds are not (or the reverse), every fold weighs alike: the variance of a mean of equal
+    clusters is estimated without bias whatever their replicates vary by. Else every replicate weighs alike.
+    """
+    axes = list(clusters(pairs).values())
+    if len(axes) > 1:
+        return np.full(len(pairs), 1.0 / len(pairs))
+    sizes = np.bincount(axes[0])
+    weight: Floats = 1.0 / (len(sizes) * sizes[axes[0]])
+    return weight
+
+
+def spread(shares: Floats) -> tuple[Floats, float]:
+    """(n,), and degrees of freedom: the variance of a mean sum w x of independent clusters of ``shares`` w.
+
+    It is the sum of factor x (z - mean z)^2 over the linearised values z = mean + n w (x - mean): Bell & McCaffrey's
+    (2002) sum of w^2 (x - mean)^2 / (1 - w), with the degrees of freedom that it has where clusters vary alike. Equal
+    shares make it s2 / n, n - 1.
+    """
+    count, size = len(shares), float((shares**2).sum())
+    c = shares**2 / (1.0 - shares)
+    first, second = float(c @ shares), float(c @ shares**2)
+    trace = float(c @ (1.0 + size - 2.0 * shares))
+    square = float(c**2 @ (1.0 + 2.0 * size - 4.0 * shares)) + (size * c.sum()) ** 2
+    square += 2.0 * c.sum() * second + 2.0 * first**2 - 4.0 * size * c.sum() * first
+    return 1.0 / (count**2 * (1.0 - shares)), trace**2 / square
 
 
 def satterthwaite(variances: Floats, degrees: Floats) -> Floats:
@@ -155,12 +210,13 @@ def replicate_parts(means: Floats, pairs: Sequence[Pair]) -> tuple[tuple[str, ..
 
     - no two share a seed or a fold, or one of the two is the same for all: R plain replicates, s2 / R, R - 1;
     - folds are shared and seeds are not (or the reverse): whoever shares one is averaged first, since they vary
-      together; clusters g of n_g: sum (n_g / R)^2 (mean_g - mean)^2 G / (G - 1), G - 1. Equal clusters make it exact;
+      together, and the G clusters weigh alike: s2 of their means / G, G - 1;
     - a full grid of S seeds x F folds: (MS_seed + MS_fold - MS_rest) / R in two parts. The factor with fewer levels
       keeps its whole mean square, MS / R; the other adds its excess, (MS - MS_rest) / R where positive. Taking
       the rest away from the one that is known worst makes it look small too often: with 10 seeds x 2 folds that
       rejected four times as often as the level allows, this at most as often;
-    - a grid with holes: fold clusters and seed clusters, a part each, which counts what is drawn anew twice.
+    - a grid with holes: fold clusters and seed clusters of unequal shares (``spread``), a part each, which counts what
+      is drawn anew twice.
     """
     count = means.shape[-1]
     axes = clusters(pairs)
@@ -168,7 +224,8 @@ def replicate_parts(means: Floats, pairs: Sequence[Pair]) -> tuple[tuple[str, ..
         return ("replicates",), [means.var(axis=-1, ddof=1) / count], [count - 1.0]
     if len(axes) == 1:
         ((name, codes),) = axes.items()
-        return (name,), [_clustered(means, codes)], [float(codes.max())]
+        of_cluster = means @ (_member(codes) / np.bincount(codes))
+        return (name,), [of_cluster.var(axis=-1, ddof=1) / of_cluster.shape[-1]], [float(codes.max())]
     seeds, folds = axes["seeds"], axes["folds"]
     many, few = int(seeds.max()) + 1, int(folds.max()) + 1
     if many * few == count:
@@ -176,7 +233,8 @@ def replicate_parts(means: Floats, pairs: Sequence[Pair]) -> tuple[tuple[str, ..
         if few > many:
             return ("seeds", "folds"), *_grid(np.swapaxes(square, -1, -2))
         return ("folds", "seeds"), *_grid(square)
-    return ("folds", "seeds"), [_clustered(means, folds), _clustered(means, seeds)], [few - 1.0, many - 1.0]
+    parts = [_clustered(means, codes) for codes in (folds, seeds)]
+    return ("folds", "seeds"), [variance for variance, _ in parts], [free for _, free in parts]
 
 
 def own_variances(
@@ -185,17 +243,17 @@ def own_variances(
     """What ``replicate_parts`` found, told apart by where it comes from, in variances (...) of the mean.
 
     *replicates*: what each of them adds by itself, the mean square around the means of the seeds and folds that are
-    shared, over R; *seeds*, *folds*: what these add beyond it. Where no seed or fold is shared all of it is the
-    replicates', although folds may be behind it: nobody can tell.
+    shared, over R where all weigh alike; *seeds*, *folds*: what these add beyond it. Where no seed or fold is shared
+    all of it is the replicates', although folds may be behind it: nobody can tell.
     """
     if "replicates" in names:
         return {"replicates": variances[0]}
     count, axes = means.shape[-1], list(clusters(pairs).values())
-    member = np.concatenate([codes[:, None] == np.arange(codes.max() + 1) for codes in axes], axis=1).astype(np.float64)
+    member = np.concatenate([_member(codes) for codes in axes], axis=1)
     free, single = count - int(np.linalg.matrix_rank(member)), variances[0]
     if free:
         around = means - means @ (member @ np.linalg.pinv(member)).T
-        single = (around**2).sum(axis=-1) / (free * count)
+        single = (around**2).sum(axis=-1) / free * (weights(pairs) ** 2).sum()
     # A full grid's second part is an excess already (``_grid``); every other part has the replicates' own in it.
     full = len(axes) > 1 and np.prod([codes.max() + 1 for codes in axes]) == count
     beyond = {
@@ -215,18 +273,25 @@ def clusters(pairs: Sequence[Pair]) -> dict[str, npt.NDArray[np.intp]]:
     return found or {"replicates": np.arange(len(pairs))}
 
 
-def per_patient(patients: npt.NDArray[np.str_]) -> Floats:
-    """(images, patients): turns scores per image into values per patient with the same mean.
+def per_patient(*sets: npt.NDArray[np.str_]) -> tuple[Floats, Floats]:
+    """(images of all sets, patients), (patients,): turns scores per image into values per patient with the same mean.
 
-    A value is (P / N) times the sum of the patient's deviations from the mean over all N images, plus that mean: the
-    linearised mean over images when whole patients are drawn. The identity where everybody has one image.
+    ``sets``: by target, whose each image is; images of equal name are one patient's, in different targets, too. The
+    mean is that over the images of each target, then over targets. A value is that mean plus P times the patient's part
+    of its deviation: the linearised mean when whole patients are drawn. The identity where everybody has one image of
+    one target. The patients' shares of the mean sum to 1.
     """
-    names, codes = np.unique(patients, return_inverse=True)
-    member = codes[:, None] == np.arange(len(names))
-    images = len(patients)
-    share = member.sum(axis=0) / images
-    matrix: Floats = len(names) / images * (member - share) + 1.0 / images
-    return matrix
+    names, codes = np.unique(np.concatenate(sets), return_inverse=True)
+    of_target = [
+        slice(end - len(one), end) for one, end in zip(sets, np.cumsum([len(one) for one in sets]), strict=True)
+    ]
+    weight = np.concatenate([np.full(len(one), 1.0 / (len(one) * len(sets))) for one in sets])
+    member = weight[:, None] * (codes[:, None] == np.arange(len(names)))
+    matrix = len(names) * member
+    for images in of_target:
+        # Less the target's own mean, which the patient's images pull with them.
+        matrix[images] -= len(names) * member[images].sum(axis=0) / len(member[images])
+    return matrix + weight[:, None], member.sum(axis=0)
 
 
 def _codes(values: Sequence[int]) -> npt.NDArray[np.intp]:
@@ -239,12 +304,18 @@ def _shared(codes: npt.NDArray[np.intp]) -> bool:
     return 1 < int(codes.max()) + 1 < len(codes)
 
 
-def _clustered(means: Floats, codes: npt.NDArray[np.intp]) -> Floats:
-    groups = int(codes.max()) + 1
-    member = (codes[:, None] == np.arange(groups)).astype(np.float64)
-    away = (means - means.mean(axis=-1, keepdims=True)) @ member / len(codes)
-    variance: Floats = (away**2).sum(axis=-1) * groups / (groups - 1)
-    return variance
+def _member(codes: npt.NDArray[np.intp]) -> Floats:
+    """(R, clusters): 1 where the replicate is of the cluster."""
+    return np.asarray(codes[:, None] == np.arange(int(codes.max()) + 1), dtype=np.float64)
+
+
+def _clustered(means: Floats, codes: npt.NDArray[np.intp]) -> tuple[Floats, float]:
+    """The variance (...) of the plain mean over replicates whose clusters are drawn, with its degrees of freedom."""
+    shares = np.bincount(codes) / len(codes)
+    away = (means - means.mean(axis=-1, keepdims=True)) @ _member(codes) / len(codes)
+    factors, free = spread(shares)
+    variance: Floats = (len(shares) * away) ** 2 @ factors
+    return variance, free
 
 
 def _grid(means: Floats) -> tuple[list[Floats], list[float]]:

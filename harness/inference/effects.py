@@ -30,8 +30,9 @@ class Source:
 class Effect:
     """A contrast on ``target``, or on all targets with equal weight where that is None. In units of the metric.
 
-    ``estimate``: mean over the replicates of the mean over images (of the mean over targets). ``low``, ``high``:
-    interval of coverage ``level``; ``se``, ``df``: standard error, and degrees of freedom of its replicates' part;
+    ``estimate``: mean over the replicates (over those of each fold, then over folds, where folds are shared) of the
+    mean over images (of the mean over targets). ``low``, ``high``: interval of coverage ``level``; ``se``, ``df``:
+    standard error, and degrees of freedom of its replicates' part;
     ``p``: two-sided, against 0, of this contrast alone (``crossed.Parts``). ``flip_p``, ``flip_floor``: sign flips over
     replicates, and the smallest p they can give; NaN where they are refused (``permutation.sign_flip``). ``boot_low``,
     ``boot_high``: the pigeonhole bootstrap's interval.
@@ -113,11 +114,11 @@ def effect(
             ("low", "high", "se", "df", "p", "flip_p", "flip_floor", "boot_low", "boot_high", "share_of_replicates"),
             math.nan,
         )
-        return Effect(estimate=float(used.means().mean()), why=used.why, **known, **blank)
-    parts = crossed(used.values, used.pairs)
+        return Effect(estimate=used.estimate(), why=used.why, **known, **blank)
+    parts = crossed(used.values, used.pairs, used.shares)
     total, margin = float(parts.total()), float(parts.margin(level))
     flips = sign_flip(used.means(), used.pairs, rng)
-    low, high = pigeonhole(used.values, used.pairs, rng, level)
+    low, high = pigeonhole(used.values, used.pairs, rng, level, shares=used.shares)
     return Effect(
         estimate=float(parts.estimate),
         low=float(parts.estimate) - margin,

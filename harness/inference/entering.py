@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
-from harness.inference.cells import Cells, Floats, Pair
-from harness.inference.crossed import per_patient
+from harness.inference.cells import Cells, Floats, Pair, Target
+from harness.inference.crossed import per_patient, target_mean, weights
 
 FEWEST = 3
 """Replicates below which no interval is given: two differ by chance as they like."""
@@ -20,11 +21,13 @@ FEWEST = 3
 class Entering:
     """What of the cells enters a weighted sum of arms: ``values``, per target (replicates, patients), over ``pairs``.
 
+    Targets that share patients are one here, the mean of both. ``shares``: as ``crossed.crossed`` takes them.
     ``images``, ``undefined``: how many enter, and how many an arm has no score for. ``why``: why there is no interval,
     empty where there is one.
     """
 
     values: tuple[Floats, ...]
+    shares: tuple[Floats, ...]
     pairs: tuple[Pair, ...]
     images: int
     undefined: int
@@ -32,14 +35,18 @@ class Entering:
 
     def means(self) -> Floats:
         """(replicates,): over patients, then over targets; one NaN where a target has nothing."""
-        if not self.values or not all(value.size for value in self.values):
+        if not self.pairs or not self.values or not all(value.size for value in self.values):
             return np.full(1, math.nan)
-        means: Floats = np.mean([value.mean(axis=1) for value in self.values], axis=0)
-        return means
+        return target_mean(self.values, self.shares)
+
+    def estimate(self) -> float:
+        """The mean over replicates, each of its weight (``crossed.weights``); NaN where there is nothing to average."""
+        means = self.means()
+        return float(means @ weights(self.pairs)) if np.isfinite(means).all() else math.nan
 
 
-def entering(cells: Cells, weights: Floats, target: str | None) -> Entering:
-    """The sum of the arms by ``weights`` (arms,) on ``target``, or on all targets (None), where it is defined.
+def entering(cells: Cells, by_arm: Floats, target: str | None) -> Entering:
+    """The sum of the arms by ``by_arm`` (arms,) on ``target``, or on all targets (None), where it is defined.
 
     A replicate enters where every arm with a weight completed and has a defined score on each target; an image enters
     where its score is defined in all of these cells. A target without any score in some replicate costs no replicate:
@@ -49,30 +56,63 @@ def entering(cells: Cells, weights: Floats, target: str | None) -> Entering:
     if not wanted:
         names = ", ".join(found.name for found in cells.targets)
         raise ValueError(f"A target must be one of {names}, but is {target!r}: name one of these, or None for all.")
-    arms = np.flatnonzero(weights)
+    arms = np.flatnonzero(by_arm)
     replicates: npt.NDArray[np.bool_] = np.logical_and.reduce(cells.finished[arms], axis=0)
-    empty = []
+    empty: list[str] = []
     for found in wanted:
         scored = np.isfinite(found.scores[arms]).any(axis=2).all(axis=0) & replicates
         if scored.any():
             replicates = replicates & scored
         elif replicates.any():
             empty.append(found.name)
-    values, images, undefined, alone = [], 0, 0, []
-    for found in wanted:
-        scores = found.scores[arms][:, replicates]
-        defined = np.isfinite(scores).all(axis=(0, 1)) & replicates.any()
-        images += int(defined.sum())
-        undefined += int((~defined).sum())
-        if not defined.any():
-            values.append(np.empty((int(replicates.sum()), 0)))
-            empty = empty if found.name in empty or not replicates.any() else [*empty, found.name]
-            continue
-        patients = found.patients[defined]
-        alone += [found.name] if len(np.unique(patients)) < 2 else []
-        values.append(_weighted(scores[:, :, defined], weights[arms]) @ per_patient(patients))
     pairs = tuple(pair for pair, kept in zip(cells.replicates, replicates.tolist(), strict=True) if kept)
-    return Entering(tuple(values), pairs, images, undefined, _why(len(pairs), empty, alone))
+    defined = {found.name: _defined(found.scores[arms][:, replicates]) for found in wanted}
+    if pairs:
+        empty += [name for name, images in defined.items() if not images.any() and name not in empty]
+    values, shares, alone = [], [], []
+    unmatched: list[list[str]] = []
+    for together in _sharing(wanted):
+        named = [found.name for found in together]
+        if not all(defined[name].any() for name in named):
+            values.append(np.empty((len(pairs), 0)))
+            shares.append(np.empty(0))
+            continue
+        matrix, share = per_patient(*(found.patients[defined[found.name]] for found in together))
+        scores = [found.scores[arms][:, replicates][:, :, defined[found.name]] for found in together]
+        values.append(_weighted(np.concatenate(scores, axis=2), by_arm[arms]) @ matrix)
+        shares.append(share * (len(together) / len(wanted)))
+        alone += [" and ".join(named)] * (len(share) == 1)
+        unmatched += [named] * (not _matched(together))
+    return Entering(
+        values=tuple(values),
+        shares=tuple(shares),
+        pairs=pairs,
+        images=sum(int(images.sum()) for images in defined.values()),
+        undefined=sum(int((~images).sum()) for images in defined.values()),
+        why=_why(len(pairs), empty, alone, unmatched),
+    )
+
+
+def _defined(scores: Floats) -> npt.NDArray[np.bool_]:
+    """(images,): which have a score in all arms and replicates of ``scores``, none where there are no replicates."""
+    defined: npt.NDArray[np.bool_] = np.isfinite(scores).all(axis=(0, 1)) & (scores.shape[1] > 0)
+    return defined
+
+
+def _sharing(targets: Sequence[Target]) -> list[list[Target]]:
+    """The targets, those together that share patients with one another or with a third."""
+    groups: list[list[Target]] = []
+    for target in targets:
+        apart = [group for group in groups if not any(target.pools & other.pools for other in group)]
+        joined = [other for group in groups if group not in apart for other in group]
+        groups = [*apart, [*joined, target]]
+    return groups
+
+
+def _matched(targets: Sequence[Target]) -> bool:
+    """Whether the names tell which patients the targets share: those of one are all among those of the next larger."""
+    names = sorted((set(target.patients.tolist()) for target in targets), key=len)
+    return all(fewer <= more for fewer, more in pairwise(names))
 
 
 def _weighted(scores: Floats, weights: Floats) -> Floats:
@@ -82,7 +122,7 @@ def _weighted(scores: Floats, weights: Floats) -> Floats:
     return np.where(np.abs(values) <= rounding, 0.0, values)
 
 
-def _why(replicates: int, empty: Sequence[str], alone: Sequence[str]) -> str:
+def _why(replicates: int, empty: Sequence[str], alone: Sequence[str], unmatched: Sequence[Sequence[str]]) -> str:
     """Why there is no interval, empty where there is one."""
     if replicates < FEWEST:
         return f"only {replicates} replicates completed in all of its arms; an interval takes {FEWEST}"
@@ -90,4 +130,7 @@ def _why(replicates: int, empty: Sequence[str], alone: Sequence[str]) -> str:
         return f"no image of {', '.join(empty)} has a score in all of its arms and replicates; leave the target out"
     if alone:
         return f"{', '.join(alone)} has one patient, from which no variance can be estimated; leave the target out"
+    if unmatched:
+        named = "; ".join(" and ".join(names) for names in unmatched)
+        return f"{named} share patients, but their names do not say which; judge on one of these targets"
     return ""

@@ -68,8 +68,8 @@ def _places(cells: Cells) -> tuple[str | None, ...]:
 
 def _mean(cells: Cells, arm: int, place: str | None, level: float) -> ArmMean:
     used = entering(cells, np.eye(len(cells.arms))[arm], place)
-    mean = float(used.means().mean())
-    margin = math.nan if used.why else float(crossed(used.values, used.pairs).margin(level))
+    mean = used.estimate()
+    margin = math.nan if used.why else float(crossed(used.values, used.pairs, used.shares).margin(level))
     return ArmMean(
         arm=cells.arms[arm],
         target=place,
@@ -98,4 +98,4 @@ def _p(cells: Cells, one: int, other: int, place: str | None) -> float:
     weights = np.zeros(len(cells.arms))
     weights[one], weights[other] = 1.0, -1.0
     used = entering(cells, weights, place)
-    return math.nan if used.why else float(crossed(used.values, used.pairs).p())
+    return math.nan if used.why else float(crossed(used.values, used.pairs, used.shares).p())

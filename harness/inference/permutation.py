@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from harness.inference.cells import Floats, Pair
-from harness.inference.crossed import clusters
+from harness.inference.crossed import clusters, weights
 from harness.inference.refused import Refused
 
 EXACT = 14
@@ -21,8 +21,8 @@ def sign_flip(values: Floats, pairs: Sequence[Pair], rng: np.random.Generator) -
 
     The share of sign patterns whose mean is at least as far from 0 as the one seen: exact up to ``EXACT`` signs, else
     (b + 1) / (B + 1) over B drawn ones (Phipson & Smyth 2010). ``pairs``, what the R replicates are: those that share
-    a fold (or a seed) vary together and have one sign. It takes the images as given: an effect that these images
-    happen to show is no accident to it. 1 where all values are 0.
+    a fold (or a seed) vary together and have one sign; they weigh what ``crossed.weights`` has. It takes the images as
+    given: an effect that these images happen to show is no accident to it. 1 where all values are 0.
 
     Refused where replicates share seeds and folds: what a seed adds keeps its sign over the folds, and what a fold adds
     over the seeds, so no pattern of signs but the two of all replicates together leaves the distribution alone.
@@ -36,7 +36,7 @@ def sign_flip(values: Floats, pairs: Sequence[Pair], rng: np.random.Generator) -
         )
     (codes,) = axes.values()
     count = int(codes.max()) + 1
-    sums = values @ (codes[:, None] == np.arange(count)).astype(np.float64)
+    sums = (values * weights(pairs)) @ (codes[:, None] == np.arange(count)).astype(np.float64)
     if count <= EXACT:
         signs = 1.0 - 2.0 * ((np.arange(2**count)[:, None] >> np.arange(count)) & 1)
     else:
@@ -44,7 +44,7 @@ def sign_flip(values: Floats, pairs: Sequence[Pair], rng: np.random.Generator) -
     seen = np.abs(sums.sum(axis=-1))[..., None]
     flipped = np.abs(sums @ signs.T)
     # Sums of the same numbers in another order differ in their last digits.
-    far = (flipped >= seen - 1e-12 * len(pairs) * np.abs(values).max(axis=-1)[..., None]).sum(axis=-1)
+    far = (flipped >= seen - 1e-12 * np.abs(values).max(axis=-1)[..., None]).sum(axis=-1)
     p: Floats = far / len(signs) if count <= EXACT else (far + 1.0) / (len(signs) + 1.0)
     return p
 

@@ -17,7 +17,7 @@ from scipy.optimize import brentq
 from scipy.special import chdtri, ndtr, stdtrit
 
 from harness.inference.cells import Floats, Pair
-from harness.inference.crossed import Parts, clusters
+from harness.inference.crossed import Parts, clusters, spread, weights
 from harness.inference.entering import FEWEST
 
 GOAL = 0.8
@@ -52,13 +52,18 @@ class ContrastNoise:
         Where no two replicates share a fold, all that they vary by is ``replicate``: what a fold adds cannot be told
         from what a seed adds, so a forecast that takes folds again is the best case.
         """
-        axes = clusters(pairs)
-        shared = {name: float(parts.own[name]) / _crowd(axes[name]) for name in ("seeds", "folds") if name in parts.own}
+        axes, weight = clusters(pairs), weights(pairs)
+        shared = {
+            name: float(parts.own[name]) / _crowd(axes[name], weight)
+            for name in ("seeds", "folds")
+            if name in parts.own
+        }
+        single = float((weight**2).sum())
         return cls(
-            replicate=len(pairs) * float(parts.own["replicates"]),
+            replicate=float(parts.own["replicates"]) / single,
             images=float(parts.images()),
             df_images=float(parts.degrees[-1]),
-            residual=len(pairs) * float(parts.residual),
+            residual=float(parts.residual) / single,
             seed=shared.get("seeds", 0.0),
             fold=shared.get("folds", 0.0),
         )
@@ -139,7 +144,7 @@ def more_needed(
 def _margins(noise: ContrastNoise, pairs: Sequence[Pair], level: float) -> tuple[Floats, float]:
     """The margins of a two-sided test over the quantiles of the variance estimates, and the true standard error."""
     parts, variance = _expected(noise, pairs)
-    residual, free = noise.residual / len(pairs), min(df for _, df, _ in parts)
+    residual, free = noise.residual * float((weights(pairs) ** 2).sum()), min(df for _, df, _ in parts)
     handful = noise.df_images < free
     if handful:
         parts[-1] = (*parts[-1][:2], parts[-1][2] + residual)
@@ -156,27 +161,30 @@ def _expected(noise: ContrastNoise, pairs: Sequence[Pair]) -> tuple[list[tuple[f
     """Of each of the replicates' parts: its mean with nothing taken off, its degrees of freedom, what is taken off;
     and the variance that the replicates truly give the estimate. As ``crossed.replicate_parts`` has them.
     """
-    count, own = len(pairs), {"seeds": noise.seed, "folds": noise.fold}
-    axes = clusters(pairs)
+    axes, weight, own = clusters(pairs), weights(pairs), {"seeds": noise.seed, "folds": noise.fold}
     alone = noise.replicate + sum(variance for name, variance in own.items() if name not in axes)
-    variance = alone / count + sum(own[name] * _crowd(codes) for name, codes in axes.items() if name in own)
+    single = alone * float((weight**2).sum())
+    variance = single + sum(own[name] * _crowd(codes, weight) for name, codes in axes.items() if name in own)
     levels = {name: int(codes.max()) + 1 for name, codes in axes.items()}
-    if len(axes) == 2 and levels["seeds"] * levels["folds"] == count:
+    if len(axes) == 2 and levels["seeds"] * levels["folds"] == len(pairs):
         few, many = sorted(axes, key=lambda name: levels[name])
-        each = {name: own[name] / levels[name] + alone / count for name in axes}
-        return [(each[few], levels[few] - 1.0, 0.0), (each[many], levels[many] - 1.0, alone / count)], variance
-    parts = []
-    for name, codes in axes.items():
-        share = np.bincount(codes) / count
-        mean = own.get(name, 0.0) + alone / (share * count)  # variance of a cluster's mean
-        size = (share**2 * (mean * (1.0 - 2.0 * share) + (share**2 * mean).sum())).sum()
-        parts.append((float(size) * levels[name] / (levels[name] - 1.0), levels[name] - 1.0, 0.0))
+        each = {name: own[name] / levels[name] + single for name in axes}
+        return [(each[few], levels[few] - 1.0, 0.0), (each[many], levels[many] - 1.0, single)], variance
+    # Every cluster's part is estimated without bias: what its mean varies by, at its share.
+    parts = [
+        (
+            own.get(name, 0.0) * _crowd(codes, weight) + single,
+            spread(np.bincount(codes, weight).astype(np.float64))[1],
+            0.0,
+        )
+        for name, codes in axes.items()
+    ]
     return parts, variance
 
 
-def _crowd(codes: npt.NDArray[np.intp]) -> float:
+def _crowd(codes: npt.NDArray[np.intp], weight: Floats) -> float:
     """The sum of the clusters' squared shares: what the variance of one cluster's effect is worth in the mean."""
-    return float(((np.bincount(codes) / len(codes)) ** 2).sum())
+    return float((np.bincount(codes, weight) ** 2).sum())
 
 
 def _quantiles(df: float, count: int) -> Floats:

@@ -194,3 +194,15 @@ def test_replicates_that_were_added_count(table: StudyTable) -> None:
     asked = {**table.question["ablation"], "replicates": table.question["ablation"]["replicates"][:3]}
     shorter = replace(table, question=table.question | {"ablation": asked})
     assert declared(shorter).replicates == declared(table).replicates
+
+
+def test_whose_patients_the_sets_hold_is_read_from_the_protocol(table: StudyTable) -> None:
+    """RITE shows the eyes of DRIVE: two names, one pool."""
+    sets = [{"kind": "drive", "annotator": "second"}, {"kind": "rite"}, {"kind": "stare"}]
+    protocol = {"kind": "transfer", "sources": [{"kind": "hrf"}], "targets": sets, "target_images": "test"}
+    found = declared(replace(table, question=table.question | {"protocol": protocol})).pools
+    assert found["drive"] & found["rite"]
+    assert not found["stare"] & (found["drive"] | found["hrf"])
+    broken = {"protocol": protocol | {"targets": [{"kind": "driv"}]}}
+    with pytest.raises(RecordError, match="must be readable by this version"):
+        declared(replace(table, question=table.question | broken))

@@ -98,8 +98,8 @@ def test_an_unequal_patient_weighs_as_many_images_as_it_has() -> None:
     d = (cells.targets[0].scores[1] - cells.targets[0].scores[0]).mean(0)
     found = over(cells)
     assert found.estimate == pytest.approx(d.mean())
-    first, second = d[:4].sum(), d[4:].sum()
-    by_hand = np.var([2 / 6 * (first - 4 * d.mean()), 2 / 6 * (second - 2 * d.mean())], ddof=1) / 2
+    first, second = d[:4].mean(), d[4:].mean()
+    by_hand = (4 / 6) ** 2 * (first - d.mean()) ** 2 / (2 / 6) + (2 / 6) ** 2 * (second - d.mean()) ** 2 / (4 / 6)
     rest = found.sources[-1].variance
     assert rest <= by_hand * (1 + 1e-9)
 
@@ -249,3 +249,38 @@ def test_the_same_generator_gives_the_same_numbers() -> None:
 def test_an_unknown_target_is_refused_with_the_known_ones() -> None:
     with pytest.raises(ValueError, match=r"one of cedar, rowan, but is 'oak'"):
         over(study(), "oak")
+
+
+def shared(patients: dict[str, list[str]]) -> Cells:
+    """Two arms, five replicates, targets of one pool with these patients, one image each."""
+    rng = np.random.default_rng(3)
+    people = sorted({name for names in patients.values() for name in names})
+    shift = dict(zip(people, rng.normal(0.0, 0.1, len(people)), strict=True))
+    targets = []
+    for target, names in patients.items():
+        scores = 0.7 + 0.005 * rng.normal(size=(2, 5, len(names)))
+        scores[1] += [shift[name] for name in names]
+        targets.append(Target(target, scores, np.array(names), frozenset({"drive"})))
+    return Cells(("a", "b"), tuple(Pair(k, k) for k in range(5)), tuple(targets), np.ones((2, 5), dtype=bool))
+
+
+def test_two_targets_of_one_pool_have_the_images_part_of_one() -> None:
+    names = [f"{k:02d}" for k in range(20)]
+    cells = shared({"drive": names, "rite": names})
+    both, alone = over(cells), over(cells, "drive")
+    assert both.patients == 20
+    assert both.images == 40
+    images, single = both.sources[-1], alone.sources[-1]
+    assert images.df == pytest.approx(19.0)
+    assert images.variance == pytest.approx(single.variance, rel=0.05)
+    apart = Cells(
+        cells.arms, cells.replicates, tuple(replace(t, pools=frozenset()) for t in cells.targets), cells.finished
+    )
+    assert over(apart).sources[-1].variance == pytest.approx(images.variance / 2, rel=0.05)
+
+
+def test_patients_that_names_do_not_match_are_refused_together_and_judged_alone() -> None:
+    cells = shared({"rim_one_r3": [f"N-{k}" for k in range(12)], "rim_one_dl": [f"r3_Im{k:03d}" for k in range(12)]})
+    assert "share patients, but their names do not say which" in over(cells).why
+    assert math.isfinite(over(cells).estimate)
+    assert not over(cells, "rim_one_dl").why

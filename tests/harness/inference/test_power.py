@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from harness.inference.cells import Contrast, Pair
-from harness.inference.crossed import clusters, crossed
+from harness.inference.crossed import clusters, crossed, weights
 from harness.inference.effects import effect
 from harness.inference.power import (
     MOST,
@@ -115,7 +115,8 @@ def test_true_variances_are_what_studies_estimate(pairs: tuple[Pair, ...], image
         effects={"a": 0.0, "b": 0.0}, replicates=pairs, images={"cedar": images, "rowan": images}, image_arm=0.03,
         **sharing,  # type: ignore[arg-type]
     )  # fmt: skip
-    contrast, count = Contrast("b over a", {"b": 1.0, "a": -1.0}), len(pairs)
+    contrast, weight = Contrast("b over a", {"b": 1.0, "a": -1.0}), weights(pairs)
+    count = 1.0 / float((weight**2).sum())
     values = [drawn[:, 1] - drawn[:, 0] for drawn in scores(truth, 4000, np.random.default_rng(0))]
     parts = crossed(values, pairs)
     expected, axes = truth.variances(contrast), clusters(pairs)
@@ -124,7 +125,7 @@ def test_true_variances_are_what_studies_estimate(pairs: tuple[Pair, ...], image
     assert parts.residual.mean() * count == pytest.approx(expected.residual, rel=0.03)
     assert parts.images().mean() == pytest.approx(expected.images, rel=0.05)
     assert parts.own["replicates"].mean() * count == pytest.approx(alone, rel=0.1)
-    crowds = {name: float(((np.bincount(axes[name]) / count) ** 2).sum()) for name in own if name in axes}
+    crowds = {name: float((np.bincount(axes[name], weight) ** 2).sum()) for name in own if name in axes}
     for name, crowd in crowds.items():  # what is cut off below 0 makes them a little large
         assert own[name] * 0.95 < parts.own[name].mean() / crowd < own[name] * 1.3
     variance = alone / count + sum(own[name] * crowd for name, crowd in crowds.items())
