@@ -16,9 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from skimage.draw import polygon2mask
 
-from sam2lora.datasets.field_of_view import field_of_view
 from sam2lora.datasets.pairs import Bits, DiscTarget, Pair, Pixels, Problem, WrongSizeError, failure
-from sam2lora.datasets.reading import Empty, check_share, combine, open_image
+from sam2lora.datasets.reading import Empty, combine, open_image, paired
 
 Contour = NDArray[np.float64]  # (N, 2), x and y in pixels; (0, 0) is the centre of the first pixel
 
@@ -59,10 +58,8 @@ def structure(outlines: Sequence[Outline], target: DiscTarget, annotator: str = 
 
 
 def photograph(image: Pixels, mask: Bits, file: Path, empty: Empty = "refuse") -> Pair:
-    """A pair whose field of view is computed. Raises ``DataError`` naming ``file`` as ``reading.check_share`` does."""
-    fov = field_of_view(image)
-    check_share(file, mask, fov, empty)
-    return Pair(image, mask, fov)
+    """A pair whose field of view is computed. Raises ``DataError`` naming ``file`` as ``reading.paired`` does."""
+    return paired(image, mask, file, empty=empty)
 
 
 def crop(image: Pixels, mask: Bits, file: Path) -> Pair:

@@ -9,10 +9,9 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from sam2lora.choice import choice
-from sam2lora.datasets.field_of_view import field_of_view
 from sam2lora.datasets.layout import by_stem, folder, gather, pair_up
 from sam2lora.datasets.pairs import Bits, Entry, Found, Pair, Target, failure
-from sam2lora.datasets.reading import check_share, check_size, open_image, read_image, read_pair
+from sam2lora.datasets.reading import check_size, open_image, paired, read_image, read_pair
 from sam2lora.datasets.splits import committed
 
 # red artery, green where one crosses the other, blue vein, white uncertain; black background
@@ -53,9 +52,7 @@ class Rite:
         image = read_image(entry.image)
         (path,) = entry.masks
         mask = _read_colours(path, (image.shape[0], image.shape[1]), self.vessels)
-        fov = field_of_view(image)
-        check_share(path, mask, fov)
-        return Pair(image, mask, fov)
+        return paired(image, mask, path)
 
     def assignment(self, entries: Sequence[Entry]) -> dict[str, str]:
         """The committed split of every image id of the complete set: that of DRIVE."""
