@@ -12,16 +12,17 @@ from rich.console import Console
 from rich.markup import escape
 
 from harness import table
+from harness.ablated import words
 from harness.ablation import Ablation
 from harness.inference.looks import judge_looks, saw, schedule
-from harness.inference.verdicts import DoesNotMatter, Judged, Matters, Undecided
+from harness.inference.verdicts import Differs, Judged, Undecided
 from harness.measured import declared, measured
 from harness.queued import Cell, missing, parameters
 from harness.record import Record
 
 LOOKS = "looks"
 """The study's attribute that holds its looks: ``schedule``, fixed by the first of them, and the looks ``done``, each
-with what it ``saw`` (``harness.inference.looks.Saw``), so that its verdicts stand whatever is trained again later. A
+with its ``tests`` (``harness.inference.looks.Saw``), so that its verdicts stand whatever is trained again later. A
 look that was recorded before that was kept is computed from the results there are."""
 GIVE_UP = 0.1
 """The chance of a verdict below which no replicate is added: what a study thinks of its chances is rough. To stop where
@@ -35,10 +36,10 @@ class UntilDecided:
 
     Looks happen at numbers of replicates that are fixed before the first one (``harness.inference.looks.schedule``),
     and are written into the study, so that a study that goes on spends no error twice. Between two looks, only the arms
-    of undecided contrasts get replicates, as long as one of the looks to come has a chance of `GIVE_UP` or more, with
-    effect and variances as they seem. It ends when there are no such contrasts, at ``ablation.most`` replicates, or,
-    before the next round begins, once ``deadline`` (of the monotonic clock; None: never) has passed: a round that has
-    begun is finished.
+    of open contrasts (undecided, or differing from 0 and perhaps too little to matter) get replicates, as long as one
+    of the looks to come has a chance of `GIVE_UP` or more to decide more, with effect and variances as they seem. It
+    ends when there are no such contrasts, at ``ablation.most`` replicates, or, before the next round begins, once
+    ``deadline`` (of the monotonic clock; None: never) has passed: a round that has begun is finished.
     """
 
     book: Record
@@ -104,14 +105,14 @@ class UntilDecided:
             looks,
             state["schedule"][-1],
             np.random.default_rng(0),
-            kept=[one.get("saw") for one in state["done"]],
+            kept=[one.get("tests") for one in state["done"]],
         )
-        seen = saw([one.effect for one in judged], self.ablation.smallest_of_interest)
+        seen = saw([(one.effect, one.targets) for one in judged], self.ablation.smallest_of_interest)
         worth = [one.effect.contrast for one in judged if _worth(one)]
-        verdicts = {one.effect.contrast: _word(one) for one in judged}
-        state["done"] = [*state["done"], {"replicates": at, "verdicts": verdicts, "open": worth, "saw": seen}]
+        verdicts = {one.effect.contrast: words.verdict(one.verdict).text for one in judged}
+        state["done"] = [*state["done"], {"replicates": at, "verdicts": verdicts, "open": worth, "tests": seen}]
         self.book.study.set_user_attr(LOOKS, state)
-        told = ", ".join(f"{name} {word}" for name, word in verdicts.items())
+        told = "; ".join(f"{name}: {word}" for name, word in verdicts.items())
         self._say(f"After {at} replicates: {told}.")
 
     def _say(self, text: str) -> None:
@@ -119,17 +120,7 @@ class UntilDecided:
 
 
 def _worth(judged: Judged) -> bool:
-    """Whether further replicates may decide."""
-    if not isinstance(judged.verdict, Undecided):
+    """Whether further replicates may decide whether it matters: an effect that is there may turn out to."""
+    if not isinstance(judged.verdict, Undecided | Differs):
         return False
     return judged.verdict.chance >= GIVE_UP or (bool(judged.effect.why) and judged.verdict.more is not None)
-
-
-def _word(judged: Judged) -> str:
-    match judged.verdict:
-        case Matters(direction=direction):
-            return direction
-        case DoesNotMatter():
-            return "does not matter"
-        case _:
-            return "undecided"

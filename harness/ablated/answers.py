@@ -15,7 +15,7 @@ from harness.ablated.searches import Tuned, tuned
 from harness.inference import aggregate, mixture, shapley
 from harness.inference.aggregate import Aggregate
 from harness.inference.cells import Cells, Contrast, Floats
-from harness.inference.effects import Effect, effect, effects
+from harness.inference.effects import Effect, effect
 from harness.inference.looks import judge_looks
 from harness.inference.means import ArmMean, Best, arm_means, best_arms
 from harness.inference.missing import Missing, missing
@@ -125,7 +125,7 @@ def _judged(table: StudyTable, ablation: Declared, cells: Cells, rng: np.random.
     if not (looks := looked(table)):
         return judge(cells, ablation.contrasts, ablation.smallest, rng, ALPHA)
     most = int(table.looks["schedule"][-1])
-    kept = [one.get("saw") for one in table.looks["done"]]
+    kept = [one.get("tests") for one in table.looks["done"]]
     return judge_looks(cells, ablation.contrasts, ablation.smallest, looks, most, rng, ALPHA, kept)
 
 
@@ -146,7 +146,7 @@ def answer(first: Verdicts, seed: int, folder: Path) -> Answers:
     pairs = shapley.interactions if empty is None else _interactions
     return Answers(
         verdicts=first,
-        effects=tuple(one for one in effects(cells, ablation.contrasts, rng(2)) if one.target) if scored else (),
+        effects=tuple(one for judged in first.judged for one in judged.targets),
         means=arm_means(cells) if scored else (),
         sources=arm_means(found.sources) if found.sources.targets else (),
         best=best_arms(cells) if scored else (),

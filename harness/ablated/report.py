@@ -68,7 +68,8 @@ def _summary(found: Answers) -> dict[str, float]:
     for one in found.judged:
         name, effect = f"effect/{one.effect.contrast}", one.effect
         numbers |= {name: effect.estimate, f"{name}/low": effect.low, f"{name}/high": effect.high}
-        numbers |= {f"{name}/holm_p": one.holm_p, f"{name}/equivalence_p": one.equivalence_p}
+        numbers |= {f"{name}/holm_p": one.holm_p, f"{name}/beyond_p": one.beyond_p}
+        numbers |= {f"{name}/equivalence_p": one.equivalence_p, f"{name}/everywhere_p": one.everywhere_p}
         numbers[f"{name}/replicates"] = float(effect.replicates)
     for mean in found.means:
         numbers[f"mean/{mean.arm}/{mean.target or 'all'}"] = mean.mean

@@ -54,8 +54,8 @@ def _together(name: str, own: pd.DataFrame) -> pd.DataFrame:
 
 
 def _agreement(told: pd.Series) -> str:
-    """Whether verdicts agree, how many further replicates an undecided one takes aside."""
-    kinds = told.str.replace(r"^undecided:.*", "undecided", regex=True)
+    """Whether verdicts agree, how many further replicates an open one takes aside."""
+    kinds = told.str.replace(r": ([\d,]+ more replicates?|no number of replicates would do)$", "", regex=True)
     counts = kinds.value_counts(sort=False)
     if len(counts) == 1:
         return f"all {len(told)}: {kinds.iloc[0]}" if len(told) > 1 else str(kinds.iloc[0])

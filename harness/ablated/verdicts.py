@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
 
 from harness.ablated import words
 from harness.ablated.answers import ALPHA, Answers, Verdicts, looked
-from harness.inference.verdicts import DoesNotMatter, Judged, Matters, Undecided
+from harness.inference.effects import Effect
+from harness.inference.verdicts import (
+    Differs,
+    DoesNotMatter,
+    Judged,
+    Matters,
+    Opposed,
+    SmallOnAverage,
+    Undecided,
+)
 from harness.pages.document import Block, Refusal, Section, Table, Text, row
 from harness.pages.words import count, listed
 from harness.table import metric_name
@@ -28,20 +39,66 @@ def plainly(found: Verdicts) -> str:
         f"{listed(tuple(target.name for target in cells.targets))} ({count(images, 'image')}). "
         f"A difference below {ablation.smallest:g} was declared to be of no interest."
     )
-    return " ".join([began, *map(_told, found.judged), *_looks(found), *_missing(found), _settings(found)])
+    return " ".join(
+        [
+            began,
+            *(_told(one, ablation.smallest) for one in found.judged),
+            *_looks(found),
+            *_missing(found),
+            _settings(found),
+        ]
+    )
 
 
-def _told(one: Judged) -> str:
+def _told(one: Judged, smallest: float) -> str:
     effect = one.effect
-    size = words.effected(effect.estimate, effect.low, effect.high).replace(" [", " (95 % interval ").replace("]", ")")
+    size = _size(effect)
     name = f"**{effect.contrast}**"
     match one.verdict:
         case Matters(direction):
-            return f"{name} matters: it {direction}, by {size}."
+            return f"{name} matters: it {direction}, by {size}, shown to be more than {smallest:g}{_inflated(one)}."
+        case Differs(direction, why=why):
+            return f"{name} {direction}, perhaps too little to matter: by {size}{_inflated(one)}; {why}."
+        case Opposed(helps, hurts):
+            return (
+                f"{name} helps on {listed(helps)} and hurts on {listed(hurts)}: {_on(one, (*helps, *hurts))}. The mean "
+                f"over all targets, {size}, hides that."
+            )
+        case SmallOnAverage(elsewhere):
+            return (
+                f"{name} does not matter on average: its mean effect, {size}, was shown to be below what is of "
+                f"interest. That was not shown of {_on(one, elsewhere)}."
+            )
         case DoesNotMatter():
-            return f"{name} does not matter: its effect, {size}, was shown to be below what is of interest."
+            return (
+                f"{name} does not matter: its effect, {size}, was shown to be below what is of interest"
+                f"{_everywhere(one)}."
+            )
         case Undecided(why=why):
             return f"{name} is undecided: its effect is {size}{_corrected(one)}; {why}."
+
+
+def _size(effect: Effect) -> str:
+    told = words.effected(effect.estimate, effect.low, effect.high)
+    return told.replace(" [", " (95 % interval ").replace("]", ")")
+
+
+def _on(one: Judged, names: Sequence[str]) -> str:
+    return listed(f"{effect.target}, {_size(effect)}" for effect in one.targets if effect.target in names)
+
+
+def _everywhere(one: Judged) -> str:
+    return f", on each of the {len(one.targets)} targets" if len(one.targets) > 1 else ""
+
+
+def _inflated(one: Judged) -> str:
+    """By how much an effect that was selected is overstated, where that can be seen in the second digit."""
+    if not one.inflation >= 1.05:
+        return ""
+    return (
+        f" (studies that show an effect of this size overstate it {one.inflation:.1f} times on average: expect less of "
+        "it elsewhere)"
+    )
 
 
 def _corrected(one: Judged) -> str:
@@ -93,18 +150,23 @@ def verdicts(found: Answers) -> Section:
     """The verdict table."""
     if not found.judged:
         return Section("Verdicts", (Refusal("no trial has scores on a set that judges."),))
-    header = ("comparison", "verdict", "effect [95 % interval]", "Holm p", "equivalence p", "finds 4 of 5 effects of",
-              "more replicates needed", "replicates", "images", "patients")  # fmt: skip
+    header = ("comparison", "verdict", "effect [95 % interval]", "p: differs", "p: matters", "p: small on average",
+              "p: small everywhere", "overstated", "finds 4 of 5 effects of", "more replicates needed", "replicates",
+              "images", "patients")  # fmt: skip
     rows = tuple(_row(one) for one in found.judged)
     smallest = found.ablation.smallest
     caption = (
         f"Effects on {metric_name(found.ablation.primary)} over {count(len(found.cells.targets), 'test set')}, "
-        f"each with equal weight. *Matters*: Holm p is at most {ALPHA:g}. *Does not matter*: equivalence p, that the "
-        f"effect is {smallest:g} or more, is at most {ALPHA:g}. Both p are adjusted for the {len(found.judged)} "
-        "comparisons together. *Undecided* says that neither was shown, not that there is no effect: these replicates "
-        "find four of five true effects of the size in the column of that name, fewer of smaller ones. The interval is "
-        "that of the one comparison, over replicates and patients, both drawn anew."
-    ).replace("*", "")
+        f"each with equal weight. **Matters**: shown to be larger than {smallest:g}. **Helps** or **hurts**, perhaps "
+        "too little to matter: shown to differ from 0. **Does not matter**: shown to be smaller than "
+        f"{smallest:g} on every target; on average: their mean is. Where single targets differ from 0 in opposite "
+        f"directions, they are named instead. Shown: the p of that name is at most {ALPHA:g}; all are adjusted for the "
+        f"{len(found.judged)} comparisons together. **Undecided** says that nothing was shown, not that there is no "
+        "effect: these replicates find four of five true effects of the size in the column of that name, fewer of "
+        "smaller ones. The interval is that of the one comparison, over replicates and patients, both drawn anew. "
+        "Overstated: how many times too large an effect of this size comes out on average in those studies that reach "
+        "this verdict on it (type M error, Gelman and Carlin 2014); where the true one is smaller than it seems, more."
+    )
     return Section("Verdicts", (Table("verdicts", caption, header, rows, pd.DataFrame(map(_flat, found.judged))),))
 
 
@@ -114,8 +176,8 @@ def _row(one: Judged) -> tuple[Any, ...]:
         effect.contrast,
         words.verdict(one.verdict),
         words.effected(effect.estimate, effect.low, effect.high),
-        words.probability(one.holm_p),
-        words.probability(one.equivalence_p),
+        *map(words.probability, (one.holm_p, one.beyond_p, one.equivalence_p, one.everywhere_p)),
+        words.NONE if math.isnan(one.inflation) else f"{one.inflation:.2f} times",
         words.size(one.detectable),
         words.more(one.verdict),
         words.share(effect.replicates, effect.declared),
@@ -125,11 +187,14 @@ def _row(one: Judged) -> tuple[Any, ...]:
 
 
 def _flat(one: Judged) -> dict[str, Any]:
-    further = one.verdict.more if isinstance(one.verdict, Undecided) else None
+    further = one.verdict.more if isinstance(one.verdict, Undecided | Differs) else None
     return {
         **one.effect.row(),
         "holm_p": one.holm_p,
+        "beyond_p": one.beyond_p,
         "equivalence_p": one.equivalence_p,
+        "everywhere_p": one.everywhere_p,
+        "inflation": one.inflation,
         "detectable": one.detectable,
         "verdict": words.verdict(one.verdict).text,
         "more_replicates": further,

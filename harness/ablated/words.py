@@ -7,7 +7,15 @@ import math
 from typing import Any
 
 from harness.inference.cells import Contrast
-from harness.inference.verdicts import DoesNotMatter, Matters, Undecided, Verdict
+from harness.inference.verdicts import (
+    Differs,
+    DoesNotMatter,
+    Matters,
+    Opposed,
+    SmallOnAverage,
+    Undecided,
+    Verdict,
+)
 from harness.pages.document import Cell, Tone
 from harness.pages.words import count, listed
 
@@ -62,6 +70,14 @@ def tone(verdict: Verdict) -> Tone:
     match verdict:
         case Matters(direction):
             return direction
+        case Differs("helps"):
+            return "perhaps_helps"
+        case Differs():
+            return "perhaps_hurts"
+        case Opposed():
+            return "opposed"
+        case SmallOnAverage():
+            return "average"
         case DoesNotMatter():
             return "equal"
         case Undecided():
@@ -70,21 +86,32 @@ def tone(verdict: Verdict) -> Tone:
 
 def verdict(found: Verdict) -> Cell:
     """A verdict as a cell."""
+    return Cell(kind(found), tone=tone(found))
+
+
+def kind(found: Verdict) -> str:
+    """A verdict in a few words."""
     match found:
         case Matters(direction):
-            return Cell(f"matters: {direction}", tone=tone(found))
+            return f"matters: {direction}"
+        case Differs(direction):
+            return f"{direction}, perhaps too little to matter"
+        case Opposed(helps, hurts):
+            return f"helps on {listed(helps)}, hurts on {listed(hurts)}"
+        case SmallOnAverage():
+            return "does not matter on average"
         case DoesNotMatter():
-            return Cell("does not matter", tone=tone(found))
+            return "does not matter"
         case Undecided():
-            return Cell("undecided", tone=tone(found))
+            return "undecided"
 
 
 def more(found: Verdict) -> str:
     """How many more replicates a verdict takes."""
     match found:
-        case Undecided(more=None):
+        case Undecided(more=None) | Differs(more=None):
             return "no number would do"
-        case Undecided(more=number):
+        case Undecided(more=number) | Differs(more=number):
             return str(number)
         case _:
             return "decided"
@@ -92,11 +119,13 @@ def more(found: Verdict) -> str:
 
 def told(found: Verdict) -> str:
     """A verdict in a line: ``matters: helps``, ``undecided: 7 more replicates``."""
-    if not isinstance(found, Undecided):
-        return verdict(found).text
-    if found.more is None:
-        return "undecided: no number of replicates would do"
-    return f"undecided: {count(found.more, 'more replicate')}"
+    match found:
+        case Undecided(more=None) | Differs(more=None):
+            return f"{kind(found)}: no number of replicates would do"
+        case Undecided(more=int(number)) | Differs(more=int(number)):
+            return f"{kind(found)}: {count(number, 'more replicate')}"
+        case _:
+            return kind(found)
 
 
 def formula(contrast: Contrast) -> tuple[str, str]:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from harness.figures import style
-
-Tone = Literal["helps", "hurts", "equal", "undecided"]
+from harness.pages.document import Tone
 
 
 @dataclass(frozen=True)
@@ -26,14 +24,27 @@ class Line:
     tone: Tone | None
 
 
-LOOKS = {
+LOOKS: Mapping[Tone, tuple[str, str, bool, str]] = {
     "helps": (style.GREEN, "D", True, "-"),
     "hurts": (style.VERMILLION, "D", True, "-"),
-    "equal": (style.BLUE, "s", False, "-"),
+    "perhaps_helps": (style.GREEN, "D", False, "-"),
+    "perhaps_hurts": (style.VERMILLION, "D", False, "-"),
+    "opposed": (style.PURPLE, "X", True, "-"),
+    "average": (style.BLUE, "s", False, "-."),
+    "equal": (style.BLUE, "s", True, "-"),
     "undecided": (style.GREY, "o", False, "--"),
 }
 """Colour, marker, whether it is filled, and line of each verdict: undecided is dashed, shown to be small is not."""
-WORDS = {"helps": "matters: helps", "hurts": "matters: hurts", "equal": "does not matter", "undecided": "undecided"}
+WORDS: Mapping[Tone, str] = {
+    "helps": "matters: helps",
+    "hurts": "matters: hurts",
+    "perhaps_helps": "helps, perhaps too little to matter",
+    "perhaps_hurts": "hurts, perhaps too little to matter",
+    "opposed": "helps on some targets, hurts on others",
+    "average": "does not matter on average",
+    "equal": "does not matter",
+    "undecided": "undecided",
+}
 
 
 def draw(groups: Sequence[tuple[Line, Sequence[Line]]], smallest: float, metric: str) -> Figure:

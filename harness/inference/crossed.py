@@ -100,6 +100,13 @@ class Parts:
         p: Floats = np.where(sharp, np.where(away > 0.0, 0.0, 1.0), np.exp((low + high) / 2.0))
         return p
 
+    def beyond_p(self, smallest: float) -> Floats:
+        """(...): p that the truth is within +-``smallest``, its ends included: that of as much less than the estimate.
+
+        At most a where the interval of coverage 1 - a lies beyond ``smallest`` as a whole; 1 for an estimate within.
+        """
+        return self.p(np.maximum(np.abs(self.estimate) - smallest, 0.0))
+
     def equivalence_p(self, smallest: float) -> Floats:
         """(...): p of two one-sided tests (Schuirmann 1987) that the truth is within +-``smallest``."""
         upper, lower = smallest - self.estimate, self.estimate + smallest

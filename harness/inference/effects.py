@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,14 +84,6 @@ class Effect:
     def row(self) -> dict[str, Any]:
         """The effect as a row of a table: whatever is one number or one word."""
         return {name: value for name, value in vars(self).items() if not isinstance(value, tuple)}
-
-
-def effects(
-    cells: Cells, contrasts: Sequence[Contrast], rng: np.random.Generator, level: float = 0.95
-) -> tuple[Effect, ...]:
-    """Every contrast on all targets together, then on each of them, in the order given."""
-    targets = [None, *(target.name for target in cells.targets)]
-    return tuple(effect(cells, contrast, target, rng, level) for contrast in contrasts for target in targets)
 
 
 def effect(

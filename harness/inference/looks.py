@@ -16,15 +16,15 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from scipy.special import ndtr, ndtri
 
 from harness.inference.cells import Cells, Contrast, Floats
-from harness.inference.effects import Effect, effect
 from harness.inference.entering import FEWEST
 from harness.inference.multiplicity import holm
-from harness.inference.verdicts import Judged, Matters, check, matters, settle, tests
+from harness.inference.verdicts import Estimated, Judged, PerTest, check, estimated, settle, tests
 
 
 def spent(fraction: float, alpha: float = 0.05) -> float:
@@ -80,17 +80,46 @@ def over_looks(p: Floats, levels: Sequence[float], alpha: float = 0.05) -> Float
     return best
 
 
-Saw = Mapping[str, Sequence[float | None]]
-"""What a look saw, by contrast, as JSON holds it: the p against 0, the p of equivalence, the estimate; None for NaN."""
+Saw = Mapping[str, Mapping[str, Any]]
+"""What a look saw, by contrast, as JSON holds it: ``mean``, with the p against 0, the p of at most the smallest effect
+of interest and that of at least it, and the estimate; ``targets``, by name the p against 0, the p of at least the
+smallest, and the estimate. None for NaN."""
 
 
-def saw(found: Sequence[Effect], smallest: float) -> dict[str, list[float | None]]:
+def saw(found: Sequence[Estimated], smallest: float) -> dict[str, dict[str, Any]]:
     """The `Saw` of a look at which the effects were ``found``, before any adjustment."""
-    rows = zip(found, *tests(found, smallest), strict=True)
+    p = tests(found, smallest)
+
+    def plain(*values: float) -> list[float | None]:
+        return [None if math.isnan(value) else float(value) for value in values]
+
     return {
-        one.contrast: [None if math.isnan(value) else float(value) for value in (p, q, one.estimate)]
-        for one, p, q in rows
+        mean.contrast: {
+            "mean": plain(p.differs[k], p.beyond[k], p.small[k], mean.estimate),
+            "targets": {
+                str(one.target): plain(p.differs_on[k, t], p.small_on[k, t], one.estimate)
+                for t, one in enumerate(targets)
+            },
+        }
+        for k, (mean, targets) in enumerate(found)
     }
+
+
+def _recalled(then: Saw, contrasts: Sequence[Contrast], targets: Sequence[str]) -> tuple[PerTest, PerTest]:
+    """The p-values and the estimates of a look; NaN for what it did not see."""
+
+    def row(values: Sequence[float | None]) -> list[float]:
+        return [math.nan if value is None else value for value in values]
+
+    own = [then.get(contrast.name, {}) for contrast in contrasts]
+    mean = np.array([row(one.get("mean", [None] * 4)) for one in own], dtype=np.float64)
+    on = np.array([[row(one.get("targets", {}).get(t, [None] * 3)) for t in targets] for one in own], dtype=np.float64)
+    differs, beyond, small, estimate = mean.T
+    differs_on, small_on, estimate_on = np.moveaxis(on, -1, 0)
+    return (
+        PerTest(differs, beyond, small, small_on.max(axis=-1), differs_on, small_on),
+        PerTest(estimate, estimate, estimate, estimate, estimate_on, estimate_on),
+    )
 
 
 def judge_looks(
@@ -117,29 +146,55 @@ def judge_looks(
     if looks and looks[-1] > len(cells.replicates):
         raise ValueError(f"A look at {looks[-1]} replicates needs as many, but there are {len(cells.replicates)}.")
     steps = levels(looks, most, alpha)
-    latest = [effect(_first(cells, looks[-1]), contrast, None, rng) for contrast in contrasts]
+    latest = [estimated(_first(cells, looks[-1]), contrast, rng) for contrast in contrasts]
     known = [*kept, *[None] * len(looks)][: len(looks)]
     each = []
     for look, saw_then in zip(looks, known, strict=True):
         if saw_then is None:
             now = _first(cells, look)
-            found = latest if look == looks[-1] else [effect(now, contrast, None, rng) for contrast in contrasts]
+            found = latest if look == looks[-1] else [estimated(now, contrast, rng) for contrast in contrasts]
             saw_then = saw(found, smallest)
-        rows = [saw_then.get(contrast.name, [None] * 3) for contrast in contrasts]
-        each.append([[math.nan if value is None else value for value in row] for row in rows])
-    differs_at, same_at, estimates = np.moveaxis(np.array(each, dtype=np.float64), -1, 0)
-    differs, same = (over_looks(p, steps, alpha) for p in (differs_at, same_at))
+        each.append(_recalled(saw_then, contrasts, [target.name for target in cells.targets]))
+    p, seen = (PerTest.stacked(one) for one in zip(*each, strict=True))
     ahead = schedule(looks[-1], most)[1:] if looks[-1] >= FEWEST else ()
     planned = (*looks, *ahead)
     errors = dict(zip(planned, levels(planned, most, alpha), strict=True))
-    judged = settle(latest, differs, same, smallest, alpha, cells.replicates[: looks[-1]], errors)
-    # The first look by which a contrast was decided is the one whose direction counts.
-    by_look = np.stack([over_looks(differs_at[: k + 1], steps[: k + 1], alpha) <= alpha for k in range(len(looks))])
-    first = estimates[by_look.argmax(axis=0), np.arange(len(contrasts))]
-    return tuple(
-        replace(one, verdict=matters(float(estimate))) if isinstance(one.verdict, Matters) else one
-        for one, estimate in zip(judged, first, strict=True)
+    replicates = cells.replicates[: looks[-1]]
+    return settle(latest, *_decided(p, seen, steps, alpha), smallest, alpha, replicates, errors)
+
+
+def _decided(p: PerTest, seen: PerTest, steps: Sequence[float], alpha: float) -> tuple[PerTest, PerTest]:
+    """The p-values over the looks, and the estimates at the look at which each test was first decided, else the latest.
+
+    Of two verdicts that contradict each other, *matters* and *too small*, the earlier stands: the p of the later is 1.
+    """
+
+    def over(values: Floats) -> Floats:
+        return over_looks(values, steps, alpha)
+
+    def first(values: Floats) -> Floats:
+        """(k,): the number of the look at which each was decided, that of the last and one more if none."""
+        by_look = [over_looks(values[: look + 1], steps[: look + 1], alpha) <= alpha for look in range(len(steps))]
+        undecided: Floats = (~np.stack(by_look)).sum(axis=0).astype(np.float64)
+        return undecided
+
+    found, at = p.each(over), p.each(first)
+
+    def picked(estimates: Floats, look: Floats) -> Floats:
+        last = np.minimum(look, len(steps) - 1).astype(np.intp)
+        chosen: Floats = np.take_along_axis(estimates, last[None], axis=0)[0]
+        return chosen
+
+    small = np.minimum(at.small, at.everywhere)
+    both = np.maximum(at.beyond, small) < len(steps)
+    late, early = both & (at.beyond > small), both & (at.beyond <= small)
+    found = replace(
+        found,
+        beyond=np.where(late, 1.0, found.beyond),
+        small=np.where(early, 1.0, found.small),
+        everywhere=np.where(early, 1.0, found.everywhere),
     )
+    return found, PerTest(*(picked(getattr(seen, name), getattr(at, name)) for name in vars(p)))
 
 
 def _first(cells: Cells, count: int) -> Cells:

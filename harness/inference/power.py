@@ -8,6 +8,7 @@ parts of the variance what ``crossed.replicate_parts`` would estimate on them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -73,8 +74,11 @@ class ContrastNoise:
         return ContrastNoise(self.replicate + self.seed + self.fold, self.images, self.df_images, self.residual)
 
 
-def power(effect: float, noise: ContrastNoise, pairs: Sequence[Pair], level: float = 0.05) -> float:
-    """The chance that a true ``effect`` is found different from 0, in either direction, at ``level``.
+def power(
+    effect: float, noise: ContrastNoise, pairs: Sequence[Pair], level: float = 0.05, beyond: float = 0.0
+) -> float:
+    """The chance that a true ``effect`` is found different from 0, in either direction, at ``level``; or, where
+    ``beyond`` is not 0, that it is found to be larger than that.
 
     ``pairs``: the replicates of the study. ``level``: that of the one test, so alpha / m for a promise that holds in a
     family of m (Holm does no worse). Averages the normal probability over the quantiles of the variance estimates,
@@ -82,8 +86,31 @@ def power(effect: float, noise: ContrastNoise, pairs: Sequence[Pair], level: flo
     """
     margin, se = _margins(noise, pairs, level)
     if se == 0.0:
-        return float(effect != 0.0)
-    return float((ndtr((effect - margin) / se) + ndtr((-effect - margin) / se)).mean())
+        return float(abs(effect) > beyond)
+    return float((ndtr((effect - beyond - margin) / se) + ndtr((-effect - beyond - margin) / se)).mean())
+
+
+def exaggeration(
+    effect: float, noise: ContrastNoise, pairs: Sequence[Pair], level: float = 0.05, beyond: float = 0.0
+) -> float:
+    """How many times too large the estimates of a true ``effect`` are on average, in size, in those studies that find
+    it (``power``): the type M error of Gelman & Carlin (2014), by the formula of a truncated normal mean.
+
+    1 where every study finds it; larger the less power there is. Infinite for an effect of 0. Another study, which does
+    not select, does not overstate.
+    """
+    margin, se = _margins(noise, pairs, level)
+    if se == 0.0:
+        return 1.0
+    size, least = abs(effect), beyond + margin
+    above, below = (size - least) / se, (-size - least) / se
+    found = ndtr(above) + ndtr(below)
+    total = size * (ndtr(above) - ndtr(below)) + se * (_density(above) + _density(below))
+    return float(total.mean() / (found.mean() * size)) if size else math.inf
+
+
+def _density(z: Floats) -> Floats:
+    return np.asarray(np.exp(-0.5 * z**2) / math.sqrt(2.0 * math.pi), dtype=np.float64)
 
 
 def equivalence_power(
@@ -98,15 +125,20 @@ def equivalence_power(
 
 
 def decided_by(
-    effect: float, noise: ContrastNoise, pairs: Sequence[Pair], level: float, smallest: float | None = None
+    effect: float,
+    noise: ContrastNoise,
+    pairs: Sequence[Pair],
+    level: float,
+    smallest: float | None = None,
+    beyond: float = 0.0,
 ) -> float:
-    """The better of the two chances: of a difference, and, where ``smallest`` is given, of equivalence; 0 at level 0 or
-    with fewer replicates than an interval takes.
+    """The better of the two chances: of a difference that is larger than ``beyond``, and, where ``smallest`` is given,
+    of equivalence; 0 at level 0 or with fewer replicates than an interval takes.
     """
     if level <= 0.0 or len(pairs) < FEWEST:
         return 0.0
     same = 0.0 if smallest is None else equivalence_power(effect, noise, pairs, smallest, level)
-    return max(power(effect, noise, pairs, level), same)
+    return max(power(effect, noise, pairs, level, beyond), same)
 
 
 def minimum_detectable(noise: ContrastNoise, pairs: Sequence[Pair], level: float = 0.05, goal: float = GOAL) -> float:
@@ -124,16 +156,18 @@ def more_needed(
     grown: Grown,
     level: Callable[[int], float],
     smallest: float | None = None,
+    beyond: float = 0.0,
     goal: float = GOAL,
 ) -> int | None:
-    """The fewest further replicates (one or more) with which a verdict is expected: of a difference, or, where
-    ``smallest`` is given, of equivalence. None if ``MOST`` do not suffice, be it that images or folds leave too much.
+    """The fewest further replicates (one or more) with which a verdict is expected: of a difference that is larger than
+    ``beyond``, or, where ``smallest`` is given, of equivalence. None if ``MOST`` do not suffice, be it that images or
+    folds leave too much.
 
     ``level``: of the one test by the number of further replicates, 0 where none is made.
     """
 
     def expected(more: int) -> bool:
-        return decided_by(effect, noise, grown(more), level(more), smallest) >= goal
+        return decided_by(effect, noise, grown(more), level(more), smallest, beyond) >= goal
 
     if not expected(MOST):
         return None

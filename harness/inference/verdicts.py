@@ -1,4 +1,4 @@
-"""Verdicts: matters, does not matter, or undecided with what would decide it."""
+"""Verdicts on effects, from matters to does not matter, or undecided with what would decide it."""
 
 from __future__ import annotations
 
@@ -14,51 +14,133 @@ from harness.inference.crossed import clusters
 from harness.inference.effects import Effect, effect
 from harness.inference.entering import FEWEST
 from harness.inference.multiplicity import holm
-from harness.inference.power import GOAL, MOST, ContrastNoise, Grown, decided_by, minimum_detectable, more_needed
+from harness.inference.power import (
+    GOAL,
+    MOST,
+    ContrastNoise,
+    Grown,
+    decided_by,
+    exaggeration,
+    minimum_detectable,
+    more_needed,
+)
+
+Direction = Literal["helps", "hurts"]
 
 
 @dataclass(frozen=True)
 class Matters:
-    """The effect differs from 0, in the ``direction`` of its sign."""
+    """The mean effect over the targets lies beyond the smallest of interest, in the ``direction`` of its sign."""
 
-    direction: Literal["helps", "hurts"]
+    direction: Direction
+
+
+@dataclass(frozen=True)
+class Differs:
+    """The mean effect differs from 0 in a ``direction``, perhaps too little to matter. ``more``, ``why``, ``chance``:
+    as `Undecided` has them, of the verdict whether it matters."""
+
+    direction: Direction
+    more: int | None
+    why: str
+    chance: float = math.nan
+
+
+@dataclass(frozen=True)
+class Opposed:
+    """The effect is above 0 on the targets ``helps`` and below it on the targets ``hurts``: a mean hides that."""
+
+    helps: tuple[str, ...]
+    hurts: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class SmallOnAverage:
+    """The mean effect is smaller than the smallest of interest; on the targets ``elsewhere`` that was not shown."""
+
+    elsewhere: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class DoesNotMatter:
-    """The effect is smaller than the smallest of interest, whether or not it is 0."""
+    """The effect is smaller than the smallest of interest on every target, whether or not it is 0."""
 
 
 @dataclass(frozen=True)
 class Undecided:
-    """Neither was shown. ``more``: further replicates after which one of the two is expected (power 80 %) if effect and
-    variance are what they seem now; None where no number would do or nothing can be said; ``why`` says which.
-    ``chance``: the best one that a planned look has, NaN where none is planned or nothing can be said."""
+    """Nothing was shown. ``more``: further replicates after which it is expected (power 80 %) to be shown that the mean
+    effect differs from 0, or that it is too small, if effect and variance are what they seem now; None where no number
+    would do or nothing can be said; ``why`` says which. ``chance``: the best one that a planned look has, NaN where
+    none is planned or nothing can be said."""
 
     more: int | None
     why: str
     chance: float = math.nan
 
 
-Verdict = Matters | DoesNotMatter | Undecided
+Verdict = Matters | Differs | Opposed | SmallOnAverage | DoesNotMatter | Undecided
+
+
+@dataclass(frozen=True)
+class PerTest:
+    """A number for each test of a family of m contrasts on T targets: (..., m), or (..., m, T) by target.
+
+    As p-values, they are of the hypotheses that a test rejects. ``differs``: the mean effect is 0; ``beyond``: it is at
+    most the smallest of interest, in size; ``small``: it is at least that; ``everywhere``: on some target it is at
+    least that; ``differs_on``, ``small_on``: the same of one target. NaN where there is no interval.
+    """
+
+    differs: Floats
+    beyond: Floats
+    small: Floats
+    everywhere: Floats
+    differs_on: Floats
+    small_on: Floats
+
+    @classmethod
+    def stacked(cls, several: Sequence[PerTest]) -> PerTest:
+        """``several`` along a new first axis."""
+        return cls(*(np.stack([getattr(one, name) for one in several]) for name in cls.__dataclass_fields__))
+
+    def each(self, change: Callable[[Floats], Floats]) -> PerTest:
+        """``change`` of each test's own family, from (..., k) to (..., k)."""
+
+        def by_target(values: Floats) -> Floats:
+            made = change(values.reshape(*values.shape[:-2], -1))
+            return made.reshape(*made.shape[:-1], *values.shape[-2:])
+
+        return PerTest(
+            change(self.differs),
+            change(self.beyond),
+            change(self.small),
+            change(self.everywhere),
+            by_target(self.differs_on),
+            by_target(self.small_on),
+        )
 
 
 @dataclass(frozen=True)
 class Judged:
-    """A contrast over all targets with its verdict.
+    """A contrast with its verdict; ``effect`` is its mean over all targets, ``targets`` its effect on each.
 
-    ``holm_p``: of no effect; ``equivalence_p``: of an effect of at least the smallest of interest. Both are adjusted
-    for the family (and, in a study that was looked at before, for the looks), to be compared with the study's alpha;
-    NaN where the effect has no interval. ``detectable``: the smallest true effect that a study of these replicates
-    finds with a power of 80 %, if its variances are what they seem and the family's other open contrasts stay open; NaN
-    without an interval.
+    ``holm_p``: of no effect; ``beyond_p``: of one of at most the smallest of interest; ``equivalence_p``: of one of at
+    least that, ``everywhere_p``: on some target. All are adjusted for the family (and, in a study that was looked at
+    before, for the looks), to be compared with the study's alpha; NaN where the effect has no interval. ``detectable``:
+    the smallest true effect that a study of these replicates tells from 0 with a power of 80 %, if its variances are
+    what they seem and the family's other open contrasts stay open; NaN without an interval. ``inflation``: by how much
+    studies overstate an effect of this size, on average over those that reach this verdict on it
+    (``power.exaggeration``); NaN where the verdict claims no effect.
     """
 
     effect: Effect
+    targets: tuple[Effect, ...]
     holm_p: float
+    beyond_p: float
     equivalence_p: float
+    everywhere_p: float
     verdict: Verdict
     detectable: float
+    inflation: float = math.nan
 
 
 def judge(
@@ -66,21 +148,35 @@ def judge(
 ) -> tuple[Judged, ...]:
     """A verdict for each of ``contrasts``, which are one family.
 
-    *Matters* if the Holm-adjusted two-sided p is at most ``alpha``: in at most that share of studies any contrast
-    without effect is called so. *Does not matter* if the Holm-adjusted p of two one-sided tests against +-``smallest``
-    is: in at most that share any contrast of at least ``smallest`` is called so. Where both hold, the effect was shown
-    to be there and to be of no interest: *does not matter*. A contrast that could not be tested counts in the family.
-    Raises ``ValueError`` unless ``smallest`` is positive and the contrasts' names differ.
+    The first of these that holds, each Holm-adjusted within its own tests, so that each is said wrongly of any contrast
+    in at most a share ``alpha`` of studies:
+
+    - *does not matter*: on every target the effect is smaller than ``smallest`` (two one-sided tests, the largest p of
+      all targets: an intersection-union test);
+    - *opposed*: it differs from 0 in one direction on some targets and in the other on others (contrasts x targets);
+    - *matters*: the mean effect is larger than ``smallest``, the two-sided p of |estimate| - ``smallest``;
+    - *does not matter on average*: the mean effect is smaller than ``smallest``; the targets on which that was not
+      shown, too, are named (contrasts x targets);
+    - *differs*: the mean effect differs from 0, and whether it matters is open.
+
+    A contrast that could not be tested counts in the family. Raises ``ValueError`` unless ``smallest`` is positive and
+    the contrasts' names differ.
     """
     check(contrasts, smallest)
-    found = [effect(cells, contrast, None, rng) for contrast in contrasts]
-    differs, same = tests(found, smallest)
-    return settle(found, holm(differs), holm(same), smallest, alpha, cells.replicates)
+    found = [estimated(cells, contrast, rng) for contrast in contrasts]
+    p = tests(found, smallest).each(holm)
+    return settle(found, p, estimates(found), smallest, alpha, cells.replicates)
 
 
-def matters(estimate: float) -> Matters:
-    """The verdict on an effect that differs from 0 and is estimated so."""
-    return Matters("helps" if estimate > 0.0 else "hurts")
+Estimated = tuple[Effect, tuple[Effect, ...]]
+"""A contrast's mean effect over the targets, and its effect on each."""
+
+
+def estimated(cells: Cells, contrast: Contrast, rng: np.random.Generator) -> Estimated:
+    """``contrast`` on all targets together, and on each."""
+    return effect(cells, contrast, None, rng), tuple(
+        effect(cells, contrast, target.name, rng) for target in cells.targets
+    )
 
 
 def check(contrasts: Sequence[Contrast], smallest: float) -> None:
@@ -96,82 +192,137 @@ def check(contrasts: Sequence[Contrast], smallest: float) -> None:
         )
 
 
-def tests(found: Sequence[Effect], smallest: float) -> tuple[Floats, Floats]:
-    """(m,), (m,): the effects' own p against 0 and against +-``smallest``; NaN where there is no interval."""
-    differs = [one.p for one in found]
-    same = [math.nan if one.why else float(one.parts().equivalence_p(smallest)) for one in found]
-    return np.array(differs), np.array(same)
+def tests(found: Sequence[Estimated], smallest: float) -> PerTest:
+    """The effects' own p-values, before any adjustment."""
+    means, on = [mean for mean, _ in found], [targets for _, targets in found]
+    small_on = np.array([[_small(one, smallest) for one in targets] for targets in on])
+    return PerTest(
+        differs=np.array([one.p for one in means]),
+        beyond=np.array([_beyond(one, smallest) for one in means]),
+        small=np.array([_small(one, smallest) for one in means]),
+        everywhere=small_on.max(axis=-1),
+        differs_on=np.array([[one.p for one in targets] for targets in on]),
+        small_on=small_on,
+    )
+
+
+def estimates(found: Sequence[Estimated]) -> PerTest:
+    """The estimate that each test is about."""
+    mean = np.array([one.estimate for one, _ in found])
+    on = np.array([[one.estimate for one in targets] for _, targets in found])
+    return PerTest(mean, mean, mean, mean, on, on)
+
+
+def _beyond(one: Effect, smallest: float) -> float:
+    return math.nan if one.why else float(one.parts().beyond_p(smallest))
+
+
+def _small(one: Effect, smallest: float) -> float:
+    return math.nan if one.why else float(one.parts().equivalence_p(smallest))
 
 
 def settle(
-    found: Sequence[Effect],
-    differs: Floats,
-    same: Floats,
+    found: Sequence[Estimated],
+    p: PerTest,
+    seen: PerTest,
     smallest: float,
     alpha: float,
     replicates: Sequence[Pair],
     looks: Mapping[int, float] | None = None,
 ) -> tuple[Judged, ...]:
-    """Verdicts from adjusted p-values (m,), (m,).
+    """Verdicts from adjusted p-values, and from the estimates ``seen`` when each test was decided.
 
     ``replicates``: those of the study, whose sequence further ones go on with (``cells.continued``). ``looks``: the
     error that every look may make, by its number of replicates, rising; None for ``alpha`` at any number.
     """
-    still = max(1, len(found) - int((differs <= alpha).sum()))
 
-    def level(more: int) -> float:
+    def level(more: int, tests: int) -> float:
         if looks is None:
-            return alpha / still
+            return alpha / tests
         count, most = len(replicates) + more, max(looks)
-        return looks[most if count > most else count] / still if count in looks or count > most else 0.0
+        return looks[most if count > most else count] / tests if count in looks or count > most else 0.0
 
     ahead = tuple(count - len(replicates) for count in looks or () if count > len(replicates))
 
+    def still(values: Floats) -> int:
+        """The tests of a family that are open, by their adjusted p; one or more."""
+        return max(1, len(found) - int((values <= alpha).sum()))
+
+    def forecast(one: Effect, values: Floats, beyond: float) -> tuple[int | None, str, float]:
+        """What would decide ``one`` if the other open tests of its family stay open."""
+        return _forecast(one, smallest, beyond, replicates, lambda more: level(more, still(values)), ahead)
+
+    def verdict(k: int) -> Verdict:
+        mean, targets = found[k]
+        helps, hurts = (
+            tuple(one.target or "" for t, one in enumerate(targets)
+                  if p.differs_on[k, t] <= alpha and sign * seen.differs_on[k, t] > 0.0)
+            for sign in (1.0, -1.0)
+        )  # fmt: skip
+        if p.everywhere[k] <= alpha:
+            return DoesNotMatter()
+        if helps and hurts:
+            return Opposed(helps, hurts)
+        if p.beyond[k] <= alpha:
+            return Matters(_direction(seen.beyond[k]))
+        if p.small[k] <= alpha:
+            shown = p.small_on[k] <= alpha
+            return SmallOnAverage(tuple(one.target or "" for t, one in enumerate(targets) if not shown[t]))
+        if p.differs[k] <= alpha:
+            return Differs(_direction(seen.differs[k]), *forecast(mean, p.beyond, smallest))
+        return Undecided(*forecast(mean, p.differs, 0.0))
+
+    def inflation(one: Effect, verdict: Verdict) -> float:
+        beyond = {Matters: smallest, Differs: 0.0}.get(type(verdict))
+        if beyond is None or one.why or not (at := level(0, len(found))):
+            return math.nan
+        return exaggeration(one.estimate, ContrastNoise.of(one.parts(), one.pairs), one.pairs, at, beyond)
+
+    def detectable(one: Effect) -> float:
+        if one.why:
+            return math.nan
+        noise = ContrastNoise.of(one.parts(), one.pairs)
+        return minimum_detectable(noise, one.pairs, level(0, still(p.differs)))
+
+    verdicts = [verdict(k) for k in range(len(found))]
     return tuple(
         Judged(
-            one,
-            float(p),
-            float(q),
-            _verdict(one, float(p), float(q), smallest, alpha, replicates, level, ahead),
-            _detectable(one, level(0)),
+            mean,
+            targets,
+            holm_p=float(p.differs[k]),
+            beyond_p=float(p.beyond[k]),
+            equivalence_p=float(p.small[k]),
+            everywhere_p=float(p.everywhere[k]),
+            verdict=verdicts[k],
+            detectable=detectable(mean),
+            inflation=inflation(mean, verdicts[k]),
         )
-        for one, p, q in zip(found, differs, same, strict=True)
+        for k, (mean, targets) in enumerate(found)
     )
 
 
-def _detectable(one: Effect, level: float) -> float:
-    if one.why:
-        return math.nan
-    return minimum_detectable(ContrastNoise.of(one.parts(), one.pairs), one.pairs, level)
+def _direction(estimate: float) -> Direction:
+    return "helps" if estimate > 0.0 else "hurts"
 
 
-def _verdict(
+def _forecast(
     one: Effect,
-    differs: float,
-    same: float,
     smallest: float,
-    alpha: float,
+    beyond: float,
     replicates: Sequence[Pair],
     level: Callable[[int], float],
     ahead: Sequence[int],
-) -> Verdict:
-    if same <= alpha:
-        return DoesNotMatter()
-    if differs <= alpha:
-        return matters(one.estimate)
-    return _undecided(one, smallest, replicates, level, ahead)
+) -> tuple[int | None, str, float]:
+    """How many further replicates would show an effect larger than ``beyond``, or one smaller than ``smallest``; why,
+    and the best chance of the looks planned.
 
-
-def _undecided(
-    one: Effect, smallest: float, replicates: Sequence[Pair], level: Callable[[int], float], ahead: Sequence[int]
-) -> Undecided:
-    """``level``: by further replicates, of the test that would decide, with the family's other open contrasts open.
-
+    ``level``: by further replicates, of the test that would decide, with the family's other open contrasts open.
     ``ahead``: the numbers of further replicates at which looks are planned.
     """
     if one.why:
-        return Undecided(FEWEST - one.replicates if one.replicates < FEWEST else None, one.why)
+        return FEWEST - one.replicates if one.replicates < FEWEST else None, one.why, math.nan
     noise, begun = ContrastNoise.of(one.parts(), one.pairs), one.replicates
+    that = "whether it matters" if beyond else "it"
 
     def taken(more: int) -> tuple[Pair, ...]:
         return (*one.pairs, *continued(replicates, more))
@@ -180,36 +331,37 @@ def _undecided(
         return tuple(Pair(k, k) for k in range(begun + more))
 
     def needed(noise: ContrastNoise, grown: Grown) -> int | None:
-        return more_needed(one.estimate, noise, grown, level, smallest)
+        return more_needed(one.estimate, noise, grown, level, smallest, beyond)
 
     chance = max(
-        (decided_by(one.estimate, noise, taken(more), level(more), smallest) for more in ahead), default=math.nan
+        (decided_by(one.estimate, noise, taken(more), level(more), smallest, beyond) for more in ahead),
+        default=math.nan,
     )
     more = needed(noise, taken)
     if more is not None:
         unknown = "folds" in clusters(taken(more)) and "folds" not in clusters(one.pairs)
         also = f" and does not vary from fold to fold, which {begun} replicates on as many folds cannot tell"
-        return Undecided(
+        return (
             more,
-            f"{more} more replicate{'s' * (more > 1)} would decide it with a chance of {100 * GOAL:.0f} %, if this is "
-            f"the effect"
+            f"{more} more replicate{'s' * (more > 1)} would decide {that} with a chance of {100 * GOAL:.0f} %, if this "
+            f"is the effect"
             f"{also * unknown}",
             chance,
         )
     alone = noise.unshared()
     if needed(replace(alone, images=0.0), unshared) is None:
-        why = f"{MOST} replicates would not decide it: the effect seems to lie too near what is too small"
+        why = f"{MOST} replicates would not decide {that}: the effect seems to lie too near what is too small"
     elif needed(alone, unshared) is None:
-        why = "no number of replicates would decide it: the images are too few"
+        why = f"no number of replicates would decide {that}: the images are too few"
     else:
-        why = _too_few_folds(len({pair.fold for pair in taken(FOLDS)}))
-    return Undecided(None, why, chance)
+        why = _too_few_folds(len({pair.fold for pair in taken(FOLDS)}), that)
+    return None, why, chance
 
 
-def _too_few_folds(folds: int) -> str:
+def _too_few_folds(folds: int, that: str) -> str:
     remedy = f"declare it on {FOLDS} folds, or" if folds < FOLDS else "there are no more; declare it"
     return (
-        f"no number of replicates would decide it: they share {folds} folds, and on how the effect varies from fold to "
-        f"fold further replicates say nothing new; {remedy} on one fold, grid(seeds=20, folds=1), of which alone the "
-        "verdict then speaks"
+        f"no number of replicates would decide {that}: they share {folds} folds, and on how the effect varies from "
+        f"fold to fold further replicates say nothing new; {remedy} on one fold, grid(seeds=20, folds=1), of which "
+        "alone the verdict then speaks"
     )

@@ -12,9 +12,10 @@ from typing import Literal
 
 import pandas as pd
 
-Tone = Literal["helps", "hurts", "equal", "undecided"]
-"""What a verdict looks like. ``equal`` is shown to be small, ``undecided`` is not shown at all: no writer and no figure
-may draw them alike."""
+Tone = Literal["helps", "hurts", "perhaps_helps", "perhaps_hurts", "opposed", "average", "equal", "undecided"]
+"""What a verdict looks like. ``perhaps_helps``: it does, perhaps too little to matter; ``opposed``: it helps here and
+hurts there; ``average``: its mean is shown to be small; ``equal``: it is shown to be small everywhere; ``undecided`` is
+not shown at all: no writer and no figure may draw two of them alike."""
 
 _MARK = re.compile(r"\*\*(?P<strong>.+?)\*\*|`(?P<code>[^`]+)`")
 

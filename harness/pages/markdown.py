@@ -20,7 +20,10 @@ from harness.pages.document import (
     Tone,
 )
 
-SIGNS: Mapping[Tone, str] = {"helps": "▲", "hurts": "▼", "equal": "=", "undecided": "?"}
+SIGNS: Mapping[Tone, str] = {
+    "helps": "▲", "hurts": "▼", "perhaps_helps": "△", "perhaps_hurts": "▽", "opposed": "↕", "average": "≈",
+    "equal": "=", "undecided": "?",
+}  # fmt: skip
 """What stands before a verdict where there is no colour."""
 
 

@@ -230,8 +230,8 @@ def test_only_undecided_contrasts_get_replicates_and_looks_are_counted(bench: Be
     looks = book.study.user_attrs[LOOKS]
     assert looks["schedule"] == [4, 6, 9]
     assert [one["replicates"] for one in looks["done"]] == [4, 6, 9]
-    assert looks["done"][0]["verdicts"] == {"dice": "helps", "clip": "undecided"}
-    assert [set(one["saw"]) for one in looks["done"]] == [{"dice", "clip"}] * 3
+    assert looks["done"][0]["verdicts"] == {"dice": "matters: helps", "clip": "undecided"}
+    assert [set(one["tests"]) for one in looks["done"]] == [{"dice", "clip"}] * 3
     assert {cell.arm for cell in bench.trained if cell.seed >= 4} == {"base", "with clip"}
     assert {cell.seed for cell in bench.trained} == set(range(9))
     assert len(book.study.user_attrs["question"]["ablation"]["replicates"]) == 9

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -48,15 +49,14 @@ def test_a_trial_that_was_not_asked_for_has_not_failed(table: StudyTable) -> Non
 def test_a_look_stands_as_it_was_recorded(table: StudyTable) -> None:
     """What the last look saw decides, not what its replicates hold now; without a record of it, what they hold now."""
     names = [contrast.name for contrast in verdicts(table, 0).ablation.contrasts]
-    seen = {name: [0.9, 0.9, 0.001] for name in names}
-    kept = {
-        **LOOKS,
-        "done": [{"replicates": 3, "saw": seen}, {"replicates": 5, "saw": {**seen, names[0]: [1e-9, 1.0, -0.02]}}],
-    }
+    targets = {name: [0.9, 0.9, 0.001] for name in ("cedar", "willow", "rowan")}
+    seen: dict[str, Any] = {name: {"mean": [0.9, 1.0, 0.9, 0.001], "targets": targets} for name in names}
+    second = {**seen, names[0]: {"mean": [1e-9, 1e-9, 1.0, -0.02], "targets": targets}}
+    kept = {**LOOKS, "done": [{"replicates": 3, "tests": seen}, {"replicates": 5, "tests": second}]}
     first, *others = verdicts(replace(table, looks=kept), 0).judged
     assert first.verdict == Matters("hurts")
     assert all(isinstance(one.verdict, Undecided) for one in others)
-    before = {**LOOKS, "done": [{"replicates": 3, "saw": seen}, {"replicates": 5}]}
+    before = {**LOOKS, "done": [{"replicates": 3, "tests": seen}, {"replicates": 5}]}
     assert [one.holm_p for one in verdicts(replace(table, looks=before), 0).judged] != [
         first.holm_p,
         *(o.holm_p for o in others),

@@ -13,11 +13,10 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from harness.inference.cells import Contrast, Pair
-from harness.inference.effects import effect
-from harness.inference.looks import judge_looks, levels, over_looks, saw, schedule, spent
+from harness.inference.looks import _first, judge_looks, levels, over_looks, saw, schedule, spent
 from harness.inference.multiplicity import holm
 from harness.inference.power import ContrastNoise, decided_by
-from harness.inference.verdicts import Matters, Undecided, judge
+from harness.inference.verdicts import Differs, DoesNotMatter, Matters, Undecided, estimated, judge
 from harness.simulated import Truth, simulate
 
 TEN = tuple(Pair(k, k) for k in range(10))
@@ -123,9 +122,10 @@ def test_what_a_look_has_decided_stands_though_a_trial_that_had_crashed_is_train
         (then,) = judge_looks(crashed, one, 0.005, [5], 5, np.random.default_rng(0))
         if isinstance(then.verdict, Undecided):
             continue
-        kept = json.loads(json.dumps([saw([then.effect], 0.005)]))
+        kept = json.loads(json.dumps([saw([(then.effect, then.targets)], 0.005)]))
         (now,) = judge_looks(whole, one, 0.005, [5], 5, np.random.default_rng(0), kept=kept)
-        assert now.verdict == then.verdict
+        assert type(now.verdict) is type(then.verdict)
+        assert getattr(now.verdict, "direction", "") == getattr(then.verdict, "direction", "")
         assert now.effect.replicates == 5
         (again,) = judge_looks(whole, one, 0.005, [5], 5, np.random.default_rng(0), kept=[None])
         decided, flipped = decided + 1, flipped + isinstance(again.verdict, Undecided)
@@ -143,10 +143,38 @@ def test_a_decided_direction_stands_though_the_estimate_turns() -> None:
     assert one.verdict == Matters("helps")
 
 
+def test_of_two_verdicts_that_contradict_each_other_the_earlier_stands() -> None:
+    """Beyond the smallest of interest at 8 replicates, and shown to be within it at 10; and the other way round."""
+    quiet = {"replicate": 1e-4, "image_arm": 1e-4, "residual": 1e-4}
+    for effect, later, expected in ((0.012, -0.06, Matters("helps")), (0.0, 0.1, DoesNotMatter())):
+        truth = Truth(effects={"base": 0.0, "one": effect, "two": 0.0}, replicates=TEN, **quiet)
+        cells = simulate(truth, np.random.default_rng(0))
+        for target in cells.targets:
+            target.scores[1, 8:] += later
+        kept = [saw([estimated(_first(cells, 8), one, np.random.default_rng(0)) for one in FAMILY], 0.005)]
+        contrary = saw([estimated(_first(cells, 8), one, np.random.default_rng(0)) for one in FAMILY], 0.005)
+        other = [1e-9, 1e-9, 1.0, 0.02] if isinstance(expected, DoesNotMatter) else [1e-9, 1.0, 1e-9, 0.0]
+        small = [1e-9, other[2], other[3]]
+        contrary["one"] = {"mean": other, "targets": dict.fromkeys(contrary["one"]["targets"], small)}
+        found = judge_looks(cells, FAMILY, 0.005, (8, 10), 10, np.random.default_rng(1), kept=[*kept, contrary])
+        assert found[0].verdict == expected
+
+
+def test_what_differs_may_be_shown_to_matter_by_a_later_look() -> None:
+    truth = Truth(effects={"base": 0.0, "one": 0.006, "two": 0.0}, replicates=TEN, replicate=0.001, image_arm=0.001)
+    cells = simulate(truth, np.random.default_rng(3))
+    first = judge_looks(cells, FAMILY, 0.0015, (8,), 10, np.random.default_rng(1))[0]
+    last = judge_looks(cells, FAMILY, 0.0015, (8, 10), 10, np.random.default_rng(1))[0]
+    assert isinstance(first.verdict, Differs)
+    assert first.verdict.chance > 0.1
+    assert last.verdict == Matters("helps")
+
+
 def test_what_could_not_be_tested_is_kept_as_nothing() -> None:
     cells = simulate(Truth(effects={"base": 0.0, "one": 0.0, "two": 0.0}, replicates=TEN[:2]), np.random.default_rng(0))
-    found = [effect(cells, one, None, np.random.default_rng(0)) for one in FAMILY]
-    assert [row[:2] for row in saw(found, 0.005).values()] == [[None, None]] * 2
+    seen = saw([estimated(cells, one, np.random.default_rng(0)) for one in FAMILY], 0.005)
+    assert [row["mean"][:3] for row in seen.values()] == [[None] * 3] * 2
+    assert [row[:2] for one in seen.values() for row in one["targets"].values()] == [[None] * 2] * 6
 
 
 def test_one_look_at_all_replicates_is_the_plain_judgement() -> None:

@@ -14,8 +14,18 @@ from hypothesis.extra.numpy import arrays
 from harness.inference.cells import Contrast, Pair, continued
 from harness.inference.crossed import Parts, replicate_parts
 from harness.inference.multiplicity import holm
-from harness.inference.power import ContrastNoise, power
-from harness.inference.verdicts import DoesNotMatter, Judged, Matters, Undecided, judge
+from harness.inference.power import ContrastNoise, exaggeration, power
+from harness.inference.verdicts import (
+    Differs,
+    DoesNotMatter,
+    Judged,
+    Matters,
+    Opposed,
+    PerTest,
+    SmallOnAverage,
+    Undecided,
+    judge,
+)
 from harness.simulated import Truth, simulate
 
 ARMS = ("base", "one", "two", "three")
@@ -47,6 +57,93 @@ def test_an_effect_shown_to_be_tiny_does_not_matter_even_if_it_is_there() -> Non
     found = judged(0.002, -0.002, 0.0, replicate=1e-4, image_arm=1e-4, residual=1e-4)
     assert [one.verdict for one in found] == [DoesNotMatter()] * 3
     assert found[0].holm_p < 0.05
+
+
+QUIET = {"replicate": 1e-4, "image_arm": 1e-4, "residual": 1e-4}
+
+
+def test_an_effect_shown_to_be_larger_than_the_smallest_matters_and_one_that_may_be_smaller_only_differs() -> None:
+    far, near, _ = judged(0.03, -0.005, 0.0, image_arm=0.002, replicate=0.001, residual=0.002)
+    assert far.verdict == Matters("helps")
+    assert max(far.holm_p, far.beyond_p) <= 0.05
+    assert isinstance(near.verdict, Differs)
+    assert near.verdict.direction == "hurts"
+    assert near.holm_p <= 0.05 < near.beyond_p
+    assert near.verdict.why
+
+
+def on_targets(*shifts: float, smallest: float = 0.005, **sds: float) -> Judged:
+    """One contrast whose effect is each of ``shifts`` on a target of its own."""
+    truth = Truth(
+        effects={"base": 0.0, "one": 0.0}, replicates=tuple(Pair(k, k) for k in range(6)),
+        images={f"t{k}": 20 for k in range(len(shifts))}, **(QUIET | sds),  # type: ignore[arg-type]
+    )  # fmt: skip
+    cells = simulate(truth, np.random.default_rng(0))
+    for target, shift in zip(cells.targets, shifts, strict=True):
+        target.scores[1] += shift
+    (found,) = judge(cells, [Contrast("one", {"one": 1.0, "base": -1.0})], smallest, np.random.default_rng(1))
+    return found
+
+
+def test_an_effect_that_cancels_over_the_targets_is_not_said_to_be_small() -> None:
+    """+.02 here, -.02 there: the mean is shown to be small, and that is not what is said."""
+    found = on_targets(0.02, -0.02, 0.0)
+    assert found.equivalence_p <= 0.05 < found.everywhere_p
+    assert found.verdict == Opposed(("t0",), ("t1",))
+
+
+def test_a_mean_that_is_small_names_the_targets_that_may_not_be() -> None:
+    found = on_targets(0.012, 0.0, 0.0)
+    assert found.equivalence_p <= 0.05 < found.everywhere_p
+    assert found.verdict == SmallOnAverage(("t0",))
+
+
+def test_opposite_effects_that_are_too_small_everywhere_do_not_matter() -> None:
+    found = on_targets(0.002, -0.002, 0.0)
+    assert found.verdict == DoesNotMatter()
+    assert found.everywhere_p <= 0.05
+
+
+def test_opposite_effects_are_named_although_their_mean_is_beyond_the_smallest() -> None:
+    found = on_targets(0.05, 0.05, -0.02)
+    assert found.beyond_p <= 0.05
+    assert found.verdict == Opposed(("t0", "t1"), ("t2",))
+
+
+def test_on_one_target_small_on_average_is_small_everywhere() -> None:
+    found = on_targets(0.001)
+    assert found.verdict == DoesNotMatter()
+    assert found.everywhere_p == found.equivalence_p
+
+
+def test_a_family_of_targets_is_adjusted_as_one() -> None:
+    p = np.random.default_rng(0).random((4, 2, 3)) * 0.1
+    whole = np.random.default_rng(1).random((4, 2))
+    made = PerTest(whole, whole, whole, whole, p, p).each(holm)
+    np.testing.assert_array_equal(made.differs_on, holm(p.reshape(4, 6)).reshape(4, 2, 3))
+    np.testing.assert_array_equal(made.beyond, holm(whole))
+
+
+@given(st.floats(-0.05, 0.05), st.floats(1e-4, 0.05))
+@settings(max_examples=50, deadline=None)
+def test_beyond_is_at_most_a_level_where_the_whole_interval_lies_beyond(estimate: float, smallest: float) -> None:
+    parts = Parts(
+        np.array(estimate), ("replicates", "images"), np.array([4e-5, 1e-5]), np.array([4.0, 57.0]), np.array(0.0)
+    )
+    p = float(parts.beyond_p(smallest))
+    assert p >= float(parts.p()) - 1e-12
+    for level in (0.5, 0.9, 0.95, 0.999):
+        whole = abs(estimate) - float(parts.margin(level)) > smallest
+        assert whole == (p < 1.0 - level) or math.isclose(p, 1.0 - level, rel_tol=1e-6)
+
+
+def test_only_a_verdict_of_an_effect_says_how_much_it_is_overstated() -> None:
+    far, near, none = judged(0.05, -0.0035, 0.0, image_arm=0.002, replicate=0.002, residual=0.002)
+    assert far.inflation == pytest.approx(1.0, abs=0.01)
+    assert isinstance(near.verdict, Differs)
+    noise = ContrastNoise.of(near.effect.parts(), near.effect.pairs)
+    assert near.inflation == exaggeration(near.effect.estimate, noise, near.effect.pairs, 0.05 / 3) > 1.0
+    assert math.isnan(none.inflation)
 
 
 def test_an_undecided_contrast_says_how_many_more_replicates() -> None:
