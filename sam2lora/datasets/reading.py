@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gzip
 import io
+import warnings
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +17,7 @@ from PIL import Image, UnidentifiedImageError
 
 from sam2lora.datasets.field_of_view import lit_disc
 from sam2lora.datasets.listing import unreachable
+from sam2lora.datasets.metadata import orientation, without_metadata, written_orientation
 from sam2lora.datasets.pairs import Bits, Entry, Pair, Pixels, Problem, WrongSizeError, failure
 from sam2lora.errors import DataError
 
@@ -22,8 +25,17 @@ _FORMATS = ("BMP", "DIB", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP
 _LOSSY = ("JPEG", "MPO")
 _MOST_PIXELS = 2**26  # 8192 x 8192: four times the largest photograph of the published sets
 _MOST_BYTES = 4 * _MOST_PIXELS
-_ORIENTATION = 274  # the EXIF tag
-_UPRIGHT = (None, 0, 1)  # 0 is "unknown", which cameras write for upright images
+_COPY = "copy it again from its owners"
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}  # by EXIF orientation: what makes the picture upright
+_MODES = {"1": "black and white", "L": "grey", "LA": "grey", "I": "grey", "F": "grey"}
 _HELD = 0.95  # share of a mask within its field of view; 0.997 is the least of the real pairs of DRIVE and HRF
 _ALIKE = 0.85  # IoU of a field of view that ships and the lit disc; 0.983 is the least there, a shift of 7 % ends there
 _DARK, _LIGHT = 63, 192  # lossless masks are near black or near white; a value in between codes something else
@@ -128,28 +140,84 @@ def _field_remedy(view: View | None) -> str:
 def open_image(path: Path) -> Image.Image:
     """Decode an image file, gzipped ones included. The contents decide the format, not the name.
 
-    Raises ``DataError`` for a file that is unreadable, empty, no image, larger than 256 MiB or 8192 x 8192 pixels,
-    deeper than 8 bits per channel (Pillow would drop the lower half of a colour image without a word), of several
-    pictures, or turned by an EXIF tag: a mask and its image may differ in that tag, and turning one of the two would
-    misplace every pixel.
+    Damaged metadata of a sound picture does not matter, but for its orientation, see ``metadata.orientation``. Raises
+    ``DataError``, and nothing else, for a file that is unreadable, empty, no image, larger than 256 MiB or 8192 x 8192
+    pixels, deeper than 8 bits per channel (Pillow would drop the lower half of a colour image without a word), of
+    several pictures, or turned by an EXIF tag: a mask and its image may differ in that tag, and turning one of the two
+    would misplace every pixel.
     """
-    data = _bytes(path)
-    try:
-        image = Image.open(io.BytesIO(data), formats=_FORMATS)
-        problem = _unfit(path, image, data)
-        if problem is None:
-            image.load()
-    except UnidentifiedImageError as error:
-        value = f"its first bytes are {data[:8]!r}, which begin none of {', '.join(_FORMATS)}"
-        raise failure(path, "an image file must be readable", value, "copy it again from its owners") from error
-    except Image.DecompressionBombError as error:
-        raise DataError(str(_too_large(path, "it has more than that"))) from error
-    except (OSError, EOFError, SyntaxError, ValueError, zlib.error) as error:
-        why = str(error).replace(str(path), path.name)
-        raise failure(path, "an image file must be readable", why, "copy it again from its owners") from error
-    if problem is not None:
-        raise DataError(str(problem))
+    image, turned = _decode(path)
+    if turned != 1:
+        remedy = "turn the pixels of the image as its mask lies, and remove the tag"
+        raise failure(path, "an image must be stored upright", f"its EXIF orientation is {turned}", remedy)
     return image
+
+
+def read_photograph(path: Path) -> Pixels:
+    """An RGB image as it is meant to be seen, (H, W, 3) uint8: where there is no mask, an EXIF tag turns it.
+
+    Raises ``DataError`` as ``read_image`` does, but for that tag.
+    """
+    image, turned = _decode(path)
+    if turned in _TURNS and image.format != "TIFF":  # Pillow has turned a TIFF in decoding it
+        image = image.transpose(_TURNS[turned])
+    return _rgb(path, image)
+
+
+def _decode(path: Path) -> tuple[Image.Image, int]:
+    """The picture of a file as it is stored (a TIFF: upright), and its EXIF orientation."""
+    data = _bytes(path)
+    faults: list[Exception] = []
+    for content in _contents(data):
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of damaged metadata, and of sizes that are refused below
+                image = Image.open(io.BytesIO(content), formats=_FORMATS)
+                if (problem := _unfit(path, image, content)) is None:
+                    turned = _load(image, data)
+        except Image.DecompressionBombError as error:
+            raise DataError(str(_too_large(path, "it has more than that"))) from error
+        except Exception as error:  # Pillow raises what its decoders stumble over, of many kinds
+            faults.append(error)
+        else:
+            if problem is not None:
+                raise DataError(str(problem))
+            return image, turned if content is data else written_orientation(data)
+    raise failure(path, "an image file must be readable", _why(path, data, faults[0]), _COPY) from faults[0]
+
+
+def _load(image: Image.Image, data: bytes) -> int:
+    """Decode an image that was opened; its EXIF orientation.
+
+    That of a TIFF is asked for before, for Pillow turns the picture and drops the tag; that of others afterwards, for
+    Pillow decodes a PNG to answer and would hide what goes wrong.
+    """
+    if image.format == "TIFF":
+        turned = orientation(image, data)
+        image.load()
+        return turned
+    image.load()
+    return orientation(image, data)
+
+
+def _contents(data: bytes) -> Iterator[bytes]:
+    """A file as it is, and then, where that makes a difference, without its metadata."""
+    yield data
+    if (bare := without_metadata(data)) != data:
+        yield bare
+
+
+def _why(path: Path, data: bytes, fault: Exception) -> str:
+    if isinstance(fault, MemoryError):
+        return "it asks for more memory than there is"
+    if not isinstance(fault, UnidentifiedImageError):
+        return str(fault).replace(str(path), path.name) or type(fault).__name__
+    for name in _FORMATS:
+        accepts = Image.OPEN[name][1]
+        with suppress(Exception):  # of a file that ends within its first bytes
+            if accepts is not None and accepts(data[:16]) is True:
+                return f"it begins as {name} and its header is damaged"
+    return f"its first bytes are {data[:8]!r}, which begin none of {', '.join(_FORMATS)}"
 
 
 def _bytes(path: Path) -> bytes:
@@ -162,9 +230,9 @@ def _bytes(path: Path) -> bytes:
         raise unreachable(path, error) from error
     except (OSError, EOFError, zlib.error) as error:
         why = str(error).replace(str(path), path.name)
-        raise failure(path, "an image file must be readable", why, "copy it again from its owners") from error
+        raise failure(path, "an image file must be readable", why, _COPY) from error
     if not data:
-        raise failure(path, "an image file must be readable", "it is empty", "copy it again from its owners")
+        raise failure(path, "an image file must be readable", "it is empty", _COPY)
     if len(data) > _MOST_BYTES:
         rule = f"an image file must unpack to {_MOST_BYTES // 2**20} MiB or less"
         raise failure(path, rule, "it holds more", "make sure that it is a photograph, and shrink it")
@@ -178,15 +246,17 @@ def _unfit(path: Path, image: Image.Image, data: bytes) -> Problem | None:
     if any(_is_deep(tile.codec_name, tile.args, data) for tile in getattr(image, "tile", ())):
         rule, remedy = "an image file must have 8 bits per channel or less", "convert it, image and mask alike"
         return Problem(path, rule, "it has 16", remedy)
-    pictures = 1 if image.format in _LOSSY else getattr(image, "n_frames", 1)
-    if pictures != 1:
+    if image.format not in _LOSSY and (pictures := _pictures(image)) != "1":
         rule, remedy = "an image file must hold one picture", "save the one that is meant as a file of its own"
         return Problem(path, rule, f"it holds {pictures}", remedy)
-    turned = image.getexif().get(_ORIENTATION)  # asked before decoding, for Pillow turns a TIFF and drops the tag
-    if turned not in _UPRIGHT:
-        remedy = "turn the pixels of the image as its mask lies, and remove the tag"
-        return Problem(path, "an image must be stored upright", f"its EXIF orientation is {turned}", remedy)
     return None
+
+
+def _pictures(image: Image.Image) -> str:
+    try:
+        return str(getattr(image, "n_frames", 1))
+    except Exception:  # Pillow goes to the end of a TIFF to count
+        return "a second one, which is damaged"
 
 
 def _is_deep(codec: str, arguments: Any, data: bytes) -> bool:
@@ -195,7 +265,9 @@ def _is_deep(codec: str, arguments: Any, data: bytes) -> bool:
         begin = data.index(b"\xff\x4f\xff\x51") + 40
         depths = data[begin + 2 : begin + 2 + 3 * int.from_bytes(data[begin : begin + 2], "big") : 3]
         return any((depth & 0x7F) + 1 > 8 for depth in depths)
-    return int(arguments[1]) > 255 if codec == "ppm" else ";16" in str(arguments)
+    if codec in ("ppm", "ppm_plain") and isinstance(arguments, tuple):
+        return int(arguments[1]) > 255
+    return ";16" in str(arguments).replace("BGR;16", "")  # the latter has 16 bits for three channels
 
 
 def _too_large(path: Path, value: str) -> Problem:
@@ -205,12 +277,24 @@ def _too_large(path: Path, value: str) -> Problem:
 
 
 def read_image(path: Path) -> Pixels:
-    """An RGB image, (H, W, 3) uint8. Raises ``DataError`` as ``open_image`` does, and for grey or alpha channels."""
-    image = open_image(path)
-    if image.mode != "RGB":
-        remedy = "convert it, or take the owners' file"
-        raise failure(path, "an image must be 8-bit RGB", f"its mode is {image.mode}", remedy)
-    return np.asarray(image)
+    """An RGB image, (H, W, 3) uint8; a palette and an alpha channel that hides nothing make no difference.
+
+    Raises ``DataError`` as ``open_image`` does, and for grey, transparent and CMYK images.
+    """
+    return _rgb(path, open_image(path))
+
+
+def _rgb(path: Path, image: Image.Image) -> Pixels:
+    if image.mode not in ("RGB", "RGBA", "RGBX", "P", "PA"):
+        what = f"{image.mode} ({_MODES[image.mode]})" if image.mode in _MODES else image.mode
+        remedy = "take the colour photograph" if image.mode in _MODES else "convert it, or take the owners' file"
+        raise failure(path, "an image must be 8-bit RGB", f"its mode is {what}", remedy)
+    if image.has_transparency_data:
+        hidden = np.asarray(image.convert("RGBA"))[..., 3] < 255
+        if hidden.any():
+            value = f"{max(1, round(100 * float(hidden.mean())))}% of its pixels are transparent"
+            raise failure(path, "an image must be opaque", value, "save it on black, without transparency")
+    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def read_mask(path: Path, shape: tuple[int, int], coding: Coding = "light") -> Bits:

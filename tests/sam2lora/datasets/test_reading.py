@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import struct
 
 import cv2
 import numpy as np
@@ -110,11 +111,68 @@ def test_a_turned_image_is_refused(turn, tmp_path, drawing):
         read_image(path)
 
 
-@pytest.mark.parametrize("mode", ["L", "RGBA", "CMYK"])
-def test_an_image_must_be_rgb(mode, tmp_path, drawing):
+@pytest.mark.parametrize(
+    ("mode", "said"),
+    [
+        ("L", r"L \(grey\): take the colour photograph"),
+        ("LA", r"LA \(grey\): take the colour photograph"),
+        ("1", r"1 \(black and white\): take the colour photograph"),
+        ("CMYK", "CMYK: convert it"),
+        ("LAB", "LAB: convert it"),
+    ],
+)
+def test_an_image_must_be_rgb(mode, said, tmp_path, drawing):
     path = drawing.save(drawing.photograph().convert(mode), tmp_path / "eye.tif")
-    with pytest.raises(DataError, match=f"an image must be 8-bit RGB, but its mode is {mode}: convert it"):
+    with pytest.raises(DataError, match=f"an image must be 8-bit RGB, but its mode is {said}"):
         read_image(path)
+
+
+@pytest.mark.parametrize("ending", ["png", "tif", "gif", "jp2"])
+@pytest.mark.parametrize("mode", ["RGBA", "P"])
+def test_an_opaque_image_with_a_palette_or_an_alpha_channel_is_read_as_it_looks(ending, mode, tmp_path, drawing):
+    if (mode, ending) in (("P", "jp2"), ("RGBA", "gif")):
+        pytest.skip("the format has no such mode")
+    image = drawing.photograph() if mode == "RGBA" else drawing.photograph().quantize(8)
+    path = drawing.save(image.convert(mode), tmp_path / f"eye.{ending}")
+    assert Image.open(path).mode == mode
+    np.testing.assert_array_equal(read_image(path), np.asarray(image.convert("RGB")))
+
+
+@pytest.mark.parametrize("how", ["alpha", "palette", "colour"])
+def test_a_transparent_image_is_refused(how, tmp_path, drawing):
+    """What shows through is not in the file: an alpha channel, a clear entry of the palette, a colour that is clear."""
+    image = drawing.photograph()
+    if how == "alpha":
+        image.putalpha(drawing.grey(drawing.lit()))
+    elif how == "palette":
+        image = image.quantize(8)
+    clear = {"palette": image.getpixel((0, 0)), "colour": (0, 0, 0)}.get(how)
+    path = drawing.save(image, tmp_path / "eye.png", **({} if clear is None else {"transparency": clear}))
+    with pytest.raises(DataError, match=r"an image must be opaque, but \d+% of its pixels are transparent: save it on"):
+        read_image(path)
+
+
+def test_a_clear_colour_that_no_pixel_has_hides_nothing(tmp_path, drawing):
+    path = drawing.save(drawing.photograph(), tmp_path / "eye.png", transparency=(1, 2, 3))
+    np.testing.assert_array_equal(read_image(path), np.asarray(drawing.photograph()))
+
+
+@pytest.mark.parametrize(
+    ("text", "deep"), [(b"P3 2 2 65535\n" + b"65535 300 1 " * 4, True), (b"P3 2 2 255 " * 2, False)]
+)
+def test_a_ppm_in_letters_of_sixteen_bits_is_refused(text, deep, tmp_path):
+    (tmp_path / "eye.ppm").write_bytes(text if deep else b"P3 2 2 255\n" + b"255 3 1 " * 4)
+    if deep:
+        with pytest.raises(DataError, match="must have 8 bits per channel or less, but it has 16"):
+            read_image(tmp_path / "eye.ppm")
+    else:
+        assert read_image(tmp_path / "eye.ppm")[0, 0].tolist() == [255, 3, 1]
+
+
+def test_a_bitmap_of_sixteen_bits_a_pixel_has_five_a_channel_and_is_read(tmp_path):
+    head = struct.pack("<2sIHHIIiiHHIIiiII", b"BM", 74, 0, 0, 54, 40, 2, 2, 1, 16, 0, 8, 0, 0, 0, 0)
+    (tmp_path / "eye.bmp").write_bytes(head + struct.pack("<4H", 0x7C00, 0x03E0, 0x001F, 0))
+    assert read_image(tmp_path / "eye.bmp")[1].tolist() == [[255, 0, 0], [0, 255, 0]]
 
 
 def test_a_mask_of_sixteen_bits_is_refused(tmp_path, drawing):
