@@ -14,8 +14,9 @@ main effects are estimated as a report does it, and judged as one family:
   interest chosen to give 80 %.
 
 An effect shifts every score of an arm alike, so the same draws serve all: the estimates are shifted, not drawn again.
-Then: interim looks, and what a promise is worth that a study makes from its own variances. Ranges are 95 % Wilson
-intervals.
+Then: interim looks, and what a promise is worth that a study makes from its own variances; and ranks: how often some
+of two equal arms is ranked above the other (5 % promised), where Friedman's test over data sets calls them different.
+Ranges are 95 % Wilson intervals.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,7 @@ from rich.console import Console
 from rich.table import Table
 from scipy.optimize import brentq
 from scipy.special import stdtr, stdtrit
+from scipy.stats import friedmanchisquare
 
 from benchmarks.machine import machine, save
 from harness.inference.bootstrap import pigeonhole
@@ -135,6 +138,21 @@ PROMISES = (
     ("in turn, half the variance is the fold's", scenario(turns(60), **HALF), 0.008),
 )
 """Studies that say how many replicates they need, and an effect that they miss at first."""
+
+PAIRS = tuple(Contrast(f"{one} over {other}", {one: 1.0, other: -1.0}) for one, other in combinations(ARMS, 2))
+TWELVE = {f"set{place}": 5 for place in range(12)}
+TIED = {**dict.fromkeys(ARMS, -0.05), "dice": 0.0, "bce+dice": 0.0}
+RANKED: Mapping[str, Scenario] = {
+    "3 replicates, 3 sets": scenario(plain(3), PAIRS),
+    "5 replicates, 3 sets": scenario(plain(5), PAIRS),
+    "5 replicates, 12 sets": scenario(plain(5), PAIRS, images=TWELVE),
+    "7 in turn on 5 folds, 3 sets": scenario(turns(7), PAIRS),
+    "5, 3 sets, replicates dominate": scenario(plain(5), PAIRS, replicate=0.02, image_arm=0.003),
+    "5, 12 sets, replicates dominate": scenario(plain(5), PAIRS, replicate=0.02, image_arm=0.003, images=TWELVE),
+    "5, 3 sets, images dominate": scenario(plain(5), PAIRS, replicate=0.001, image_arm=0.04),
+    "5, 3 sets, two equal ahead of five": Scenario(Truth(effects=TIED, replicates=plain(5)), PAIRS),
+}
+"""Studies whose seven arms are ranked; all of them are equal, or two of them far ahead."""
 
 
 @dataclass(frozen=True)
@@ -296,6 +314,36 @@ def promised(setting: Scenario, effect: float, start: int, studies: int, rng: np
     }
 
 
+def ranked(setting: Scenario, studies: int, rng: np.random.Generator) -> dict[str, Rate]:
+    """How often ranks tell equal arms apart, and how often Friedman's test over data sets calls arms different.
+
+    Friedman's once for the arms as they are, and once with an untrained arm beside them, which is last everywhere; both
+    only where all arms are equal.
+    """
+    drawn = scores(setting.truth, studies, rng)
+    weights = np.stack([contrast.vector(ARMS) for contrast in setting.family])
+    parts = crossed(
+        [np.einsum("ca,sari->scri", weights, own, optimize=True) for own in drawn], setting.truth.replicates
+    )
+    equal = np.array([setting.truth.effect(contrast) == 0.0 for contrast in setting.family])
+    rates = {"ranked": Rate.of((holm(parts.p()) <= ALPHA)[:, equal].any(axis=-1))}
+    if not equal.all():
+        return rates
+    means = np.stack([own.mean(axis=(2, 3)) for own in drawn], axis=1)
+    untrained = np.full((*means.shape[:2], 1), means.min() - 1.0)
+    for name, sets in (("friedman", means), ("friedman_untrained", np.concatenate([means, untrained], axis=2))):
+        rates[name] = Rate.of([float(friedmanchisquare(*study.T).pvalue) <= ALPHA for study in sets])
+    return rates
+
+
+def rank_rows(results: Mapping[str, Mapping[str, Rate]]) -> Table:
+    """The scenarios of ranks."""
+    table = Table("scenario", "equal arms told apart", "Friedman over sets", "with an untrained arm")
+    for name, rates in results.items():
+        table.add_row(name, *(str(rates.get(key, "")) for key in ("ranked", "friedman", "friedman_untrained")))
+    return table
+
+
 def rows(results: Mapping[str, Mapping[str, Rate]]) -> Iterator[Table]:
     """The scenarios as two tables: errors, and what they are compared with."""
     first = Table("scenario", "matters", "does not matter", "covers", "found (80 %)", "equivalent (80 %)")
@@ -366,9 +414,15 @@ def main() -> None:
     ]
     for table in later_rows(looks, promises):
         console.print(table)
+    places = {
+        name: ranked(setting, arguments.studies, rng)
+        for (name, setting), rng in zip(RANKED.items(), root.spawn(len(RANKED)), strict=True)
+    }
+    console.print(rank_rows(places))
     result = {
         "machine": described, "studies": arguments.studies, "seed": arguments.seed,
         "seconds": round(time.perf_counter() - begun, 1), "scenarios": results, "looks": looks, "promises": promises,
+        "ranks": places,
     }  # fmt: skip
     save(plain_json(result), arguments.out)
 

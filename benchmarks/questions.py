@@ -25,7 +25,7 @@ from harness.inference.cells import Cells, Contrast, Pair, Target
 from harness.inference.missing import missing
 from harness.inference.mixed import mixed
 from harness.inference.mixture import fit_mixture, mixture_runs
-from harness.inference.ranks import ranks, signed_rank
+from harness.inference.ranks import ranks
 from harness.inference.refused import Refused
 from harness.inference.shapley import coalitions, interactions, main_effect, shapley_values
 from harness.inference.tuning import tuning_curves
@@ -75,7 +75,6 @@ def questions(cells: Cells) -> dict[str, Callable[[], object]]:
         "mixed": lambda: mixed(cells, contrasts),
         "aggregates": lambda: aggregates(cells, cells.arms[0], rng),
         "ranks": lambda: ranks(cells),
-        "signed_rank": lambda: signed_rank(cells, cells.arms[0], cells.arms[1], 0.005, rng),
         "mixture": lambda: fit_mixture(mixture_runs(cells, weights), LOSSES, "quadratic", rng),
         "tuning (7 arms x 60 trials)": lambda: tuning_curves(searched, rng),
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +17,11 @@ from harness.inference.aggregate import Aggregate
 from harness.inference.cells import Cells, Contrast, Floats
 from harness.inference.effects import Effect, effect
 from harness.inference.looks import judge_looks
-from harness.inference.means import ArmMean, Best, arm_means, best_arms
+from harness.inference.means import ArmMean, arm_means
 from harness.inference.missing import Missing, missing
 from harness.inference.mixed import Mixed, mixed
 from harness.inference.mixture import Mixture
-from harness.inference.ranks import Ranks, SignedRank, ranks, signed_rank
+from harness.inference.ranks import Rank, ranks
 from harness.inference.refused import Refused
 from harness.inference.variance import Variances, variances
 from harness.inference.verdicts import Judged, judge
@@ -53,25 +53,24 @@ class Answers:
     """Everything a report says.
 
     ``effects``: every contrast on each target. ``means``, ``sources``: every arm on the sets that judge, and on the
-    sources' test parts. ``best``: the best arm, overall and on each target. ``shapley``, ``interactions``: of the
+    sources' test parts. ``ranks``: of the arms that train. ``shapley``, ``interactions``: of the
     components, refused where the design has none. ``mixture``: the surface, of a mixture design only, with its points'
     mean scores. ``reference``: the arm that probabilities of improvement are over, see `reference`. ``curves``:
     validation score by arm and epoch, see `curves`; ``costs``: see `costs`. ``tuned``: what the arms' own searches
     found, ``beside``: the study with fixed settings beside the one with tuned ones; each None where there is no such
-    thing. ``signed``: every arm against the reference by a Bayesian signed-rank test over data sets.
+    thing.
     """
 
     verdicts: Verdicts
     effects: tuple[Effect, ...]
     means: tuple[ArmMean, ...]
     sources: tuple[ArmMean, ...]
-    best: tuple[Best, ...]
     shapley: tuple[Effect, ...] | Refused
     interactions: tuple[Effect, ...] | Refused
     mixture: tuple[Mixture, pd.DataFrame] | Refused
     variances: Variances | Refused
     mixed: Mixed | Refused
-    ranks: Ranks | Refused
+    ranks: tuple[Rank, ...] | Refused
     reference: str
     aggregates: tuple[Aggregate, ...]
     missing: Missing
@@ -79,7 +78,13 @@ class Answers:
     costs: pd.DataFrame
     tuned: Tuned | Refused | None
     beside: Beside | Refused | None
-    signed: tuple[SignedRank, ...] | Refused
+
+    @property
+    def highest(self) -> ArmMean | None:
+        """The highest mean over all targets of an arm that trains; None where none has a score."""
+        empty = untrained(self.ablation)
+        own = [one for one in self.means if one.target is None and one.arm != empty and np.isfinite(one.mean)]
+        return max(own, key=lambda one: one.mean, default=None)
 
     @property
     def table(self) -> StudyTable:
@@ -149,21 +154,19 @@ def answer(first: Verdicts, seed: int, folder: Path) -> Answers:
         effects=tuple(one for judged in first.judged for one in judged.targets),
         means=arm_means(cells) if scored else (),
         sources=arm_means(found.sources) if found.sources.targets else (),
-        best=best_arms(cells) if scored else (),
         shapley=_valued(cells, ablation, shapley.shapley_values, rng(3)) if scored else UNSCORED,
         interactions=_valued(cells, ablation, pairs, rng(4)) if scored else UNSCORED,
         mixture=_mixture(cells, ablation, rng(5)) if scored else UNSCORED,
-        variances=variances(_without(cells, empty)) if scored else UNSCORED,
+        variances=variances(cells.without(empty)) if scored else UNSCORED,
         mixed=mixed(cells, ablation.contrasts) if scored else UNSCORED,
-        ranks=ranks(cells) if scored else UNSCORED,
+        ranks=ranks(cells.without(empty)) if scored else UNSCORED,
         reference=base,
-        aggregates=aggregate.aggregates(cells, base, rng(6)) if scored else (),
+        aggregates=aggregate.aggregates(cells.without(empty), base, rng(6)) if scored else (),
         missing=missing(cells, rng(7), found.asked),
         curves=curves(table, ablation),
         costs=costs(table, ablation),
         tuned=tuned(table, ablation, rng(8)),
         beside=fixed_and_tuned(first, seed, folder),
-        signed=_signed(cells, ablation, base, rng(10)) if scored else UNSCORED,
     )
 
 
@@ -177,19 +180,13 @@ def fixed_and_tuned(first: Verdicts, seed: int, folder: Path) -> Beside | Refuse
     return beside(fixed, after, untrained(fixed.ablation), np.random.default_rng([seed, 9]))
 
 
-def _signed(
-    cells: Cells, ablation: Declared, reference: str, rng: np.random.Generator
-) -> tuple[SignedRank, ...] | Refused:
-    """Every arm against the reference; what the data sets are too few for is refused once for all."""
-    made = [signed_rank(cells, arm, reference, ablation.smallest, rng, ALPHA) for arm in cells.arms if arm != reference]
-    done = tuple(one for one in made if not isinstance(one, Refused))
-    return done or next((one for one in made if isinstance(one, Refused)), UNSCORED)
-
-
 def reference(ablation: Declared) -> str:
-    """The arm that others are set beside: the one that its design records, the first where an older record has none."""
+    """The arm that others are set beside: the one its design records, the first that trains where an older has none."""
     named = ablation.design.get("reference")
-    return named if isinstance(named, str) and named in ablation.arms else ablation.arms[0]
+    if isinstance(named, str) and named in ablation.arms:
+        return named
+    empty = untrained(ablation)
+    return next(arm for arm in ablation.arms if arm != empty)
 
 
 def untrained(ablation: Declared) -> str | None:
@@ -198,15 +195,6 @@ def untrained(ablation: Declared) -> str | None:
         return None
     held = zip(*ablation.components.values(), strict=True)
     return next((arm for arm, own in zip(ablation.arms, held, strict=True) if not any(own)), None)
-
-
-def _without(cells: Cells, arm: str | None) -> Cells:
-    """The scores of all arms but one. An untrained arm would dwarf whatever differs between trained ones."""
-    if arm not in cells.arms:
-        return cells
-    kept = [place for place, name in enumerate(cells.arms) if name != arm]
-    targets = tuple(replace(target, scores=target.scores[kept]) for target in cells.targets)
-    return Cells(tuple(cells.arms[a] for a in kept), cells.replicates, targets, cells.finished[kept])
 
 
 def _interactions(arms: shapley.Coalitions) -> tuple[Contrast, ...] | Refused:

@@ -16,6 +16,8 @@ from harness.ablated.searches import tuned_study
 from harness.inference.cells import Cells, Contrast
 from harness.inference.effects import Effect, effect
 from harness.inference.means import ArmMean, arm_means
+from harness.inference.multiplicity import holm
+from harness.inference.ranks import Rank, ranks
 from harness.inference.refused import Refused
 from harness.inference.verdicts import Judged
 from harness.measured import Declared
@@ -28,28 +30,25 @@ if TYPE_CHECKING:  # whose module asks this one
 
 @dataclass(frozen=True)
 class Placed:
-    """An arm both ways. Ranks are by the mean over all targets, 1 is the highest, equals share their mean rank; NaN
-    without a score. ``gain``: tuned less fixed over the replicates of both, refused where scores cannot be paired.
+    """An arm that trains, both ways. Ranks are None where they are refused or the arm has no score.
+
+    ``gain``: tuned less fixed over the replicates of both, refused where scores cannot be paired; ``gain_p``: its p,
+    Holm-adjusted over all arms.
     """
 
     arm: str
     fixed: ArmMean
     tuned: ArmMean
-    fixed_rank: float
-    tuned_rank: float
+    fixed_rank: Rank | None
+    tuned_rank: Rank | None
     gain: Effect | Refused
+    gain_p: float
 
-
-@dataclass(frozen=True)
-class Agreement:
-    """Kendall's tau-b between the two rankings of ``arms`` arms, those that train; ``p``: that they are unrelated,
-    exact without ties. ``floor``: the smallest p that so few arms can give.
-    """
-
-    tau: float
-    p: float
-    floor: float
-    arms: int
+    @property
+    def moved(self) -> bool:
+        """Whether the two ranks have none in common that is open."""
+        one, other = self.fixed_rank, self.tuned_rank
+        return one is not None and other is not None and (one.worst < other.best or other.worst < one.best)
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,6 @@ class Beside:
     tuned: str
     budget: int
     arms: tuple[Placed, ...]
-    agreement: Agreement | Refused
     judged: tuple[tuple[Judged, Judged], ...]
 
 
@@ -79,7 +77,7 @@ def other(table: StudyTable, ablation: Declared, folder: Path) -> StudyTable | R
 
 
 def beside(fixed: Verdicts, tuned: Verdicts, untrained: str | None, rng: np.random.Generator) -> Beside | Refused:
-    """The two studies of a question side by side. ``untrained``: an arm whose rank says nothing of settings.
+    """The two studies of a question side by side. ``untrained``: an arm that has no settings, and is left out.
 
     Refused where one of them has no scores yet.
     """
@@ -87,13 +85,12 @@ def beside(fixed: Verdicts, tuned: Verdicts, untrained: str | None, rng: np.rand
         if not one.cells.targets:
             found = f"study {one.table.name!r} has no trial with scores yet"
             return Refused("Fixed and tuned arms are compared by their scores", found, "let its trials finish")
-    arms = tuple(_placed(fixed.ablation.arms, fixed.cells, tuned.cells, rng))
+    arms = tuple(_placed(fixed.cells.without(untrained), tuned.cells.without(untrained), rng))
     return Beside(
         fixed.table.name,
         tuned.table.name,
         tuned.ablation.tuned,
         arms,
-        _agreement(arms, untrained),
         tuple(zip(fixed.judged, tuned.judged, strict=True)),
     )
 
@@ -156,18 +153,25 @@ def untuned(question: Mapping[str, Any]) -> dict[str, Any] | None:
     return asked
 
 
-def _placed(names: tuple[str, ...], fixed: Cells, tuned: Cells, rng: np.random.Generator) -> Iterator[Placed]:
-    from scipy.stats import rankdata
-
+def _placed(fixed: Cells, tuned: Cells, rng: np.random.Generator) -> Iterator[Placed]:
     before, after = _overall(fixed), _overall(tuned)
-    ranks = [rankdata([-own[arm].mean for arm in names], nan_policy="omit") for own in (before, after)]
+    ranked = [_ranks(cells) for cells in (fixed, tuned)]
     both = _both(fixed, tuned)
-    for place, arm in enumerate(names):
-        if isinstance(both, Refused):
-            gain: Effect | Refused = both
-        else:
-            gain = effect(both, Contrast(arm, {_named(arm, "tuned"): 1.0, _named(arm, "fixed"): -1.0}), None, rng)
-        yield Placed(arm, before[arm], after[arm], float(ranks[0][place]), float(ranks[1][place]), gain)
+    gains = [_gain(both, arm, rng) for arm in fixed.arms]
+    adjusted = holm(np.array([math.nan if isinstance(gain, Refused) else gain.p for gain in gains]))
+    for arm, gain, p in zip(fixed.arms, gains, adjusted.tolist(), strict=True):
+        yield Placed(arm, before[arm], after[arm], ranked[0].get(arm), ranked[1].get(arm), gain, p)
+
+
+def _ranks(cells: Cells) -> dict[str, Rank]:
+    found = ranks(cells)
+    return {} if isinstance(found, Refused) else {one.arm: one for one in found}
+
+
+def _gain(both: Cells | Refused, arm: str, rng: np.random.Generator) -> Effect | Refused:
+    if isinstance(both, Refused):
+        return both
+    return effect(both, Contrast(arm, {_named(arm, "tuned"): 1.0, _named(arm, "fixed"): -1.0}), None, rng)
 
 
 def _overall(cells: Cells) -> dict[str, ArmMean]:
@@ -195,17 +199,3 @@ def _both(fixed: Cells, tuned: Cells) -> Cells | Refused:
     arms = (*(_named(arm, "fixed") for arm in fixed.arms), *(_named(arm, "tuned") for arm in tuned.arms))
     finished = np.concatenate([fixed.finished[:, at[0]], tuned.finished[:, at[1]]])
     return Cells(arms, tuple(common), targets, finished)
-
-
-def _agreement(arms: tuple[Placed, ...], untrained: str | None) -> Agreement | Refused:
-    from scipy.stats import kendalltau
-
-    scored = [
-        one for one in arms if one.arm != untrained and math.isfinite(one.fixed.mean) and math.isfinite(one.tuned.mean)
-    ]
-    n = len(scored)
-    if n < 3:
-        found = f"{n} have scores both ways"
-        return Refused("Agreement of two rankings needs three or more arms that train", found, "compare their scores")
-    same: Any = kendalltau([one.fixed.mean for one in scored], [one.tuned.mean for one in scored])
-    return Agreement(float(same.statistic), float(same.pvalue), min(1.0, 2 / math.factorial(n)), n)

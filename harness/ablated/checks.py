@@ -10,7 +10,6 @@ import pandas as pd
 from harness.ablated import words
 from harness.ablated.answers import Answers, untrained
 from harness.inference.crossed import clusters
-from harness.inference.ranks import PairTest
 from harness.inference.refused import Refused
 from harness.pages.document import Block, Cell, Figure, Items, Refusal, Section, Table, Text, row
 from harness.pages.words import count, listed
@@ -121,70 +120,6 @@ def variances(found: Answers) -> Section:
 def _trained(found: Answers) -> str:
     empty = untrained(found.ablation)
     return "" if empty is None else f"Without the arm {empty}, which is not trained. "
-
-
-def ranks(found: Answers) -> Section:
-    """Arms over data sets: the critical-difference view, or why there is none."""
-    title = "Other data sets: ranks"
-    lead = Text(
-        "The verdicts speak of the named data sets. Whether an arm would do better on another data set is a question "
-        "about data sets, and each counts once, however many images or replicates it has."
-    )
-    if isinstance(found.ranks, Refused):
-        return Section(title, (lead, Refusal(str(found.ranks))))
-    blocks: list[Block] = [lead]
-    if isinstance(found.ranks.nemenyi, Refused):
-        blocks.append(Refusal(f"Critical-difference diagram. {found.ranks.nemenyi}"))
-    else:
-        caption = (
-            f"Mean ranks over {len(found.ranks.datasets)} data sets; arms under one bar are not told apart (Nemenyi)."
-        )
-        blocks.append(Figure("ranks", caption))
-    if isinstance(found.ranks.friedman_p, Refused):
-        blocks.append(Refusal(f"Friedman's test. {found.ranks.friedman_p}"))
-    else:
-        blocks.append(
-            Text(f"Friedman's test that all arms are alike: p = {words.probability(found.ranks.friedman_p)}.")
-        )
-    if isinstance(found.ranks.wilcoxon, Refused):
-        blocks.append(Refusal(f"Pairs of arms. {found.ranks.wilcoxon}"))
-    else:
-        blocks.append(_pairs(found.ranks.wilcoxon, len(found.ranks.datasets)))
-    blocks += [_signed(found), _ranks(found)]
-    return Section(title, tuple(blocks))
-
-
-def _pairs(pairs: tuple[PairTest, ...], datasets: int) -> Table:
-    rows = tuple(row(one.one, one.other, words.probability(one.p), words.probability(one.holm_p)) for one in pairs)
-    caption = f"Wilcoxon's exact signed-rank test over {datasets} data sets, Holm over {len(pairs)} pairs."
-    return Table("pairs", caption, ("arm", "arm", "p", "Holm p"), rows, pd.DataFrame(map(asdict, pairs)))
-
-
-def _signed(found: Answers) -> Block:
-    if isinstance(found.signed, Refused):
-        return Refusal(f"Bayesian signed-rank test. {found.signed}")
-    rope = found.ablation.smallest
-    rows = tuple(
-        row(one.one, words.percent(one.worse, 1), words.percent(one.equal, 1), words.percent(one.better, 1),
-            str(one.datasets))
-        for one in found.signed
-    )  # fmt: skip
-    caption = (
-        f"Bayesian signed-rank test (Benavoli et al. 2017): the posterior probabilities that on another data set an "
-        f"arm is worse than {found.reference}, within {rope:g} of it (practically equivalent), or better. They add up "
-        "to 100 %, carry their own uncertainty and take no verdict's place; n: data sets."
-    )
-    header = ("arm", f"worse than {found.reference}", "equivalent", "better", "n")
-    return Table("signed_ranks", caption, header, rows, pd.DataFrame(map(asdict, found.signed)))
-
-
-def _ranks(found: Answers) -> Table:
-    assert not isinstance(found.ranks, Refused)
-    pairs = list(zip(found.ranks.arms, found.ranks.mean_ranks, strict=True))
-    rows = tuple(row(arm, f"{rank:.2f}") for arm, rank in pairs)
-    gone = f" Left out: {listed(found.ranks.left_out)}." if found.ranks.left_out else ""
-    caption = f"Mean rank over {len(found.ranks.datasets)} data sets (1 is the best); no interval from so few.{gone}"
-    return Table("ranks", caption, ("arm", "mean rank"), rows, pd.DataFrame(pairs, columns=["arm", "mean_rank"]))
 
 
 def aggregates(found: Answers) -> Section:

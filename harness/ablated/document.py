@@ -50,7 +50,6 @@ def document(found: Answers, mlflow: str, folder: Path) -> Document:
             *scores.by_rank(found),
             checks.variances(found),
             checks.checks(found),
-            checks.ranks(found),
             checks.aggregates(found),
             panels.panels(found, folder),
             course.costs(found),
@@ -63,7 +62,7 @@ def document(found: Answers, mlflow: str, folder: Path) -> Document:
 
 def figures(found: Answers) -> Iterator[tuple[str, Figure]]:
     """Every figure that the answers allow, by name."""
-    from harness.figures import arm_curves, forest, interactions, ranks, shares, surface, transfer, tuning, values
+    from harness.figures import arm_curves, forest, interactions, shares, surface, transfer, tuning, values
 
     metric = metric_name(found.ablation.primary)
     if found.judged:
@@ -89,9 +88,6 @@ def figures(found: Answers) -> Iterator[tuple[str, Figure]]:
     if not isinstance(found.variances, Refused):
         split = found.variances.parts
         yield "variance", shares.draw([part.source for part in split], [part.share for part in split])
-    if not isinstance(found.ranks, Refused) and not isinstance(found.ranks.nemenyi, Refused):
-        told = found.ranks.nemenyi
-        yield "ranks", ranks.draw(found.ranks.arms, found.ranks.mean_ranks, told.groups, told.distance)
 
 
 def _groups(found: Answers) -> list[tuple[Line, list[Line]]]:

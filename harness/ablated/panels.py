@@ -45,7 +45,7 @@ def pictures(found: Answers, folder: Path) -> Iterator[tuple[str, Image.Image]]:
 
 def _chosen(found: Answers, folder: Path) -> tuple[str, str] | None:
     """Arm and key of the trial that is shown; None where no trial of the best arm has pictures."""
-    best = next((one.arm for one in found.best if one.target is None), found.reference)
+    best = found.highest.arm if found.highest else found.reference
     place = found.cells.arms.index(best) if best in found.cells.arms else 0
     keys = (str(key) for key in found.measured.keys[place] if key)
     return next(((best, key) for key in keys if gallery.rows(gallery.sheet(folder, key))), None)

@@ -21,7 +21,7 @@ _METHODS = (
     ),
     ("mixed model", "restricted maximum likelihood, statsmodels"),
     ("Shapley values", "contrasts over all coalitions (Shapley 1953)"),
-    ("ranks", "Friedman, Nemenyi, Wilcoxon (Demsar 2006); Bayesian signed ranks (Benavoli et al. 2017)"),
+    ("ranks", "those that no paired difference of two arms excludes, Holm over all pairs (Mogstad et al. 2024)"),
     ("tuning curves", "distribution-free simultaneous bands, opda (Lourie, Cho, He 2023)"),
     ("interquartile mean, P(improvement)", "Agarwal et al. 2021"),
 )

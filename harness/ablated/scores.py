@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 import pandas as pd
@@ -12,6 +12,8 @@ import pandas as pd
 from harness.ablated import words
 from harness.ablated.answers import Answers, untrained
 from harness.inference.means import ArmMean
+from harness.inference.ranks import Rank
+from harness.inference.refused import Refused
 from harness.pages.document import Block, Cell, Figure, Refusal, Section, Table, Text
 from harness.pages.words import count, listed
 from harness.table import metric_name
@@ -24,48 +26,99 @@ def scores(found: Answers) -> Section:
     title = "Ablation table"
     if not found.means:
         return Section(title, (Refusal("no trial has scores on a set that judges."),))
-    blocks: list[Block] = [_table(found)]
-    apart = [best for best in found.best if best.apart]
-    if not apart:
-        blocks.insert(
-            0, Text("No arm is in bold: nowhere does the difference between the best arm and all others hold up.")
-        )
+    if isinstance(found.ranks, Refused):
+        return Section(title, (Refusal(f"Ranks. {found.ranks}"), _table(found, {})))
+    ranked = {one.arm: one for one in found.ranks}
+    blocks: list[Block] = [_table(found, ranked)]
+    if not any(one.worst == 1 for one in found.ranks):
+        blocks.insert(0, Text("No arm is in bold: none is shown to score higher than every other one."))
     return Section(title, tuple(blocks))
 
 
 def best(found: Answers) -> str:
-    """Which arm to take, whether it is shown to beat the others, and which arms training has harmed; empty without
-    scores."""
-    overall = {mean.arm: mean for mean in found.means if mean.target is None and not math.isnan(mean.mean)}
-    top = next((one for one in found.best if one.target is None), None)
+    """Which arm scores highest, whether it is shown to beat the others, and which arms score below the untrained
+    model; empty without scores."""
+    top = found.highest
     if top is None:
         return ""
-    held = "which is shown to beat every other arm" if top.apart else f"not shown to beat {top.runner_up} and the rest"
-    told = f"The highest mean has the arm **{top.arm}**, {_cell(overall[top.arm])}, {held}."
+    told = f"The highest mean has the arm **{top.arm}**, {_cell(top)} ({_count(top)}), {_held(found, top.arm)}."
+    overall = {mean.arm: mean for mean in found.means if mean.target is None and not math.isnan(mean.mean)}
     empty = untrained(found.ablation)
     if empty not in overall:
         return told
     worse = [arm for arm, mean in overall.items() if mean.mean < overall[empty].mean]
-    harmed = f"; on average below it: {listed(worse)}" if worse else ""
-    return f"{told} The model without any training has {_cell(overall[empty])}{harmed}."
+    harmed = f"; below it by their means, which is no test: {listed(worse)}" if worse else ""
+    without = overall[empty]
+    return f"{told} The model without any training has {_cell(without)} ({_count(without)}){harmed}."
 
 
-def _table(found: Answers) -> Table:
+def _held(found: Answers, arm: str) -> str:
+    """Whether ``arm`` is shown to beat the others."""
+    if isinstance(found.ranks, Refused):
+        return "of which no rank can be given"
+    own = next(one for one in found.ranks if one.arm == arm)
+    if own.worst == 1:
+        return f"which is shown to beat every other of {_ranked(found)}"
+    return (
+        f"not shown to beat the others: of {_ranked(found)} it may be any from the {_nth(own.best)} to the "
+        f"{_nth(own.worst)}"
+    )
+
+
+def _ranked(found: Answers) -> str:
+    """The arms that are ranked, in words."""
+    assert not isinstance(found.ranks, Refused)
+    train = "" if untrained(found.ablation) is None else " that train"
+    return f"the {count(len(found.ranks), 'arm')}{train}"
+
+
+def _count(mean: ArmMean) -> str:
+    return f"{count(mean.replicates, 'replicate')} x {count(mean.images, 'image')}"
+
+
+def _nth(rank: int) -> str:
+    ending = "th" if rank % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(rank % 10, "th")
+    return f"{rank}{ending}"
+
+
+def _table(found: Answers, ranked: Mapping[str, Rank]) -> Table:
     columns = [None, *(target.name for target in found.cells.targets)]
-    bold = {(best.arm, best.target) for best in found.best if best.apart}
     cells = {(mean.arm, mean.target): mean for mean in found.means}
+    bold = {arm for arm, one in ranked.items() if one.worst == 1}
     rows = tuple(
-        (Cell(arm), *(Cell(_cell(cells[arm, name]), bold=(arm, name) in bold) for name in columns),
-         Cell(_replicates([cells[arm, name] for name in columns])))
+        (Cell(arm), *(Cell(_cell(cells[arm, name]), bold=arm in bold and name is None) for name in columns),
+         Cell(words.rank(ranked.get(arm))), Cell(_replicates([cells[arm, name] for name in columns])))
         for arm in found.cells.arms
     )  # fmt: skip
-    header = ("arm", OVERALL, *(f"{t.name} (n = {_size(found, t.name)})" for t in found.cells.targets), "replicates")
+    header = (
+        "arm", OVERALL, *(f"{t.name} (n = {_size(found, t.name)})" for t in found.cells.targets), "rank [95 %]",
+        "replicates",
+    )  # fmt: skip
     caption = (
-        f"Mean {metric_name(found.ablation.primary)} with its 95 % interval over replicates and patients. Bold: the "
-        "best arm, where its paired difference to every other arm holds at 5 %, corrected for their number and for "
-        "having been chosen by the data. Overlap of these intervals says nothing about a difference: arms are paired."
+        f"Mean {metric_name(found.ablation.primary)} with its 95 % interval over replicates and patients. Overlap of "
+        f"these intervals says nothing about a difference: arms are paired.{_ranking(found)} The report speaks of "
+        "these sets. Whether an arm would do better on another one, no test over so few sets tells: all of them judged "
+        "the same trained models."
     )
-    return Table("scores", caption, header, rows, pd.DataFrame(map(asdict, found.means)))
+    frame = pd.DataFrame([asdict(mean) for mean in found.means])
+    overall = frame["target"].isna()
+    for name in ("place", "best", "worst"):
+        frame[f"rank_{name}"] = (
+            frame["arm"].map({arm: getattr(one, name) for arm, one in ranked.items()}).where(overall)
+        )
+    return Table("scores", caption, header, rows, frame)
+
+
+def _ranking(found: Answers) -> str:
+    if isinstance(found.ranks, Refused):
+        return ""
+    fewest = min(one.replicates for one in found.ranks)
+    return (
+        f" Ranks, of {_ranked(found)}, are one more than the arms that score higher over all sets on the replicates of "
+        "both; the interval has those "
+        "that the paired differences of all two arms, over replicates and patients, leave open, all of them together "
+        f"with 95 % (each pair over {count(fewest, 'replicate')} or more). Bold: no rank but the first is open."
+    )
 
 
 def _cell(mean: ArmMean) -> str:

@@ -6,12 +6,11 @@ import math
 from dataclasses import asdict
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from harness.ablated import words
 from harness.ablated.answers import Answers, untrained
-from harness.ablated.beside import Agreement, Beside, Placed
+from harness.ablated.beside import Beside, Placed
 from harness.ablated.searches import EDGE, Searched, Setting, Tuned
 from harness.inference.effects import Effect
 from harness.inference.means import ArmMean
@@ -37,45 +36,39 @@ def _beside(found: Answers) -> list[Section]:
     if isinstance(told, Refused):
         return [Section(title, (Refusal(str(told)),))]
     metric = metric_name(found.ablation.primary)
-    return [Section(title, (Text(_agreement(told)), _ranking(told, metric), _verdicts(told, metric)))]
+    return [Section(title, (Text(_moved(told)), _ranking(told, metric), _verdicts(told, metric)))]
 
 
-def _agreement(told: Beside) -> str:
+def _moved(told: Beside) -> str:
     began = (
         f"Does the ranking of the arms depend on their settings? `{told.fixed}` ran all arms with the settings as "
         f"declared, `{told.tuned}` ran each with the best of {told.budget} trials of its own."
     )
-    before = min(told.arms, key=lambda one: np.nan_to_num(one.fixed_rank, nan=math.inf))
-    after = min(told.arms, key=lambda one: np.nan_to_num(one.tuned_rank, nan=math.inf))
-    began += f" The highest mean has {before.arm} with fixed settings, {after.arm} with tuned ones."
-    if isinstance(told.agreement, Refused):
-        return f"{began} How far the two rankings agree is not told: {told.agreement}"
-    return f"{began} {_tau(told.agreement)}"
-
-
-def _tau(told: Agreement) -> str:
-    if math.isnan(told.tau):
-        return "How far the two rankings agree cannot be told: all arms score alike in one of them."
-    text = (
-        f"Kendall's tau between the two rankings of the {told.arms} arms that train is {told.tau:+.2f} (1: the same "
-        f"order, 0: unrelated, -1: reversed), p = {words.probability(told.p)}"
-    )
-    if told.floor > 0.05:
-        return f"{text}. **So few arms cannot show agreement**: no p below {told.floor:.2g} was possible."
-    return f"{text}. Tau takes the order of the means for granted; their intervals say how far they can be trusted."
+    if not any(one.fixed_rank and one.tuned_rank for one in told.arms):
+        return f"{began} No arm has a rank both ways: see the ablation table for the reason."
+    moved = tuple(one.arm for one in told.arms if one.moved)
+    if moved:
+        shown = (
+            f"This is shown for {listed(moved)}: the ranks open with fixed and with tuned settings have none in common"
+        )
+    else:
+        shown = "This is shown for no arm: each may have the same rank both ways"
+    return f"{began} {shown} (each study's ranks hold with 95 %, those of both with 90 %)."
 
 
 def _ranking(told: Beside, metric: str) -> Table:
     rows = tuple(
-        row(one.arm, _rank(one.fixed_rank), _rank(one.tuned_rank), _mean(one.fixed), _mean(one.tuned), _gain(one.gain),
-            _replicates(one), str(one.fixed.images))
-        for one in sorted(told.arms, key=lambda one: (math.isnan(one.fixed_rank), one.fixed_rank))
+        row(one.arm, words.rank(one.fixed_rank), words.rank(one.tuned_rank), _mean(one.fixed), _mean(one.tuned),
+            _gain(one.gain), words.probability(one.gain_p), _replicates(one), str(one.fixed.images))
+        for one in sorted(told.arms, key=lambda one: one.fixed_rank.place if one.fixed_rank else math.inf)
     )  # fmt: skip
-    header = ("arm", "rank, fixed", "rank, tuned", "fixed [95 %]", "tuned [95 %]", "tuned less fixed [95 %]",
-              "replicates", "images")  # fmt: skip
+    header = ("arm", "rank, fixed [95 %]", "rank, tuned [95 %]", "fixed [95 %]", "tuned [95 %]",
+              "tuned less fixed [95 %]", "Holm p", "replicates", "images")  # fmt: skip
     caption = (
-        f"Mean test {metric} over all test sets with equal weight, and the arm's rank by it (1 is the highest). The "
-        "last interval is of the paired difference within an arm, and is not corrected for the number of arms. "
+        f"Mean test {metric} over all test sets with equal weight, and the arm's rank (1 is the highest) with those "
+        "that the paired differences of all two arms leave open. The last interval is of the paired difference within "
+        f"the one arm; its p against 0 is adjusted for the {count(len(told.arms), 'arm')}. It is of the settings that "
+        "one search found: another search may find others, and that luck is in no interval. "
         "Replicates: with fixed settings, with tuned ones, and those of both that the difference is over."
     )
     return Table("fixed_and_tuned", caption, header, rows, pd.DataFrame(map(_flat_placed, told.arms)))
@@ -104,10 +97,6 @@ def _verdicts(told: Beside, metric: str) -> Table:
     return Table("verdicts_both", caption, header, tuple(rows), pd.DataFrame(flat))
 
 
-def _rank(value: float) -> str:
-    return words.NONE if math.isnan(value) else f"{value:g}"
-
-
 def _mean(mean: ArmMean) -> str:
     return words.scored(mean.mean, mean.low, mean.high)
 
@@ -125,11 +114,13 @@ def _flat_placed(one: Placed) -> dict[str, Any]:
     flat: dict[str, Any] = {"arm": one.arm}
     for how, rank, mean in (("fixed", one.fixed_rank, one.fixed), ("tuned", one.tuned_rank, one.tuned)):
         own = asdict(mean)
-        flat[f"{how}_rank"] = rank
+        for name in ("place", "best", "worst"):
+            flat[f"{how}_rank_{name}"] = getattr(rank, name) if rank else math.nan
         flat |= {f"{how}_{name}": own[name] for name in ("mean", "low", "high", "replicates", "images")}
     gain = one.gain if isinstance(one.gain, Effect) else None
     for name in ("estimate", "low", "high", "p", "replicates", "images"):
         flat[f"gain_{name}"] = getattr(gain, name) if gain else math.nan
+    flat["gain_holm_p"] = one.gain_p
     return flat
 
 

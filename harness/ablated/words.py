@@ -7,6 +7,7 @@ import math
 from typing import Any
 
 from harness.inference.cells import Contrast
+from harness.inference.ranks import Rank
 from harness.inference.verdicts import (
     Differs,
     DoesNotMatter,
@@ -46,6 +47,11 @@ def scored(mean: float, low: float, high: float) -> str:
 def effected(estimate: float, low: float, high: float) -> str:
     """An effect with its interval."""
     return effect(estimate) if math.isnan(low) else f"{effect(estimate)} [{effect(low)}, {effect(high)}]"
+
+
+def rank(one: Rank | None) -> str:
+    """A rank with those that are open, ``2 [1, 4]``."""
+    return NONE if one is None else f"{one.place:g} [{one.best}, {one.worst}]"
 
 
 def probability(value: float) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -80,6 +80,14 @@ class Cells:
         for name, found in [("finished", self.finished.shape), *((t.name, t.scores.shape[:2]) for t in self.targets)]:
             if found != shape:
                 raise ValueError(f"{name} must be {shape} arms by replicates, but is {found}: give all of them.")
+
+    def without(self, arm: str | None) -> Cells:
+        """The scores of all arms but one; all of them where it is None or not among them."""
+        kept = [place for place, name in enumerate(self.arms) if name != arm]
+        if len(kept) == len(self.arms):
+            return self
+        targets = tuple(replace(target, scores=target.scores[kept]) for target in self.targets)
+        return Cells(tuple(self.arms[place] for place in kept), self.replicates, targets, self.finished[kept])
 
     def means(self) -> Floats:
         """(arms, replicates, targets): the mean over the images with a defined score; NaN where there is none."""

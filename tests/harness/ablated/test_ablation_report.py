@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from itertools import compress
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,8 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from harness.ablated.report import AblationReport, write
+from harness.inference.crossed import weights
+from harness.inference.refused import Refused
 from harness.pretended import loss_mixture, rank
 from harness.simulated_study import Simulated
 from harness.table import StudyTable
@@ -57,7 +60,7 @@ def test_every_table_is_there_in_four_forms(made: AblationReport) -> None:
 
 def test_every_figure_is_a_png_and_an_svg(made: AblationReport) -> None:
     drawn = {path.stem for path in made.folder.glob("*.svg")}
-    assert drawn == {"forest", "shapley", "interactions", "transfer", "curves", "variance", "ranks"}
+    assert drawn == {"forest", "shapley", "interactions", "transfer", "curves", "variance"}
     assert {path.stem for path in made.folder.glob("*.png")} == drawn | {"panels_cedar", "panels_willow"}
 
 
@@ -80,7 +83,8 @@ def test_the_ablation_table_is_the_mean_of_the_scores(made: AblationReport, stud
     cedar = next(target for target in study.cells.targets if target.name == "cedar")
     for place, arm in enumerate(study.cells.arms):
         finished = study.cells.finished[place]
-        assert told.loc[(arm, "cedar"), "mean"] == pytest.approx(cedar.scores[place, finished].mean(), abs=1e-12)
+        mean = weights(tuple(compress(study.cells.replicates, finished))) @ cedar.scores[place, finished].mean(axis=1)
+        assert told.loc[(arm, "cedar"), "mean"] == pytest.approx(mean, abs=1e-12)
         assert told.loc[(arm, "cedar"), "replicates"] == finished.sum()
 
 
@@ -117,4 +121,20 @@ def test_the_lead_says_which_arm_to_take_and_what_no_training_does(made: Ablatio
     top = max(overall, key=overall.__getitem__)
     assert f"The highest mean has the arm **{top}**, {overall[top]:.3f} [" in lead
     assert f"The model without any training has {overall['empty']:.3f} [" in lead
-    assert "on average below it" not in lead, "every arm of this study gains by training"
+    assert "below it by their means" not in lead, "every arm of this study gains by training"
+
+
+def test_the_untrained_arm_is_neither_ranked_nor_in_a_probability_of_improvement(made: AblationReport) -> None:
+    ranks = made.answers.ranks
+    assert not isinstance(ranks, Refused)
+    assert (
+        {one.arm for one in ranks}
+        == {one.arm for one in made.answers.aggregates}
+        == set(made.answers.cells.arms) - {"empty"}
+    )
+    told = pd.read_csv(made.folder / "scores.csv")
+    placed = told[told["target"].isna()].set_index("arm")[["rank_place", "rank_best", "rank_worst"]]
+    assert placed.loc["empty"].isna().all()
+    assert {arm: tuple(row) for arm, row in placed.drop("empty").iterrows()} == {
+        one.arm: (one.place, one.best, one.worst) for one in ranks
+    }

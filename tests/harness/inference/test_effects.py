@@ -11,7 +11,9 @@ from scipy import stats
 
 from harness.inference.cells import Cells, Contrast, Pair, Target
 from harness.inference.effects import Effect, effect
-from harness.inference.means import arm_means, best_arms
+from harness.inference.means import arm_means
+from harness.inference.ranks import ranks
+from harness.inference.refused import Refused
 from harness.simulated import Truth, simulate
 
 FIVE = tuple(Pair(k, k) for k in range(5))
@@ -191,7 +193,13 @@ def test_arms_that_score_alike_are_not_told_apart_by_rounding() -> None:
     cells = study(effects={"a": 0.0, "b": 0.0, "c": -0.1}, image_arm=0.0, replicate=0.0, residual=0.0)
     noise = np.array([0.0, 1e-16, 0.0])[:, None, None]
     alike = replace(cells, targets=tuple(replace(t, scores=t.scores * (1.0 + 2 * noise)) for t in cells.targets))
-    assert [best.p for best in best_arms(alike)] == [1.0] * 3
+    found = ranks(alike)
+    assert not isinstance(found, Refused)
+    assert [(one.arm, one.place, one.best, one.worst) for one in found] == [
+        ("a", 1.5, 1, 2),
+        ("b", 1.5, 1, 2),
+        ("c", 3, 3, 3),
+    ]
 
 
 def test_a_target_of_one_patient_has_an_estimate_but_no_interval() -> None:
