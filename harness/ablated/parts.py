@@ -40,7 +40,7 @@ def effects_table(name: str, effects: Sequence[Effect], found: Answers) -> Table
             one.target or "all, equal weights",
             words.effected(one.estimate, one.low, one.high),
             words.probability(one.p),
-            words.share(one.replicates, one.declared),
+            words.replicates(one),
             words.share(one.images, one.images + one.undefined),
             str(one.patients),
             words.percent(one.share_of_replicates),
@@ -102,7 +102,7 @@ def _values(name: str, whose: str, effects: Sequence[Effect], caption: str) -> T
             one.contrast,
             words.effected(one.estimate, one.low, one.high),
             words.probability(one.p),
-            words.share(one.replicates, one.declared),
+            words.replicates(one),
             str(one.images),
         )
         for one in effects

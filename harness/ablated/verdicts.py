@@ -132,8 +132,8 @@ def _missing(found: Verdicts) -> list[str]:
     if not lost:
         return []
     return [
-        f"{lost} of {int(asked.sum())} trials have no result; every comparison uses the replicates that "
-        "all of its arms completed."
+        f"{lost} of {int(asked.sum())} trials have no result. A comparison uses the replicates that more than "
+        "half of its arms completed; the runs that these lack are filled in from the rest and widen the interval."
     ]
 
 
@@ -180,7 +180,7 @@ def _row(one: Judged) -> tuple[Any, ...]:
         words.NONE if math.isnan(one.inflation) else f"{one.inflation:.2f} times",
         words.size(one.detectable),
         words.more(one.verdict),
-        words.share(effect.replicates, effect.declared),
+        words.replicates(effect),
         words.share(effect.images, effect.images + effect.undefined),
         str(effect.patients),
     )

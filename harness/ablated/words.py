@@ -7,6 +7,7 @@ import math
 from typing import Any
 
 from harness.inference.cells import Contrast
+from harness.inference.effects import Effect
 from harness.inference.ranks import Rank
 from harness.inference.verdicts import (
     Differs,
@@ -69,6 +70,12 @@ def percent(value: float, decimals: int = 0) -> str:
 def share(used: int, declared: int) -> str:
     """``4 of 5``, or ``5`` where nothing is missing."""
     return str(used) if used == declared else f"{used} of {declared}"
+
+
+def replicates(effect: Effect) -> str:
+    """``4 of 5``, and how many of their runs are missing and were filled in."""
+    used = share(effect.replicates, effect.declared)
+    return f"{used}, {count(effect.filled, 'run')} filled in" if effect.filled else used
 
 
 def tone(verdict: Verdict) -> Tone:

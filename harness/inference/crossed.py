@@ -37,6 +37,7 @@ import numpy.typing as npt
 from scipy.special import stdtr, stdtrit
 
 from harness.inference.cells import Floats, Pair
+from harness.inference.incomplete import Gaps
 
 _STEPS = 60
 """Bisections of a p-value's logarithm."""
@@ -116,18 +117,29 @@ class Parts:
         return p
 
 
-def crossed(values: Sequence[Floats], pairs: Sequence[Pair], shares: Sequence[Floats] | None = None) -> Parts:
+def crossed(
+    values: Sequence[Floats],
+    pairs: Sequence[Pair],
+    shares: Sequence[Floats] | None = None,
+    gaps: Gaps | None = None,
+) -> Parts:
     """The mean over replicates, patients and targets, with its variance.
 
     ``values``: per target (..., R, n_t), every replicate on every patient, all finite, at least two replicates and two
     patients; ``pairs``: what the R replicates are (``replicate_parts``), each of weight ``weights``. ``shares``: per
     target (n_t,), the patients' parts in the estimate, 1 in all; equal targets of equal patients where None. Values of
-    unequal patients are linearised (``per_patient``), so that their plain mean is the target's.
+    unequal patients are linearised (``per_patient``), so that their plain mean is the target's. ``gaps``: which runs
+    were filled in, None for none.
     """
     count = len(pairs)
     shares = equal_shares(values) if shares is None else shares
     means, weight = target_mean(values, shares), weights(pairs)
     names, drawn, degrees = replicate_parts(means, pairs)
+    if gaps is not None:
+        axes = clusters(pairs)
+        filled = [gaps.of_clusters(axes[name]) for name in names]
+        drawn = [variance + deficit for variance, (deficit, _) in zip(drawn, filled, strict=True)]
+        degrees = [min(df, free) for df, (_, free) in zip(degrees, filled, strict=True)]
     own = own_variances(means, pairs, names, drawn)
     between, inside, alike, free_of = [], [], [], []
     for value, share in zip(values, shares, strict=True):

@@ -10,7 +10,7 @@ import numpy as np
 
 from harness.inference.bootstrap import pigeonhole
 from harness.inference.cells import Cells, Contrast, Pair
-from harness.inference.crossed import Parts, crossed
+from harness.inference.crossed import Parts
 from harness.inference.entering import entering
 from harness.inference.permutation import floor, sign_flip
 from harness.inference.refused import Refused
@@ -35,8 +35,9 @@ class Effect:
     ``p``: two-sided, against 0, of this contrast alone (``crossed.Parts``). ``flip_p``, ``flip_floor``: sign flips over
     replicates, and the smallest p they can give; NaN where they are refused (``permutation.sign_flip``). ``boot_low``,
     ``boot_high``: the pigeonhole bootstrap's interval.
-    ``replicates`` of ``declared`` were used, ``images`` of ``patients`` patients; ``undefined``: images left out
-    because an arm has no score for them. ``share_of_replicates``: the part of the variance that more replicates shrink.
+    ``replicates`` of ``declared`` were used, with ``filled`` runs of them missing (`incomplete`), and ``images`` of
+    ``patients`` patients; ``undefined``: images left out because an arm has no score for them.
+    ``share_of_replicates``: the part of the variance that more replicates shrink.
     ``sources``: the variance in parts; ``residual``: what they contain of the single cells' own; ``own``: what single
     replicates, seeds and folds add (``crossed.own_variances``), by name. ``pairs``: the replicates used. ``why``: why
     there is no interval, empty where there is one; without it all but ``estimate`` and the counts is NaN, and
@@ -62,6 +63,7 @@ class Effect:
     undefined: int
     share_of_replicates: float
     level: float = 0.95
+    filled: int = 0
     sources: tuple[Source, ...] = ()
     residual: float = math.nan
     own: tuple[tuple[str, float], ...] = ()
@@ -98,7 +100,7 @@ def effect(
     known: dict[str, Any] = {
         "contrast": contrast.name, "target": target, "replicates": len(used.pairs), "declared": len(cells.replicates),
         "images": used.images, "patients": sum(value.shape[1] for value in used.values), "undefined": used.undefined,
-        "level": level, "pairs": used.pairs,
+        "level": level, "pairs": used.pairs, "filled": used.gaps.runs if used.gaps else 0,
     }  # fmt: skip
     if used.why:
         blank: dict[str, Any] = dict.fromkeys(
@@ -106,7 +108,7 @@ def effect(
             math.nan,
         )
         return Effect(estimate=used.estimate(), why=used.why, **known, **blank)
-    parts = crossed(used.values, used.pairs, used.shares)
+    parts = used.parts()
     total, margin = float(parts.total()), float(parts.margin(level))
     flips = sign_flip(used.means(), used.pairs, rng)
     low, high = pigeonhole(used.values, used.pairs, rng, level, shares=used.shares)

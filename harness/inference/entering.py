@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.inference.cells import Cells, Floats, Pair, Target
-from harness.inference.crossed import per_patient, target_mean, weights
+from harness.inference.crossed import Parts, crossed, per_patient, target_mean, weights
+from harness.inference.incomplete import Gaps, fill, gaps, usable
 
 FEWEST = 3
 """Replicates below which no interval is given: two differ by chance as they like."""
@@ -22,8 +23,8 @@ class Entering:
     """What of the cells enters a weighted sum of arms: ``values``, per target (replicates, patients), over ``pairs``.
 
     Targets that share patients are one here, the mean of both. ``shares``: as ``crossed.crossed`` takes them.
-    ``images``, ``undefined``: how many enter, and how many an arm has no score for. ``why``: why there is no interval,
-    empty where there is one.
+    ``gaps``: what was filled in, None for nothing. ``images``, ``undefined``: how many enter, and how many an arm has
+    no score for. ``why``: why there is no interval, empty where there is one.
     """
 
     values: tuple[Floats, ...]
@@ -32,12 +33,17 @@ class Entering:
     images: int
     undefined: int
     why: str
+    gaps: Gaps | None = None
 
     def means(self) -> Floats:
         """(replicates,): over patients, then over targets; one NaN where a target has nothing."""
         if not self.pairs or not self.values or not all(value.size for value in self.values):
             return np.full(1, math.nan)
         return target_mean(self.values, self.shares)
+
+    def parts(self) -> Parts:
+        """The estimate with its variance; there is one unless ``why`` says otherwise."""
+        return crossed(self.values, self.pairs, self.shares, self.gaps)
 
     def estimate(self) -> float:
         """The mean over replicates, each of its weight (``crossed.weights``); NaN where there is nothing to average."""
@@ -48,28 +54,32 @@ class Entering:
 def entering(cells: Cells, by_arm: Floats, target: str | None) -> Entering:
     """The sum of the arms by ``by_arm`` (arms,) on ``target``, or on all targets (None), where it is defined.
 
-    A replicate enters where every arm with a weight completed and has a defined score on each target; an image enters
-    where its score is defined in all of these cells. A target without any score in some replicate costs no replicate:
-    it leaves the estimate undefined, and ``why`` names it. Raises ``ValueError`` for a target that is not there.
+    A replicate enters where every arm with a weight, or enough of them to fill in the others (`incomplete.usable`),
+    completed and has a defined score on each target; an image enters where its score is defined in all of these cells.
+    A target without any score in some replicate costs no replicate: it leaves the estimate undefined, and ``why`` names
+    it. Raises ``ValueError`` for a target that is not there.
     """
     wanted = [found for found in cells.targets if target in (None, found.name)]
     if not wanted:
         names = ", ".join(found.name for found in cells.targets)
         raise ValueError(f"A target must be one of {names}, but is {target!r}: name one of these, or None for all.")
     arms = np.flatnonzero(by_arm)
-    replicates: npt.NDArray[np.bool_] = np.logical_and.reduce(cells.finished[arms], axis=0)
+    runs: npt.NDArray[np.bool_] = cells.finished[arms]
     empty: list[str] = []
     for found in wanted:
-        scored = np.isfinite(found.scores[arms]).any(axis=2).all(axis=0) & replicates
-        if scored.any():
-            replicates = replicates & scored
-        elif replicates.any():
+        scored = np.isfinite(found.scores[arms]).any(axis=2) & runs
+        if usable(scored, FEWEST).any():
+            runs = scored
+        elif usable(runs, FEWEST).any():
             empty.append(found.name)
+    replicates = usable(runs, FEWEST)
+    present = runs[:, replicates]
     pairs = tuple(pair for pair, kept in zip(cells.replicates, replicates.tolist(), strict=True) if kept)
-    defined = {found.name: _defined(found.scores[arms][:, replicates]) for found in wanted}
+    defined = {found.name: _defined(found.scores[arms][:, replicates][present]) for found in wanted}
     if pairs:
         empty += [name for name, images in defined.items() if not images.any() and name not in empty]
     values, shares, alone = [], [], []
+    means = np.zeros(present.shape)
     unmatched: list[list[str]] = []
     for together in _sharing(wanted):
         named = [found.name for found in together]
@@ -78,8 +88,12 @@ def entering(cells: Cells, by_arm: Floats, target: str | None) -> Entering:
             shares.append(np.empty(0))
             continue
         matrix, share = per_patient(*(found.patients[defined[found.name]] for found in together))
-        scores = [found.scores[arms][:, replicates][:, :, defined[found.name]] for found in together]
-        values.append(_weighted(np.concatenate(scores, axis=2), by_arm[arms]) @ matrix)
+        scores = fill(
+            np.concatenate([found.scores[arms][:, replicates][:, :, defined[found.name]] for found in together], 2),
+            present,
+        )
+        means += (scores @ matrix).mean(axis=2) * (len(together) / len(wanted))
+        values.append(_weighted(scores, by_arm[arms]) @ matrix)
         shares.append(share * (len(together) / len(wanted)))
         alone += [" and ".join(named)] * (len(share) == 1)
         unmatched += [named] * (not _matched(together))
@@ -90,12 +104,15 @@ def entering(cells: Cells, by_arm: Floats, target: str | None) -> Entering:
         images=sum(int(images.sum()) for images in defined.values()),
         undefined=sum(int((~images).sum()) for images in defined.values()),
         why=_why(len(pairs), empty, alone, unmatched),
+        gaps=gaps(means, present, by_arm[arms]),
     )
 
 
 def _defined(scores: Floats) -> npt.NDArray[np.bool_]:
-    """(images,): which have a score in all arms and replicates of ``scores``, none where there are no replicates."""
-    defined: npt.NDArray[np.bool_] = np.isfinite(scores).all(axis=(0, 1)) & (scores.shape[1] > 0)
+    """(images,): which have a score in all of ``scores`` (runs, images), none where there are no runs."""
+    if not len(scores):
+        return np.zeros(scores.shape[1], dtype=np.bool_)
+    defined: npt.NDArray[np.bool_] = np.logical_and.reduce(np.isfinite(scores), axis=0)
     return defined
 
 

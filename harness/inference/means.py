@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from harness.inference.cells import Cells
-from harness.inference.crossed import crossed
 from harness.inference.entering import entering
 
 
@@ -44,7 +43,7 @@ def _places(cells: Cells) -> tuple[str | None, ...]:
 def _mean(cells: Cells, arm: int, place: str | None, level: float) -> ArmMean:
     used = entering(cells, np.eye(len(cells.arms))[arm], place)
     mean = used.estimate()
-    margin = math.nan if used.why else float(crossed(used.values, used.pairs, used.shares).margin(level))
+    margin = math.nan if used.why else float(used.parts().margin(level))
     return ArmMean(
         arm=cells.arms[arm],
         target=place,

@@ -19,7 +19,6 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.inference.cells import Cells, Floats
-from harness.inference.crossed import crossed
 from harness.inference.entering import entering
 from harness.inference.multiplicity import holm
 from harness.inference.refused import Refused
@@ -69,7 +68,7 @@ def ranks(cells: Cells, alpha: float = 0.05) -> tuple[Rank, ...] | Refused:
         difference[i, j] = used.estimate()
         difference[j, i] = -difference[i, j]
         common[i, j] = common[j, i] = len(used.pairs)
-        p.append(math.nan if used.why else float(crossed(used.values, used.pairs, used.shares).p()))
+        p.append(math.nan if used.why else float(used.parts().p()))
         why = used.why or why
     if np.isnan(p).all():
         return Refused("Ranks need an interval of some difference", why, "add replicates or patients")

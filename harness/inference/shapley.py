@@ -11,8 +11,8 @@ the method of every other contrast. Nothing is sampled: with k components all 2^
 - An *interaction* of two components is the mean of v(S+i+j) - v(S+i) - v(S+j) + v(S) over the coalitions S of the
   others (the factorial contrast; Banzhaf interaction index, Grabisch & Roubens 1999). Above 0 they help each other.
 
-Where an arm lacks the replicate of another, each contrast uses the replicates that it has in full, and then the values
-add up only nearly.
+Where an arm lacks a replicate, all of them use the same table with that run filled in
+(`harness.inference.incomplete`), so that the values still add up.
 """
 
 from __future__ import annotations

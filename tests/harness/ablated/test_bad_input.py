@@ -55,10 +55,10 @@ def test_unequal_replicates_after_crashes(small: Simulated, recorded: Recorded) 
     finished = small.cells.finished.copy()
     finished[2, 0] = finished[2, 1] = finished[5, 1] = False
     found, text = told(replace(small, cells=replace(small.cells, finished=finished)), recorded)
-    used = {one.effect.contrast: one.effect.replicates for one in found.judged}
-    assert used == {"bce": 3, "soft_dice": 4, "focal_tversky": 3}
+    used = {one.effect.contrast: (one.effect.replicates, one.effect.filled) for one in found.judged}
+    assert used == {"bce": (5, 3), "soft_dice": (5, 1), "focal_tversky": (5, 3)}
     assert "3 of 40 trials have no result" in text
-    assert "| 3 of 5 |" in text
+    assert "| 5, 3 runs filled in |" in text
 
 
 def test_too_few_replicates_are_no_verdict(small: Simulated, recorded: Recorded) -> None:
@@ -83,7 +83,7 @@ def test_a_target_that_one_trial_lacks_is_counted(small: Simulated, recorded: Re
     gone = (table.images["dataset"] == "willow") & (table.images["key"] == key)
     found = answer(verdicts(replace(table, images=table.images[~gone]), 0), 0, Path())
     assert "willow: 1 of 40 completed trials have no score of it." in found.measured.left_out
-    assert {one.effect.contrast: one.effect.replicates for one in found.judged}["soft_dice"] == 4
+    assert {one.effect.contrast: one.effect.filled for one in found.judged}["soft_dice"] == 1
 
 
 def test_undefined_scores_leave_their_image_out(small: Simulated, recorded: Recorded) -> None:
