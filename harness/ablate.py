@@ -23,7 +23,8 @@ def parser() -> argparse.ArgumentParser:
     command = Parser(
         prog="python -m harness.ablate",
         description="Run every arm of an ablation in every replicate, with the same draws and folds, and say which "
-        "parts matter. Run the same command again to go on; with more --replicates the study grows.",
+        "parts matter. Run the same command again to go on; with more --replicates the study grows, "
+        "which is a further look with little error left: to be decided with few, plan looks with --until-decided.",
         epilog=f"Ablations: {', '.join(declared.names('ablations'))}.",
     )
     command.add_argument("name", metavar="NAME", help="a file of ablations/, without .py")

@@ -11,12 +11,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from harness import declared, record, run
+from harness import declared, looking, record, run
 from harness.ablated import several
 from harness.ablated.searches import tuned_study
 from harness.ablated.words import formula
 from harness.ablation import Ablation, question
-from harness.inference.looks import schedule
+from harness.inference.looks import Looks
 from harness.pages.words import count
 from harness.queued import Cell, cells, crashed, left_open, missing, parameters, proposing
 from harness.run import Plan
@@ -24,7 +24,6 @@ from harness.schedulers import Full
 from harness.suggest import Suggest
 from harness.taken import Elsewhere
 from harness.tuning_arms import nuisances, tuned
-from harness.until_decided import UntilDecided
 from sam2lora.adapters import Frozen
 from sam2lora.config import TrialConfig
 
@@ -62,6 +61,8 @@ def _ablate(
     configs = list(settings.values())
     prepared, room, runtime = run.ready(plan, configs, ablation.replicates.all(), console)
     asked = {**question(plan.name, ablation, prepared.digests, settings, ways.tuned), **prepared.told}
+    before = record.attributes(plan.storage, plan.study)
+    looking.plan(Looks.of(before.get(looking.LOOKS, {})), ablation, adding=ways.until_decided)  # or refused in time
     never = optuna.samplers.RandomSampler(seed=0)  # every parameter comes from the queue
     book = record.open_record(
         plan.storage, plan.study, plan.folder, asked, never, plan.command, growing="ablation.replicates"
@@ -69,9 +70,10 @@ def _ablate(
     wanted = cells(ablation)
     queue = missing(book, wanted)
     deadline = None if ways.budget is None else begun + ways.budget
-    more = UntilDecided(book, ablation, console, deadline, set(queue)) if ways.until_decided else None
+    more = looking.Looking(book, ablation, console, ways.until_decided, deadline, set(queue))
+    more.begin(before)
     queued = parameters(queue)
-    if more is not None and not queue and not left_open(book):
+    if not queue and not left_open(book):
         queued = [dict(one) for one in more()]
     ask = Suggest(
         book,
@@ -144,5 +146,5 @@ def show(plan: Plan, ablation: Ablation, ways: Ways, console: Console) -> None:
             soft_wrap=True,
         )
     if ways.until_decided:
-        looks = ", ".join(map(str, schedule(len(drawn), ablation.most)))
+        looks = ", ".join(map(str, looking.plan(Looks(), ablation, adding=True).at))
         console.print(f"looks after {looks} replicates, until all is decided", highlight=False, soft_wrap=True)

@@ -55,7 +55,8 @@ class Measured:
     ``unseen``: whether the sets that judge are targets; False where the study has none, so that the sources' test
     parts judge. ``keys``: (arms, replicates) the trial's key, "" where none completed. ``left_out``: what did not enter
     and why, in words. ``asked``: (arms, replicates) whether the trial was wanted at all: replicates that were added
-    until verdicts were in are not run by arms of no open comparison.
+    until verdicts were in are not run by arms of no open comparison. ``ended``: whether all of these trials have ended,
+    whatever came of them.
     """
 
     cells: Cells
@@ -63,6 +64,7 @@ class Measured:
     unseen: bool
     keys: np.ndarray
     asked: np.ndarray
+    ended: bool
     left_out: tuple[str, ...]
 
 
@@ -158,6 +160,7 @@ def measured(table: StudyTable, ablation: Declared) -> Measured:
         unseen=unseen,
         keys=np.where(readable, keys, ""),
         asked=asked,
+        ended=_ended(table, ablation, asked),
         left_out=tuple(_left_out(table, ablation, asked, finished, readable, cells)),
     )
 
@@ -189,15 +192,26 @@ def _keys(table: StudyTable, ablation: Declared) -> tuple[np.ndarray, np.ndarray
 
 
 def _asked(table: StudyTable, ablation: Declared) -> np.ndarray:
-    """(arms, replicates): all up to the first look, of later replicates those that have a trial."""
+    """(arms, replicates): all; where they are added by verdicts, of those after the first look what has a trial."""
     asked = np.ones((len(ablation.arms), len(ablation.replicates)), dtype=bool)
-    if not table.looks or "param/arm" not in table.trials:
+    if not table.looks.get("adding", bool(table.looks)):
         return asked
-    run = set(table.trials[["param/arm", "seed", "fold"]].dropna().itertuples(index=False, name=None))
     first = int(table.looks["schedule"][0])
-    for r, pair in enumerate(ablation.replicates[first:], first):
-        asked[:, r] = [(arm, pair.seed, pair.fold) in run for arm in ablation.arms]
+    asked[:, first:] = _has_trial(table.trials, ablation)[:, first:]
     return asked
+
+
+def _has_trial(trials: pd.DataFrame, ablation: Declared) -> np.ndarray:
+    """(arms, replicates): whether one of ``trials`` is of that cell."""
+    columns = ["param/arm", "seed", "fold"]
+    run = set(trials[columns].dropna().itertuples(index=False, name=None)) if columns[0] in trials else set()
+    has = [[(arm, pair.seed, pair.fold) in run for pair in ablation.replicates] for arm in ablation.arms]
+    return np.array(has, dtype=bool)
+
+
+def _ended(table: StudyTable, ablation: Declared, asked: np.ndarray) -> bool:
+    over = table.trials[~table.trials["outcome"].isin(["running", "waiting"])]
+    return bool(_has_trial(over, ablation)[asked].all())
 
 
 def _cells(images: pd.DataFrame, ablation: Declared, keys: np.ndarray, readable: np.ndarray, sets: list[str]) -> Cells:

@@ -409,3 +409,11 @@ def count(storage_url: str, name: str) -> int:
     with suppress(KeyError):
         return storage.get_n_trials(storage.get_study_id_from_name(name))
     return 0
+
+
+def attributes(storage_url: str, name: str) -> dict[str, Any]:
+    """What the study ``name`` has written about itself so far; nothing if there is no such study."""
+    storage = open_storage(storage_url)
+    with suppress(KeyError):
+        return dict(storage.get_study_user_attrs(storage.get_study_id_from_name(name)))
+    return {}

@@ -16,7 +16,7 @@ from harness.inference import aggregate, mixture, shapley
 from harness.inference.aggregate import Aggregate
 from harness.inference.cells import Cells, Contrast, Floats
 from harness.inference.effects import Effect, effect
-from harness.inference.looks import judge_looks
+from harness.inference.looks import ALPHA, Looks, judge_looks
 from harness.inference.means import ArmMean, arm_means
 from harness.inference.missing import Missing, missing
 from harness.inference.mixed import Mixed, mixed
@@ -24,22 +24,22 @@ from harness.inference.mixture import Mixture
 from harness.inference.ranks import Rank, ranks
 from harness.inference.refused import Refused
 from harness.inference.variance import Variances, variances
-from harness.inference.verdicts import Judged, judge
+from harness.inference.verdicts import Judged
 from harness.measured import Declared, Measured, declared, measured
 from harness.table import StudyTable
 
-ALPHA = 0.05
 Question = Callable[[shapley.Coalitions], tuple[Contrast, ...] | Refused]
 UNSCORED = Refused("A comparison needs scores", "no trial has scores on a set that judges", "let trials finish")
 
 
 @dataclass(frozen=True)
 class Verdicts:
-    """What is told first, since it takes the least time: the scores, and the verdicts of the family."""
+    """What is told first, since it takes the least time: the scores, the looks, and the verdicts of the family."""
 
     table: StudyTable
     ablation: Declared
     measured: Measured
+    looks: Looks
     judged: tuple[Judged, ...]
 
     @property
@@ -121,22 +121,18 @@ def verdicts(table: StudyTable, seed: int) -> Verdicts:
     found = measured(table, ablation)
     scored = bool(found.cells.targets)
     rng = np.random.default_rng([seed, 1])
-    judged = _judged(table, ablation, found.cells, rng) if scored else ()
-    return Verdicts(table, ablation, found, judged)
+    looks = looks_of(table, found)
+    kept = [one.get("tests") for one in table.looks.get("done", ())]
+    judged = judge_looks(found.cells, ablation.contrasts, ablation.smallest, looks, rng, ALPHA, kept) if scored else ()
+    return Verdicts(table, ablation, found, looks, judged)
 
 
-def _judged(table: StudyTable, ablation: Declared, cells: Cells, rng: np.random.Generator) -> tuple[Judged, ...]:
-    """The verdicts; of a study that was looked at before its end, those of its last look, the error kept over all."""
-    if not (looks := looked(table)):
-        return judge(cells, ablation.contrasts, ablation.smallest, rng, ALPHA)
-    most = int(table.looks["schedule"][-1])
-    kept = [one.get("tests") for one in table.looks["done"]]
-    return judge_looks(cells, ablation.contrasts, ablation.smallest, looks, most, rng, ALPHA, kept)
-
-
-def looked(table: StudyTable) -> tuple[int, ...]:
-    """The numbers of replicates at which the study was looked at so far; empty where none were added by verdicts."""
-    return tuple(int(one["replicates"]) for one in table.looks.get("done", ()))
+def looks_of(table: StudyTable, found: Measured) -> Looks:
+    """The looks of a study; of one that ended before they were kept, the one at its end."""
+    if table.looks:
+        return Looks.of(table.looks)
+    end = Looks().planned((len(found.cells.replicates),))
+    return end.looked() if found.ended else end
 
 
 def answer(first: Verdicts, seed: int, folder: Path) -> Answers:

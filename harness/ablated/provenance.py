@@ -8,7 +8,8 @@ from typing import Any
 import pandas as pd
 
 from harness import commands
-from harness.ablated.answers import ALPHA, Answers
+from harness.ablated.answers import Answers
+from harness.inference.looks import ALPHA
 from harness.pages.document import Block, Code, Section, Table, Text, row
 
 _METHODS = (

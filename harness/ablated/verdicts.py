@@ -10,8 +10,9 @@ from typing import Any
 import pandas as pd
 
 from harness.ablated import words
-from harness.ablated.answers import ALPHA, Answers, Verdicts, looked
+from harness.ablated.answers import Answers, Verdicts
 from harness.inference.effects import Effect
+from harness.inference.looks import ALPHA, Looks
 from harness.inference.verdicts import (
     Differs,
     DoesNotMatter,
@@ -103,27 +104,41 @@ def _inflated(one: Judged) -> str:
 
 def _corrected(one: Judged) -> str:
     """Why a comparison is undecided although its own interval holds no 0: it is one of several."""
-    if not one.effect.low > 0 and not one.effect.high < 0:
+    if math.isnan(one.holm_p) or not (one.effect.low > 0 or one.effect.high < 0):
         return ""
-    return (
-        f", whose interval alone leaves 0 out, but corrected for all comparisons p is {words.probability(one.holm_p)}"
-    )
+    p = words.probability(one.holm_p)
+    return f", whose interval alone leaves 0 out, but corrected for all comparisons and looks p is {p}"
 
 
 def _looks(found: Verdicts) -> list[str]:
-    looks = looked(found.table)
-    if not looks:
+    """How many looks there were, and what is left for those to come; nothing before the first."""
+    looks = found.looks
+    if not looks.done:
         return []
-    most = found.table.looks["schedule"][-1]
-    if len(looks) == 1:
-        return [
-            f"Replicates are added where verdicts are open, so far none: these are the verdicts of the first look, at "
-            f"{looks[-1]} of up to {most} replicates; the error is kept over all looks."
-        ]
+    growing = f"{100 * looks.growing(ALPHA):.2g} %"
+    last = count(looks.past[-1], "replicate")
+    if looks.done == 1:
+        which = f"This is the first look at the study, at {last}"
+    else:
+        which = (
+            f"This is look {looks.done} at the study, at {last} (before: {listed(tuple(map(str, looks.past[:-1])))})"
+        )
+    told = f"{which}; all looks together err in at most {100 * ALPHA:g} % of studies, this one in {_error(looks)}."
+    if looks.ahead:
+        return [f"{told} Where verdicts are open replicates are added, up to {looks.at[-1]}."]
+    if not any(isinstance(one.verdict, Undecided | Differs) for one in found.judged):
+        return [told]
+    if not looks.growing(ALPHA):
+        return [f"{told} No error is left for further looks: more replicates would not change these verdicts."]
     return [
-        f"Replicates were added where verdicts were open: these are the verdicts of the last look, at {looks[-1]} of "
-        f"up to {most} replicates, after {count(len(looks), 'look')}; the error is kept over all looks."
+        f"{told} **To grow the study is a further look**, which may err in {growing}, and the numbers of further "
+        "replicates count with that. A study that plans its looks from the beginning, with `--until-decided`, needs "
+        "fewer."
     ]
+
+
+def _error(looks: Looks) -> str:
+    return f"{100 * looks.errors[looks.done - 1]:.2g} %"
 
 
 def _missing(found: Verdicts) -> list[str]:
@@ -161,10 +176,11 @@ def verdicts(found: Answers) -> Section:
         "too little to matter: shown to differ from 0. **Does not matter**: shown to be smaller than "
         f"{smallest:g} on every target; on average: their mean is. Where single targets differ from 0 in opposite "
         f"directions, they are named instead. Shown: the p of that name is at most {ALPHA:g}; all are adjusted for the "
-        f"{len(found.judged)} comparisons together. **Undecided** says that nothing was shown, not that there is no "
-        "effect: these replicates find four of five true effects of the size in the column of that name, fewer of "
-        "smaller ones. The interval is that of the one comparison, over replicates and patients, both drawn anew. "
-        "Overstated: how many times too large an effect of this size comes out on average in those studies that reach "
+        f"{len(found.judged)} comparisons together and for the study's looks. **Undecided** says that nothing was "
+        "shown, not that there is no effect: these replicates find four of five true effects of the size in the column "
+        "of that name, fewer of smaller ones. The interval is that of the one comparison, over replicates and "
+        "patients, both drawn anew. Overstated: how many times too large an effect of this size comes out on average "
+        "in those studies that reach "
         "this verdict on it (type M error, Gelman and Carlin 2014); where the true one is smaller than it seems, more."
     )
     return Section("Verdicts", (Table("verdicts", caption, header, rows, pd.DataFrame(map(_flat, found.judged))),))

@@ -7,7 +7,10 @@ the looks, which t statistics with few degrees of freedom do not have in closed 
 method judges the contrasts within a look. A contrast that was rejected at an earlier look leaves the family of the
 later ones: until the first false rejection all true hypotheses are still in it (Maurer & Bretz 2013, Bonferroni case).
 
-Which looks there are must be fixed beforehand (``schedule``); to look when it seems worth it is not covered.
+A plan of looks is fixed before its first one: ``schedule`` where replicates are added until all is decided, the one
+look at the declared end of any other study. Since any study may be grown later, and growing is a look that nobody
+planned, no plan spends all: each makes four fifths of the error that the looks before it have left (`Looks.planned`),
+so 4 % at first, 0.8 % after a first growth. However often a study grows, the sum stays below 5 %.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -24,7 +27,14 @@ from scipy.special import ndtr, ndtri
 from harness.inference.cells import Cells, Contrast, Floats
 from harness.inference.entering import FEWEST
 from harness.inference.multiplicity import holm
-from harness.inference.verdicts import Estimated, Judged, PerTest, check, estimated, settle, tests
+from harness.inference.verdicts import Estimated, Judged, PerTest, Undecided, check, estimated, settle, tests
+
+ALPHA = 0.05
+"""The error that all looks of a study may make together."""
+KEPT = 0.2
+"""The share of the error left that a plan of looks leaves to those after it."""
+_NOTHING = 1e-12
+"""What is left of an error, but for rounding, by looks that were planned to make all of it."""
 
 
 def spent(fraction: float, alpha: float = 0.05) -> float:
@@ -64,6 +74,77 @@ def levels(looks: Sequence[int], most: int, alpha: float = 0.05) -> tuple[float,
         raise ValueError(f"Looks must be rising numbers of replicates up to {most}, but are {tuple(looks)}.")
     reached = [0.0, *(spent(look / most, alpha) for look in looks)]
     return tuple(late - early for early, late in itertools.pairwise(reached))
+
+
+@dataclass(frozen=True)
+class Looks:
+    """The looks of a study: ``at``, rising numbers of replicates, and the error of each; ``done`` of them are over.
+
+    Those to come are the rest of one plan. They are kept as they were planned, whatever this version would plan.
+    """
+
+    at: tuple[int, ...] = ()
+    errors: tuple[float, ...] = ()
+    done: int = 0
+
+    @classmethod
+    def of(cls, recorded: Mapping[str, Any]) -> Looks:
+        """As ``json`` wrote them, with the looks ``done``. A record without errors is of a plan that spent all."""
+        at = tuple(int(look) for look in recorded.get("schedule", ()))
+        errors = recorded.get("errors") or (levels(at, at[-1]) if at else ())
+        return cls(at, tuple(float(error) for error in errors), len(recorded.get("done", ())))
+
+    def json(self) -> dict[str, Any]:
+        """What a record holds, but for what was seen."""
+        return {"schedule": list(self.at), "errors": list(self.errors)}
+
+    @property
+    def past(self) -> tuple[int, ...]:
+        """The looks that are over."""
+        return self.at[: self.done]
+
+    @property
+    def ahead(self) -> tuple[int, ...]:
+        """The looks to come."""
+        return self.at[self.done :]
+
+    def planned(self, at: Sequence[int], alpha: float = ALPHA) -> Looks:
+        """With a plan of looks ``at`` in place of those to come, if it reaches farther; else the looks as they are.
+
+        The plan spends all but `KEPT` of what the looks that are over have left of ``alpha``. Raises ``ValueError``
+        where they have left nothing.
+        """
+        last = max(self.past, default=0)
+        ahead = tuple(look for look in at if look > last)
+        if not ahead or ahead[-1] <= max(self.at, default=0):
+            return self
+        left = alpha - sum(self.errors[: self.done])
+        if left < _NOTHING:
+            raise ValueError(
+                f"A further look must have error left to make, but the looks at {', '.join(map(str, self.past))} "
+                f"replicates were planned to make all {100 * alpha:g} % of it: these verdicts stand. Ask the question "
+                f"anew, with seeds of its own."
+            )
+        return Looks(
+            (*self.past, *ahead), (*self.errors[: self.done], *levels(ahead, ahead[-1], _plan(left))), self.done
+        )
+
+    def looked(self) -> Looks:
+        """After the next look."""
+        return replace(self, done=self.done + 1)
+
+    def error(self, count: int, alpha: float = ALPHA) -> float:
+        """What a look at ``count`` replicates may err: as planned, 0 before the plan's end, what growing has after."""
+        return dict(zip(self.at, self.errors, strict=True)).get(count, self.growing(alpha) * (count > self.at[-1]))
+
+    def growing(self, alpha: float = ALPHA) -> float:
+        """What a look beyond all that are planned may err; 0 where they were planned to spend all."""
+        left = alpha - sum(self.errors)
+        return _plan(left) if left >= _NOTHING else 0.0
+
+
+def _plan(left: float) -> float:
+    return (1.0 - KEPT) * left
 
 
 def over_looks(p: Floats, levels: Sequence[float], alpha: float = 0.05) -> Floats:
@@ -126,41 +207,53 @@ def judge_looks(
     cells: Cells,
     contrasts: Sequence[Contrast],
     smallest: float,
-    looks: Sequence[int],
-    most: int,
+    looks: Looks,
     rng: np.random.Generator,
-    alpha: float = 0.05,
+    alpha: float = ALPHA,
     kept: Sequence[Saw | None] = (),
 ) -> tuple[Judged, ...]:
-    """Verdicts after the last of ``looks``, as ``verdicts.judge`` gives them, with the error kept over all looks.
+    """Verdicts after the looks that are done, with the error kept over all of them.
 
-    ``looks``: the numbers of replicates looked at so far, the latest last, out of those planned (``schedule``);
-    ``most``: the largest number planned. A look sees the first replicates of ``cells``, in the order declared: every
-    one of them must have ended, whatever its outcome. ``kept``: what the first of the looks saw when they happened,
-    None for one whose record does not say; what is not kept is computed from ``cells``, in which a trial that had no
-    result at the time may have one now. The effects shown are the latest; what an earlier look has decided stands, in
-    the direction it saw. Raises ``ValueError`` for looks that do not rise, or for which ``cells`` has too few
-    replicates.
+    A look sees the first replicates of ``cells``, in the order declared: every one of them must have ended, whatever
+    its outcome. ``kept``: what each of the looks done saw when it happened, None for one whose record does not say;
+    what is not kept, and what a look could not test, is computed from ``cells``, in which a trial that had no result at
+    the time may have one now. The effects shown are those of the last look; what an earlier one has decided stands, in
+    the direction it saw. Before the first look all is undecided, and the effects are of the replicates there are.
+    Raises ``ValueError`` for a look for which ``cells`` has too few replicates.
     """
     check(contrasts, smallest)
-    if looks and looks[-1] > len(cells.replicates):
-        raise ValueError(f"A look at {looks[-1]} replicates needs as many, but there are {len(cells.replicates)}.")
-    steps = levels(looks, most, alpha)
-    latest = [estimated(_first(cells, looks[-1]), contrast, rng) for contrast in contrasts]
-    known = [*kept, *[None] * len(looks)][: len(looks)]
+    if not looks.done:
+        return _unseen(cells, contrasts, looks, rng)
+    past = looks.past
+    if past[-1] > len(cells.replicates):
+        raise ValueError(f"A look at {past[-1]} replicates needs as many, but there are {len(cells.replicates)}.")
+    latest = [estimated(_first(cells, past[-1]), contrast, rng) for contrast in contrasts]
     each = []
-    for look, saw_then in zip(looks, known, strict=True):
-        if saw_then is None:
+    for look, then in zip(past, [*kept, *[None] * looks.done], strict=False):
+        known = {name: one for name, one in (then or {}).items() if one["mean"][0] is not None}
+        if len(known) < len(contrasts):
             now = _first(cells, look)
-            found = latest if look == looks[-1] else [estimated(now, contrast, rng) for contrast in contrasts]
-            saw_then = saw(found, smallest)
-        each.append(_recalled(saw_then, contrasts, [target.name for target in cells.targets]))
+            found = latest if look == past[-1] else [estimated(now, contrast, rng) for contrast in contrasts]
+            known = {**saw(found, smallest), **known}
+        each.append(_recalled(known, contrasts, [target.name for target in cells.targets]))
     p, seen = (PerTest.stacked(one) for one in zip(*each, strict=True))
-    ahead = schedule(looks[-1], most)[1:] if looks[-1] >= FEWEST else ()
-    planned = (*looks, *ahead)
-    errors = dict(zip(planned, levels(planned, most, alpha), strict=True))
-    replicates = cells.replicates[: looks[-1]]
-    return settle(latest, *_decided(p, seen, steps, alpha), smallest, alpha, replicates, errors)
+    decided = _decided(p, seen, looks.errors[: looks.done], alpha)
+
+    def error(count: int) -> float:
+        return looks.error(count, alpha)
+
+    return settle(latest, *decided, smallest, alpha, cells.replicates[: past[-1]], error, looks.ahead)
+
+
+def _unseen(cells: Cells, contrasts: Sequence[Contrast], looks: Looks, rng: np.random.Generator) -> tuple[Judged, ...]:
+    """No verdict: to look before the first planned look would be one more."""
+    ended, none = int(cells.finished.all(axis=0).sum()), math.nan
+    why = (
+        f"its verdict comes at {looks.at[0]} replicates, of which {ended} are complete: to look before is to look twice"
+    )
+    verdict = Undecided(max(1, looks.at[0] - ended), why)
+    found = (estimated(cells, contrast, rng) for contrast in contrasts)
+    return tuple(Judged(mean, targets, none, none, none, none, verdict, none) for mean, targets in found)
 
 
 def _decided(p: PerTest, seen: PerTest, steps: Sequence[float], alpha: float) -> tuple[PerTest, PerTest]:

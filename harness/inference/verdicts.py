@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -165,7 +165,7 @@ def judge(
     check(contrasts, smallest)
     found = [estimated(cells, contrast, rng) for contrast in contrasts]
     p = tests(found, smallest).each(holm)
-    return settle(found, p, estimates(found), smallest, alpha, cells.replicates)
+    return settle(found, p, estimates(found), smallest, alpha, cells.replicates, lambda _: alpha)
 
 
 Estimated = tuple[Effect, tuple[Effect, ...]]
@@ -228,21 +228,19 @@ def settle(
     smallest: float,
     alpha: float,
     replicates: Sequence[Pair],
-    looks: Mapping[int, float] | None = None,
+    error: Callable[[int], float],
+    ahead: Sequence[int] = (),
 ) -> tuple[Judged, ...]:
     """Verdicts from adjusted p-values, and from the estimates ``seen`` when each test was decided.
 
-    ``replicates``: those of the study, whose sequence further ones go on with (``cells.continued``). ``looks``: the
-    error that every look may make, by its number of replicates, rising; None for ``alpha`` at any number.
+    ``replicates``: those of the study, whose sequence further ones go on with (``cells.continued``). ``error``: what a
+    look may err, by the number of replicates it is at, 0 where there is none. ``ahead``: the looks that are planned.
     """
+    begun = len(replicates)
+    to_come = tuple(count - begun for count in ahead)
 
     def level(more: int, tests: int) -> float:
-        if looks is None:
-            return alpha / tests
-        count, most = len(replicates) + more, max(looks)
-        return looks[most if count > most else count] / tests if count in looks or count > most else 0.0
-
-    ahead = tuple(count - len(replicates) for count in looks or () if count > len(replicates))
+        return error(begun + more) / tests
 
     def still(values: Floats) -> int:
         """The tests of a family that are open, by their adjusted p; one or more."""
@@ -250,7 +248,7 @@ def settle(
 
     def forecast(one: Effect, values: Floats, beyond: float) -> tuple[int | None, str, float]:
         """What would decide ``one`` if the other open tests of its family stay open."""
-        return _forecast(one, smallest, beyond, replicates, lambda more: level(more, still(values)), ahead)
+        return _forecast(one, smallest, beyond, replicates, lambda more: level(more, still(values)), to_come)
 
     def verdict(k: int) -> Verdict:
         mean, targets = found[k]

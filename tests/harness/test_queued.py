@@ -20,13 +20,13 @@ from harness import table
 from harness.ablation import Ablation, question, replicates
 from harness.designs import AddOneIn, Factorial, setting
 from harness.errors import OtherQuestion
+from harness.looking import LOOKS, Looking
 from harness.outcome import Completed, Crashed, Diverged
 from harness.queued import Cell, cells, crashed, left_open, missing, parameters, proposing
 from harness.record import Record, open_record
 from harness.suggest import Suggest
 from harness.taken import Elsewhere
 from harness.tuning_arms import nuisances, space
-from harness.until_decided import LOOKS, UntilDecided
 from sam2lora.artifacts import ADAPTER, IMAGES, PREDICTIONS, RESULT
 from sam2lora.config import TrialConfig
 from sam2lora.losses import BCE, FocalTversky, SoftDice
@@ -55,7 +55,7 @@ class Bench:
         asked = question("x", ablation, {"data": "1"})
         return open_record(url, name, self.folder / name, asked, RandomSampler(seed=0), growing="ablation.replicates")
 
-    def ask(self, book: Record, ablation: Ablation, more: UntilDecided | None = None) -> Suggest:
+    def ask(self, book: Record, ablation: Ablation, more: Looking | None = None) -> Suggest:
         wanted = cells(ablation)
         queue = missing(book, wanted)
         if more is not None:
@@ -204,9 +204,24 @@ def test_a_trial_whose_files_are_gone_is_trained(bench: Bench, pair: Ablation) -
     assert set(bench.trained) == {Cell("bce", 0, 0), *(Cell("dice", k, k) for k in range(3))}, "nor what diverged"
 
 
-def planned(bench: Bench, ablation: Ablation, deadline: float | None = None) -> tuple[Record, UntilDecided]:
+def planned(bench: Bench, ablation: Ablation, deadline: float | None = None) -> tuple[Record, Looking]:
+    return looking(bench, ablation, adding=True, deadline=deadline)
+
+
+def looking(bench: Bench, ablation: Ablation, **ways: Any) -> tuple[Record, Looking]:
+    """A command's looks, in the order in which it comes to them."""
+    before = recorded.attributes(f"sqlite:///{bench.folder / 'optuna.db'}", "study")
     book = bench.open(ablation)
-    return book, UntilDecided(book, ablation, QUIET, deadline)
+    more = Looking(book, ablation, QUIET, **ways)
+    more.begin(before)
+    return book, more
+
+
+def command(bench: Bench, ablation: Ablation, score: Score, fate: Callable[[Cell], str] = lambda cell: "") -> Any:
+    """The command with a fixed number of replicates, to its end; returns what the study says of its looks."""
+    book, more = looking(bench, ablation)
+    bench.run(bench.ask(book, ablation, more), score=score, fate=fate)
+    return book.study.user_attrs[LOOKS]
 
 
 def clear(cell: Cell, gain: float = 0.008) -> float:
@@ -258,6 +273,86 @@ def test_a_spent_budget_adds_nothing_and_what_follows_goes_on(bench: Bench, two:
     again, more = planned(bench, two)
     bench.run(bench.ask(again, two, more), score=clear)
     assert {cell.seed for cell in bench.trained} == set(range(9))
+
+
+def level(looks: Any) -> list[float]:
+    return [round(error, 6) for error in looks["errors"]]
+
+
+def at(looks: Any) -> list[int]:
+    return [one["replicates"] for one in looks["done"]]
+
+
+def test_a_study_is_looked_at_when_its_replicates_have_ended_and_growing_it_is_a_look(
+    bench: Bench, two: Ablation
+) -> None:
+    """No report is opened. What was decided stays so although all its later replicates say the opposite."""
+    first = command(bench, two, clear)
+    assert (at(first), level(first)) == ([4], [0.04])
+    assert first["done"][0]["verdicts"] == {"dice": "matters: helps", "clip": "undecided"}
+    assert command(bench, two, clear) == first, "the same number is no look"
+    assert command(bench, two.repeated(3), clear) == first, "nor are fewer"
+    grown = command(bench, two.repeated(6), lambda cell: clear(cell) - (2.0 if cell.arm == "with dice" else 0.0))
+    assert (at(grown), level(grown)) == ([4, 6], [0.04, 0.008])
+    assert grown["done"][0] == first["done"][0] | {name: grown["done"][0][name] for name in ("open",)}
+    assert grown["done"][1]["verdicts"]["dice"] == "matters: helps"
+    assert {cell.seed for cell in bench.trained} == set(range(6))
+
+
+def test_a_growth_before_the_end_of_what_was_asked_costs_nothing(bench: Bench, two: Ablation) -> None:
+    """Nobody has looked yet: neither where replicates are asked for again, nor where fewer are."""
+    book, more = looking(bench, two)
+    ask = bench.ask(book, two, more)
+    bench.end(ask, "t0", ask.suggest("t0"), 0.5, "")  # type: ignore[arg-type]
+    assert book.study.user_attrs[LOOKS]["done"] == []
+    looks = command(bench, two.repeated(3), clear)
+    assert (at(looks), looks["schedule"]) == ([], [4]), "the study has three of the four that it is looked at with"
+    looks = command(bench, two.repeated(6), clear)
+    assert (at(looks), level(looks)) == ([6], [0.04])
+
+
+def test_a_study_from_before_looks_were_kept_was_looked_at_when_it_had_ended(bench: Bench, two: Ablation) -> None:
+    """Its look is computed from the replicates that it had then, which the growth's are added to."""
+    book = bench.open(two)
+    bench.run(bench.ask(book, two), score=clear)
+    assert LOOKS not in book.study.user_attrs
+    looks = command(bench, two.repeated(6), lambda cell: clear(cell) - (2.0 if cell.seed > 3 else 0.0))
+    assert (at(looks), level(looks)) == ([4, 6], [0.04, 0.008])
+    assert looks["done"][0]["verdicts"] == {"dice": "matters: helps", "clip": "undecided"}
+    assert looks["done"][0]["tests"]["dice"]["mean"][3] == pytest.approx(0.2, abs=0.01)
+
+
+def test_a_study_that_had_not_ended_was_not_looked_at(bench: Bench, two: Ablation) -> None:
+    book = bench.open(two)
+    ask = bench.ask(book, two)
+    bench.end(ask, "t0", ask.suggest("t0"), 0.5, "")  # type: ignore[arg-type]
+    looks = command(bench, two.repeated(6), clear)
+    assert (at(looks), level(looks)) == ([6], [0.04])
+
+
+def test_a_grown_study_goes_on_until_decided_with_the_error_that_is_left_and_the_reverse(
+    bench: Bench, two: Ablation
+) -> None:
+    command(bench, two, clear)
+    book, more = planned(bench, two)
+    bench.run(bench.ask(book, two, more), score=clear)
+    looks = book.study.user_attrs[LOOKS]
+    assert looks["schedule"] == [4, 6, 9]
+    assert at(looks)[:2] == [4, 6]
+    assert sum(looks["errors"][1:]) == pytest.approx(0.008)
+    assert {cell.arm for cell in bench.trained if cell.seed >= 4} == {"base", "with clip"}
+    looks = command(bench, two.repeated(11), clear)
+    assert at(looks)[-1] == 11
+    assert sum(looks["errors"]) < 0.05
+    assert {cell.seed for cell in bench.trained if cell.arm == "with dice"} == set(range(11))
+
+
+def test_trials_that_crashed_at_a_look_and_are_trained_later_are_no_look(bench: Bench, two: Ablation) -> None:
+    looks = command(bench, two, clear, lambda cell: "bug" if cell.seed == 3 else "")
+    assert at(looks) == [4]
+    again = command(bench, two, clear)
+    assert again == looks
+    assert Cell("base", 3, 3) in bench.trained
 
 
 def test_what_the_arms_are_about_is_not_tuned(pair: Ablation, tiny: TrialConfig) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from harness.ablated.answers import verdicts
 from harness.ablated.verdicts import plainly
-from harness.inference.looks import judge_looks
+from harness.inference.looks import Looks, judge_looks
 from harness.inference.missing import missing
 from harness.inference.verdicts import Matters, Undecided
 from harness.table import StudyTable
@@ -20,7 +20,8 @@ LOOKS = {"schedule": [3, 5, 7], "done": [{"replicates": 3}, {"replicates": 5}]}
 def test_its_verdicts_are_those_of_its_last_look_with_the_error_kept_over_all(table: StudyTable) -> None:
     found, plain = verdicts(replace(table, looks=LOOKS), 0), verdicts(table, 0)
     declared = found.ablation
-    expected = judge_looks(found.cells, declared.contrasts, declared.smallest, [3, 5], 7, np.random.default_rng([0, 1]))
+    looks = Looks.of(LOOKS)
+    expected = judge_looks(found.cells, declared.contrasts, declared.smallest, looks, np.random.default_rng([0, 1]))
     assert found.judged == expected
     assert {one.effect.declared for one in found.judged} == {5}
     assert [one.holm_p for one in found.judged] != [one.holm_p for one in plain.judged]
@@ -28,10 +29,31 @@ def test_its_verdicts_are_those_of_its_last_look_with_the_error_kept_over_all(ta
 
 def test_it_says_so(table: StudyTable) -> None:
     told = plainly(verdicts(replace(table, looks=LOOKS), 0))
-    assert "the last look, at 5 of up to 7 replicates, after 2 looks" in told
+    assert "This is look 2 at the study, at 5 replicates (before: 3); all looks together err in at most 5 %" in told
+    assert "Where verdicts are open replicates are added, up to 7." in told
     first = plainly(verdicts(replace(table, looks={**LOOKS, "done": LOOKS["done"][:1]}), 0))
-    assert "so far none: these are the verdicts of the first look, at 3 of up to 7 replicates" in first
-    assert "look" not in plainly(verdicts(table, 0))
+    assert "This is the first look at the study, at 3 replicates" in first
+
+
+def test_a_study_without_looks_was_looked_at_once_when_it_had_ended(table: StudyTable) -> None:
+    found = verdicts(table, 0)
+    assert found.looks == Looks().planned((7,)).looked()
+    told = plainly(found)
+    assert (
+        "This is the first look at the study, at 7 replicates; all looks together err in at most 5 % of studies, "
+        in told
+    )
+    assert "this one in 4 %." in told
+    assert (
+        "To grow the study is a further look**, which may err in 0.8 %, and the numbers of further replicates" in told
+    )
+    early = table.trials[table.trials["seed"] < 4]
+    unfinished = verdicts(replace(table, trials=early), 0)
+    assert unfinished.looks == Looks().planned((7,))
+    assert all(isinstance(one.verdict, Undecided) for one in unfinished.judged)
+    told = plainly(unfinished)
+    assert "its verdict comes at 7 replicates" in told
+    assert "look at the study" not in told
 
 
 def test_a_trial_that_was_not_asked_for_has_not_failed(table: StudyTable) -> None:

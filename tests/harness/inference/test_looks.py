@@ -13,7 +13,17 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from harness.inference.cells import Contrast, Pair
-from harness.inference.looks import _first, judge_looks, levels, over_looks, saw, schedule, spent
+from harness.inference.looks import (
+    ALPHA,
+    Looks,
+    _first,
+    judge_looks,
+    levels,
+    over_looks,
+    saw,
+    schedule,
+    spent,
+)
 from harness.inference.multiplicity import holm
 from harness.inference.power import ContrastNoise, decided_by
 from harness.inference.verdicts import Differs, DoesNotMatter, Matters, Undecided, estimated, judge
@@ -21,6 +31,12 @@ from harness.simulated import Truth, simulate
 
 TEN = tuple(Pair(k, k) for k in range(10))
 FAMILY = [Contrast(name, {name: 1.0, "base": -1.0}) for name in ("one", "two")]
+
+
+def all_spent(looks: tuple[int, ...], most: int) -> Looks:
+    """The looks done out of those planned from the last of them on, by a plan that spends all."""
+    at = (*looks, *schedule(looks[-1], most)[1:])
+    return Looks(at, levels(at, most), len(looks))
 
 
 def test_spending_is_the_formula_of_lan_and_demets() -> None:
@@ -99,7 +115,7 @@ def test_an_early_verdict_stands_though_the_later_replicates_disagree() -> None:
     )
     for target in cells.targets:
         target.scores[1, 8:] -= 0.8
-    one, two = judge_looks(cells, FAMILY, 0.005, (8, 10), 10, np.random.default_rng(1))
+    one, two = judge_looks(cells, FAMILY, 0.005, all_spent((8, 10), 10), np.random.default_rng(1))
     assert one.verdict == Matters("helps")
     assert one.effect.replicates == 10
     assert one.effect.p > 0.05
@@ -119,15 +135,15 @@ def test_what_a_look_has_decided_stands_though_a_trial_that_had_crashed_is_train
         finished = whole.finished.copy()
         finished[1, 4] = False
         crashed = replace(whole, targets=(replace(whole.targets[0], scores=scores),), finished=finished)
-        (then,) = judge_looks(crashed, one, 0.005, [5], 5, np.random.default_rng(0))
+        (then,) = judge_looks(crashed, one, 0.005, all_spent((5,), 5), np.random.default_rng(0))
         if isinstance(then.verdict, Undecided):
             continue
         kept = json.loads(json.dumps([saw([(then.effect, then.targets)], 0.005)]))
-        (now,) = judge_looks(whole, one, 0.005, [5], 5, np.random.default_rng(0), kept=kept)
+        (now,) = judge_looks(whole, one, 0.005, all_spent((5,), 5), np.random.default_rng(0), kept=kept)
         assert type(now.verdict) is type(then.verdict)
         assert getattr(now.verdict, "direction", "") == getattr(then.verdict, "direction", "")
         assert now.effect.replicates == 5
-        (again,) = judge_looks(whole, one, 0.005, [5], 5, np.random.default_rng(0), kept=[None])
+        (again,) = judge_looks(whole, one, 0.005, all_spent((5,), 5), np.random.default_rng(0), kept=[None])
         decided, flipped = decided + 1, flipped + isinstance(again.verdict, Undecided)
     assert flipped > decided / 20
 
@@ -138,7 +154,7 @@ def test_a_decided_direction_stands_though_the_estimate_turns() -> None:
     )
     for target in cells.targets:
         target.scores[1, 8:] -= 2.0
-    one, _ = judge_looks(cells, FAMILY, 0.005, (8, 10), 10, np.random.default_rng(1))
+    one, _ = judge_looks(cells, FAMILY, 0.005, all_spent((8, 10), 10), np.random.default_rng(1))
     assert one.effect.estimate < 0.0
     assert one.verdict == Matters("helps")
 
@@ -156,15 +172,17 @@ def test_of_two_verdicts_that_contradict_each_other_the_earlier_stands() -> None
         other = [1e-9, 1e-9, 1.0, 0.02] if isinstance(expected, DoesNotMatter) else [1e-9, 1.0, 1e-9, 0.0]
         small = [1e-9, other[2], other[3]]
         contrary["one"] = {"mean": other, "targets": dict.fromkeys(contrary["one"]["targets"], small)}
-        found = judge_looks(cells, FAMILY, 0.005, (8, 10), 10, np.random.default_rng(1), kept=[*kept, contrary])
+        found = judge_looks(
+            cells, FAMILY, 0.005, all_spent((8, 10), 10), np.random.default_rng(1), kept=[*kept, contrary]
+        )
         assert found[0].verdict == expected
 
 
 def test_what_differs_may_be_shown_to_matter_by_a_later_look() -> None:
     truth = Truth(effects={"base": 0.0, "one": 0.006, "two": 0.0}, replicates=TEN, replicate=0.001, image_arm=0.001)
     cells = simulate(truth, np.random.default_rng(3))
-    first = judge_looks(cells, FAMILY, 0.0015, (8,), 10, np.random.default_rng(1))[0]
-    last = judge_looks(cells, FAMILY, 0.0015, (8, 10), 10, np.random.default_rng(1))[0]
+    first = judge_looks(cells, FAMILY, 0.0015, all_spent((8,), 10), np.random.default_rng(1))[0]
+    last = judge_looks(cells, FAMILY, 0.0015, all_spent((8, 10), 10), np.random.default_rng(1))[0]
     assert isinstance(first.verdict, Differs)
     assert first.verdict.chance > 0.1
     assert last.verdict == Matters("helps")
@@ -179,10 +197,10 @@ def test_what_could_not_be_tested_is_kept_as_nothing() -> None:
 
 def test_one_look_at_all_replicates_is_the_plain_judgement() -> None:
     cells = simulate(Truth(effects={"base": 0.0, "one": 0.02, "two": 0.0}, replicates=TEN), np.random.default_rng(0))
-    looked = judge_looks(cells, FAMILY, 0.005, (10,), 10, np.random.default_rng(1))
+    looked = judge_looks(cells, FAMILY, 0.005, all_spent((10,), 10), np.random.default_rng(1))
     plain = judge(cells, FAMILY, 0.005, np.random.default_rng(1))
     assert [one.effect for one in looked] == [one.effect for one in plain]
-    assert [one.verdict for one in looked] == [one.verdict for one in plain]
+    assert [type(one.verdict) for one in looked] == [type(one.verdict) for one in plain]
     assert [one.holm_p for one in looked] == pytest.approx([one.holm_p for one in plain])
 
 
@@ -191,7 +209,7 @@ def test_an_undecided_contrast_says_what_chance_the_looks_to_come_have() -> None
     turns = tuple(Pair(k, k % 5) for k in range(20))
     truth = Truth(effects={"base": 0.0, "one": 0.004, "two": 0.0}, replicates=turns, fold=0.002)
     cells = simulate(truth, np.random.default_rng(0))
-    one, _ = judge_looks(cells, FAMILY, 0.002, (5, 8), 20, np.random.default_rng(1))
+    one, _ = judge_looks(cells, FAMILY, 0.002, all_spent((5, 8), 20), np.random.default_rng(1))
     assert isinstance(one.verdict, Undecided)
     noise, steps = ContrastNoise.of(one.effect.parts(), one.effect.pairs), levels((5, 8, 12, 18, 20), 20)
     chances = [
@@ -202,11 +220,100 @@ def test_an_undecided_contrast_says_what_chance_the_looks_to_come_have() -> None
     assert 0.0 < one.verdict.chance < 1.0
     if one.verdict.more is not None:
         assert 8 + one.verdict.more in (12, 18) or one.verdict.more >= 12
-    last = judge_looks(cells, FAMILY, 0.002, (5, 8, 12, 18, 20), 20, np.random.default_rng(1))
+    last = judge_looks(cells, FAMILY, 0.002, all_spent((5, 8, 12, 18, 20), 20), np.random.default_rng(1))
     assert all(math.isnan(each.verdict.chance) for each in last if isinstance(each.verdict, Undecided))
 
 
 def test_a_look_beyond_the_replicates_is_refused() -> None:
     cells = simulate(Truth(effects={"base": 0.0, "one": 0.0, "two": 0.0}, replicates=TEN[:4]), np.random.default_rng(0))
     with pytest.raises(ValueError, match="look at 5 replicates"):
-        judge_looks(cells, FAMILY, 0.005, (3, 5), 10, np.random.default_rng(1))
+        judge_looks(cells, FAMILY, 0.005, all_spent((3, 5), 10), np.random.default_rng(1))
+
+
+@given(st.integers(3, 6), st.lists(st.tuples(st.integers(1, 30), st.booleans()), max_size=8))
+def test_however_often_a_study_grows_its_looks_spend_less_than_alpha(
+    first: int, growths: list[tuple[int, bool]]
+) -> None:
+    """By one look or by several, after all that were planned or before: what is done is never planned anew."""
+    looks = Looks().planned((first,))
+    for more, several in growths:
+        before, end = looks, looks.at[-1] + more
+        looks = looks.planned(schedule(first, end) if several else (end,))
+        assert looks.past == before.past
+        assert looks.errors[: looks.done] == before.errors[: before.done]
+        assert list(looks.at) == sorted(set(looks.at))
+        assert sum(looks.errors) + looks.growing() < ALPHA
+        assert min(looks.errors) > 0.0
+        looks = looks.looked()
+
+
+def test_a_growth_may_make_four_fifths_of_the_error_that_is_left() -> None:
+    first = Looks().planned((5,)).looked()
+    grown = first.planned((9,)).looked().planned((15,))
+    assert grown.errors == pytest.approx((0.04, 0.008, 0.0016))
+    assert (first.error(5), first.error(9), grown.error(10)) == pytest.approx((0.04, 0.008, 0.0))
+    several = first.planned(schedule(5, 20))
+    assert several.at == (5, 8, 12, 18, 20)
+    assert sum(several.errors[1:]) == pytest.approx(0.008)
+
+
+def test_fewer_replicates_and_the_same_number_plan_nothing() -> None:
+    looks = Looks().planned((5,)).looked()
+    assert looks.planned((5,)) == looks.planned((3,)) == looks.planned(()) == looks
+    ahead = looks.planned((9,))
+    assert ahead.planned((7,)) == ahead
+    assert ahead.planned((12,)).errors == ahead.errors, "nobody looked at nine"
+
+
+def test_a_plan_that_spent_all_leaves_nothing_to_grow_with() -> None:
+    """As studies did before growing was a look; what they had not come to is left."""
+    old = Looks.of({"schedule": [3, 5, 7], "done": [{}, {}, {}]})
+    assert sum(old.errors) == pytest.approx(ALPHA)
+    assert old.growing() == old.error(9) == 0.0
+    with pytest.raises(ValueError, match="looks at 3, 5, 7 replicates were planned to make all 5 %"):
+        old.planned((9,))
+    early = Looks.of({"schedule": [3, 5, 7], "done": [{}]}).planned((9,))
+    assert early.at == (3, 9)
+    assert early.errors[1] == pytest.approx(0.8 * (0.05 - old.errors[0]))
+
+
+def test_looks_are_read_as_they_were_written() -> None:
+    looks = Looks().planned((5,)).looked().planned((9,))
+    assert Looks.of({**json.loads(json.dumps(looks.json())), "done": [{}]}) == looks
+
+
+def test_nothing_is_decided_before_the_first_look() -> None:
+    cells = simulate(Truth(effects={"base": 0.0, "one": 0.2, "two": 0.0}, replicates=TEN[:4]), np.random.default_rng(0))
+    found = judge_looks(cells, FAMILY, 0.005, Looks().planned((6,)), np.random.default_rng(1))
+    assert [one.verdict.more for one in found if isinstance(one.verdict, Undecided)] == [2, 2]
+    assert math.isnan(found[0].holm_p)
+    assert found[0].effect.replicates == 4
+    assert "comes at 6 replicates, of which 4 are complete" in found[0].verdict.why  # type: ignore[union-attr]
+
+
+def test_what_a_look_could_not_test_is_tested_once_it_can_be() -> None:
+    """An arm whose runs all crashed at the look, and were trained since: no error was made for it."""
+    truth = Truth(effects={"base": 0.0, "one": 0.2, "two": 0.0}, replicates=TEN[:5])
+    cells = simulate(truth, np.random.default_rng(0))
+    kept = saw([estimated(cells, one, np.random.default_rng(0)) for one in FAMILY], 0.005)
+    kept["one"] = {"mean": [None] * 4, "targets": {}}
+    one, two = judge_looks(cells, FAMILY, 0.005, all_spent((5,), 5), np.random.default_rng(1), kept=[kept])
+    assert one.verdict == Matters("helps")
+    assert two.holm_p == pytest.approx(judge(cells, FAMILY, 0.005, np.random.default_rng(1))[1].holm_p)
+
+
+def test_the_forecast_is_of_the_error_that_growing_has() -> None:
+    """Fewer replicates would be forecast at the whole 5 %: growing costs what was looked at."""
+    cells = simulate(
+        Truth(effects={"base": 0.0, "one": 0.006, "two": 0.0}, replicates=TEN[:5]), np.random.default_rng(2)
+    )
+    (grown,) = judge_looks(cells, FAMILY[:1], 0.001, Looks().planned((5,)).looked(), np.random.default_rng(1))
+    (free,) = judge(cells, FAMILY[:1], 0.001, np.random.default_rng(1))
+    assert isinstance(grown.verdict, Undecided)
+    assert isinstance(free.verdict, Undecided)
+    assert grown.verdict.more is not None
+    assert free.verdict.more is not None
+    assert grown.verdict.more > free.verdict.more
+    noise = ContrastNoise.of(grown.effect.parts(), grown.effect.pairs)
+    at = TEN[:5] + tuple(Pair(k, k) for k in range(5, 5 + grown.verdict.more))
+    assert decided_by(grown.effect.estimate, noise, at, 0.008, 0.001) >= 0.8
