@@ -144,7 +144,7 @@ def _trial(
     finished = bool(study.cells.finished[a, r])
     kind = "completed" if finished else study.endings.get((a, r), "crashed")
     config = _config(study, arm)
-    curve = _curve(study, a, r, kind)
+    curve = _curve(study, a, r, kind, int(config["epochs"]))
     attributes: dict[str, Any] = {
         "key": key,
         "config": json.dumps(config, sort_keys=True),
@@ -188,15 +188,14 @@ def _config(study: Simulated, arm: str) -> dict[str, Any]:
     return config
 
 
-def _curve(study: Simulated, a: int, r: int, kind: str) -> list[dict[str, float]]:
-    """Validation scores that rise to the mean of the test scores, a little noisy; a trial without an end stops early.
-
-    A crashed one leaves none.
+def _curve(study: Simulated, a: int, r: int, kind: str, most: int) -> list[dict[str, float]]:
+    """Validation scores of ``most`` epochs that rise to the mean of the test scores, a little noisy; a trial without an
+    end stops early, and a crashed one leaves none.
     """
     means = [_finite_mean(target.scores[a]) for target in study.cells.targets]
     level = float(np.mean(means)) + 0.02
-    epochs = study.epochs if kind == "completed" else {"diverged": study.epochs // 2}.get(kind, 0)
-    noise = np.random.default_rng([a, r, 1]).normal(0, 0.006, size=study.epochs)
+    epochs = most if kind == "completed" else {"diverged": most // 2}.get(kind, 0)
+    noise = np.random.default_rng([a, r, 1]).normal(0, 0.006, size=most)
     return [
         {
             "epoch": epoch,
@@ -215,11 +214,13 @@ def _finite_mean(values: Floats) -> float:
 
 
 def _cost(a: int, r: int, epochs: int, config: Mapping[str, Any]) -> dict[str, float]:
-    rank = int(config.get("adapter", {}).get("rank", 16))
+    adapter = config.get("adapter", {})
+    trains = adapter.get("kind") != "frozen"
+    rank = int(adapter.get("rank", 16)) if trains else 0
     drawn = np.random.default_rng([a, r, 2])
     return {
         "setup_seconds": 3.0,
-        "train_seconds": float(9.0 * epochs * drawn.uniform(0.95, 1.05) + a),
+        "train_seconds": float(9.0 * epochs * drawn.uniform(0.95, 1.05) + a) if trains else 0.0,
         "evaluate_seconds": 6.0,
         "peak_mib": float(2000 + 5 * rank + drawn.integers(0, 8)),
         "trainable_parameters": float(11_776 * rank),

@@ -16,6 +16,8 @@ from harness.inference import aggregate, mixture, shapley
 from harness.inference.aggregate import Aggregate
 from harness.inference.cells import Cells, Contrast, Floats
 from harness.inference.effects import Effect, effect
+from harness.inference.interplay import Interplay, Pairing, crossed_pairings, interplays
+from harness.inference.interplay import pairings as factorial_pairings
 from harness.inference.looks import ALPHA, Looks, judge_looks
 from harness.inference.means import ArmMean, arm_means
 from harness.inference.missing import Missing, missing
@@ -34,13 +36,15 @@ UNSCORED = Refused("A comparison needs scores", "no trial has scores on a set th
 
 @dataclass(frozen=True)
 class Verdicts:
-    """What is told first, since it takes the least time: the scores, the looks, and the verdicts of the family."""
+    """What is said first, since it takes the least time: the scores, the looks, the verdicts of the family, and the pairs of
+    contrasts of which a main effect says too little (`harness.inference.interplay`)."""
 
     table: StudyTable
     ablation: Declared
     measured: Measured
     looks: Looks
     judged: tuple[Judged, ...]
+    interplays: tuple[Interplay, ...] = ()
 
     @property
     def cells(self) -> Cells:
@@ -54,7 +58,8 @@ class Answers:
 
     ``effects``: every contrast on each target. ``means``, ``sources``: every arm on the sets that judge, and on the
     sources' test parts. ``ranks``: of the arms that train. ``shapley``, ``interactions``: of the
-    components, refused where the design has none. ``mixture``: the surface, of a mixture design only, with its points'
+    components over the arms that are trained, refused where the design has none; ``training``: what these arms gain on
+    the untrained one, where there is one. ``mixture``: the surface, of a mixture design only, with its points'
     mean scores. ``reference``: the arm that probabilities of improvement are over, see `reference`. ``curves``:
     validation score by arm and epoch, see `curves`; ``costs``: see `costs`. ``tuned``: what the arms' own searches
     found, ``beside``: the study with fixed settings beside the one with tuned ones; each None where there is no such
@@ -67,6 +72,7 @@ class Answers:
     sources: tuple[ArmMean, ...]
     shapley: tuple[Effect, ...] | Refused
     interactions: tuple[Effect, ...] | Refused
+    training: Effect | None
     mixture: tuple[Mixture, pd.DataFrame] | Refused
     variances: Variances | Refused
     mixed: Mixed | Refused
@@ -124,7 +130,30 @@ def verdicts(table: StudyTable, seed: int) -> Verdicts:
     looks = looks_of(table, found)
     kept = [one.get("tests") for one in table.looks.get("done", ())]
     judged = judge_looks(found.cells, ablation.contrasts, ablation.smallest, looks, rng, ALPHA, kept) if scored else ()
-    return Verdicts(table, ablation, found, looks, judged)
+    pairs = _interplays(ablation, found.cells, looks, judged, np.random.default_rng([seed, 11]))
+    return Verdicts(table, ablation, found, looks, judged, pairs)
+
+
+def _interplays(
+    ablation: Declared, cells: Cells, looks: Looks, judged: tuple[Judged, ...], rng: np.random.Generator
+) -> tuple[Interplay, ...]:
+    """With the error that the last look may make; none before the first."""
+    if not looks.done:
+        return ()
+    mains = {one.effect.contrast: one.effect.estimate for one in judged}
+    among = [pair for pair in pairings(ablation) if pair.one in mains and pair.other in mains]
+    return interplays(cells, among, mains, rng, looks.errors[looks.done - 1])
+
+
+def pairings(ablation: Declared) -> tuple[Pairing, ...]:
+    """The pairs of contrasts whose interaction the design can tell; none where it has no two factors crossed."""
+    if ablation.kind == "crossed":
+        design = ablation.design
+        arms = {(one, other): f"{one} {other}" for one in design["first"] for other in design["second"]}
+        named = next((pair for pair, arm in arms.items() if arm == design["reference"]), None)
+        return crossed_pairings(arms, named) if named and set(arms.values()) == set(ablation.arms) else ()
+    arms_of = coalitions(ablation)
+    return () if isinstance(arms_of, Refused) else factorial_pairings(arms_of)
 
 
 def looks_of(table: StudyTable, found: Measured) -> Looks:
@@ -144,14 +173,14 @@ def answer(first: Verdicts, seed: int, folder: Path) -> Answers:
 
     scored = bool(cells.targets)
     base, empty = reference(ablation), untrained(ablation)
-    pairs = shapley.interactions if empty is None else _interactions
     return Answers(
         verdicts=first,
         effects=tuple(one for judged in first.judged for one in judged.targets),
         means=arm_means(cells) if scored else (),
         sources=arm_means(found.sources) if found.sources.targets else (),
         shapley=_valued(cells, ablation, shapley.shapley_values, rng(3)) if scored else UNSCORED,
-        interactions=_valued(cells, ablation, pairs, rng(4)) if scored else UNSCORED,
+        interactions=_valued(cells, ablation, shapley.interactions, rng(4)) if scored else UNSCORED,
+        training=_training(cells, empty, rng(12)) if scored else None,
         mixture=_mixture(cells, ablation, rng(5)) if scored else UNSCORED,
         variances=variances(cells.without(empty)) if scored else UNSCORED,
         mixed=mixed(cells, ablation.contrasts) if scored else UNSCORED,
@@ -193,14 +222,11 @@ def untrained(ablation: Declared) -> str | None:
     return next((arm for arm, own in zip(ablation.arms, held, strict=True) if not any(own)), None)
 
 
-def _interactions(arms: shapley.Coalitions) -> tuple[Contrast, ...] | Refused:
-    return shapley.interactions({own: arm for own, arm in arms.items() if own})
+def coalitions(ablation: Declared) -> shapley.Coalitions | Refused:
+    """The coalition of each arm that is trained; refused where arms are no coalitions of components.
 
-
-def _valued(
-    cells: Cells, ablation: Declared, question: Question, rng: np.random.Generator
-) -> tuple[Effect, ...] | Refused:
-    """Shapley values or interactions, as effects over all targets."""
+    Against the untrained arm any component would seem to do all the work, and any two each other's.
+    """
     if not ablation.components:
         return Refused(
             "Components need a factorial design", f"this one is {ablation.kind!r}", "read the contrasts instead"
@@ -210,12 +236,31 @@ def _valued(
         for name, holds in ablation.components.items()
     }
     try:
-        contrasts = question(shapley.coalitions(held, ablation.arms))
+        found = shapley.coalitions(held, ablation.arms)
     except ValueError as error:
         return Refused("Arms must be coalitions of components", str(error).rstrip("."), "read the contrasts instead")
+    empty = untrained(ablation)
+    return {own: arm for own, arm in found.items() if arm != empty}
+
+
+def _valued(
+    cells: Cells, ablation: Declared, question: Question, rng: np.random.Generator
+) -> tuple[Effect, ...] | Refused:
+    """Shapley values or interactions, as effects over all targets."""
+    arms = coalitions(ablation)
+    contrasts = arms if isinstance(arms, Refused) else question(arms)
     if isinstance(contrasts, Refused):
         return contrasts
     return tuple(effect(cells, contrast, None, rng) for contrast in contrasts)
+
+
+def _training(cells: Cells, empty: str | None, rng: np.random.Generator) -> Effect | None:
+    """What training as such brings: the mean over all trained arms less the untrained one, over all targets."""
+    if empty is None:
+        return None
+    others = [arm for arm in cells.arms if arm != empty]
+    weights = {empty: -1.0, **dict.fromkeys(others, 1.0 / len(others))}
+    return effect(cells, Contrast("training", weights), None, rng)
 
 
 def _mixture(cells: Cells, ablation: Declared, rng: np.random.Generator) -> tuple[Mixture, pd.DataFrame] | Refused:

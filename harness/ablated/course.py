@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from harness.ablated.answers import Answers
+from harness.ablated.answers import Answers, untrained
 from harness.pages.document import Cell, Figure, Refusal, Section, Table, row
 from harness.table import metric_name
 
@@ -29,7 +29,8 @@ def costs(found: Answers) -> Section:
     """What an arm costs, and how its trials ended."""
     header = ("arm", "trials", "completed", "diverged", "out of memory", "crashed", "reused", "training s a trial",
               "evaluation s a trial", "peak MiB", "parameters trained")  # fmt: skip
-    rows = tuple(_cost(one) for one in found.costs.to_dict("records"))
+    empty = untrained(found.ablation)
+    rows = tuple(_cost(one, trained=one["arm"] != empty) for one in found.costs.to_dict("records"))
     caption = (
         "Means of seconds over the trials of an arm that ran, as measured on the machine that ran them; the highest "
         "peak memory of a trial; the parameters that it trains. A reused trial cost nothing here."
@@ -37,11 +38,12 @@ def costs(found: Answers) -> Section:
     return Section("Cost of each arm", (Table("costs", caption, header, rows, found.costs),))
 
 
-def _cost(one: Mapping[Any, Any]) -> tuple[Cell, ...]:
+def _cost(one: Mapping[Any, Any], *, trained: bool) -> tuple[Cell, ...]:
     counted = [str(one[name]) for name in ("trials", "completed", "diverged", "out_of_memory", "crashed", "reused")]
-    spent = [
+    training, evaluation, peak, parameters = (
         _amount(one.get(name)) for name in ("train_seconds", "evaluate_seconds", "peak_mib", "trainable_parameters")
-    ]
+    )
+    spent = [training if trained else "none", evaluation, peak, parameters if trained else "none"]
     return row(str(one["arm"]), *counted, *spent)
 
 

@@ -69,7 +69,7 @@ def figures(found: Answers) -> Iterator[tuple[str, Figure]]:
         yield "forest", forest.draw(_groups(found), found.ablation.smallest, metric)
     if not isinstance(found.shapley, Refused):
         bars = [values.Value(one.contrast, one.estimate, one.low, one.high) for one in found.shapley]
-        yield "shapley", values.draw(bars, f"Shapley value in {metric}, with its 95 % interval")
+        yield "shapley", values.draw(bars, f"worth in {metric}, with its 95 % interval")
     if not isinstance(found.interactions, Refused):
         yield "interactions", interactions.draw(list(found.ablation.components), _pairs(found.interactions))
     if not isinstance(found.mixture, Refused) and len(found.mixture[0].components) == 3:

@@ -65,16 +65,24 @@ def shapley(found: Answers) -> Section:
     if isinstance(found.shapley, Refused):
         blocks.append(Refusal(f"Shapley values. {found.shapley}"))
     else:
+        given = untrained(found.ablation) is not None or not _empty(found)
         caption = (
-            f"Shapley values: what each component adds to {metric_name(found.ablation.primary)}, averaged over all "
-            "orders of adding them to the model without any; they add up to the gain of all components together. This "
-            "counts from the model without any of them, where the verdict asks what a component adds beside others. "
-            "With 95 % intervals; a hatched bar's interval holds 0."
+            f"What a component adds to {metric_name(found.ablation.primary)}, averaged over all orders of adding them"
+            + (
+                ", from the second on: its worth given training (Shapley values without the first place, at which "
+                "whichever component comes brings training as such). They do not add up to a gain. A component that "
+                "adds nothing to any trained arm is worth 0. "
+                if given
+                else " to the model without any (Shapley values); they add up to the gain of all components together. "
+            )
+            + "With 95 % intervals; a hatched bar's interval holds 0."
         )
         blocks += [
             Figure("shapley", caption),
             _values("shapley", "component", found.shapley, "The same in numbers, with p of each value alone."),
         ]
+    if found.training is not None:
+        blocks.append(Text(_training(found.training)))
     if isinstance(found.interactions, Refused):
         blocks.append(Refusal(f"Interactions. {found.interactions}"))
     else:
@@ -88,6 +96,19 @@ def shapley(found: Answers) -> Section:
             _values("interactions", "pair", found.interactions, "The same in numbers."),
         ]
     return Section(title, tuple(blocks))
+
+
+def _empty(found: Answers) -> bool:
+    """Whether an arm without any component is trained."""
+    return not all(map(any, zip(*found.ablation.components.values(), strict=True)))
+
+
+def _training(training: Effect) -> str:
+    """What training brings, which is the worth of no component."""
+    return (
+        f"Training as such brings {words.effected(training.estimate, training.low, training.high)}: the mean over all "
+        "arms that are trained, less the model without any training. None of it is credited to a component."
+    )
 
 
 def _without_empty(found: Answers) -> str:

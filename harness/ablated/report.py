@@ -16,6 +16,7 @@ from harness.ablated.document import document, figures
 from harness.pages import files, markdown
 from harness.pages.console import show as show_table
 from harness.pages.console import table as columns
+from harness.pages.document import marks
 from harness.table import StudyTable
 
 
@@ -92,6 +93,8 @@ def show_verdicts(found: Verdicts, console: Console) -> None:
     finished, asked = found.cells.finished, found.measured.asked
     told = f"Ablation {found.table.name}: {int(finished.sum())} of {int(asked.sum())} trials completed"
     console.print(told, style="bold", highlight=False)
+    for caution in verdicts.cautions(found):
+        console.print("".join(piece for _, piece in marks(caution)), highlight=False, markup=False)
     shown = columns("contrast", "effect [95 % interval]", "Holm p", "verdict", "more replicates", "n")
     for one in found.judged:
         effect = one.effect
@@ -102,3 +105,5 @@ def show_verdicts(found: Verdicts, console: Console) -> None:
             f"{effect.replicates} x {effect.images}",
         )  # fmt: skip
     show_table(shown, console)
+    if remark := verdicts.overstated(found):
+        console.print(remark, highlight=False, markup=False)

@@ -10,8 +10,9 @@ from typing import Any
 import pandas as pd
 
 from harness.ablated import words
-from harness.ablated.answers import Answers, Verdicts
+from harness.ablated.answers import Answers, Verdicts, pairings
 from harness.inference.effects import Effect
+from harness.inference.interplay import Interplay
 from harness.inference.looks import ALPHA, Looks
 from harness.inference.verdicts import (
     Differs,
@@ -43,12 +44,53 @@ def plainly(found: Verdicts) -> str:
     return " ".join(
         [
             began,
+            *cautions(found),
             *(_told(one, ablation.smallest) for one in found.judged),
             *_looks(found),
             *_missing(found),
             _settings(found),
         ]
     )
+
+
+def cautions(found: Verdicts) -> list[str]:
+    """What must be read before a verdict: pairs of which a main effect says too little, and what the design hides."""
+    return [*map(_interplay, found.interplays), *_averages(found), *_blind(found)]
+
+
+def _interplay(pair: Interplay) -> str:
+    return (
+        f"**{pair.one} and {pair.other} depend on each other** (interaction {_size(pair.interaction)}, Holm p "
+        f"{words.probability(pair.holm_p)}): {'; '.join(map(_simple, pair.simple))}."
+    )
+
+
+def _simple(effect: Effect) -> str:
+    return f"{effect.contrast}, {_size(effect)}"
+
+
+def _averages(found: Verdicts) -> list[str]:
+    if not found.interplays:
+        return []
+    names = list(dict.fromkeys(name for pair in found.interplays for name in (pair.one, pair.other)))
+    return [f"The verdicts on {listed(names)} are about averages over these cases, and hold for none of them alone."]
+
+
+def _blind(found: Verdicts) -> list[str]:
+    """What the design cannot see, where no two of its contrasts can be told to depend on each other."""
+    kind, components = found.ablation.kind, list(found.ablation.components)
+    if len(components) < 2 or pairings(found.ablation):
+        return []
+    if kind == "add_one_in":
+        return [
+            "Each component was added to the base alone: what several of them bring together is not known, and a "
+            "factorial would tell."
+        ]
+    return [
+        f"Each effect is what a component adds {'to all others' if kind == 'leave_one_out' else 'beside the others'}, "
+        "which is blind to redundancy: a component for which another can stand in seems to add nothing, although to "
+        "leave out both may hurt; a factorial would tell."
+    ]
 
 
 def _told(one: Judged, smallest: float) -> str:
@@ -93,13 +135,25 @@ def _everywhere(one: Judged) -> str:
 
 
 def _inflated(one: Judged) -> str:
-    """By how much an effect that was selected is overstated, where that can be seen in the second digit."""
-    if not one.inflation >= 1.05:
+    if not _selected(one):
         return ""
     return (
-        f" (studies that show an effect of this size overstate it {one.inflation:.1f} times on average: expect less of "
-        "it elsewhere)"
+        f" (studies that show an effect of this size overstate it by a factor of {one.inflation:.1f} on average: "
+        "expect less of it elsewhere)"
     )
+
+
+def _selected(one: Judged) -> bool:
+    """Whether the verdict is of an effect that is overstated so far that it can be seen."""
+    return one.inflation >= 1.05
+
+
+def overstated(found: Verdicts) -> str:
+    """By how much effects are overstated that were found because they came out large enough; empty where none is."""
+    told = [f"{one.effect.contrast} by a factor of {one.inflation:.1f}" for one in found.judged if _selected(one)]
+    if not told:
+        return ""
+    return f"Studies that show effects of these sizes overstate them on average, {listed(told)}: expect less elsewhere."
 
 
 def _corrected(one: Judged) -> str:

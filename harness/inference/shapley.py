@@ -6,8 +6,14 @@ the method of every other contrast. Nothing is sampled: with k components all 2^
 
 - A *Shapley value* splits the gain from no component to all components among them (Shapley 1953): the mean over all
   orders of adding them of what the component added when it came. The values add up to that gain.
+- Its *worth given training*, where the empty coalition trains nothing: the same mean without the first place of each
+  order. Whichever component comes first brings training as such, which is the worth of none of them; with the first
+  place each would get 1/k of it, a component without any effect as well. These values do not add up to a gain. A
+  component that adds nothing to any trained arm is worth 0.
 - A *main effect* is the mean gain of adding the component to a coalition of others, each coalition with equal weight:
   what a factorial is judged by (`harness.designs.factorial`).
+- A *simple effect* is the same over the coalitions that have, or lack, one other component: a main effect is the mean
+  of both, weighted by the number of coalitions.
 - An *interaction* of two components is the mean of v(S+i+j) - v(S+i) - v(S+j) + v(S) over the coalitions S of the
   others (the factorial contrast; Banzhaf interaction index, Grabisch & Roubens 1999). Above 0 they help each other.
 
@@ -52,15 +58,17 @@ def coalitions(components: Mapping[str, Sequence[str]], arms: Sequence[str]) -> 
 def shapley_values(arms: Coalitions) -> tuple[Contrast, ...] | Refused:
     """The Shapley value of every component, as contrasts named by component, in alphabetical order.
 
-    The weight of adding a component to a coalition of s others is s! (k - 1 - s)! / k!. Refused unless all 2^k
-    coalitions are arms, the empty one included.
+    The weight of adding a component to a coalition of s others is s! (k - 1 - s)! / k!. Where the empty coalition is
+    no arm, the values are the worth given training: over coalitions of one or more, these weights times k / (k - 1).
+    Refused unless all other coalitions are arms.
     """
-    names = _components(arms)
-    if absent := [one for one in _subsets(names) if one not in arms]:
-        return _incomplete("Shapley values need every coalition, the one without any component included", absent)
+    names, empty = _components(arms), Coalition() in arms
+    if refused := _factorial("Shapley values", 1 if empty else 2, names, arms):
+        return refused
     k = len(names)
     share = [math.factorial(s) * math.factorial(k - 1 - s) / math.factorial(k) for s in range(k)]
-    return tuple(_gains(name, arms, lambda others: share[len(others)]) for name in names)
+    whole = 1.0 if empty else (k - 1) / k
+    return tuple(_gains(name, arms, lambda others: share[len(others)] / whole) for name in names)
 
 
 def main_effect(name: str, arms: Coalitions) -> Contrast:
@@ -80,26 +88,43 @@ def main_effect(name: str, arms: Coalitions) -> Contrast:
     return _gains(name, arms, lambda others: 1.0 / len(without))
 
 
-def interactions(arms: Coalitions) -> tuple[Contrast, ...] | Refused:
-    """The interaction of every pair of components, named ``a x b``; the mean over the coalitions of the others.
+def simple_effect(name: str, other: str, arms: Coalitions, *, beside: bool) -> Contrast:
+    """The main effect of ``name`` over those of ``arms`` that have ``other`` (``beside``) or lack it.
 
-    The coalition of no others is part of the mean where the empty coalition is an arm. Without that arm, three or more
-    components are needed. Refused unless all non-empty coalitions are arms.
+    Raises ``ValueError`` as `main_effect` does.
+    """
+    chosen = {own: arm for own, arm in arms.items() if (other in own) == beside}
+    return Contrast(f"{name} {'with' if beside else 'without'} {other}", main_effect(name, chosen).weights)
+
+
+def interactions(arms: Coalitions) -> tuple[Contrast, ...] | Refused:
+    """The interaction of every pair of components that has one, named ``a x b``: the mean over those coalitions of the
+    others beside which all four of neither, one, other and both are arms.
+
+    Without the empty coalition three or more components are needed. Refused where no pair has such a coalition.
     """
     names = _components(arms)
-    empty = Coalition() in arms
-    if refused := _factorial("Interactions", 2 if empty else 3, names, arms):
+    if refused := _enough("Interactions", 2 if Coalition() in arms else 3, names):
         return refused
-    return tuple(_interaction(one, other, names, arms, empty) for one, other in combinations(names, 2))
+    found = [interaction(one, other, arms) for one, other in combinations(names, 2)]
+    made = tuple(one for one in found if one is not None)
+    rule = "An interaction needs two components in all four combinations beside the same others"
+    return made or Refused(rule, "no two of them are arms in these", "declare a full factorial")
 
 
-def _interaction(one: str, other: str, names: Sequence[str], arms: Coalitions, empty: bool) -> Contrast:
-    contexts = [context for context in _subsets(sorted({*names} - {one, other})) if empty or context]
+def interaction(one: str, other: str, arms: Coalitions) -> Contrast | None:
+    """The interaction of two components (`interactions`); None where no coalition of the others has all four."""
+    added = ((Coalition(), 1), (Coalition({one}), -1), (Coalition({other}), -1), (Coalition({one, other}), 1))
+    contexts = [
+        context
+        for context in _subsets(sorted({*_components(arms)} - {one, other}))
+        if all(context | more in arms for more, _ in added)
+    ]
     weights = dict.fromkeys(arms.values(), 0.0)
     for context in contexts:
-        for added, sign in ((Coalition(), 1), ({one}, -1), ({other}, -1), ({one, other}, 1)):
-            weights[arms[context | added]] += sign / len(contexts)
-    return Contrast(f"{one} x {other}", _without_zeros(weights))
+        for more, sign in added:
+            weights[arms[context | more]] += sign / len(contexts)
+    return Contrast(f"{one} x {other}", _without_zeros(weights)) if contexts else None
 
 
 def _gains(name: str, arms: Coalitions, share: Callable[[Coalition], float]) -> Contrast:
@@ -112,12 +137,17 @@ def _gains(name: str, arms: Coalitions, share: Callable[[Coalition], float]) -> 
     return Contrast(name, _without_zeros(weights))
 
 
+def _enough(what: str, least: int, names: Sequence[str]) -> Refused | None:
+    if len(names) >= least:
+        return None
+    need = f"{what} without the arm of no component need {least} or more components"
+    return Refused(need, f"the arms have {len(names)}", "add a component, or the untrained model as an arm")
+
+
 def _factorial(what: str, least: int, names: Sequence[str], arms: Coalitions) -> Refused | None:
-    if len(names) < least:
-        need = f"{what} without the arm of no component need {least} or more components"
-        return Refused(need, f"the arms have {len(names)}", "add a component, or the untrained model as an arm")
     absent = [one for one in _subsets(names) if one and one not in arms]
-    return _incomplete(f"{what} need every coalition that is not empty", absent) if absent else None
+    refused = _enough(what, least, names)
+    return refused or (_incomplete(f"{what} need every coalition that is not empty", absent) if absent else None)
 
 
 def _incomplete(rule: str, absent: Sequence[Coalition]) -> Refused:

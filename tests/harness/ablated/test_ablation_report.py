@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import compress
 from pathlib import Path
 
@@ -13,11 +15,18 @@ import pandas as pd
 import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
+from rich.console import Console
 
-from harness.ablated.report import AblationReport, write
+from harness.ablated import words
+from harness.ablated.report import AblationReport, show, write
+from harness.ablated.verdicts import cautions, plainly
+from harness.figures.forest import LOOKS
 from harness.inference.crossed import weights
 from harness.inference.refused import Refused
-from harness.pretended import loss_mixture, rank
+from harness.inference.verdicts import Differs, DoesNotMatter, Opposed, SmallOnAverage, Verdict
+from harness.pages import markdown
+from harness.pages.markdown import SIGNS
+from harness.pretended import loss_components, loss_mixture, rank
 from harness.simulated_study import Simulated
 from harness.table import StudyTable
 
@@ -89,9 +98,6 @@ def test_the_ablation_table_is_the_mean_of_the_scores(made: AblationReport, stud
 
 
 def test_undecided_looks_unlike_shown_to_be_small() -> None:
-    from harness.figures.forest import LOOKS
-    from harness.pages.markdown import SIGNS
-
     assert len(set(LOOKS.values())) == len(LOOKS) == len(set(SIGNS.values()))
     assert LOOKS["undecided"][3] != LOOKS["equal"][3]
 
@@ -138,3 +144,88 @@ def test_the_untrained_arm_is_neither_ranked_nor_in_a_probability_of_improvement
     assert {arm: tuple(row) for arm, row in placed.drop("empty").iterrows()} == {
         one.arm: (one.place, one.best, one.worst) for one in ranks
     }
+
+
+def test_components_that_do_each_other_s_work_are_named_before_any_verdict(recorded: Recorded, tmp_path: Path) -> None:
+    """Either of two brings .05, both together no more: on page, terminal and in the note alike."""
+    arms = ("soft_dice", "focal_tversky", "soft_dice+focal_tversky", "bce+soft_dice", "bce+focal_tversky")
+    study = loss_components(gains=dict.fromkeys((*arms, "bce+soft_dice+focal_tversky"), 0.05))
+    table, _ = recorded(study)
+    report = write(table, tmp_path, "sqlite:///mlflow.db", 0)
+    (pair,) = report.answers.verdicts.interplays
+    assert pair.interaction.estimate == pytest.approx(-0.05, abs=0.01)
+    assert [one.estimate for one in pair.simple] == pytest.approx([0.054, 0.004, 0.07, 0.02], abs=0.01)
+    told = f"focal_tversky and soft_dice depend on each other** (interaction {pair.interaction.estimate:+.4f} (95 % "
+    assert report.note.index(told) < report.note.index("averages over these") < report.note.index("**bce**")
+    for one in pair.simple:
+        assert f"{one.contrast}, {one.estimate:+.4f} (95 % interval" in report.note
+    assert told in (report.folder / "report.md").read_text()
+    console = Console(file=io.StringIO(), record=True, width=300)
+    show(report, console)
+    shown = console.export_text()
+    assert shown.index(told.replace("**", "")) < shown.index("contrast")
+
+
+def test_without_such_a_pair_nothing_stands_before_the_verdicts(made: AblationReport) -> None:
+    assert cautions(made.answers.verdicts) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "components", "told"),
+    [
+        ("leave_one_out", {"a": "110", "b": "101"}, "blind to redundancy"),
+        ("add_one_in", {"a": "010", "b": "001"}, "added to the base alone"),
+        ("factorial", {"a": "101", "b": "011"}, "beside the others, which is blind to redundancy"),
+        ("levels", {}, None),
+    ],
+)
+def test_a_design_that_cannot_see_redundancy_says_so(
+    made: AblationReport, kind: str, components: dict[str, str], told: str | None
+) -> None:
+    first = made.answers.verdicts
+    held = {name: tuple(has == "1" for has in arms) for name, arms in components.items()}
+    ablation = replace(first.ablation, design={"kind": kind}, arms=first.ablation.arms[:3], components=held)
+    said = cautions(replace(first, ablation=ablation, interplays=()))
+    assert told in said[0] if told else said == []
+
+
+def test_no_component_is_credited_with_what_training_brings(made: AblationReport) -> None:
+    """BCE adds nothing; with the untrained model as a coalition it was credited with .15."""
+    worth = pd.read_csv(made.folder / "shapley.csv").set_index("contrast")
+    assert worth.loc["bce", "low"] < 0.0 < worth.loc["bce", "high"] < 0.03
+    assert "Training as such brings +0.4" in (made.folder / "report.md").read_text()
+
+
+def test_an_arm_that_is_not_trained_has_no_training_time_and_no_parameters(made: AblationReport) -> None:
+    costs = pd.read_csv(made.folder / "costs.csv").set_index("arm")
+    assert costs.loc["empty", ["train_seconds", "trainable_parameters"]].tolist() == [0.0, 0.0]
+    assert (costs.drop("empty")[["train_seconds", "trainable_parameters"]] > 0.0).all(axis=None)
+    line = next(line for line in (made.folder / "report.md").read_text().splitlines() if line.startswith("| empty | 7"))
+    assert [cell.strip() for cell in line.split("|")].count("none") == 2
+
+
+def test_a_selected_effect_is_said_to_be_overstated_where_it_stands(made: AblationReport) -> None:
+    (one,) = [one for one in made.answers.judged if one.effect.contrast == "focal_tversky"]
+    assert one.inflation > 1.05
+    assert f"overstate it by a factor of {one.inflation:.1f} on average" in made.note
+    told = pd.read_csv(made.folder / "verdicts.csv").set_index("contrast")
+    assert told.loc["focal_tversky", "inflation"] == pytest.approx(one.inflation)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "told"),
+    [
+        (Opposed(("cedar",), ("rowan",)), "helps on cedar and hurts on rowan: cedar, "),
+        (SmallOnAverage(("willow",)), "That was not shown of willow, "),
+        (Differs("hurts", None, "the images are too few"), "hurts, perhaps too little to matter: by "),
+        (DoesNotMatter(), "below what is of interest, on each of the 3 targets."),
+    ],
+)
+def test_every_verdict_has_its_words(made: AblationReport, verdict: Verdict, told: str) -> None:
+    first = made.answers.verdicts
+    said = plainly(replace(first, judged=(replace(first.judged[0], verdict=verdict),)))
+    assert told in said
+    cell = words.verdict(verdict)
+    assert cell.tone in SIGNS
+    assert cell.tone in LOOKS
+    assert f".verdict.{cell.tone} " in (Path(markdown.__file__).parent / "style.css").read_text()

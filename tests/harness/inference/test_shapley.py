@@ -10,7 +10,7 @@ from harness.designs import Factorial
 from harness.inference.cells import Cells, Contrast, Pair, Target
 from harness.inference.effects import effect
 from harness.inference.refused import Refused
-from harness.inference.shapley import Coalition, coalitions, interactions, main_effect, shapley_values
+from harness.inference.shapley import Coalition, coalitions, interactions, main_effect, shapley_values, simple_effect
 from harness.pretended import loss_components
 from sam2lora.losses import BCE, FocalTversky, SoftDice
 
@@ -90,16 +90,46 @@ def test_shapley_values_are_linear_in_the_scores() -> None:
     assert values(arms, both) == pytest.approx(expected, abs=1e-12)
 
 
-def test_without_the_empty_coalition_shapley_is_refused_and_main_effects_are_not() -> None:
-    arms = factorial(3, empty=False)
-    refused = shapley_values(arms)
+def given_training(arms: dict[Coalition, str], scores: dict[str, float]) -> dict[str, float]:
+    """The definition: what each component adds when it comes second or later, over all orders of coming."""
+    names = sorted(frozenset().union(*arms))
+    added: dict[str, list[float]] = {name: [] for name in names}
+    for order in permutations(names):
+        for place, name in enumerate(order[1:], start=1):
+            before = frozenset(order[:place])
+            added[name].append(scores[arms[before | {name}]] - scores[arms[before]])
+    return {name: float(np.mean(each)) for name, each in added.items()}
+
+
+@pytest.mark.parametrize("k", [2, 3, 4])
+def test_worth_given_training_is_the_mean_over_orders_without_their_first_place(k: int) -> None:
+    arms = factorial(k, empty=False)
+    scores = game(arms, k)
+    assert values(arms, scores) == pytest.approx(given_training(arms, scores), abs=1e-12)
+
+
+def test_a_component_of_no_effect_is_worth_nothing_whatever_training_brings() -> None:
+    """With the untrained arm as a coalition it would get a third of what training brings."""
+    arms = factorial(3)
+    scores = {arm: (0.45 + 0.02 * ("dice" in one)) * bool(one) for one, arm in arms.items()}
+    trained = {one: arm for one, arm in arms.items() if one}
+    assert values(trained, scores) == pytest.approx({"bce": 0.0, "dice": 0.02, "ft": 0.0}, abs=1e-12)
+    assert values(arms, scores)["bce"] == pytest.approx(0.45 / 3, abs=0.01)
+
+
+def test_one_component_without_the_empty_coalition_has_no_worth() -> None:
+    refused = shapley_values(factorial(1, empty=False))
     assert isinstance(refused, Refused)
-    assert "no arm is without components" in str(refused)
-    scores = game(arms, 3)
-    by_hand = np.mean(
-        [scores[arms[s | {"ft"}]] - scores[arms[s]] for s in map(frozenset, ({"bce"}, {"dice"}, {"bce", "dice"}))]
-    )
-    assert at(main_effect("ft", arms), scores) == pytest.approx(float(by_hand), abs=1e-12)
+    assert "2 or more components" in str(refused)
+
+
+def test_a_main_effect_is_the_mean_of_simple_effects_by_their_coalitions() -> None:
+    for empty, counts in ((True, (2, 2)), (False, (1, 2))):
+        arms = factorial(3, empty)
+        scores = game(arms, 5)
+        without, beside = (at(simple_effect("bce", "ft", arms, beside=has), scores) for has in (False, True))
+        whole = (counts[0] * without + counts[1] * beside) / sum(counts)
+        assert at(main_effect("bce", arms), scores) == pytest.approx(whole, abs=1e-12)
 
 
 def test_a_main_effect_is_over_the_coalitions_that_are_given() -> None:
@@ -153,13 +183,25 @@ def test_two_components_without_the_empty_coalition_leave_nothing_to_say_on_thei
 def test_a_missing_coalition_is_named() -> None:
     arms = factorial(3)
     del arms[frozenset({"bce", "ft"})]
-    for refused in (shapley_values(arms), interactions(arms)):
-        assert isinstance(refused, Refused)
-        assert "bce + ft" in refused.found
+    refused = shapley_values(arms)
+    assert isinstance(refused, Refused)
+    assert "bce + ft" in refused.found
     with pytest.raises(ValueError, match=r"main effect of ft compares .* but no arm is bce \+ ft"):
         main_effect("ft", arms)
     with pytest.raises(ValueError, match="but all arms have it"):
         main_effect("ft", {frozenset({"ft"}): "ft"})
+
+
+def test_pairs_that_are_trained_in_all_four_combinations_have_an_interaction_the_others_none() -> None:
+    """Two losses and a change, which needs a loss to be trained: each loss with the change, beside the other loss."""
+    sets = [frozenset(own) for size in (1, 2, 3) for own in combinations(("bce", "clip", "dice"), size)]
+    arms = {own: "+".join(sorted(own)) for own in sets if own & {"bce", "dice"}}
+    found = interactions(arms)
+    assert not isinstance(found, Refused)
+    assert [one.name for one in found] == ["bce x clip", "clip x dice"]
+    assert found[0].weights == {"dice": 1.0, "bce+dice": -1.0, "clip+dice": -1.0, "bce+clip+dice": 1.0}
+    out = {frozenset(NAMES[:3]): "all", **{frozenset(NAMES[:3]) - {name}: f"without {name}" for name in NAMES[:3]}}
+    assert isinstance(interactions(out), Refused)
 
 
 def test_arms_become_coalitions_of_the_components_they_hold() -> None:
