@@ -138,7 +138,9 @@ def aggregates(found: Answers) -> Section:
     caption = (
         "The interquartile mean drops the best and the worst quarter of an arm's (replicate, data set) scores. The "
         f"probability of improvement is how often a run of the arm beats a run of {found.reference} on the same data "
-        "set. n: replicates that both completed x images. No verdict rests on these."
+        "set. n: replicates that both completed x images. Intervals take five replicates or more (folds, where "
+        "they share these) and five patients of every data set. They are of each arm alone, not corrected for how many "
+        "arms there are. No verdict rests on these."
     )
     return Section(
         title, (Table("aggregates", caption, header, tuple(rows), pd.DataFrame(map(asdict, found.aggregates))),)

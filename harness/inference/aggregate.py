@@ -8,14 +8,16 @@ improvement; no verdict here rests on that.
 
 Their intervals are bootstrap intervals over replicates, drawn whole, because a replicate is one model that was judged
 on all data sets, and over the patients of each data set. Replicates that share a fold or a seed are drawn by fold and
-by seed. Percentiles are taken further out than nominal by Hesterberg's (2015) expansion for the number of what is
-drawn, replicates, folds or seeds, since plain ones are too narrow for a handful.
+by seed, patients who are in several data sets once for all. Percentiles are taken further out than nominal by
+Hesterberg's (2015) expansion for the number of whatever is fewest, replicates, folds, seeds or patients of a data set,
+since plain ones are too narrow for a handful. That does not mend fewer than five replicates: all runs of an arm beat
+all those of an equal one in 10 % of studies of three and in 3 % of four, and no resampling sees it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,9 +26,11 @@ from scipy.special import ndtr, stdtrit
 
 from harness.inference.cells import Cells, Floats, Target
 from harness.inference.crossed import clusters
+from harness.inference.entering import matched, sharing
 
 RESAMPLES = 1000
-LEAST = 3
+LEAST = 5
+"""Replicates, folds or seeds where they share these, and patients of a data set, below which there is no interval."""
 FEW = 40
 """Replicates up to which comparing all pairs is faster than sorting them."""
 # Numbers that are held at once while replicates are drawn.
@@ -39,7 +43,9 @@ class Aggregate:
 
     Taken over the ``replicates`` of ``declared`` that the arm and the base both completed, on the images that are
     defined in all of these: ``images`` of ``datasets`` data sets. ``better`` is NaN for the base itself. Intervals are
-    NaN below 3 replicates and for a grid of seeds and folds with holes, everything is NaN where nothing is left.
+    NaN where fewer than `LEAST` replicates (folds or seeds, where they share these) or patients of a data set are left,
+    where data sets share patients whose names do not tell which, and for a grid of seeds and folds with holes;
+    everything is NaN where nothing is left.
     """
 
     arm: str
@@ -62,7 +68,7 @@ def aggregates(
     if base not in cells.arms:
         raise ValueError(f"The base must be an arm of {', '.join(cells.arms)}, but is {base!r}.")
     against, complete = cells.arms.index(base), cells.complete()
-    times = [_patients_drawn(target.patients, resamples, rng) for target in cells.targets]
+    times = _patients_drawn(cells.targets, resamples, rng)
     return tuple(_aggregate(cells, complete, times, arm, against, rng, level) for arm in range(len(cells.arms)))
 
 
@@ -102,16 +108,19 @@ def _aggregate(
 ) -> Aggregate:
     pair = [arm, base]
     both: npt.NDArray[np.bool_] = np.logical_and.reduce(complete[pair])
-    sets = [_common(target, often, pair, both) for target, often in zip(cells.targets, times, strict=True)]
-    sets = [one for one in sets if one[0].size]
+    common = [_common(target, often, pair, both) for target, often in zip(cells.targets, times, strict=True)]
+    sets = [(scores, often) for scores, often, _ in common if scores.size]
+    fewest = min((patients for scores, _, patients in common if scores.size), default=0)
     replicates = int(both.sum()) if sets else 0
     point, low, high = np.full((3, 2), math.nan)
     if sets:
         point = _both(np.stack([scores.mean(axis=2) for scores, _ in sets], axis=-1))
-    axes = clusters([cells.replicates[r] for r in np.flatnonzero(both)]) if replicates >= LEAST else {}
-    if axes and (len(axes) == 1 or math.prod(int(codes.max()) + 1 for codes in axes.values()) == replicates):
+    axes = clusters([cells.replicates[r] for r in np.flatnonzero(both)]) if replicates else {}
+    drawn_of = [int(codes.max()) + 1 for codes in axes.values()]
+    few = min([fewest, *drawn_of])
+    whole = len(axes) == 1 or math.prod(drawn_of) == replicates
+    if few >= LEAST and whole and all(map(matched, sharing(cells.targets))):
         drawn = np.concatenate([_both(means) for means in _resampled(sets, list(axes.values()), rng)])
-        few = min(int(codes.max()) + 1 for codes in axes.values())
         tail = float(ndtr(math.sqrt(few / (few - 1)) * stdtrit(few - 1, (1 - level) / 2)))
         low, high = np.quantile(drawn, [tail, 1 - tail], axis=0)
         low, high = np.minimum(low, point), np.maximum(high, point)
@@ -131,11 +140,11 @@ def _aggregate(
     )
 
 
-def _common(target: Target, times: Floats, pair: list[int], both: npt.NDArray[np.bool_]) -> tuple[Floats, Floats]:
-    """Scores (2, replicates, images) and draws (draws, images) on the images that are defined in all of these."""
+def _common(target: Target, times: Floats, pair: list[int], both: npt.NDArray[np.bool_]) -> tuple[Floats, Floats, int]:
+    """Scores (2, replicates, images), draws (draws, images) and patients, of what is defined in all of these."""
     scores = target.scores[pair][:, both]
     defined: npt.NDArray[np.bool_] = np.logical_and.reduce(np.isfinite(scores), axis=(0, 1))
-    return scores[:, :, defined], times[:, defined]
+    return scores[:, :, defined], times[:, defined], len(np.unique(target.patients[defined]))
 
 
 def _both(means: Floats) -> Floats:
@@ -193,8 +202,16 @@ def _means(scores: Floats, times: Floats, count: Floats) -> Floats:
     return np.asarray((sums / count[:, None]).reshape(len(times), *scores.shape[:2]))
 
 
-def _patients_drawn(patients: npt.NDArray[np.str_], resamples: int, rng: np.random.Generator) -> Floats:
-    """(resamples, images): how often each image is taken when its patients are drawn, as many as there are."""
-    names, patient = np.unique(patients, return_inverse=True)
-    drawn = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=resamples)
-    return np.asarray(drawn[:, patient], dtype=np.float64)
+def _patients_drawn(targets: Sequence[Target], resamples: int, rng: np.random.Generator) -> list[Floats]:
+    """Per target (resamples, images): how often each image is taken when patients are drawn, as many as there are.
+
+    Targets that share patients draw them together, by name.
+    """
+    drawn: dict[str, Floats] = {}
+    for together in sharing(targets):
+        names, patient = np.unique(np.concatenate([one.patients for one in together]), return_inverse=True)
+        often = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=resamples)
+        ends = np.cumsum([len(one.patients) for one in together])[:-1]
+        for one, own in zip(together, np.split(patient, ends), strict=True):
+            drawn[one.name] = np.asarray(often[:, own], dtype=np.float64)
+    return [drawn[target.name] for target in targets]

@@ -81,7 +81,7 @@ def entering(cells: Cells, by_arm: Floats, target: str | None) -> Entering:
     values, shares, alone = [], [], []
     means = np.zeros(present.shape)
     unmatched: list[list[str]] = []
-    for together in _sharing(wanted):
+    for together in sharing(wanted):
         named = [found.name for found in together]
         if not all(defined[name].any() for name in named):
             values.append(np.empty((len(pairs), 0)))
@@ -96,7 +96,7 @@ def entering(cells: Cells, by_arm: Floats, target: str | None) -> Entering:
         values.append(_weighted(scores, by_arm[arms]) @ matrix)
         shares.append(share * (len(together) / len(wanted)))
         alone += [" and ".join(named)] * (len(share) == 1)
-        unmatched += [named] * (not _matched(together))
+        unmatched += [named] * (not matched(together))
     return Entering(
         values=tuple(values),
         shares=tuple(shares),
@@ -116,7 +116,7 @@ def _defined(scores: Floats) -> npt.NDArray[np.bool_]:
     return defined
 
 
-def _sharing(targets: Sequence[Target]) -> list[list[Target]]:
+def sharing(targets: Sequence[Target]) -> list[list[Target]]:
     """The targets, those together that share patients with one another or with a third."""
     groups: list[list[Target]] = []
     for target in targets:
@@ -126,7 +126,7 @@ def _sharing(targets: Sequence[Target]) -> list[list[Target]]:
     return groups
 
 
-def _matched(targets: Sequence[Target]) -> bool:
+def matched(targets: Sequence[Target]) -> bool:
     """Whether the names tell which patients the targets share: those of one are all among those of the next larger."""
     names = sorted((set(target.patients.tolist()) for target in targets), key=len)
     return all(fewer <= more for fewer, more in pairwise(names))

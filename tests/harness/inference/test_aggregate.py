@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -90,7 +91,7 @@ def shared(rng: np.random.Generator, pairs: list[Pair], images: int = 10) -> Cel
     [
         [Pair(k, k % 5) for k in range(15)],
         [Pair(k, k % 5) for k in range(13)],
-        [Pair(s, f) for s in range(4) for f in range(4)],
+        [Pair(s, f) for s in range(5) for f in range(5)],
     ],
     ids=["in turn", "unevenly", "grid"],
 )
@@ -104,7 +105,7 @@ def test_shared_folds_and_seeds_are_drawn_whole(pairs: list[Pair]) -> None:
 
 
 def test_a_grid_with_holes_has_no_interval() -> None:
-    grid = [Pair(seed, fold) for seed in range(4) for fold in range(4)]
+    grid = [Pair(seed, fold) for seed in range(5) for fold in range(5)]
     one = aggregates(shared(np.random.default_rng(0), grid[1:]), "arm0", np.random.default_rng(0))[1]
     assert math.isfinite(one.better)
     assert math.isnan(one.better_low)
@@ -143,8 +144,8 @@ def test_a_run_without_a_data_set_leaves_the_comparison_and_not_the_data_set() -
     assert (arm.replicates, arm.datasets) == (4, 3)
 
 
-def test_two_replicates_have_no_interval_and_none_has_nothing() -> None:
-    made = simulated(np.random.default_rng(0), 0.02, replicates=2)
+def test_four_replicates_have_no_interval_and_none_has_nothing() -> None:
+    made = simulated(np.random.default_rng(0), 0.02, replicates=4)
     arm = aggregates(made, "arm0", np.random.default_rng(0))[1]
     assert math.isfinite(arm.iqm)
     assert math.isfinite(arm.better)
@@ -156,8 +157,28 @@ def test_two_replicates_have_no_interval_and_none_has_nothing() -> None:
     assert (gone.replicates, gone.datasets, gone.images) == (0, 0, 0)
 
 
+def test_four_patients_have_no_interval() -> None:
+    made = simulated(np.random.default_rng(0), 0.02, images=4)
+    assert math.isnan(aggregates(made, "arm0", np.random.default_rng(0))[1].iqm_low)
+
+
+def test_patients_of_two_data_sets_are_drawn_once() -> None:
+    """The same images twice are no more than once; where names do not match, nobody knows, and there is no interval."""
+    made = simulated(np.random.default_rng(0), 0.0)
+    one = replace(made.targets[0], pools=frozenset({"pool"}))
+    again = replace(one, name="again")
+    other = replace(again, patients=np.array([f"q{i}" for i in range(20)]))
+
+    def interval(*targets: Target) -> tuple[float, float]:
+        found = aggregates(replace(made, targets=targets), "arm0", np.random.default_rng(0))[1]
+        return found.better_low, found.better_high
+
+    assert interval(one, again) == interval(one)
+    assert np.isnan(interval(one, other)).all()
+
+
 def test_constant_scores_have_intervals_of_no_width() -> None:
-    arm = aggregates(cells([np.full((2, 4, 3), 0.5)]), "arm0", np.random.default_rng(0))[1]
+    arm = aggregates(cells([np.full((2, 5, 5), 0.5)]), "arm0", np.random.default_rng(0))[1]
     assert (arm.iqm_low, arm.iqm, arm.iqm_high) == (0.5, 0.5, 0.5)
     assert (arm.better_low, arm.better, arm.better_high) == (0.5, 0.5, 0.5)
 
