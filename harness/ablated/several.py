@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from harness.ablated import words
@@ -16,18 +15,17 @@ from harness.table import read, seed_of
 
 COLUMNS = (
     *("comparison", "study", "effect", "low", "high", "holm_p", "verdict"),
-    *("replicates", "images", "models"),
+    *("replicates", "images", "models", "lowest", "highest"),
 )
-FEWEST = 3
-"""Models below which their mean has no interval."""
 
 
 def summary(storage: str, names: Sequence[str], folder: Path) -> pd.DataFrame:
     """The verdicts of every study, then a row with an empty ``study`` for the mean of the effects: `COLUMNS`.
 
-    ``low`` and ``high``: of a study, its 95 % interval over replicates and patients; of the mean, a 95 % t interval
-    over the studies, each counted once (``models`` of them), NaN for fewer than `FEWEST`. ``verdict``: of the mean,
-    whether the studies agree. A study without a score that judges has no rows, and is not among ``models``.
+    ``low`` and ``high``: of a study, its 95 % interval over replicates and patients. The mean, of the
+    studies each counted once (``models`` of them), has none: they share seeds, training or test sets, and an interval
+    over them as if they were independent covers as little as 55 %. ``lowest`` and ``highest`` are those of its studies. ``verdict``: of the
+    mean, whether the studies agree. A study without a score that judges has no rows, and is not among ``models``.
     """
     rows = []
     for name in names:
@@ -35,7 +33,7 @@ def summary(storage: str, names: Sequence[str], folder: Path) -> pd.DataFrame:
         for one in verdicts(table, seed_of(table)).judged:
             effect = one.effect
             numbers = (effect.estimate, effect.low, effect.high, one.holm_p)
-            counts = (effect.replicates, effect.images, 1)
+            counts = (effect.replicates, effect.images, 1, effect.estimate, effect.estimate)
             rows.append((effect.contrast, name, *numbers, words.told(one.verdict), *counts))
     found = pd.DataFrame(rows, columns=list(COLUMNS))
     parts = [part for name, own in found.groupby("comparison", sort=False) for part in (own, _together(str(name), own))]
@@ -43,13 +41,9 @@ def summary(storage: str, names: Sequence[str], folder: Path) -> pd.DataFrame:
 
 
 def _together(name: str, own: pd.DataFrame) -> pd.DataFrame:
-    from scipy.special import stdtrit
-
-    effects = own["effect"].dropna().to_numpy(dtype=float)
-    mean, n = (float(effects.mean()) if len(effects) else math.nan), len(effects)
-    half = float(stdtrit(n - 1, 0.975) * effects.std(ddof=1) / np.sqrt(n)) if n >= FEWEST else math.nan
-    counts = (int(own["replicates"].sum()), int(own["images"].sum()), n)
-    row = (name, "", mean, mean - half, mean + half, math.nan, _agreement(own["verdict"]), *counts)
+    effects = own["effect"].dropna()
+    counts = (int(own["replicates"].sum()), int(own["images"].sum()), len(effects), effects.min(), effects.max())
+    row = (name, "", effects.mean(), math.nan, math.nan, math.nan, _agreement(own["verdict"]), *counts)
     return pd.DataFrame([row], columns=list(COLUMNS))
 
 
@@ -64,16 +58,23 @@ def _agreement(told: pd.Series) -> str:
 
 def markdown(frame: pd.DataFrame) -> list[str]:
     """The summary as Markdown: the table, and what must not be made of its means."""
-    header = ("comparison", "model", "effect [95 % interval]", "Holm p", "verdict", "replicates x images")
+    header = (
+        "comparison",
+        "model",
+        "effect [95 % interval; of means, lowest to highest]",
+        "Holm p",
+        "verdict",
+        "replicates x images",
+    )
     lines = ["# One ablation for each model", ""]
     if frame.empty:
         return [*lines, "No model has scores on a set that judges yet."]
     return [
         *lines,
         "Each line is an ablation of its own, with verdicts adjusted for its own comparisons. Bold lines are means "
-        "over the models, each counted once, with a 95 % t interval over these n models: what another model of this "
-        f"kind might show, as far as so few can tell; none for fewer than {FEWEST}. Models that share training or test "
-        "sets are not independent, so that it is too narrow for them. No verdict is made from it.",
+        "over the models, each counted once, with the lowest and the highest of them. They have no interval: models "
+        "share seeds, training or test sets and are not independent, so that a mean says little of another model. No "
+        "verdict is made from them.",
         "",
         *grid(header, [_cells(*row) for row in frame.itertuples(index=False, name=None)]),
     ]
@@ -90,8 +91,11 @@ def _cells(
     replicates: int,
     images: int,
     models: int,
+    lowest: float,
+    highest: float,
 ) -> list[str]:
-    size = words.effected(effect, low, high)
     if study:
+        size = words.effected(effect, low, high)
         return [comparison, study, size, words.probability(holm_p), verdict, f"{replicates} x {images}"]
+    size = f"{words.effect(effect)} ({words.effect(lowest)} to {words.effect(highest)})"
     return [f"**{comparison}**", f"**mean, n = {models}**", f"**{size}**", "", verdict, ""]
