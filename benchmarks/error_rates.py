@@ -1,7 +1,7 @@
 """``python -m benchmarks.error_rates``: how often verdicts are wrong, on simulated studies whose truth is known.
 
-Each scenario draws studies of three loss components (a full factorial of seven arms), all arms alike. Of each the three
-main effects are estimated as a report does it, and judged as one family:
+Each scenario draws studies of three loss components (a full factorial of seven arms) without an effect. Of each the
+three main effects are estimated as a report does it, and judged as one family:
 
 - *matters*: share of studies that call any of the three so (all calls are wrong; 5 % promised);
 - *does not matter*: the same for studies whose three effects equal the smallest of interest, which is set to five
@@ -24,7 +24,7 @@ from __future__ import annotations
 import argparse
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
@@ -41,14 +41,15 @@ from scipy.stats import friedmanchisquare
 from benchmarks.machine import machine, save
 from harness.inference.bootstrap import pigeonhole
 from harness.inference.cells import FOLDS, Contrast, Floats, Pair, continued
-from harness.inference.crossed import Parts, crossed
+from harness.inference.crossed import Parts, crossed, per_patient, target_mean
+from harness.inference.entering import entering
 from harness.inference.looks import levels, over_looks, schedule
 from harness.inference.multiplicity import holm
 from harness.inference.permutation import sign_flip
 from harness.inference.power import GOAL, ContrastNoise, equivalence_power, minimum_detectable, more_needed
 from harness.inference.refused import Refused
 from harness.inference.shapley import main_effect
-from harness.simulated import Truth, scores
+from harness.simulated import Truth, scores, simulate
 
 ALPHA = 0.05
 COMPONENTS = ("bce", "dice", "tversky")
@@ -97,7 +98,16 @@ def scenario(replicates: tuple[Pair, ...], family: tuple[Contrast, ...] = FAMILY
 
 HALF: Mapping[str, Any] = {"replicate": 0.003, "fold": 0.003}
 """The replicates' variance as it is by default, half of it the fold's: what replicates on one fold have in common."""
+FOLDED: Mapping[str, Any] = {"replicate": 0.001, "fold": 0.02, "image_arm": 0.003}
+SEEDS: Mapping[str, Any] = {"replicate": 0.02, "image_arm": 0.003}
+IMAGES: Mapping[str, Any] = {"replicate": 0.001, "image_arm": 0.04}
 FEW = {"cedar": 5, "willow": 5}
+UNEQUAL = {"cedar": 5, "willow": 28, "rowan": 200}
+TWELVE_EACH = {"cedar": 12, "willow": 12, "rowan": 12}
+ONE_TO_SIX = (1, 6, 2, 3)
+TWICE = frozenset({"cedar", "willow"})
+UNLIKE = {"bce": 4.0, "dice": 2.0, "bce+dice": 0.5}
+UNSTEADY = {"bce": 4.0}
 SCENARIOS: Mapping[str, Scenario] = {
     "3 replicates": scenario(plain(3)),
     "5 replicates": scenario(plain(5)),
@@ -117,6 +127,24 @@ SCENARIOS: Mapping[str, Scenario] = {
         plain(10), images={"cedar": 3, "willow": 3}, replicate=0.001, residual=0.03
     ),
     "5, 2 images a patient": scenario(plain(5), per_patient=2),
+    "5, 2 patients beside 60": scenario(plain(5), images={"cedar": 2, "rowan": 60}),
+    "5, 5, 28 and 200 images, these dominate": scenario(plain(5), images=UNEQUAL, **IMAGES),
+    "5, 1 to 6 images a patient": scenario(plain(5), images=TWELVE_EACH, per_patient=ONE_TO_SIX),
+    "5, 1 to 6 images a patient, these dominate": scenario(
+        plain(5), images=TWELVE_EACH, per_patient=ONE_TO_SIX, **IMAGES
+    ),
+    "5, the same patients in 2 of 3 targets": scenario(plain(5), pool=TWICE),
+    "5, the same patients in 2 of 3 targets, images dominate": scenario(plain(5), pool=TWICE, **IMAGES),
+    "5, arms that vary unlike": scenario(plain(5), factors=UNLIKE),
+    "6 in turn on 5 folds": scenario(turns(6)),
+    "7 in turn on 5 folds": scenario(turns(7)),
+    "8 in turn on 5 folds": scenario(turns(8)),
+    "6 in turn, folds dominate": scenario(turns(6), **FOLDED),
+    "7 in turn, folds dominate": scenario(turns(7), **FOLDED),
+    "8 in turn, folds dominate": scenario(turns(8), **FOLDED),
+    "7 in turn, a run in 20 fails": scenario(turns(7), failing=dict.fromkeys(ARMS, 0.05)),
+    "7, a run in 20 fails": scenario(plain(7), failing=dict.fromkeys(ARMS, 0.05), **SEEDS),
+    "7, a run in 3 of an unsteady arm fails": scenario(plain(7), factors=UNSTEADY, failing={"bce": 0.3}, **SEEDS),
     "10, of 5 folds": scenario(turns(10), fold=0.004),
     "10 in turn on 5 folds": scenario(turns(10)),
     "15 in turn on 5 folds": scenario(turns(15)),
@@ -184,11 +212,27 @@ class Rate:
 
 
 def draw(setting: Scenario, studies: int, rng: np.random.Generator) -> list[Floats]:
-    """Per target (studies, contrasts, replicates, patients)."""
+    """Per target (studies, contrasts, replicates, patients); targets of the same patients are one."""
     weights = np.stack([contrast.vector(ARMS) for contrast in setting.family])
     drawn = scores(setting.truth, studies, rng)
     values = [np.einsum("ca,sari->scri", weights, target, optimize=True) for target in drawn]
-    return [value.reshape(*value.shape[:-1], -1, setting.truth.per_patient).mean(axis=-1) for value in values]
+    by_name = dict(zip(setting.truth.images, values, strict=True))
+    return [
+        np.concatenate([by_name[name] for name in names], axis=-1) @ matrix
+        for names, matrix, _ in cohorts(setting.truth)
+    ]
+
+
+def cohorts(truth: Truth) -> list[tuple[list[str], Floats, Floats]]:
+    """Targets that are one since they show the same patients: names, images to patients, the patients' shares."""
+    apart = [[name] for name in truth.images if name not in truth.pool]
+    together = [name for name in truth.images if name in truth.pool]
+    groups = [*apart, together] if together else apart
+    found = []
+    for names in groups:
+        matrix, share = per_patient(*(truth.patients(name).astype(str) for name in names))
+        found.append((names, matrix, share * (len(names) / len(truth.images))))
+    return found
 
 
 def shifted(parts: Parts, effect: float) -> Parts:
@@ -211,12 +255,14 @@ def one_quantile(parts: Parts) -> tuple[Floats, Floats]:
 
 def measure(setting: Scenario, studies: int, rng: np.random.Generator) -> dict[str, Rate]:
     """All rates of one scenario."""
+    if setting.truth.failing:
+        return incomplete(setting, studies, rng)
     values = draw(setting, studies, rng)
-    pairs = setting.truth.replicates
-    parts = crossed(values, pairs)
+    pairs, shares = setting.truth.replicates, [share for *_, share in cohorts(setting.truth)]
+    parts = crossed(values, pairs, shares)
     margin, p = one_quantile(parts)
-    low, high = pigeonhole(values, pairs, rng, resamples=DRAWS)
-    means = np.mean([value.mean(axis=-1) for value in values], axis=0)
+    low, high = pigeonhole(values, pairs, rng, resamples=DRAWS, shares=shares)
+    means = target_mean(values, shares)
     smallest = reach(parts)
     rates = {
         "matters": Rate.of((holm(parts.p()) <= ALPHA).any(axis=-1)),
@@ -231,9 +277,34 @@ def measure(setting: Scenario, studies: int, rng: np.random.Generator) -> dict[s
     return rates | (planted(setting, parts) if has_promise(setting) else {})
 
 
+def incomplete(setting: Scenario, studies: int, rng: np.random.Generator) -> dict[str, Rate]:
+    """The rates of a scenario in which runs fail: study by study, as a report does it, without a comparison."""
+    used = [
+        entering(cells, contrast.vector(ARMS), None)
+        for cells in (simulate(setting.truth, rng) for _ in range(studies))
+        for contrast in setting.family
+    ]
+    parts = [None if one.why else one.parts() for one in used]
+    told = [one for one in parts if one is not None]
+    smallest = 5.0 * float(np.std([one.estimate for one in told]))
+
+    def called(p: Callable[[Parts], Floats]) -> Rate:
+        each = np.array([1.0 if one is None else float(p(one)) for one in parts])
+        return Rate.of((holm(each.reshape(studies, -1)) <= ALPHA).any(axis=-1))
+
+    return {
+        "matters": called(Parts.p),
+        "does_not_matter": called(lambda one: shifted(one, smallest).equivalence_p(smallest)),
+        "covers": Rate.of([abs(one.estimate) <= one.margin() for one in told]),
+        "refused": Rate(len(parts) - len(told), len(parts)),
+    }
+
+
 def has_promise(setting: Scenario) -> bool:
-    """Whether its power is promised: one image a patient, contrasts of one size."""
-    return setting.truth.per_patient == 1 and setting.family is FAMILY
+    """Whether its power is promised: one image a patient, targets of one size, contrasts of one variance."""
+    truth = setting.truth
+    alike = len(set(truth.images.values())) == 1 and not truth.pool and not truth.factors
+    return truth.per_patient == 1 and setting.family is FAMILY and alike
 
 
 def planted(setting: Scenario, parts: Parts) -> dict[str, Rate]:

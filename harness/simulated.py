@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 
 from harness.inference.cells import Cells, Contrast, Floats, Pair, Target
 from harness.inference.power import ContrastNoise
@@ -29,7 +30,11 @@ class Truth:
     ``image``: of an image's own level; ``replicate``, ``seed``, ``fold``: of one arm's shift in a replicate (drawn for
     each, for each seed, for each fold); ``image_arm``: of one arm's shift on an image, in all replicates; ``residual``:
     of a single cell. A difference of two arms has sqrt(2) times as much. ``skew``: skewness of all of these but the
-    image's, 0 for normal. ``per_patient``: consecutive images that are one patient's, and share the arm's shift.
+    image's, 0 for normal. ``factors``: by arm, what all of them but the image's are multiplied by, 1 where not named.
+    ``per_patient``: consecutive images that are one patient's, and share the arm's shift; patient after patient where
+    several numbers are given, which begin anew until the images are used up. ``pool``: targets of one length that show
+    the same patients, who share image and arm's shift. ``failing``: by arm, the chance that a run fails, 0 where not
+    named.
     """
 
     effects: Mapping[str, float]
@@ -42,20 +47,25 @@ class Truth:
     image_arm: float = 0.01
     residual: float = 0.015
     skew: float = 0.0
-    per_patient: int = 1
+    factors: Mapping[str, float] = field(default_factory=dict)
+    per_patient: int | tuple[int, ...] = 1
+    pool: frozenset[str] = frozenset()
+    failing: Mapping[str, float] = field(default_factory=dict)
 
     def effect(self, contrast: Contrast) -> float:
         """The true value of a contrast, on every target and overall."""
         return float(contrast.vector(list(self.effects)) @ np.array(list(self.effects.values())))
 
     def variances(self, contrast: Contrast) -> ContrastNoise:
-        """The true variances of a contrast over all targets; with one image a patient only.
+        """The true variances of a contrast over all targets; with one image a patient, none in two targets, only.
 
         The degrees of freedom of the images are those that a study will find on average with targets of equal size:
-        Satterthwaite's estimate falls short of the n - T that equal variances are worth, the more the fewer images.
+        Satterthwaite's estimate falls short of what equal variances are worth, the more the fewer images.
         """
-        size = float((contrast.vector(list(self.effects)) ** 2).sum())
-        free = float(sum(count - 1 for count in self.images.values()))
+        factors = np.array([self.factors.get(arm, 1.0) for arm in self.effects])
+        size = float(((contrast.vector(list(self.effects)) * factors) ** 2).sum())
+        each = np.array([1.0 / count for count in self.images.values()])
+        free = float(each.sum() ** 2 / (each**3 / (1.0 - each)).sum())
         weight = sum(1.0 / count for count in self.images.values()) / len(self.images) ** 2
         return ContrastNoise(
             replicate=size * (self.replicate**2 + self.residual**2 * weight),
@@ -66,20 +76,35 @@ class Truth:
             df_images=free / (1.0 + 2.0 * (len(self.images) - 1) / (free + 2.0)),
         )
 
+    def patients(self, target: str) -> npt.NDArray[np.intp]:
+        """(images,): the number of the patient that an image is of."""
+        sizes = (self.per_patient,) if isinstance(self.per_patient, int) else self.per_patient
+        count = self.images[target]
+        numbers = np.repeat(np.arange(count), np.resize(sizes, count))
+        return numbers[:count]
+
 
 def simulate(truth: Truth, rng: np.random.Generator) -> Cells:
-    """One study, all of whose trials completed."""
+    """One study; a run that failed has no scores."""
     drawn = scores(truth, 1, rng)
+    lost = np.array([truth.failing.get(arm, 0.0) for arm in truth.effects])
+    finished = np.ones((len(lost), len(truth.replicates)), dtype=np.bool_)
+    if lost.any():
+        finished = rng.random(finished.shape) >= lost[:, None]
     targets = tuple(
-        Target(name, values[0], np.array([f"{name}-{image // truth.per_patient:03d}" for image in range(count)]))
-        for (name, count), values in zip(truth.images.items(), drawn, strict=True)
+        Target(
+            name,
+            np.where(finished[:, :, None], values[0], math.nan),
+            np.array([f"{'pool' if name in truth.pool else name}-{patient:03d}" for patient in truth.patients(name)]),
+            frozenset({"pool" if name in truth.pool else name}),
+        )
+        for name, values in zip(truth.images, drawn, strict=True)
     )
-    finished = np.ones((len(truth.effects), len(truth.replicates)), dtype=np.bool_)
     return Cells(tuple(truth.effects), truth.replicates, targets, finished)
 
 
 def scores(truth: Truth, studies: int, rng: np.random.Generator) -> list[Floats]:
-    """Per target (studies, arms, replicates, images)."""
+    """Per target (studies, arms, replicates, images), as if no run failed."""
     effects = np.array(list(truth.effects.values()))
     arms, count = len(effects), len(truth.replicates)
     shifts = truth.replicate * _noise((studies, arms, count), truth.skew, rng)
@@ -88,13 +113,18 @@ def scores(truth: Truth, studies: int, rng: np.random.Generator) -> list[Floats]
     ):  # fmt: skip
         levels, codes = np.unique(values, return_inverse=True)
         shifts += deviation * _noise((studies, arms, len(levels)), truth.skew, rng)[..., codes]
-    drawn = []
-    for images in truth.images.values():
-        patients = np.arange(images) // truth.per_patient
-        image = truth.image * rng.standard_normal((studies, 1, 1, images))
-        own = truth.image_arm * _noise((studies, arms, 1, int(patients.max()) + 1), truth.skew, rng)[..., patients]
+    factors = np.array([truth.factors.get(arm, 1.0) for arm in truth.effects])[:, None, None]
+    drawn, pooled = [], {}
+    for name, images in truth.images.items():
+        patients = truth.patients(name)
+        where = "pool" if name in truth.pool else name
+        if where not in pooled:
+            image = truth.image * rng.standard_normal((studies, 1, 1, images))
+            own = truth.image_arm * _noise((studies, arms, 1, int(patients.max()) + 1), truth.skew, rng)[..., patients]
+            pooled[where] = image, own
+        image, own = pooled[where]
         rest = truth.residual * _noise((studies, arms, count, images), truth.skew, rng)
-        drawn.append(LEVEL + effects[:, None, None] + image + shifts[..., None] + own + rest)
+        drawn.append(LEVEL + effects[:, None, None] + image + factors * (shifts[..., None] + own + rest))
     return drawn
 
 

@@ -15,7 +15,15 @@ from harness.inference.verdicts import judge
 from harness.simulated import Truth, scores, simulate
 
 
-@pytest.mark.parametrize("name", ["3 replicates", "5 replicates", "3, replicates dominate", "5 seeds x 3 folds"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "3 replicates", "5 replicates", "3, replicates dominate", "5 seeds x 3 folds", "5, 2 patients beside 60",
+        "5, 5, 28 and 200 images, these dominate", "5, 1 to 6 images a patient, these dominate",
+        "5, the same patients in 2 of 3 targets, images dominate", "5, arms that vary unlike",
+        "6 in turn, folds dominate", "7 in turn, folds dominate", "8 in turn, folds dominate",
+    ],
+)  # fmt: skip
 def test_error_rates_are_kept(name: str) -> None:
     """At most 5 % within three standard errors of the simulation; intervals cover no less than they say."""
     rates = measure(SCENARIOS[name], 1000, np.random.default_rng(11))
@@ -26,6 +34,26 @@ def test_error_rates_are_kept(name: str) -> None:
     if "found" in rates:
         assert rates["found"].hits / rates["found"].count == pytest.approx(0.8, abs=0.05)
         assert rates["equivalent"].hits / rates["equivalent"].count == pytest.approx(0.8, abs=0.05)
+
+
+@pytest.mark.parametrize("name", ["7, a run in 20 fails", "7, a run in 3 of an unsteady arm fails"])
+def test_error_rates_are_kept_where_runs_fail(name: str) -> None:
+    """As a report does it, study by study; with all failures of one arm that varies four times as much as others."""
+    rates = measure(SCENARIOS[name], 200, np.random.default_rng(11))
+    slack = 3.0 * math.sqrt(ALPHA * (1.0 - ALPHA) / 200)
+    assert rates["matters"].hits / 200 <= ALPHA + slack
+    assert rates["does_not_matter"].hits / 200 <= ALPHA + slack
+    assert rates["covers"].hits / rates["covers"].count >= 0.95 - slack
+    assert rates["refused"].hits / rates["refused"].count < 0.1
+
+
+def test_patients_of_two_targets_would_break_the_promise_if_taken_for_others() -> None:
+    """Why they count once; and why a target of two patients has a cap."""
+    setting = SCENARIOS["5, the same patients in 2 of 3 targets, images dominate"]
+    weights = np.stack([contrast.vector(ARMS) for contrast in FAMILY])
+    drawn = scores(setting.truth, 1000, np.random.default_rng(11))
+    apart = crossed([np.einsum("ca,sari->scri", weights, one) for one in drawn], setting.truth.replicates)
+    assert Rate.of((holm(apart.p()) <= ALPHA).any(axis=-1)).interval()[0] > ALPHA
 
 
 def test_error_rates_are_kept_over_looks() -> None:
@@ -82,6 +110,31 @@ def test_images_of_a_patient_share_the_arm_s_shift() -> None:
     drawn = cells.targets[0].scores
     np.testing.assert_array_equal(drawn[..., 0], drawn[..., 1])
     assert (drawn[..., 1] != drawn[..., 2]).all()
+
+
+def test_patients_may_have_unlike_numbers_of_images_and_be_in_two_targets() -> None:
+    truth = Truth(
+        effects={"a": 0.0, "b": 0.0}, replicates=plain(2), images={"cedar": 7, "rowan": 7, "oak": 3},
+        per_patient=(1, 3), pool=frozenset({"cedar", "rowan"}), image=0.0, replicate=0.0, residual=0.0,
+    )  # fmt: skip
+    cedar, rowan, oak = simulate(truth, np.random.default_rng(0)).targets
+    assert np.unique(cedar.patients, return_counts=True)[1].tolist() == [1, 3, 1, 2]
+    np.testing.assert_array_equal(cedar.scores, rowan.scores)
+    assert cedar.pools == rowan.pools
+    assert not cedar.pools & oak.pools
+    assert oak.patients.tolist() == ["oak-000", "oak-001", "oak-001"]
+
+
+def test_arms_may_vary_unlike_and_fail() -> None:
+    truth = Truth(
+        effects={"a": 0.0, "b": 0.0}, replicates=plain(400), images={"cedar": 10}, image=0.0,
+        factors={"b": 4.0}, failing={"b": 0.25},
+    )  # fmt: skip
+    cells = simulate(truth, np.random.default_rng(0))
+    assert cells.finished[0].all()
+    assert cells.finished[1].mean() == pytest.approx(0.75, abs=0.08)
+    assert np.isnan(cells.targets[0].scores[~cells.finished]).all()
+    assert np.nanstd(cells.targets[0].scores[1]) == pytest.approx(4 * cells.targets[0].scores[0].std(), rel=0.2)
 
 
 def test_folds_and_seeds_shift_all_replicates_that_share_them() -> None:
