@@ -12,9 +12,10 @@ from pydantic import AfterValidator
 
 from sam2lora.choice import choice
 from sam2lora.datasets.layout import MissingFolderError, by_stem, gather, pair_up
+from sam2lora.datasets.levels import Coding, Values
 from sam2lora.datasets.listing import is_folder
 from sam2lora.datasets.pairs import Entry, Found, Pair, Problem, Target, failure
-from sam2lora.datasets.reading import Coding, Empty, View, read_pair
+from sam2lora.datasets.reading import Empty, View, read_pair
 from sam2lora.datasets.splits import dealt, read_listing
 from sam2lora.errors import DataError
 
@@ -23,6 +24,11 @@ def _nameable(path: str) -> str:
     if not _slug(path):
         raise ValueError("must name a folder, with a letter or a digit in it")
     return path
+
+
+def _parseable(values: str) -> str:
+    Values.parse(values)
+    return values
 
 
 @choice
@@ -38,12 +44,16 @@ class Folder:
     every image; without it one image counts as one patient, which puts two photographs of one person on both sides of a
     split. Without ``split`` patients are dealt, see ``splits.dealt``. Where ``fov`` is absent, the field of view of a
     photograph is computed.
+
+    ``values``, in place of ``coding``: which values of lossless masks are the structure, all others being the rest,
+    ``1+2`` by level or palette index, ``ff0000+00ff00`` by colour (arteries and veins, disc and cup in one mask).
     """
 
     kind: Literal["folder"] = "folder"
     path: Annotated[str, AfterValidator(_nameable)]
     target: Target = "vessel"
     coding: Coding = "light"
+    values: Annotated[str, AfterValidator(_parseable)] | None = None
     empty: Empty = "refuse"
     view: View = "photograph"
     unreadable: Literal["refuse", "skip"] = "refuse"
@@ -78,7 +88,8 @@ class Folder:
 
     def read(self, entry: Entry) -> Pair:
         """Decode one entry. Raises ``DataError`` naming the file."""
-        return read_pair(entry, coding=self.coding, empty=self.empty, view=self.view)
+        coding = self.coding if self.values is None else Values.parse(self.values)
+        return read_pair(entry, coding=coding, empty=self.empty, view=self.view)
 
     def assignment(self, entries: Sequence[Entry]) -> dict[str, str]:
         """The split of every entry: that of ``patients.csv``, or by rule. The folder's name has no part in it."""

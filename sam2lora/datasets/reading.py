@@ -16,13 +16,13 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from sam2lora.datasets.field_of_view import lit_disc
+from sam2lora.datasets.levels import Coding, Values, structure_of
 from sam2lora.datasets.listing import unreachable
 from sam2lora.datasets.metadata import orientation, without_metadata, written_orientation
 from sam2lora.datasets.pairs import Bits, Entry, Pair, Pixels, Problem, WrongSizeError, failure
 from sam2lora.errors import DataError
 
 _FORMATS = ("BMP", "DIB", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")  # some others start programs
-_LOSSY = ("JPEG", "MPO")
 _MOST_PIXELS = 2**26  # 8192 x 8192: four times the largest photograph of the published sets
 _MOST_BYTES = 4 * _MOST_PIXELS
 _COPY = "copy it again from its owners"
@@ -38,9 +38,7 @@ _TURNS = {
 _MODES = {"1": "black and white", "L": "grey", "LA": "grey", "I": "grey", "F": "grey"}
 _HELD = 0.95  # share of a mask within its field of view; 0.997 is the least of the real pairs of DRIVE and HRF
 _ALIKE = 0.85  # IoU of a field of view that ships and the lit disc; 0.983 is the least there, a shift of 7 % ends there
-_DARK, _LIGHT = 63, 192  # lossless masks are near black or near white; a value in between codes something else
 
-Coding = Literal["light", "index"]
 Empty = Literal["refuse", "keep"]
 View = Literal["photograph", "crop"]
 
@@ -48,7 +46,7 @@ View = Literal["photograph", "crop"]
 def read_pair(
     entry: Entry,
     annotator: str = "first",
-    coding: Coding = "light",
+    coding: Coding | Values = "light",
     empty: Empty = "refuse",
     view: View | None = None,
 ) -> Pair:
@@ -246,7 +244,7 @@ def _unfit(path: Path, image: Image.Image, data: bytes) -> Problem | None:
     if any(_is_deep(tile.codec_name, tile.args, data) for tile in getattr(image, "tile", ())):
         rule, remedy = "an image file must have 8 bits per channel or less", "convert it, image and mask alike"
         return Problem(path, rule, "it has 16", remedy)
-    if image.format not in _LOSSY and (pictures := _pictures(image)) != "1":
+    if image.format not in ("JPEG", "MPO") and (pictures := _pictures(image)) != "1":
         rule, remedy = "an image file must hold one picture", "save the one that is meant as a file of its own"
         return Problem(path, rule, f"it holds {pictures}", remedy)
     return None
@@ -297,31 +295,12 @@ def _rgb(path: Path, image: Image.Image) -> Pixels:
     return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
 
-def read_mask(path: Path, shape: tuple[int, int], coding: Coding = "light") -> Bits:
-    """A binary mask, (H, W) bool.
+def read_mask(path: Path, shape: tuple[int, int], coding: Coding | Values = "light") -> Bits:
+    """A binary mask, (H, W) bool; ``coding`` says which of its values are the structure, see ``levels.structure_of``.
 
-    ``coding="light"``: luminance above 127, which reads 1-bit, 0/255, palettes of near black and near white (DRIVE's
-    second grader: 3 and 253) and RGB masks alike, and undoes JPEG noise. ``coding="index"``: any palette index or
-    value above 0 (IDRiD, whose palette is red on black). Raises ``DataError`` for another size than ``shape``, for
-    transparency, and for values that neither coding knows: a lossless ``light`` mask must be near black and near
-    white (a third value codes a third structure, and 0/1 would pass for empty), an ``index`` mask must have two values
-    and no JPEG noise.
+    Raises ``DataError`` for another size than ``shape`` and for values that the coding does not know.
     """
-    image = open_image(path)
-    if image.mode not in ("1", "L", "P", "RGB", "RGBA"):
-        raise failure(path, "a mask must have 8 bits or 1", f"its mode is {image.mode}", "convert it to 0 and 255")
-    if image.mode == "RGBA" and np.asarray(image)[..., 3].min() < 255:
-        raise failure(path, "a mask must be opaque", "its alpha channel varies", "save it without one, as 0 and 255")
-    lossy = image.format in _LOSSY
-    if coding == "light":
-        values = np.asarray(image.convert("L"))
-        mask = values > 127
-        _check_light(path, values, lossy)
-    else:
-        values = np.asarray(image if image.mode in ("1", "L", "P") else image.convert("L")).astype(np.uint8)
-        mask = values > 0
-        _check_index(path, values, lossy)
-    return check_size(path, mask, shape)
+    return check_size(path, structure_of(path, open_image(path), coding), shape)
 
 
 def check_size(path: Path, mask: Bits, shape: tuple[int, int]) -> Bits:
@@ -331,34 +310,6 @@ def check_size(path: Path, mask: Bits, shape: tuple[int, int]) -> Bits:
         value = f"it has {mask.shape[1]}x{mask.shape[0]}"
         raise WrongSizeError(str(Problem(path, rule, value, "take both from the same copy of the set")))
     return mask
-
-
-def _check_light(path: Path, values: Pixels, lossy: bool) -> None:
-    levels = _levels(values)
-    between = any(_DARK < level < _LIGHT for level in levels)
-    faint = len(levels) > 1 and levels[-1] <= _DARK
-    if not lossy and (between or faint):
-        remedy = "recode it: 0 for the background and 255 for the structure, or name its coding where the set has one"
-        raise failure(path, "a mask must be black and white", f"it has the values {_some(levels)}", remedy)
-
-
-def _check_index(path: Path, values: Pixels, lossy: bool) -> None:
-    levels = _levels(values)
-    if lossy:
-        remedy = "take the lossless file of the owners, or recode it by its light parts"
-        raise failure(path, "a mask coded by value must be lossless", "it is a JPEG", remedy)
-    if len(levels) > 2:
-        remedy = "recode it: 0 for the background and one other value for the structure"
-        raise failure(path, "a mask must have two values", f"it has {_some(levels)}", remedy)
-
-
-def _levels(values: Pixels) -> list[int]:
-    return [int(level) for level in np.flatnonzero(np.bincount(values.ravel(), minlength=256))]
-
-
-def _some(levels: list[int]) -> str:
-    shown = ", ".join(map(str, levels[:6]))
-    return shown if len(levels) <= 6 else f"{shown} and {len(levels) - 6} more"
 
 
 def combine(masks: Sequence[Bits], annotator: str) -> Bits:
@@ -381,7 +332,7 @@ def check_share(path: Path, mask: Bits, fov: Bits, empty: Empty = "refuse", view
     most, part = (1, "all") if view == "crop" else (0.5, "half")
     if not 0 < share < most and not (share == 0 and empty == "keep"):
         rule = f"a mask must cover more than nothing and less than {part} of the field of view"
-        remedy = "check its coding (0 and 255) and its polarity (the structure is light)"
+        remedy = "check its coding (0 and 255, or the values that were named) and its polarity (the structure is light)"
         if view == "photograph" and share >= most:
             remedy += ", or set view=crop if the pictures show the disc alone"
         raise failure(path, rule, f"it covers {share:.0%}", remedy)

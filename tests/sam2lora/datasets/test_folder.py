@@ -203,6 +203,13 @@ def test_half_a_folder_and_one_too_deep(clinic):
 
 
 def test_every_option_is_in_the_text_of_the_choice():
-    changed = {"target": "rim", "coding": "index", "empty": "keep", "view": "crop", "unreadable": "skip"}
+    changed = {
+        "target": "rim",
+        "coding": "index",
+        "values": "1+2",
+        "empty": "keep",
+        "view": "crop",
+        "unreadable": "skip",
+    }
     text = json.loads(to_json(replace(Folder(path="x"), **changed)))
     assert text == {"kind": "folder", "path": "x", **changed}

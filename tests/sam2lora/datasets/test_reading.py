@@ -264,32 +264,6 @@ def test_a_turned_tiff_is_refused_before_pillow_turns_it(ending, tmp_path, drawi
         read_mask(path, (drawing.height, drawing.width))
 
 
-@pytest.mark.parametrize(
-    ("coding", "values", "text"),
-    [
-        ("light", (0, 128, 255), "must be black and white, but it has the values 0, 128, 255: recode it"),
-        ("light", (0, 1), "must be black and white, but it has the values 0, 1: recode it"),
-        ("light", (0, 1, 2), "must be black and white, but it has the values 0, 1, 2: recode it"),
-        ("light", tuple(range(0, 256, 17)), "it has the values 0, 17, 34, 51, 68, 85 and 10 more"),
-        ("index", (0, 1, 2), "must have two values, but it has 0, 1, 2: recode it"),
-        ("index", (0, 128, 255), "must have two values, but it has 0, 128, 255: recode it"),
-    ],
-)
-def test_a_mask_of_an_unknown_coding_is_refused_and_not_thresholded(coding, values, text, tmp_path, drawing):
-    pixels = np.zeros((drawing.height, drawing.width), np.uint8)
-    for place, value in enumerate(values):
-        pixels[place] = value
-    path = drawing.save(Image.fromarray(pixels), tmp_path / "mask.png")
-    with pytest.raises(DataError, match=text):
-        read_mask(path, pixels.shape, coding)
-
-
-def test_a_lossy_mask_by_value_is_refused(tmp_path, drawing):
-    path = drawing.save(drawing.grey(drawing.truth()), tmp_path / "mask.jpg")
-    with pytest.raises(DataError, match="a mask coded by value must be lossless, but it is a JPEG: take the lossless"):
-        read_mask(path, (drawing.height, drawing.width), "index")
-
-
 def test_a_transparent_mask_is_refused(tmp_path, drawing):
     clear = drawing.grey(np.zeros((drawing.height, drawing.width), bool)).convert("RGBA")
     clear.putalpha(drawing.grey(drawing.truth()))
