@@ -7,7 +7,7 @@ import csv
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,8 +24,11 @@ from scipy.special import expit
 from sam2lora import tuned
 from sam2lora.commands.options import INTERRUPTED, add_adapter, add_machine, machine, positive, refuse
 from sam2lora.commands.parser import Parser
-from sam2lora.datasets.pairs import Pixels
-from sam2lora.datasets.reading import read_image
+from sam2lora.commands.photographs import SETTINGS, Photographs, found
+from sam2lora.datasets.eye import why_no_fundus
+from sam2lora.datasets.listing import summary
+from sam2lora.datasets.pairs import Pixels, failure
+from sam2lora.datasets.reading import read_photograph
 from sam2lora.errors import DataError, OutOfMemory, Sam2LoraError
 from sam2lora.memory import is_out_of_memory
 from sam2lora.model import Segmenter
@@ -37,12 +40,10 @@ from sam2lora.tuned import Tuned
 
 FAILED = 1
 TABLE = "images.csv"
-SETTINGS = "prediction.json"
 COLUMNS = (
     "image", "file", "width", "height", "pixels_per_field", "field_pixels", "area_pixels", "area_share", "confidence",
     "seconds",
 )  # fmt: skip
-_SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".ppm", ".bmp", ".gif"}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -52,11 +53,14 @@ def parser() -> argparse.ArgumentParser:
         description="Segment photographs with a trained adapter. Writes DIR/masks (0 and 255, as large as the image), "
         "DIR/overlays, DIR/probabilities if asked for, and DIR/images.csv: per image its size, the pixels that the "
         "field of view was resized to, the pixels of the field of view and of the structure, their share, the mean "
-        "over the field of view of the probability of what was predicted, and seconds. What is there already is left "
-        "out, so the same command goes on after an interruption.",
+        "over the field of view of the probability of what was predicted, and seconds. Subfolders are entered, and "
+        "results lie in folders of the same names. An image that an EXIF tag turns is turned, and so are its results. "
+        "What is there already is left out, so the same command goes on after an interruption.",
         epilog="Exit status: 0, 1 if an image could not be used, 2 if nothing could be done.",
     )
-    command.add_argument("images", nargs="+", type=Path, metavar="IMAGES", help="8-bit RGB images, and folders of them")
+    command.add_argument(
+        "images", nargs="+", type=Path, metavar="IMAGES", help="8-bit colour images, and folders of them"
+    )
     command.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the results go")
     add_adapter(command)
     output = command.add_argument_group("the output")
@@ -72,6 +76,12 @@ def parser() -> argparse.ArgumentParser:
         "--threshold", type=_probability, metavar="P", help="a pixel is predicted above this (default: the adapter's)"
     )
     output.add_argument("--overwrite", action="store_true", help="predict again what is there already")
+    command.add_argument(
+        "--unchecked",
+        action="store_true",
+        help="segment pictures, too, that show no fundus in colour: black, white or flat ones, other colours, and what "
+        "is grey in part and has no lit disc (default: refuse them)",
+    )
     command.add_argument(
         "--tiles",
         type=_finer,
@@ -90,7 +100,10 @@ def parser() -> argparse.ArgumentParser:
 
 @dataclass
 class Job:
-    """A prediction in progress: what predicts, where to, how, and how many images came to which end."""
+    """A prediction in progress: what predicts, where to, how, and how many images came to which end.
+
+    ``borderless``: the images in which no dark border stands out, so that all of each was its field of view.
+    """
 
     tuned: Tuned
     segmenter: Segmenter
@@ -101,101 +114,89 @@ class Job:
     threshold: float
     bits: int | None
     overlays: bool
+    unchecked: bool
+    borderless: list[str] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(("written", "there already", "failed"), 0))
 
 
-def found(images: Sequence[Path]) -> list[Path]:
-    """The image files that ``images`` names, of folders those inside by name. Two of one stem: ``DataError``."""
-    files: list[Path] = []
-    for path in images:
-        if path.is_dir():
-            inside = sorted(file for file in path.iterdir() if file.is_file() and _suffix(file) in _SUFFIXES)
-            if not inside:
-                raise DataError(
-                    f"A folder must hold images ({', '.join(sorted(_SUFFIXES))}, each also gzipped, such as .ppm.gz), "
-                    f"but {path} holds none: name the folder that the photographs lie in."
-                )
-            files += inside
-        elif path.is_file():
-            files.append(path)
-        else:
-            raise DataError(f"Images must be files or folders that exist, but {path} does not: check the path.")
-    files = list(dict.fromkeys(file.resolve() for file in files))
-    stems: dict[str, Path] = {}
-    for file in files:
-        if (other := stems.setdefault(stem(file), file)) != file:
-            raise DataError(
-                f"Images must differ in their names, which name their masks, but {other} and {file} do not: rename "
-                f"one, or predict them into two folders."
-            )
-    return files
+@dataclass(frozen=True)
+class Opened:
+    """An image on its way through the model: the name of its results, its file, and what the model sees of it."""
+
+    name: str
+    file: Path
+    image: Pixels
+    seen: View
+    seconds: float
 
 
-def stem(file: Path) -> str:
-    """The name of an image without its suffix, and without the ``.gz`` behind it."""
-    return Path(file.stem).stem if file.suffix.lower() == ".gz" else file.stem
-
-
-def _suffix(file: Path) -> str:
-    return Path(file.stem).suffix.lower() if file.suffix.lower() == ".gz" else file.suffix.lower()
-
-
-def run(job: Job, files: Sequence[Path], console: Console) -> None:
+def run(job: Job, files: Mapping[str, Path], console: Console) -> None:
     """Predict ``files``, count what became of them in ``job.counts``, and name every file that could not be used."""
     group = job.batch_size if job.finer == 1 else 1  # the tiles of one image fill batches of their own
+    names = list(files)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("predicting", total=len(files))
-        for begin in range(0, len(files), group):
-            opened = list(_opened(job, files[begin : begin + group], console))
+        task = bar.add_task("predicting", total=len(names))
+        for begin in range(0, len(names), group):
+            opened = list(_opened(job, {name: files[name] for name in names[begin : begin + group]}, console))
             if opened:
                 _predict(job, opened)
-            bar.advance(task, min(group, len(files) - begin))
+            bar.advance(task, min(group, len(names) - begin))
 
 
-def _opened(job: Job, files: Sequence[Path], console: Console) -> Iterator[tuple[Path, Pixels, View, float]]:
-    for file in files:
+def _opened(job: Job, files: Mapping[str, Path], console: Console) -> Iterator[Opened]:
+    for name, file in files.items():
         begun = time.perf_counter()
         try:
-            image = read_image(file)
-            yield file, image, view(image, job.segmenter.image_size, job.finer), time.perf_counter() - begun
+            image = read_photograph(file)
+            if not job.unchecked and (why := why_no_fundus(image)) is not None:
+                remedy = "leave it out, or segment it all the same with --unchecked"
+                raise failure(file, "a photograph must show a fundus in colour", why, remedy)
+            seen = view(image, job.segmenter.image_size, job.finer)
+            yield Opened(name, file, image, seen, time.perf_counter() - begun)
         except DataError as error:
-            job.counts["failed"] += 1
-            console.print(f"[bold red]failed:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+            _fail(job, error, console)
 
 
-def _predict(job: Job, opened: Sequence[tuple[Path, Pixels, View, float]]) -> None:
+def _fail(job: Job, error: DataError, console: Console) -> None:
+    job.counts["failed"] += 1
+    console.print(f"[bold red]failed:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+
+
+def _predict(job: Job, opened: Sequence[Opened]) -> None:
     begun = time.perf_counter()
-    frames = np.concatenate([seen.frames for _, _, seen, _ in opened])
+    frames = np.concatenate([one.seen.frames for one in opened])
     with precision(job.tuned.config, job.runtime):
         logits = logits_of(job.segmenter, frames, job.runtime.device, job.batch_size)
     share, done = (time.perf_counter() - begun) / len(opened), 0
-    for file, image, seen, seconds in opened:
+    for one in opened:
         begun = time.perf_counter()
-        own = seen.joined(logits[done : done + len(seen.frames)])
-        done += len(seen.frames)
-        row = _write(job, stem(file), image, own, seen)
-        elapsed = seconds + share + time.perf_counter() - begun
-        _append(job.out / TABLE, {"image": stem(file), "file": str(file), **row, "seconds": round(elapsed, 3)})
+        own = one.seen.joined(logits[done : done + len(one.seen.frames)])
+        done += len(one.seen.frames)
+        row = _write(job, one, own)
+        elapsed = one.seconds + share + time.perf_counter() - begun
+        _append(job.out / TABLE, {"image": one.name, "file": str(one.file), **row, "seconds": round(elapsed, 3)})
         job.counts["written"] += 1
+        if one.seen.native.fov.all():
+            job.borderless.append(one.name)
 
 
-def _write(job: Job, name: str, image: Pixels, logits: Logits, seen: View) -> dict[str, Any]:
+def _write(job: Job, one: Opened, logits: Logits) -> dict[str, Any]:
     """Write the pictures of one image, its mask last; what the table says of it."""
-    fov = seen.native.fov
+    image, fov = one.image, one.seen.native.fov
     mask = (logits > math.log(job.threshold / (1 - job.threshold))) & fov
     probability = expit(logits)
     if job.bits is not None:
         levels = np.where(fov, np.rint(probability * (2**job.bits - 1)), 0)
-        _save(job.out / "probabilities" / f"{name}.png", levels.astype(np.uint8 if job.bits == 8 else np.uint16))
+        _save(job.out / "probabilities" / f"{one.name}.png", levels.astype(np.uint8 if job.bits == 8 else np.uint16))
     if job.overlays:
-        _save(job.out / "overlays" / f"{name}.png", overlay(image, mask))
-    _save(job.out / "masks" / f"{name}.png", mask * np.uint8(255))
+        _save(job.out / "overlays" / f"{one.name}.png", overlay(image, mask))
+    _save(job.out / "masks" / f"{one.name}.png", mask * np.uint8(255))
     pixels, area = int(fov.sum()), int(mask.sum())
     sure = np.where(mask, probability, 1 - probability)[fov]
     return {
         "width": image.shape[1],
         "height": image.shape[0],
-        "pixels_per_field": seen.side,
+        "pixels_per_field": one.seen.side,
         "field_pixels": pixels,
         "area_pixels": area,
         "area_share": round(area / pixels, 6) if pixels else math.nan,
@@ -217,7 +218,7 @@ def _append(table: Path, row: dict[str, Any]) -> None:
         writer.writerow(row)
 
 
-def claim(out: Path, settings: dict[str, Any], files: Sequence[Path], overwrite: bool) -> list[Path]:
+def claim(out: Path, settings: dict[str, Any], files: Mapping[str, Path], overwrite: bool) -> dict[str, Path]:
     """Make ``out`` ready for ``files`` and give those that are still to be predicted.
 
     Raises ``DataError``, and changes nothing, when something else lies there, or predictions with other settings.
@@ -227,7 +228,7 @@ def claim(out: Path, settings: dict[str, Any], files: Sequence[Path], overwrite:
         raise DataError(
             f"Predictions need a folder of their own, but {out} holds {taken[0]} of something else: name another."
         )
-    names = {stem(file): str(file) for file in files}
+    names = {name: str(file) for name, file in files.items()}
     kept = [row for row in rows if not (overwrite and row["image"] in names)]
     before = json.loads(known.read_text()) if known.exists() else settings
     if before != settings and (kept or not overwrite):
@@ -247,7 +248,7 @@ def claim(out: Path, settings: dict[str, Any], files: Sequence[Path], overwrite:
         for row in kept:
             _append(out / TABLE, row)
     there = {row["image"] for row in kept if (out / "masks" / f"{row['image']}.png").exists()}
-    return [file for file in files if stem(file) not in there]
+    return {name: file for name, file in files.items() if name not in there}
 
 
 def _rows(table: Path) -> list[dict[str, Any]]:
@@ -262,7 +263,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
     console = Console(stderr=True)
     try:
-        files, adapter = _named(arguments)
+        photographs, adapter = _named(arguments)
+        files = photographs.files
         job = _job(arguments, adapter)
         settings = {
             "adapter": job.tuned.digest,
@@ -277,6 +279,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             console.print(
                 "The adapter was judged with prompts; new images have none, so expect worse.", highlight=False
             )
+        for closed in photographs.closed:
+            _fail(job, closed, console)
         run(job, wanted, console)
     except (Sam2LoraError, ValueError) as error:
         return refuse(console, error)
@@ -287,22 +291,32 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         console.print("Interrupted. Run the same command again to go on.")
         return INTERRUPTED
+    if job.borderless:
+        some = ", ".join(job.borderless[:5]) + (" and others" if len(job.borderless) > 5 else "")
+        console.print(
+            f"{len(job.borderless)} without a dark border, so all of each was taken for its field of view (right for "
+            f"pictures of the disc alone): {escape(some)}",
+            highlight=False,
+            soft_wrap=True,
+        )
+    if photographs.left_out:
+        console.print(f"left out of the folders: {escape(summary(photographs.left_out))}", highlight=False)
     counts = ", ".join(f"{count} {what}" for what, count in job.counts.items())
     console.print(f"{len(files)} images: {counts}. Results: {escape(str(job.out))}", highlight=False, soft_wrap=True)
     return FAILED if job.counts["failed"] else 0
 
 
-def _named(arguments: argparse.Namespace) -> tuple[list[Path], Tuned]:
+def _named(arguments: argparse.Namespace) -> tuple[Photographs, Tuned]:
     """The images and the adapter that a command line names; one error for both where both are wrong."""
     try:
-        files = found(arguments.images)
+        photographs = found(arguments.images)
     except DataError as images:
         try:
             tuned.find(arguments.adapter, arguments.runs, arguments.storage)
         except Sam2LoraError as adapter:
             raise DataError(f"{images}\n{adapter}") from adapter
         raise
-    return files, tuned.find(arguments.adapter, arguments.runs, arguments.storage)
+    return photographs, tuned.find(arguments.adapter, arguments.runs, arguments.storage)
 
 
 def _job(arguments: argparse.Namespace, adapter: Tuned) -> Job:
@@ -319,6 +333,7 @@ def _job(arguments: argparse.Namespace, adapter: Tuned) -> Job:
         threshold=arguments.threshold or adapter.threshold,
         bits=arguments.probabilities,
         overlays=not arguments.no_overlays,
+        unchecked=arguments.unchecked,
     )
 
 

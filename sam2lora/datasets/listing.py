@@ -44,7 +44,7 @@ def is_folder(path: Path) -> bool:
 
 def folders(where: Path) -> list[Path]:
     """The folders in a folder, by name, but hidden ones. Raises ``DataError`` as ``contents`` does."""
-    return [path for path in contents(where) if _kind(path) == "folder"]
+    return [path for path in contents(where) if kind(path) == "folder"]
 
 
 def files(where: Path, endings: Sequence[str] = IMAGE_SUFFIXES) -> dict[Path, str]:
@@ -54,13 +54,19 @@ def files(where: Path, endings: Sequence[str] = IMAGE_SUFFIXES) -> dict[Path, st
     where it is read. A stem is in Unicode's form C: systems differ in how they store an umlaut, and names that read
     alike are alike. Raises ``DataError`` as ``contents`` does, and for a name that is no UTF-8.
     """
-    found: dict[Path, str] = {}
-    for path in contents(where):
-        ending = _ending(path.name, endings)
-        if ending is None or _kind(path) in ("hidden", "folder", "special"):
-            continue
-        found[path] = unicodedata.normalize("NFC", _readable(path).name)[: -len(ending)]
-    return found
+    stems = {path: stem(path, endings) for path in contents(where)}
+    return {path: name for path, name in stems.items() if name is not None}
+
+
+def stem(path: Path, endings: Sequence[str] = IMAGE_SUFFIXES) -> str | None:
+    """The name of a file less that of ``endings`` in which it ends, as ``files`` has it; None where it is none of them.
+
+    Raises ``DataError`` for a name that is no UTF-8.
+    """
+    ending = _ending(path.name, endings)
+    if ending is None or kind(path) in ("hidden", "folder", "special"):
+        return None
+    return unicodedata.normalize("NFC", _readable(path).name)[: -len(ending)]
 
 
 def others(used: Collection[Path]) -> tuple[LeftOut, ...]:
@@ -68,7 +74,7 @@ def others(used: Collection[Path]) -> tuple[LeftOut, ...]:
     places = {path.parent for path in used}
     needed = {*used, *places, *(parent for place in places for parent in place.parents)}
     return tuple(
-        LeftOut(path, _kind(path)) for place in sorted(places) for path in contents(place) if path not in needed
+        LeftOut(path, kind(path)) for place in sorted(places) for path in contents(place) if path not in needed
     )
 
 
@@ -83,7 +89,8 @@ def _noun(kind: str) -> str:
     return kind if kind == "folder" else f"{kind} file"
 
 
-def _kind(path: Path) -> str:
+def kind(path: Path) -> str:
+    """What a path in a folder is: see ``LeftOut.kind``."""
     if path.name.startswith("."):
         return "hidden"
     try:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import json
+import os
 import runpy
 import sys
 from pathlib import Path
@@ -17,6 +19,7 @@ from scipy.special import expit
 
 from sam2lora import tuned
 from sam2lora.commands import predict
+from sam2lora.commands.photographs import found, stem
 from sam2lora.config import TrialConfig
 from sam2lora.datasets import to_native
 from sam2lora.metrics import measure
@@ -169,7 +172,7 @@ def test_a_folder_of_something_else_is_refused(options: list[str], home: Path) -
     ("change", "message"),
     [
         ({0: "absent"}, "Images must be files or folders that exist"),
-        ({0: "empty"}, "must hold images (.bmp, .gif, .jpeg, .jpg, .png, .ppm, .tif, .tiff, each also gzipped"),
+        ({0: "empty"}, "must hold images (.bmp, .dib, .gif, .jfif, .jp2, .jpe, .jpeg, .jpg, .pbm, .pgm, .png, .pnm"),
         ({0: "absent", 2: "absent.safetensors"}, "but absent does not: check the path. An adapter must be a file"),
         ({2: "absent.safetensors"}, "check the path"),
         ({2: "empty"}, "holds none"),
@@ -194,7 +197,7 @@ def test_an_option_out_of_range_is_refused(options: list[str], wrong: list[str])
 
 
 def test_stems_leave_suffix_and_gz_out() -> None:
-    assert [predict.stem(Path(name)) for name in ("im0001.ppm.gz", "a.b.png", "c.tif")] == ["im0001", "a.b", "c"]
+    assert [stem(Path(name)) for name in ("im0001.ppm.gz", "a.b.png", "c.tif")] == ["im0001", "a.b", "c"]
 
 
 def test_the_module_is_the_command_and_has_help(
@@ -206,3 +209,192 @@ def test_the_module_is_the_command_and_has_help(
         runpy.run_module("sam2lora.predict", run_name="__main__")
     shown = capsys.readouterr().out
     assert all(option in shown for option in ("--adapter", "--tiles", "--probabilities", "--overwrite", "--threshold"))
+
+
+def eye(home: Path) -> Image.Image:
+    """A photograph of the target, which is not symmetrical."""
+    return Image.open(sorted((home / "photographs").iterdir())[0])
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF"])
+@pytest.mark.parametrize("turn", [3, 6])
+def test_a_photograph_that_a_tag_turns_is_segmented_upright(
+    kind: str, turn: int, options: list[str], photographs: Path, home: Path
+) -> None:
+    upright = np.asarray(eye(home).resize((96, 80)))
+    exif = Image.Exif()
+    exif[274] = turn
+    stored = Image.fromarray(np.rot90(upright, {3: 2, 6: 1}[turn]))
+    for name, picture_of, tags in (("turned", stored, {"exif": exif}), ("upright", Image.fromarray(upright), {})):
+        (home / name).mkdir()
+        picture_of.save(home / name / "eye.png", kind, **tags, **({"quality": 100} if kind == "JPEG" else {}))
+        assert predict.main([name, *options[1:3], "--out", f"out_{name}", "--threads", "1"]) == 0
+    results = [masks(home / f"out_{name}")["eye"] for name in ("turned", "upright")]
+    assert results[0].shape == (80, 96)
+    assert (results[0] != results[1]).mean() < (0.02 if kind == "JPEG" else 1e-9)
+    overlay = picture(home / "out_turned" / "overlays" / "eye.png").astype(int)
+    assert np.abs(overlay - upright)[results[0] == 0].mean() < 3
+    row = pd.read_csv(home / "out_turned" / "images.csv").iloc[0]
+    assert (row["width"], row["height"]) == (96, 80)
+
+
+def test_what_cameras_and_scanners_write_is_read_or_refused_by_name_and_the_others_are_done(
+    options: list[str], photographs: Path, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = eye(home)
+    place = home / "mixed"
+    place.mkdir()
+    expected = {
+        "grey.png": "its mode is L (grey): take the colour photograph",
+        "cmyk.jpg": "its mode is CMYK: convert it",
+        "deep.png": "it has 16: convert it",
+        "pages.tif": "it holds 2: save the one that is meant",
+        "clear.png": "of its pixels are transparent: save it on black",
+        "black.png": "must show a fundus in colour, but it is black: leave it out",
+        "white.png": "must show a fundus in colour, but it is white",
+        "flat.png": "it has one colour alone",
+        "sky.png": "its colours are not those of a fundus",
+        "page.png": "no lit disc stands out, and it is grey or parts of it are",
+        "broken.jpg": "an image file must be readable",
+    }
+    one.convert("L").save(place / "grey.png")
+    one.convert("CMYK").save(place / "cmyk.jpg")
+    Image.fromarray(np.asarray(one.convert("L")).astype(np.uint16) * 257).save(place / "deep.png")
+    one.save(place / "pages.tif", save_all=True, append_images=[one])
+    one.convert("RGBA").save(place / "opaque.png")
+    one.quantize(64).save(place / "palette.gif")
+    clear = one.convert("RGBA")
+    clear.putalpha(one.convert("L"))
+    clear.save(place / "clear.png")
+    for name, colour in (("black", (3, 2, 2)), ("white", (250, 250, 250)), ("flat", (150, 80, 40))):
+        Image.new("RGB", one.size, colour).save(place / f"{name}.png")
+    Image.fromarray(np.asarray(one)[..., ::-1].copy()).save(place / "sky.png")
+    noise = np.random.default_rng(0).integers(0, 180, (96, 96, 1), np.uint8).repeat(3, 2)
+    Image.fromarray(noise).save(place / "page.png")
+    (place / "broken.jpg").write_bytes(b"no image")
+    one.save(place / "UPPER.JPG", quality=95)
+    for ending in ("jfif", "jpe"):
+        one.save(place / f"{ending}.{ending}", "JPEG", quality=95)
+    for ending in ("webp", "jp2"):
+        one.save(place / f"{ending}.{ending}")
+    assert predict.main(["mixed", *options[1:]]) == 1
+    said = capsys.readouterr().err
+    for name, text in expected.items():
+        (line,) = [line for line in said.splitlines() if f"/{name}: " in line]
+        assert text in line
+    assert sorted(masks(home / "out")) == ["UPPER", "jfif", "jp2", "jpe", "opaque", "palette", "webp"]
+    assert f"{7 + len(expected)} images: 7 written, 0 there already, {len(expected)} failed" in said
+    assert predict.main(["mixed", *options[1:], "--unchecked"]) == 1
+    said = capsys.readouterr().err
+    assert "5 written, 7 there already" in said
+    assert "without a dark border, so all of each was taken for its field of view" in said
+    assert "black" in masks(home / "out")
+
+
+def test_subfolders_are_entered_and_their_results_kept_apart(
+    options: list[str], photographs: Path, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = sorted(photographs.iterdir())[:2]
+    for place, file in (("clinic", first), ("clinic/left", second), ("clinic/right/again", first)):
+        (home / place).mkdir(parents=True, exist_ok=True)
+        (home / place / "0001.png").write_bytes(file.read_bytes())
+    for name in (".DS_Store", "._0001.png", "Thumbs.db", "notes.txt"):
+        (home / "clinic" / "left" / name).write_bytes(b"\0\5\x16\7")
+    (home / "clinic" / "loop").symlink_to(home / "clinic")
+    command = ["clinic", *options[1:3], "--out", "clinic/out", "--threads", "1"]
+    for status in ("3 written, 0 there already", "0 written, 3 there already"):
+        assert predict.main(command) == 0
+        said = capsys.readouterr().err
+        assert status in said
+        assert "left out of the folders: " in said
+        assert "2 hidden files, " in said
+        assert "1 .db file, 1 .txt file" in said
+    out = home / "clinic" / "out"
+    table = pd.read_csv(out / "images.csv", dtype=str).set_index("image")["file"]
+    assert sorted(table.index) == ["0001", "left/0001", "right/again/0001"]
+    for name, file in table.items():
+        assert Path(file) == home / "clinic" / f"{name}.png"
+        for kind in ("masks", "overlays"):
+            assert picture(out / kind / f"{name}.png").shape[:2] == (96, 96)
+    same = [picture(out / "masks" / f"{name}.png") for name in ("0001", "right/again/0001", "left/0001")]
+    assert np.array_equal(same[0], same[1])
+    assert not np.array_equal(same[0], same[2])
+
+
+def test_a_subfolder_that_cannot_be_listed_is_named_and_the_others_are_done(
+    options: list[str], photographs: Path, home: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    (photographs / "private").mkdir()
+    true = os.listdir
+
+    def closed(path: str = ".") -> list[str]:
+        if Path(path).name == "private":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return true(path)
+
+    monkeypatch.setattr(os, "listdir", closed)
+    assert predict.main(options) == 1
+    said = capsys.readouterr().err
+    assert "private: a folder must be readable, but Permission denied: change its permissions" in said
+    assert "4 written, 0 there already, 1 failed" in said
+    assert predict.main([str(photographs / "private"), *options[1:]]) == 2
+
+
+def test_a_link_keeps_its_name_and_one_to_nothing_is_named(
+    options: list[str], photographs: Path, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = sorted(photographs.iterdir())[:2]
+    first.rename(home / "MD5E-s1.png")
+    first.symlink_to(home / "MD5E-s1.png")
+    second.unlink()
+    second.symlink_to("../.git/annex/objects/gone.png")
+    assert predict.main(options) == 1
+    assert f"{second.name}: a link must lead somewhere, but it is a link to ../.git/annex" in capsys.readouterr().err
+    assert first.stem in masks(home / "out")
+    assert predict.main([str(second), *options[1:-2], "--out", "other"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("left", "right"),
+    [
+        ("a.png", "a.jpg"),
+        ("a.png", "A.PNG"),
+        ("x/a.png", "X/a.png"),
+        ("a.png", "a.png.gz"),
+        ("f\u00fc.png", "fu\u0308.jpg"),
+    ],
+)
+def test_results_of_one_name_are_refused_before_anything_is_written(
+    left: str, right: str, options: list[str], photographs: Path, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in (left, right):
+        (home / "mixed" / name).parent.mkdir(parents=True, exist_ok=True)
+        (home / "mixed" / name).write_bytes(b"x")
+    assert predict.main(["mixed", *options[1:]]) == 2
+    assert "must differ in their names, which name their masks" in " ".join(capsys.readouterr().err.split())
+    assert not (home / "out").exists()
+
+
+def test_what_was_found_does_not_depend_on_the_order_of_a_file_system(
+    photographs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (photographs / "b").mkdir()
+    (photographs / "b" / "c.png").write_bytes(b"x")
+    first = found([photographs])
+    true = os.listdir
+    monkeypatch.setattr(os, "listdir", lambda path=".": sorted(true(path), reverse=True))
+    assert list(found([photographs]).files) == list(first.files)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 2), (1, 300), (300, 1), (17, 16)])
+def test_a_picture_of_hardly_any_pixels_is_segmented_or_refused(
+    size: tuple[int, int], options: list[str], photographs: Path, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    eye(home).resize(size).save(home / "tiny.png")
+    status = predict.main(["tiny.png", *options[1:]])
+    assert status in (0, 1)
+    if status == 0:
+        assert masks(home / "out")["tiny"].shape == size[::-1]
+    else:
+        assert "tiny.png: " in capsys.readouterr().err
