@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
 import optuna
 
+from harness.sticks import ABSENT, share
 from sam2lora.losses import Loss, WeightedLoss, weighted
 
 
-def suggest_simplex(trial: optuna.Trial, losses: Mapping[str, Loss], absent: float = 0.15) -> WeightedLoss:
+def suggest_simplex(trial: optuna.Trial, losses: Mapping[str, Loss], absent: float = ABSENT) -> WeightedLoss:
     """A weighted sum of ``losses`` with non-negative weights that sum to one.
 
     Stick breaking: the first component takes a share of the whole, the next a share of what is left, and so on; for k
@@ -40,9 +42,8 @@ def suggest_simplex(trial: optuna.Trial, losses: Mapping[str, Loss], absent: flo
         full = absent / len(names)
         inner = 1.0 - absent - full
         drawn = trial.suggest_float(f"simplex/{name}", -absent / inner, 1.0 + full / inner)
-        # A share of the rest that leaves `behind` exchangeable others is Beta(1, behind): this is its quantile.
-        share = 1.0 - (1.0 - min(max(drawn, 0.0), 1.0)) ** (1.0 / behind)
-        weights[name] = rest * share
-        rest = 0.0 if share == 1.0 else rest - weights[name]
+        part = float(share(np.asarray(drawn), behind))
+        weights[name] = rest * part
+        rest = 0.0 if part == 1.0 else rest - weights[name]
     weights[names[-1]] = rest
     return weighted({losses[name]: weight for name, weight in weights.items()})

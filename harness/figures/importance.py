@@ -24,7 +24,9 @@ class Panel:
 
 
 def draw(panels: Sequence[Panel]) -> Figure:
-    """Bars with 95 % intervals, one panel per evaluator, parameters in the order of the first; a tick marks chance.
+    """Bars with their spread over refits, a panel per evaluator, parameters in the order of the first.
+
+    A tick marks chance, where a level of chance holds.
 
     A panel whose evaluator refused says why in place of bars.
     """
@@ -57,19 +59,20 @@ def _bars(axes: Axes, panel: Panel, order: Sequence[str]) -> None:
         axes.set_xticks([])
         return
     value, low, high = (rows[name].to_numpy(dtype=float)[shown] for name in ("importance", "low", "high"))
-    trusted = bool(rows["trusted"].fillna(False).any())
-    colour = style.BLUE if trusted else "#B9C7D3"
-    axes.barh(place[shown], value, height=0.55, color=colour, label="importance")
+    axes.barh(place[shown], value, height=0.55, color=style.BLUE, label="importance")
     span = [value - low, high - value]
-    axes.errorbar(value, place[shown], xerr=span, fmt="none", ecolor="black", capsize=3, lw=1.1, label="95 % interval")
+    axes.errorbar(value, place[shown], xerr=span, fmt="none", ecolor="black", capsize=3, lw=1.1, label="over refits")
     chance = rows["chance"].to_numpy(dtype=float)[shown]
-    axes.scatter(
-        chance, place[shown], s=260, marker="|", color=style.VERMILLION, lw=2, zorder=4, label="reach of chance"
-    )
+    if (held := np.isfinite(chance)).any():
+        axes.scatter(
+            chance[held], place[shown][held], s=260, marker="|", color=style.VERMILLION, lw=2, zorder=4,
+            label="reach of chance",
+        )  # fmt: skip
     for spot in place[~shown]:
         axes.text(0.01, spot, "not in every trial", va="center", fontsize=8, color=style.GREY)
     axes.set_xlim(0, 1)
-    axes.set_xlabel("importance (share, 0 to 1)" + ("" if trusted else ": too few trials to trust"))
+    held = rows["chance"].notna().any()
+    axes.set_xlabel("importance (share, 0 to 1)" + ("" if held else ", no chance level: chosen by a sampler"))
 
 
 def _wrapped(text: str, width: int = 52) -> str:

@@ -16,7 +16,8 @@ import pandas as pd
 from optuna.distributions import BaseDistribution
 
 from harness.importance.forest import forest_measure, points
-from harness.importance.resampling import CONSTANT, Array, Measure, finish, refused, resample, varying
+from harness.importance.regression import explain
+from harness.importance.resampling import CONSTANT, Array, Measure, finish, refused, resample, step_down, varying
 from harness.table import Direction, measured
 
 MINIMUM = 10
@@ -34,7 +35,7 @@ class Fanova:
     trees: int = 64
     resample_trees: int = 16
     bootstraps: int = 50
-    shuffles: int = 30
+    shuffles: int = 39
 
     title = "fANOVA"
     question = "global, over the space as sampled: what share of the score's variance does a setting explain alone?"
@@ -45,8 +46,12 @@ class Fanova:
         rng: np.random.Generator,
         distributions: Mapping[str, BaseDistribution],
         direction: Direction,
+        *,
+        blind: bool,
     ) -> pd.DataFrame:
         """A table as in `harness.importance.resampling`, from the completed rows of ``trials``.
+
+        ``blind``: whether the trials were chosen without a look at scores; no chance is told of others.
 
         Parameters searched on a logarithmic scale are measured on that scale, as they were sampled. A parameter that
         some trials lack because of a condition is refused, since a forest needs every parameter of every trial. Fewer
@@ -63,10 +68,14 @@ class Fanova:
             refused([name], len(sample), [present[name]], f"conditional: in {present[name]} of {len(sample)} trials")
             for name in partial
         ]
-        return finish(pd.concat([self._joint(sample, rng, joint), *conditional]))
+        return finish(pd.concat([self._joint(sample, rng, joint, blind), *conditional]))
 
     def _joint(
-        self, sample: pd.DataFrame, rng: np.random.Generator, distributions: Mapping[str, BaseDistribution]
+        self,
+        sample: pd.DataFrame,
+        rng: np.random.Generator,
+        distributions: Mapping[str, BaseDistribution],
+        blind: bool,
     ) -> pd.DataFrame:
         if not distributions:
             return refused([], len(sample), [], "")
@@ -87,6 +96,10 @@ class Fanova:
             among_all(forest_measure(where, (), self.resample_trees, rng)),
         )
         scores = sample["value"].to_numpy(dtype=float)
-        frame = resample(scores, list(distributions), measure, rng, self.bootstraps, self.shuffles)
+        frame = resample(scores, list(distributions), measure, rng, self.bootstraps)
+        if blind:
+            estimate = frame["importance"].to_numpy(dtype=float)
+            stronger = explain(sample, distributions)
+            frame["chance"] = step_down(scores, estimate, measure[1], stronger, rng, self.shuffles)
         notes = ["" if name in varied else CONSTANT for name in distributions]
-        return frame.assign(present=len(sample), trusted=True, note=notes)
+        return frame.assign(present=len(sample), note=notes)

@@ -4,11 +4,13 @@ A tree that climbs two separate slopes branches on one below the other, and so s
 there is none: in simulations of 40 trials with two separate effects, a quarter to a half of the pairs of these were
 above what shuffled scores reach. Chance is therefore the larger of two reaches: that of shuffled scores, and that of
 separate effects alone, whose remainders are shuffled (Freedman and Lane 1983; the separate effects are boosted from
-trees of one split, Friedman 2001). Joint effects that a few dozen trials can show are large ones.
+trees of one split, Friedman 2001). Both are those of the largest of all pairs, so that the chance of one or more pairs
+without a joint effect above it is 5 %. Joint effects that a few dozen trials can show are large ones.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from itertools import combinations
 
@@ -18,7 +20,7 @@ from optuna.distributions import BaseDistribution
 
 from harness.importance.fanova import Fanova
 from harness.importance.forest import Points, forest_measure, points
-from harness.importance.resampling import COLUMNS, CONSTANT, Array, resample, varying
+from harness.importance.resampling import ALPHA, COLUMNS, CONSTANT, Array, level, reach, resample, varying
 from harness.table import measured
 
 MINIMUM = 30
@@ -30,9 +32,16 @@ Pair = tuple[str, str]
 
 
 def pairs(
-    how: Fanova, trials: pd.DataFrame, rng: np.random.Generator, distributions: Mapping[str, BaseDistribution]
+    how: Fanova,
+    trials: pd.DataFrame,
+    rng: np.random.Generator,
+    distributions: Mapping[str, BaseDistribution],
+    *,
+    blind: bool,
 ) -> pd.DataFrame:
     """A row for every pair of settings, `PAIR_COLUMNS`, from the completed rows of ``trials``, the largest share first.
+
+    ``blind``: whether the trials were chosen without a look at scores; no chance is told of others.
 
     Settings that only some trials have are measured among the trials that have both, where these are 30 or more, and
     are given no rank, since their shares are of the variance among those trials. Refused, with the reason in ``note``:
@@ -49,7 +58,9 @@ def pairs(
         else:
             alike.setdefault(together.tobytes(), []).append(pair)
     for mask, couples in alike.items():
-        rows.append(_among(how, sample[np.frombuffer(mask, dtype=bool)], len(sample), rng, distributions, couples))
+        there_are = sample[np.frombuffer(mask, dtype=bool)]
+        alpha = ALPHA / len(alike) if blind else None
+        rows.append(_among(how, there_are, len(sample), rng, distributions, couples, alpha))
     if not rows:
         return _frame(pd.DataFrame(columns=list(PAIR_COLUMNS)))
     return _frame(pd.concat([frame.astype(object) for frame in rows], ignore_index=True))
@@ -72,8 +83,9 @@ def _among(
     rng: np.random.Generator,
     distributions: Mapping[str, BaseDistribution],
     couples: list[Pair],
+    alpha: float | None,
 ) -> pd.DataFrame:
-    """The rows of ``couples``, all of whose settings every trial of ``sample`` has."""
+    """The rows of ``couples``, all of whose settings every trial of ``sample`` has; ``alpha``: of their chance."""
     whole = {name: spread for name, spread in distributions.items() if sample[name].notna().all()}
     spreads = dict(sorted(varying(sample, whole).items()))
     names = list(spreads)
@@ -85,8 +97,13 @@ def _among(
     )
     scores = sample["value"].to_numpy(dtype=float)
     labels = [" x ".join(pair) for pair in couples]
-    frame = resample(scores, labels, measure, rng, how.bootstraps, how.shuffles, _separate(where, scores))
-    frame = frame.drop(columns="parameter").assign(present=len(sample), trusted=True, note="")
+    frame = resample(scores, labels, measure, rng, how.bootstraps)
+    if alpha is not None:
+        shuffles = max(how.shuffles, math.ceil(2 / alpha) - 1)  # enough for a p of alpha
+        nulls = (np.full(len(scores), scores.mean()), _separate(where, scores))
+        reaches = [reach(scores, len(couples), measure[1], null, rng, shuffles).max(axis=1) for null in nulls]
+        frame["chance"] = max(level(largest, alpha) for largest in reaches)
+    frame = frame.drop(columns="parameter").assign(present=len(sample), note="")
     if len(sample) < trials:
         frame[["rank", "keeps_rank", "is_first"]] = np.nan
         frame = frame.assign(note=f"among the {len(sample)} of {trials} trials that have both")
@@ -104,13 +121,13 @@ def _separate(where: Points, scores: Array) -> Array:
 
 
 def _refused(pair: Pair, n: int, present: int, note: str) -> pd.DataFrame:
-    return pd.DataFrame([pair], columns=["first", "second"]).assign(n=n, present=present, trusted=False, note=note)
+    return pd.DataFrame([pair], columns=["first", "second"]).assign(n=n, present=present, note=note)
 
 
 def _frame(rows: pd.DataFrame) -> pd.DataFrame:
     frame = rows.reindex(columns=list(PAIR_COLUMNS))
     figures = ["importance", "low", "high", "chance", "keeps_rank", "is_first"]
-    kinds = dict.fromkeys(figures, "float64") | {"rank": "Int64", "n": "int64", "present": "int64", "trusted": "bool"}
+    kinds = dict.fromkeys(figures, "float64") | {"rank": "Int64", "n": "int64", "present": "int64"}
     frame = frame.astype(kinds)
     order = frame.assign(less=-frame["importance"]).sort_values(["less", "first", "second"], na_position="last")
     return frame.loc[order.index].reset_index(drop=True)

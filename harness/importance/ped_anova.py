@@ -24,10 +24,10 @@ import pandas as pd
 from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial
 
-from harness.importance.resampling import CONSTANT, Array, finish, refused, resample, varying
+from harness.importance.regression import explain
+from harness.importance.resampling import CONSTANT, Array, finish, refused, resample, step_down, varying
 from harness.table import Direction, measured
 
-MINIMUM = 10
 IN_QUANTILE = 5
 """Trials that the best quantile should hold for a stable answer, as Optuna's documentation advises."""
 
@@ -39,7 +39,7 @@ class PedAnova:
     kind: Literal["ped_anova"] = "ped_anova"
     quantile: float = 0.1
     bootstraps: int = 100
-    shuffles: int = 50
+    shuffles: int = 39
 
     title = "PED-ANOVA"
 
@@ -50,7 +50,7 @@ class PedAnova:
 
     @property
     def needed(self) -> int:
-        """Completed trials below which its table is shown but not to be trusted."""
+        """Completed trials below which nothing is shown."""
         return math.ceil(IN_QUANTILE / self.quantile - 1e-9)
 
     def importance(
@@ -59,16 +59,18 @@ class PedAnova:
         rng: np.random.Generator,
         distributions: Mapping[str, BaseDistribution],
         direction: Direction,
+        *,
+        blind: bool,
     ) -> pd.DataFrame:
         """A table as in `harness.importance.resampling`, from the completed rows of ``trials``.
 
-        Importances are divided by their sum; where all are zero they stay zero. Fewer than 10 completed trials are
-        refused; fewer than `needed` are shown with ``trusted`` false.
+        ``blind``: whether the trials were chosen without a look at scores; no chance is told of others. Importances
+        are divided by their sum; where all are zero they stay zero. Fewer completed trials than `needed` are refused.
         """
         sample = measured(trials)
         present = [int(sample[name].notna().sum()) for name in distributions]
-        if len(sample) < MINIMUM:
-            note = f"needs {MINIMUM} completed trials (and {self.needed} to be trusted), there are {len(sample)}"
+        if len(sample) < self.needed:
+            note = f"needs {self.needed} completed trials, there are {len(sample)}"
             return refused(list(distributions), len(sample), present, note)
         if not distributions:
             return refused([], len(sample), [], "")
@@ -80,9 +82,13 @@ class PedAnova:
             return np.array([found.get(name, 0.0) for name in distributions])
 
         with _quiet():
-            frame = resample(scores, list(distributions), (measure, measure), rng, self.bootstraps, self.shuffles)
+            frame = resample(scores, list(distributions), (measure, measure), rng, self.bootstraps)
+            if blind:
+                estimate = frame["importance"].to_numpy(dtype=float)
+                stronger = explain(sample, distributions)
+                frame["chance"] = step_down(scores, estimate, measure, stronger, rng, self.shuffles)
         notes = [self._note(sample, name) for name in distributions]
-        return finish(frame.assign(present=present, trusted=len(sample) >= self.needed, note=notes))
+        return finish(frame.assign(present=present, note=notes))
 
     def _shares(self, study: optuna.Study) -> Mapping[str, float]:
         # Imported here: it comes with scikit-learn, which takes seconds to load.
@@ -94,11 +100,10 @@ class PedAnova:
         return {name: value / total for name, value in found.items()} if total > 0.0 else found
 
     def _note(self, sample: pd.DataFrame, name: str) -> str:
-        few = f"needs {self.needed} completed trials, there are {len(sample)}" if len(sample) < self.needed else ""
         with_it = int(sample[name].notna().sum())
         partial = f"conditional: in {with_it} of {len(sample)} trials" if with_it < len(sample) else ""
         constant = CONSTANT if not partial and sample[name].nunique() == 1 else ""
-        return "; ".join(filter(None, (few, partial, constant)))
+        return "; ".join(filter(None, (partial, constant)))
 
 
 def _frozen(sample: pd.DataFrame, distributions: Mapping[str, BaseDistribution]) -> list[FrozenTrial]:

@@ -12,6 +12,7 @@ import pandas as pd
 
 from harness.importance import Fanova, Importance, PedAnova, is_probe
 from harness.importance.pairs import PAIR_COLUMNS, pairs
+from harness.importance.regression import REGRESSION_COLUMNS, regression
 from harness.objectives import front as pareto
 from harness.searched.levels import cross, levels
 from harness.searched.words import kind_of
@@ -75,6 +76,8 @@ class Findings:
     scores per data set and metric (`SCORE_COLUMNS`). ``importance``: evaluator and table, in order, from the trials
     that the sampler chose; ``probed``: the same from the study's probe, empty without one: never mixed; ``pairs`` and
     ``probed_pairs``: what pairs of settings explain beyond both, of the same two, without rows where nobody was asked.
+    ``regression``: of the probe's trials, else of the sampler's if it did not look at scores, else without rows
+    (`harness.importance.regression`).
     ``metric``: the one of the (first) objective. ``front``: rows of the trials on the Pareto front of a search with
     several objectives, ``place`` in front, by the first objective; ``front_scores``: their test scores. ``levels`` and
     ``cross``: scores by level of categorical settings, as in `harness.searched.levels`. ``probe``: whether the sampler
@@ -96,6 +99,7 @@ class Findings:
     probed: Importances
     pairs: pd.DataFrame
     probed_pairs: pd.DataFrame
+    regression: pd.DataFrame
     cost: Cost
     probe: bool
     oracle: bool
@@ -119,6 +123,7 @@ def summarize(table: StudyTable, top: int, seed: int) -> Findings:
         probed=(),
         pairs=pd.DataFrame(columns=list(PAIR_COLUMNS)),
         probed_pairs=pd.DataFrame(columns=list(PAIR_COLUMNS)),
+        regression=pd.DataFrame(columns=list(REGRESSION_COLUMNS)),
         cost=cost(table),
         probe=is_probe(kind_of(table.question.get("sampler"))),
         oracle=bool(table.trials["oracle_prompt"].any()),
@@ -137,18 +142,30 @@ def with_importance(found: Findings, seed: int, evaluators: tuple[Importance, ..
     trials, spreads = found.table.trials, found.table.distributions
     forests = [how for how in evaluators if isinstance(how, Fanova)]
 
-    def measure(part: pd.DataFrame) -> Importances:
+    def measure(part: pd.DataFrame, *, blind: bool) -> Importances:
         direction = found.table.direction
-        return tuple(
-            (how, how.importance(part, np.random.default_rng([seed, 2]), spreads, direction)) for how in evaluators
-        )
 
-    def together(part: pd.DataFrame) -> pd.DataFrame:
-        return pairs(forests[0], part, np.random.default_rng([seed, 5]), spreads) if forests else found.pairs
+        def by(how: Importance) -> pd.DataFrame:
+            return how.importance(part, np.random.default_rng([seed, 2]), spreads, direction, blind=blind)
+
+        return tuple((how, by(how)) for how in evaluators)
+
+    def together(part: pd.DataFrame, *, blind: bool) -> pd.DataFrame:
+        if not forests:
+            return found.pairs
+        return pairs(forests[0], part, np.random.default_rng([seed, 5]), spreads, blind=blind)
 
     trace, probe = trials[~trials["probe"]], trials[trials["probe"]]
-    found = replace(found, importance=measure(trace), pairs=together(trace))
-    return replace(found, probed=measure(probe), probed_pairs=together(probe)) if len(probe) else found
+    even = probe if len(probe) else trace
+    found = replace(
+        found,
+        importance=measure(trace, blind=found.probe),
+        pairs=together(trace, blind=found.probe),
+        regression=regression(even, spreads) if found.probe or len(probe) else found.regression,
+    )
+    if probe.empty:
+        return found
+    return replace(found, probed=measure(probe, blind=True), probed_pairs=together(probe, blind=True))
 
 
 def outcomes(table: StudyTable) -> dict[str, int]:

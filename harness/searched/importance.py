@@ -11,7 +11,7 @@ from harness.importance import Fanova, Importance
 from harness.pages.document import Block, Figure, Heading, Refusal, Section, Table, Text, row
 from harness.pages.words import count, listed
 from harness.searched.findings import Findings, Importances
-from harness.searched.words import interval, kind_of, score, setting
+from harness.searched.words import kind_of, score, setting, spread
 from harness.table import label, measured, metric_name
 
 PER_SETTING = 12
@@ -54,9 +54,11 @@ def importance(found: Findings) -> Section:
     """Importance of settings and of their pairs, from the probe and from the sampler's trials, never mixed."""
     blocks: list[Block] = [
         Text(
-            "**Importance** is a share from 0 to 1 with a 95 % interval from a bootstrap over trials. **Chance** is "
-            "what 95 % of studies with shuffled scores stay below: less than that is no evidence. **Rank kept**: share "
-            "of bootstraps with the same rank; **comes first**: share in which it is the largest."
+            "**Importance** is a share from 0 to 1; in brackets the middle 95 % of what refits on bootstraps of the "
+            "trials give, which shows how steady the figure is and is no confidence interval. A setting above its "
+            "level of **chance** stands out: in 95 % of studies no setting without effect does. Levels are found in "
+            "steps, so that a setting beside a strong one is measured against what the strong one leaves over. **Rank "
+            "kept**: share of bootstraps with the same rank; **comes first**: share in which it is the largest."
         )
     ]
     if len(found.table.objectives) > 1:
@@ -65,7 +67,7 @@ def importance(found: Findings) -> Section:
     if found.outcomes.get("infeasible"):
         told = "Settings that miss a constraint were not measured: importance is about those that meet it."
         blocks.append(Text(told))
-    caption = "Importance of every searched setting with 95 % intervals"
+    caption = "Importance of every searched setting, with its spread over refits"
     trials = found.table.trials
     if found.probed:
         blocks += [
@@ -76,12 +78,14 @@ def importance(found: Findings) -> Section:
             *_cautions(trials[trials["probe"]], found.probed),
             *_tables(found.probed, found.probed_pairs, "_probe"),
             Figure("importance_probe", f"{caption}, from the probe."),
+            *_regression(found),
         ]
     blocks += [
         *_trace(found),
         *_cautions(trials[~trials["probe"]], found.importance),
         *_tables(found.importance, found.pairs, ""),
         Figure("importance", caption + ", from the trace" * bool(found.probed) + "."),
+        *([] if found.probed else _regression(found)),
     ]
     return Section("Which settings mattered", tuple(blocks))
 
@@ -89,8 +93,9 @@ def importance(found: Findings) -> Section:
 def _told(one: Mapping[Any, Any]) -> str:
     if pd.isna(one["importance"]):
         return f"not shown: {one['note']}"
-    beyond = "above chance" if one["importance"] > one["chance"] else "within the reach of chance"
-    return interval(one, "importance") + f", {beyond}" + ("" if one["trusted"] else ", not to be trusted")
+    if pd.isna(one["chance"]):
+        return f"{spread(one)}, no chance level"
+    return spread(one) + (", above chance" if one["importance"] > one["chance"] else ", within the reach of chance")
 
 
 def _trace(found: Findings) -> tuple[Block, ...]:
@@ -106,7 +111,8 @@ def _trace(found: Findings) -> tuple[Block, ...]:
     )
     told = (
         f"**A trace is not a probe.** The sampler `{sampler}` looked at scores while it chose, so settings that it "
-        f"left early are hardly covered, and importance read off such trials often has the wrong order. {where}"
+        f"left early are hardly covered, and importance read off such trials often has the wrong order. **No chance "
+        f"level holds for them, so nothing in these tables can be said to stand out.** {where}"
     )
     return (Text(told),)
 
@@ -147,15 +153,16 @@ def _evaluator(how: Importance, table: pd.DataFrame, suffix: str) -> list[Block]
     header = ("setting", "importance", "chance", "rank", "rank kept", "comes first", "remark")
     rows = tuple(row(label(one["parameter"]), *_shares(one), one["note"]) for one in table.to_dict("records"))
     n = int(table["n"].max())
-    caption = f"{n} completed trials, {how.bootstraps} bootstraps, {how.shuffles} shuffles."
+    told = "no chance level: a sampler chose them" if table["chance"].isna().all() else f"{how.shuffles} shuffles"
+    caption = f"{n} completed trials, {how.bootstraps} bootstraps, {told}."
     return [heading, Table(f"importance_{how.kind}{suffix}", caption, header, rows, table)]
 
 
 def _shares(one: Mapping[Any, Any]) -> tuple[str, ...]:
     """Importance, chance, rank, how often it was kept, how often it was the first."""
     return (
-        interval(one, "importance") if not pd.isna(one["importance"]) else "not shown",
-        "" if pd.isna(one["chance"]) else score(one["chance"]),
+        spread(one) if not pd.isna(one["importance"]) else "not shown",
+        reach_of(one),
         "" if pd.isna(one["rank"]) or pd.isna(one["keeps_rank"]) else str(int(one["rank"])),
         "" if pd.isna(one["keeps_rank"]) else f"{100 * one['keeps_rank']:.0f} %",
         "" if pd.isna(one["is_first"]) else f"{100 * one['is_first']:.0f} %",
@@ -174,12 +181,15 @@ def _pairs(asked: Importances, table: pd.DataFrame, suffix: str) -> list[Block]:
     ]
     if len(told):
         rest = len(told) - PAIRS_SHOWN
-        caption = (
-            f"{how.bootstraps} bootstraps, {how.shuffles} shuffles. Chance is the larger of two: shuffled scores, and "
-            "separate effects of the settings with the remainder shuffled, which a forest takes for joint ones now and "
-            "then. A share within its reach is no evidence, and neither is it evidence that there is no joint effect: "
-            "40 trials show large ones only. PED-ANOVA is not defined for pairs."
-        ) + f" The {rest} smaller ones are in `pairs{suffix}.csv`." * (rest > 0)
+        reach = (
+            "There is no chance level: a sampler chose these trials. "
+            if told["chance"].isna().all()
+            else "Chance, of the largest of all pairs, is the larger of two: shuffled scores, and separate effects of "
+            "the settings with the remainder shuffled, which a forest takes for joint ones now and then. A share in "
+            "its reach is no evidence, and none either that there is no joint effect: 40 trials show large ones only. "
+        )
+        caption = f"{how.bootstraps} bootstraps. {reach}PED-ANOVA is not defined for pairs."
+        caption += f" The {rest} smaller ones are in `pairs{suffix}.csv`." * (rest > 0)
         header = ("settings", "importance", "chance", "rank", "rank kept", "comes first", "trials", "remark")
         rows = tuple(
             row(_couple(one), *_shares(one), str(one["n"]), one["note"])
@@ -189,6 +199,44 @@ def _pairs(asked: Importances, table: pd.DataFrame, suffix: str) -> list[Block]:
     for why, rows_of in table[table["importance"].isna()].groupby("note", sort=False):
         blocks.append(Refusal(f"{listed(map(_couple, rows_of.to_dict('records')))}: {why}."))
     return blocks
+
+
+def reach_of(one: Mapping[Any, Any]) -> str:
+    """The level of chance of a setting; empty without one, and where there are too few shuffles for it."""
+    return score(one["chance"]) if pd.notna(one["chance"]) and one["chance"] != float("inf") else ""
+
+
+def _regression(found: Findings) -> list[Block]:
+    """What least squares says of every setting, beside the trees."""
+    table = found.regression
+    if table.empty:
+        return []
+    n, probe = int(table["n"].max()), bool(found.probed)
+    told = (
+        f"**Beside the trees: a regression** on the same {count(n, 'trial')}{' of the probe' * probe}. It knows slopes "
+        "and hills alone, and finds smaller ones than a forest does. **p (Holm)** is adjusted for the number of "
+        "settings: below 0.05 the setting matters, with a risk of 5 % that any without effect is called so. The effect "
+        "of a loss weight is of giving it room at the cost of the others."
+    )
+    header = ("setting", "explains beyond the others", "slope", "curvature", "presence", "p", "p (Holm)", "remark")
+    figures = ("explains", "slope", "curvature", "presence", "p", "holm")
+    rows = tuple(
+        row(label(one["parameter"]), *(_figure(one, name) for name in figures), one["note"])
+        for one in table.to_dict("records")
+    )
+    caption = (
+        f"Slope: change of validation {metric_name(found.metric)} from one end of the searched range to the other; "
+        "curvature: of the square, below 0 for a hill; presence: what being there at all adds. A category has no slope."
+    )
+    return [Text(told), Table("regression", caption, header, rows, table)]
+
+
+def _figure(one: Mapping[Any, Any], name: str) -> str:
+    if pd.isna(one[name]):
+        return ""
+    if name in ("p", "holm"):
+        return "< 0.001" if one[name] < 0.001 else f"{one[name]:.3f}"
+    return f"{one[name]:.3f}" if name == "explains" else f"{one[name]:+.3f}"
 
 
 def _couple(one: Mapping[Any, Any]) -> str:

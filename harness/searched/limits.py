@@ -7,8 +7,7 @@ import pandas as pd
 from harness.pages.document import Block, Items, Section, Table, Text, row
 from harness.pages.words import count, listed
 from harness.searched.findings import Findings
-from harness.searched.question import FEWEST, needed, shots_of
-from harness.table import measured
+from harness.searched.question import needed, shots_of
 
 
 def left_out(found: Findings) -> Section:
@@ -44,11 +43,7 @@ def undefined_counts(found: Findings) -> pd.DataFrame:
 def limits(found: Findings) -> Section:
     """Why some conclusions must not be drawn."""
     table = found.table
-    n = len(measured(table.trials))
     lines = [needed(found)] if needed(found) else []
-    for how, _ in found.importance:
-        if how.kind == "ped_anova" and FEWEST <= n < how.needed:
-            lines.append(f"{how.title} looks at the best tenth of the trials: {n} are too few, it needs {how.needed}.")
     few = found.scores[(found.scores["metric"] == found.metric) & (found.scores["clusters"] < 10)]["dataset"].unique()
     if len(few):
         lines.append(

@@ -25,7 +25,9 @@ def provenance(found: Findings, address: str) -> Section:
         Text(
             "Beside this page lie every table as CSV (full precision) and LaTeX (booktabs), every figure as PNG and "
             "SVG, and the whole study: `trials.csv` (every trial), `scores.csv` (every metric of the best, with its "
-            "interval), `importance.csv` and `importance_pairs.csv` (of every evaluator)."
+            "interval), `importance.csv` and `importance_pairs.csv` (of every evaluator)"
+            + ", `importance_regression.csv`" * bool(len(found.regression))
+            + "."
         ),
     ]
     known = {name: value for name, value in table.provenance.items() if name != "command"}

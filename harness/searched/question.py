@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from harness.importance.resampling import ALPHA
 from harness.pages.document import Block, Section, Table, Text, row
 from harness.pages.words import count, listed
 from harness.searched.findings import Findings
@@ -179,18 +180,23 @@ def _what_mattered(found: Findings) -> str:
         return needed(found) or "Importance was not measured."
     if tables[0]["importance"].isna().all():
         return f"Nothing can be said about what mattered: importance {tables[0]['note'].iloc[0]}."
-    above = tables[0][tables[0]["importance"] > tables[0]["chance"]]
-    if above.empty:
-        told = "No setting's importance stands out from chance with this many trials."
-    else:
-        told = "What stands out from chance: " + "; ".join(
-            f"{label(one['parameter'])}, which alone explains {interval(one, 'importance')} of the score's variance"
-            for one in above.to_dict("records")
+    if not (found.probe or probed):
+        return (
+            "Which settings mattered cannot be said: an optimiser chose the trials, and no level of chance holds for "
+            "those. A probe (`--probe 60`) or an ablation can say it."
         )
-        told += f" (fANOVA, {int(tables[0]['n'].max())} trials{' of the probe' * probed})."
-    if found.probe or probed:
-        return told
-    return told + " Take it as a hint: the trials were chosen by an optimiser, not spread evenly."
+    n = f"{int(tables[0]['n'].max())} trials{' of the probe' * probed}"
+    above = tables[0][tables[0]["importance"] > tables[0]["chance"]]
+    named = "; ".join(
+        f"{label(one['parameter'])}, which alone explains {score(one['importance'])} of the score's variance"
+        for one in above.to_dict("records")
+    )
+    trees = f"What stands out from chance: {named} (fANOVA, {n})." if named else ""
+    sure = [label(str(name)) for name in found.regression[found.regression["holm"] <= ALPHA]["parameter"]]
+    lines = f"By a regression, {listed(sure)} {'matters' if len(sure) == 1 else 'matter'} (p < 0.05, Holm)."
+    if not trees and not sure:
+        return f"No setting's importance stands out from chance with this many trials ({n})."
+    return " ".join(filter(None, (trees or f"No setting stands out from chance by fANOVA ({n}).", lines * bool(sure))))
 
 
 def _refused(found: Findings) -> tuple[Block, ...]:

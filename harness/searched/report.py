@@ -20,8 +20,9 @@ from harness.searched import panels
 from harness.searched.best import judged, oracle_note
 from harness.searched.document import document, figures
 from harness.searched.findings import Findings
+from harness.searched.importance import reach_of
 from harness.searched.question import chosen_on, judges, plainly
-from harness.searched.words import IN_DOMAIN, interval, marked, score, setting, with_gaps
+from harness.searched.words import IN_DOMAIN, marked, score, setting, spread, with_gaps
 from harness.table import label, metric_name, objective_columns
 
 
@@ -64,6 +65,7 @@ def written(found: Findings, folder: Path, mlflow_uri: str) -> SearchReport:
         **({"levels": found.levels} if len(found.levels) else {}),
         "importance": _importance(found),
         "importance_pairs": _pairs(found),
+        **({"importance_regression": found.regression} if len(found.regression) else {}),
     }
     made = files.write(
         document(found, mlflow_uri, study), figures(found), panels.pictures(found, study), whole, study / "report"
@@ -87,7 +89,9 @@ def _summary(found: Findings) -> dict[str, float]:
         for how, table in tables:
             named = zip(table["parameter"], table["importance"], strict=True)
             numbers |= {f"{source}/{how.kind}/{parameter}": float(value) for parameter, value in named}
-    return numbers
+    tested = found.regression[found.regression["holm"].notna()]
+    named = zip(tested["parameter"], tested["holm"], strict=True)
+    return numbers | {f"importance/regression/{parameter}/p_holm": float(value) for parameter, value in named}
 
 
 def _importance(found: Findings) -> pd.DataFrame:
@@ -145,8 +149,15 @@ def show_importance(report: SearchReport, console: Console) -> None:
                 console.print(f"Not shown: {_first_note(table)}.", highlight=False)
             else:
                 show_table(_importance_table(table), console)
+    if len(found.regression):
+        console.print(f"{'the probe: ' * bool(found.probed)}regression", style="bold", highlight=False)
+        show_table(_regression_table(found.regression), console)
     if not found.probe:
-        console.print("A trace is not a probe: an optimiser chose these trials, so take importance as a hint.")
+        whose = "the trace" if found.probed else "these trials"
+        console.print(
+            f"An optimiser chose {whose}: no chance level holds, so nothing of it can be said to stand out.",
+            highlight=False,
+        )
     console.print(f"Report: {report.files[0]}", soft_wrap=True, highlight=False)
     console.print(f"MLflow: {commands.mlflow(report.mlflow_uri)}", soft_wrap=True, highlight=False)
 
@@ -190,10 +201,17 @@ def _first_note(table: pd.DataFrame) -> str:
 
 
 def _importance_table(table: pd.DataFrame) -> Table:
-    shown = columns("setting", "importance [95 % interval]", "chance", "remark")
+    shown = columns("setting", "importance (over refits)", "chance", "remark")
     for row in table.to_dict("records"):
-        known = not pd.isna(row["importance"])
-        figure = escape(interval(row, "importance")) if known else "not shown"
-        chance = score(row["chance"]) if known else ""
-        shown.add_row(label(row["parameter"]), figure, chance, str(row["note"]))
+        figure = "not shown" if pd.isna(row["importance"]) else spread(row)
+        shown.add_row(label(row["parameter"]), figure, reach_of(row), str(row["note"]))
+    return shown
+
+
+def _regression_table(table: pd.DataFrame) -> Table:
+    shown = columns("setting", "slope", "p (Holm)", "remark")
+    for row in table.to_dict("records"):
+        slope = "" if pd.isna(row["slope"]) else f"{row['slope']:+.3f}"
+        p = "" if pd.isna(row["holm"]) else "< 0.001" if row["holm"] < 0.001 else f"{row['holm']:.3f}"
+        shown.add_row(label(row["parameter"]), slope, p, str(row["note"]))
     return shown

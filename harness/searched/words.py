@@ -28,6 +28,11 @@ def interval(row: Mapping[Any, Any], name: str = "mean", decimals: int = 3) -> s
     return f"{score(row[name], decimals)} [{score(row['low'], decimals)}, {score(row['high'], decimals)}]"
 
 
+def spread(row: Mapping[Any, Any]) -> str:
+    """An importance with what refits on other draws of its trials give: ``0.420 (0.310 to 0.552)``."""
+    return f"{score(row['importance'])} ({score(row['low'])} to {score(row['high'])})"
+
+
 def _why_none(row: Mapping[Any, Any]) -> str:
     """Why a mean has no interval: one patient has no spread, and images that were not read have no patients."""
     if pd.isna(row.get("clusters")):

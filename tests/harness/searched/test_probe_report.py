@@ -18,7 +18,7 @@ from harness.searched.question import plainly
 from harness.searched.report import SearchReport
 from harness.table import read
 
-FAST = (PedAnova(bootstraps=4, shuffles=4),)
+FAST = (PedAnova(quantile=0.5, bootstraps=4, shuffles=19),)
 
 
 def text_of(made: SearchReport) -> str:
