@@ -14,8 +14,9 @@ three main effects are estimated as a report does it, and judged as one family:
   interest chosen to give 80 %.
 
 An effect shifts every score of an arm alike, so the same draws serve all: the estimates are shifted, not drawn again.
-Then: interim looks, and what a promise is worth that a study makes from its own variances; and ranks: how often some
-of two equal arms is ranked above the other (5 % promised), where Friedman's test over data sets calls them different.
+Then: interim looks, and what a promise is worth that a study makes from its own variances; ranks: how often some of
+two equal arms is ranked above the other (5 % promised), where Friedman's test over data sets calls them different; and
+what is said of effects that are small or differ by target.
 Ranges are 95 % Wilson intervals.
 """
 
@@ -46,9 +47,17 @@ from harness.inference.entering import entering
 from harness.inference.looks import levels, over_looks, schedule
 from harness.inference.multiplicity import holm
 from harness.inference.permutation import sign_flip
-from harness.inference.power import GOAL, ContrastNoise, equivalence_power, minimum_detectable, more_needed
+from harness.inference.power import (
+    GOAL,
+    ContrastNoise,
+    equivalence_power,
+    exaggeration,
+    minimum_detectable,
+    more_needed,
+)
 from harness.inference.refused import Refused
 from harness.inference.shapley import main_effect
+from harness.inference.verdicts import PerTest, kinds
 from harness.simulated import Truth, scores, simulate
 
 ALPHA = 0.05
@@ -183,6 +192,29 @@ RANKED: Mapping[str, Scenario] = {
 """Studies whose seven arms are ranked; all of them are equal, or two of them far ahead."""
 
 
+TWO = {"cedar": 20, "willow": 20}
+EXACT: Mapping[str, Any] = {"replicate": 0.001, "image_arm": 0.002, "residual": 0.004}
+"""Noise so small that effects of .005 are told apart."""
+WORDED: Mapping[str, tuple[Scenario, tuple[float, ...]]] = {
+    "5 replicates, .8 of the smallest": (scenario(plain(5)), (0.004,) * 3),
+    "10 replicates, .8 of the smallest": (scenario(plain(10)), (0.004,) * 3),
+    "20 replicates, .8 of the smallest": (scenario(plain(20)), (0.004,) * 3),
+    "5 exact ones, .8 of the smallest": (scenario(plain(5), **EXACT), (0.004,) * 3),
+    "5 exact ones, the smallest": (scenario(plain(5), **EXACT), (0.005,) * 3),
+    "5 exact ones, the smallest on one target": (scenario(plain(5), **EXACT), (0.005, 0.0, 0.0)),
+    "5 exact ones, nothing": (scenario(plain(5), **EXACT), (0.0,) * 3),
+    "5 replicates, nothing": (scenario(plain(5)), (0.0,) * 3),
+    "5 replicates, +.02 and -.02": (scenario(plain(5), images=TWO), (0.02, -0.02)),
+    "10 replicates, +.02 and -.02": (scenario(plain(10), images=TWO), (0.02, -0.02)),
+    "5 exact ones, +.02 and -.02": (scenario(plain(5), images=TWO, **EXACT), (0.02, -0.02)),
+    "5 exact ones, +.02, -.02 and 0": (scenario(plain(5), **EXACT), (0.02, -0.02, 0.0)),
+    "5 replicates, +.02 and +.02": (scenario(plain(5), images=TWO), (0.02, 0.02)),
+    "5 exact ones, +.02 and 0": (scenario(plain(5), images=TWO, **EXACT), (0.02, 0.0)),
+}
+"""Studies whose contrasts all have an effect that is given by target, .005 being the smallest of interest."""
+SMALLEST = 0.005
+
+
 @dataclass(frozen=True)
 class Rate:
     """``hits`` of ``count``."""
@@ -297,6 +329,46 @@ def incomplete(setting: Scenario, studies: int, rng: np.random.Generator) -> dic
         "does_not_matter": called(lambda one: shifted(one, smallest).equivalence_p(smallest)),
         "covers": Rate.of([abs(one.estimate) <= one.margin() for one in told]),
         "refused": Rate(len(parts) - len(told), len(parts)),
+    }
+
+
+def worded(
+    setting: Scenario, effects: Sequence[float], studies: int, rng: np.random.Generator
+) -> dict[str, Rate | float]:
+    """In how many studies any contrast of the family gets each verdict, where all have ``effects``, one a target.
+
+    Beside them *differs at all* and *small at all*: the tests against 0, and against the smallest of the mean alone,
+    which were once all that *matters* and *does not matter* meant. ``overstated``: how many times too large the
+    estimates of the contrasts that differ or matter are on average, ``forecast``: the same by ``power.exaggeration``
+    from the true variances; NaN without a mean effect.
+    """
+    pairs, truth = setting.truth.replicates, float(np.mean(effects))
+    values = [value + effect for value, effect in zip(draw(setting, studies, rng), effects, strict=True)]
+    mean, on = crossed(values, pairs), [crossed([value], pairs) for value in values]
+    small_on = np.stack([one.equivalence_p(SMALLEST) for one in on], axis=-1)
+    raw = PerTest(
+        mean.p(),
+        mean.beyond_p(SMALLEST),
+        mean.equivalence_p(SMALLEST),
+        small_on.max(axis=-1),
+        np.stack([one.p() for one in on], axis=-1),
+        small_on,
+    )
+    estimates = np.stack([one.estimate for one in on], axis=-1)
+    seen = PerTest(mean.estimate, mean.estimate, mean.estimate, mean.estimate, estimates, estimates)
+    p = raw.each(holm)
+    said = kinds(p, seen, ALPHA)
+    names = {"matters": "beyond", "perhaps": "differs", "opposed": "opposed", "on_average": "small"}
+    names["does_not_matter"] = "everywhere"
+    found = raw.differs <= setting.level
+    exaggerated = float(np.abs(mean.estimate[found]).mean() / abs(truth)) if truth and found.any() else math.nan
+    noise = setting.truth.variances(setting.family[0])
+    return {
+        **{name: Rate.of((said == kind).any(axis=-1)) for name, kind in names.items()},
+        "differs_at_all": Rate.of((p.differs <= ALPHA).any(axis=-1)),
+        "small_at_all": Rate.of((p.small <= ALPHA).any(axis=-1)),
+        "overstated": exaggerated,
+        "forecast": exaggeration(truth, noise, pairs, setting.level) if truth else math.nan,
     }
 
 
@@ -428,6 +500,15 @@ def rows(results: Mapping[str, Mapping[str, Rate]]) -> Iterator[Table]:
     yield second
 
 
+def word_rows(results: Mapping[str, Mapping[str, Rate | float]]) -> Table:
+    """What is said of small effects, and of those that differ by target."""
+    keys = ("matters", "perhaps", "opposed", "on_average", "does_not_matter", "differs_at_all", "small_at_all")
+    table = Table("effects", *(key.replace("_", " ") for key in keys), "overstated (forecast)")
+    for name, found in results.items():
+        table.add_row(name, *(str(found[key]) for key in keys), f"{found['overstated']:.2f} ({found['forecast']:.2f})")
+    return table
+
+
 def later_rows(looks: Mapping[str, Mapping[str, Any]], promises: Sequence[Mapping[str, Any]]) -> Iterator[Table]:
     """Interim looks, and the promises that studies make of themselves."""
     first = Table("looks at", "matters", "does not matter", "found, by look", "found without looks")
@@ -456,6 +537,8 @@ def plain_json(value: Any) -> Any:
         return {key: plain_json(entry) for key, entry in value.items()}
     if isinstance(value, list):
         return [plain_json(entry) for entry in value]
+    if isinstance(value, float) and math.isnan(value):
+        return None
     return "more" if value == math.inf else value
 
 
@@ -490,10 +573,15 @@ def main() -> None:
         for (name, setting), rng in zip(RANKED.items(), root.spawn(len(RANKED)), strict=True)
     }
     console.print(rank_rows(places))
+    words = {
+        name: worded(setting, effects, arguments.studies, rng)
+        for (name, (setting, effects)), rng in zip(WORDED.items(), root.spawn(len(WORDED)), strict=True)
+    }
+    console.print(word_rows(words))
     result = {
         "machine": described, "studies": arguments.studies, "seed": arguments.seed,
         "seconds": round(time.perf_counter() - begun, 1), "scenarios": results, "looks": looks, "promises": promises,
-        "ranks": places,
+        "ranks": places, "words": words,
     }  # fmt: skip
     save(plain_json(result), arguments.out)
 

@@ -36,8 +36,8 @@ UNSCORED = Refused("A comparison needs scores", "no trial has scores on a set th
 
 @dataclass(frozen=True)
 class Verdicts:
-    """What is said first, since it takes the least time: the scores, the looks, the verdicts of the family, and the pairs of
-    contrasts of which a main effect says too little (`harness.inference.interplay`)."""
+    """What is said first, since it takes the least time: the scores, the looks, the verdicts of the family, and the
+    pairs of contrasts of which a main effect says too little (`harness.inference.interplay`)."""
 
     table: StudyTable
     ablation: Declared

@@ -23,7 +23,8 @@ def forest(found: Answers) -> Section:
         return Section(title, (Refusal("no trial has scores on a set that judges."),))
     caption = (
         "Each comparison on all targets together (bold, with its verdict) and on each target (thin, without one: the "
-        "verdicts are about all targets). n: replicates x images. Dashed and hollow is undecided: not shown, "
+        "verdicts are about all targets). n: replicates x images. A full diamond matters: it lies beyond the grey "
+        "band. A hollow one differs from 0, perhaps too little to matter. Dashed and hollow is undecided: not shown, "
         "which is not the same as shown to be small (square)."
     )
     everything = [*(one.effect for one in found.judged), *found.effects]

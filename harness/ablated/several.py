@@ -22,10 +22,11 @@ COLUMNS = (
 def summary(storage: str, names: Sequence[str], folder: Path) -> pd.DataFrame:
     """The verdicts of every study, then a row with an empty ``study`` for the mean of the effects: `COLUMNS`.
 
-    ``low`` and ``high``: of a study, its 95 % interval over replicates and patients. The mean, of the
-    studies each counted once (``models`` of them), has none: they share seeds, training or test sets, and an interval
-    over them as if they were independent covers as little as 55 %. ``lowest`` and ``highest`` are those of its studies. ``verdict``: of the
-    mean, whether the studies agree. A study without a score that judges has no rows, and is not among ``models``.
+    ``low`` and ``high``: of a study, its 95 % interval over replicates and patients. The mean, of the studies each
+    counted once (``models`` of them), has none: they share seeds, training or test sets, and an interval over them as
+    if they were independent covers as little as 55 %. ``lowest`` and ``highest`` are those of its studies. ``verdict``:
+    of the mean, whether the studies agree. A study without a score that judges has no rows, and is not among
+    ``models``.
     """
     rows = []
     for name in names:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from harness.inference.cells import FOLDS, Cells, Contrast, Floats, Pair, continued
 from harness.inference.crossed import clusters
@@ -221,6 +222,21 @@ def _small(one: Effect, smallest: float) -> float:
     return math.nan if one.why else float(one.parts().equivalence_p(smallest))
 
 
+def kinds(p: PerTest, seen: PerTest, alpha: float = 0.05) -> npt.NDArray[np.str_]:
+    """(..., m): the kind of each verdict, by the adjusted ``p`` and the estimates ``seen``: the test that shows it
+    (`PerTest`), or *opposed*, or *undecided*. The first that holds of those that `judge` lists."""
+    differs_on = p.differs_on <= alpha
+    helps, hurts = ((differs_on & (sign * seen.differs_on > 0.0)).any(axis=-1) for sign in (1.0, -1.0))
+    shown = {
+        "everywhere": p.everywhere <= alpha,
+        "opposed": helps & hurts,
+        "beyond": p.beyond <= alpha,
+        "small": p.small <= alpha,
+        "differs": p.differs <= alpha,
+    }
+    return np.select(list(shown.values()), list(shown), "undecided")
+
+
 def settle(
     found: Sequence[Estimated],
     p: PerTest,
@@ -250,25 +266,26 @@ def settle(
         """What would decide ``one`` if the other open tests of its family stay open."""
         return _forecast(one, smallest, beyond, replicates, lambda more: level(more, still(values)), to_come)
 
+    def on(k: int, chosen: npt.NDArray[np.bool_]) -> tuple[str, ...]:
+        return tuple(one.target or "" for one, has in zip(found[k][1], chosen.tolist(), strict=True) if has)
+
     def verdict(k: int) -> Verdict:
-        mean, targets = found[k]
-        helps, hurts = (
-            tuple(one.target or "" for t, one in enumerate(targets)
-                  if p.differs_on[k, t] <= alpha and sign * seen.differs_on[k, t] > 0.0)
-            for sign in (1.0, -1.0)
-        )  # fmt: skip
-        if p.everywhere[k] <= alpha:
-            return DoesNotMatter()
-        if helps and hurts:
-            return Opposed(helps, hurts)
-        if p.beyond[k] <= alpha:
-            return Matters(_direction(seen.beyond[k]))
-        if p.small[k] <= alpha:
-            shown = p.small_on[k] <= alpha
-            return SmallOnAverage(tuple(one.target or "" for t, one in enumerate(targets) if not shown[t]))
-        if p.differs[k] <= alpha:
-            return Differs(_direction(seen.differs[k]), *forecast(mean, p.beyond, smallest))
-        return Undecided(*forecast(mean, p.differs, 0.0))
+        mean, differs_on = found[k][0], p.differs_on[k] <= alpha
+        match said[k]:
+            case "everywhere":
+                return DoesNotMatter()
+            case "opposed":
+                return Opposed(
+                    on(k, differs_on & (seen.differs_on[k] > 0.0)), on(k, differs_on & (seen.differs_on[k] < 0.0))
+                )
+            case "beyond":
+                return Matters(_direction(seen.beyond[k]))
+            case "small":
+                return SmallOnAverage(on(k, ~(p.small_on[k] <= alpha)))
+            case "differs":
+                return Differs(_direction(seen.differs[k]), *forecast(mean, p.beyond, smallest))
+            case _:
+                return Undecided(*forecast(mean, p.differs, 0.0))
 
     def inflation(one: Effect, verdict: Verdict) -> float:
         beyond = {Matters: smallest, Differs: 0.0}.get(type(verdict))
@@ -282,6 +299,7 @@ def settle(
         noise = ContrastNoise.of(one.parts(), one.pairs)
         return minimum_detectable(noise, one.pairs, level(0, still(p.differs)))
 
+    said = kinds(p, seen, alpha).tolist()
     verdicts = [verdict(k) for k in range(len(found))]
     return tuple(
         Judged(

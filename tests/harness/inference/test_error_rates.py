@@ -7,7 +7,20 @@ import math
 import numpy as np
 import pytest
 
-from benchmarks.error_rates import ALPHA, ARMS, FAMILY, SCENARIOS, Rate, Scenario, draw, looked, measure, plain
+from benchmarks.error_rates import (
+    ALPHA,
+    ARMS,
+    FAMILY,
+    SCENARIOS,
+    WORDED,
+    Rate,
+    Scenario,
+    draw,
+    looked,
+    measure,
+    plain,
+    worded,
+)
 from harness.inference.cells import Cells, Contrast
 from harness.inference.crossed import crossed
 from harness.inference.multiplicity import holm
@@ -68,6 +81,41 @@ def test_one_quantile_for_all_parts_would_break_the_promise() -> None:
     """Why each part has its own: three replicates and Satterthwaite's degrees of freedom call too many."""
     rates = measure(SCENARIOS["3 replicates"], 1000, np.random.default_rng(11))
     assert rates["one_quantile_matters"].interval()[0] > ALPHA
+
+
+SLACK = 3.0 * math.sqrt(ALPHA * (1.0 - ALPHA) / 1000)
+
+
+@pytest.mark.parametrize("name", ["10 replicates, .8 of the smallest", "5 exact ones, the smallest"])
+def test_effects_that_are_no_larger_than_the_smallest_of_interest_rarely_matter(name: str) -> None:
+    """To differ from 0, which they do, was once enough."""
+    found = worded(*WORDED[name], 1000, np.random.default_rng(3))
+    matters, on_average, differs = (found[key] for key in ("matters", "on_average", "differs_at_all"))
+    assert isinstance(matters, Rate)
+    assert isinstance(on_average, Rate)
+    assert isinstance(differs, Rate)
+    assert matters.hits / 1000 <= ALPHA + SLACK
+    assert differs.hits / 1000 > 0.7
+    if name.endswith(", the smallest"):
+        assert on_average.hits / 1000 <= ALPHA + SLACK
+
+
+def test_effects_that_cancel_over_targets_are_named_and_never_said_not_to_matter() -> None:
+    found = worded(*WORDED["5 exact ones, +.02 and -.02"], 1000, np.random.default_rng(3))
+    assert (found["does_not_matter"], found["on_average"]) == (Rate(0, 1000), Rate(0, 1000))
+    assert found["opposed"] == found["small_at_all"] == Rate(1000, 1000)
+
+
+def test_what_is_of_interest_on_one_target_is_rarely_said_not_to_matter() -> None:
+    found = worded(*WORDED["5 exact ones, the smallest on one target"], 1000, np.random.default_rng(3))
+    assert isinstance(found["does_not_matter"], Rate)
+    assert found["does_not_matter"].hits / 1000 <= ALPHA + SLACK
+
+
+def test_selected_effects_are_overstated_as_much_as_is_said() -> None:
+    for name in ("5 replicates, .8 of the smallest", "20 replicates, .8 of the smallest"):
+        found = worded(*WORDED[name], 1000, np.random.default_rng(3))
+        assert found["overstated"] == pytest.approx(found["forecast"], abs=0.04)
 
 
 def test_a_report_judges_the_very_numbers_that_are_measured_here() -> None:
