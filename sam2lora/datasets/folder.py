@@ -13,7 +13,7 @@ from pydantic import AfterValidator
 from sam2lora.choice import choice
 from sam2lora.datasets.layout import MissingFolderError, by_stem, gather, pair_up
 from sam2lora.datasets.levels import Coding, Values
-from sam2lora.datasets.listing import is_folder
+from sam2lora.datasets.listing import is_folder, optional, others
 from sam2lora.datasets.pairs import Entry, Found, Pair, Problem, Target, failure
 from sam2lora.datasets.reading import Empty, View, read_pair
 from sam2lora.datasets.splits import dealt, read_listing
@@ -79,12 +79,14 @@ class Folder:
     def find(self, root: Path | None) -> Found:
         """List the set. Raises ``DataError`` when the folder is missing, or ``path`` is relative and root is None."""
         base = _base(Path(self.path), root, self.title)
-        fovs = by_stem(base / "fov") if is_folder(base / "fov") else None
+        fov, patients = optional(base, "fov"), optional(base, "patients.csv")
+        fovs = by_stem(fov) if fov is not None else None
         images = by_stem(base / "images")
         found = gather(base, self.title, [pair_up(images, {base / "masks": by_stem(base / "masks")}, {}, fovs)])
-        found = replace(found, skip_unreadable=self.unreadable == "skip")
-        listing = base / "patients.csv"
-        return _listed(found, listing) if listing.is_file() else found
+        used = {file for entry in found.entries for file in entry.files} | ({patients} if patients else set())
+        beside = others(used, base) if not found.problems else ()
+        found = replace(found, skip_unreadable=self.unreadable == "skip", left_out=beside)
+        return _listed(found, patients) if patients is not None else found
 
     def read(self, entry: Entry) -> Pair:
         """Decode one entry. Raises ``DataError`` naming the file."""

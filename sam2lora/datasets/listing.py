@@ -42,6 +42,21 @@ def is_folder(path: Path) -> bool:
         raise failure(path.parent, *_closed(error)) from error
 
 
+def optional(where: Path, name: str) -> Path | None:
+    """What is called ``name`` in a folder, in either case; None where nothing is.
+
+    Raises ``DataError`` as ``contents`` does, for several, and for a link to nothing: what was meant to be there must
+    not be taken for absent.
+    """
+    here = [path for path in contents(where) if path.name.lower() == name.lower()]
+    if len(here) > 1:
+        several = " and ".join(path.name for path in here)
+        raise failure(where, f"there must be one {name}", f"there are {several}", "keep one of them")
+    for path in here:
+        size_and_time(path)
+    return here[0] if here else None
+
+
 def folders(where: Path) -> list[Path]:
     """The folders in a folder, by name, but hidden ones. Raises ``DataError`` as ``contents`` does."""
     return [path for path in contents(where) if kind(path) == "folder"]
@@ -69,9 +84,9 @@ def stem(path: Path, endings: Sequence[str] = IMAGE_SUFFIXES) -> str | None:
     return unicodedata.normalize("NFC", _readable(path).name)[: -len(ending)]
 
 
-def others(used: Collection[Path]) -> tuple[LeftOut, ...]:
-    """What lies beside the files of ``used``, in the same folders, and is none of them."""
-    places = {path.parent for path in used}
+def others(used: Collection[Path], base: Path | None = None) -> tuple[LeftOut, ...]:
+    """What lies beside the files of ``used``, in the same folders and in ``base``, and is none of them."""
+    places = {path.parent for path in used} | ({base} if base is not None else set())
     needed = {*used, *places, *(parent for place in places for parent in place.parents)}
     return tuple(
         LeftOut(path, kind(path)) for place in sorted(places) for path in contents(place) if path not in needed

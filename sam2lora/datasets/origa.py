@@ -82,15 +82,18 @@ def _read_list(path: Path) -> tuple[dict[str, str], Problem | None]:
     remedy = 'copy it from the owners, or ask for split="dealt"'
     if not path.is_file():
         return {}, Problem(path, "the sets A and B must be listed", "there is no such file", remedy)
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        rows = list(csv.DictReader(file))
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        return {}, Problem(path, "the list must be a readable CSV", str(error), remedy)
     rule = "the list must have the columns Filename and Set, the latter A or B"
     if not rows or not {"Filename", "Set"} <= set(rows[0]):
-        return {}, Problem(path, rule, f"it has {', '.join(rows[0] if rows else ()) or 'none'}", remedy)
-    other = sorted({str(row["Set"]) for row in rows} - set(_SETS))
+        return {}, Problem(path, rule, f"it has {', '.join(map(str, rows[0] if rows else ())) or 'none'}", remedy)
+    other = sorted({str(row["Set"]) for row in rows if row["Filename"]} - set(_SETS))
     if other:
         return {}, Problem(path, rule, f"there is {', '.join(other)}", remedy)
-    return {Path(row["Filename"]).stem: _SETS[row["Set"]] for row in rows}, None
+    return {Path(row["Filename"]).stem: _SETS[row["Set"]] for row in rows if row["Filename"]}, None
 
 
 def _read_mat(file: Path) -> NDArray[Any]:

@@ -122,8 +122,8 @@ def read_labelme(file: Path) -> dict[str, Any]:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
         for shape in content["shapes"]:
-            shape["label"], shape["points"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+            hash(shape["label"]), np.asarray(shape["points"], np.float64), shape.get("shape_type")
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         why = f"it cannot be read as one ({error})"
         raise failure(file, "an outline must be a labelme file", why, "copy it again from its owners") from error
     return dict(content)

@@ -43,16 +43,19 @@ def read_listing(path: Path) -> dict[str, tuple[str, str | None]]:
 
 def _table(path: Path, columns: Sequence[list[str]]) -> dict[str, tuple[str, str | None]]:
     try:
-        rows = csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines())
+        lines = csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines())
+        names, rows = list(lines.fieldnames or []), list(lines)
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: a listing must be UTF-8 text, but {error}: save it as CSV UTF-8.") from error
-    names = list(rows.fieldnames or [])
+    except (OSError, csv.Error) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        raise DataError(f"{path}: a listing must be a readable CSV, but {why}: write it again.") from error
     if names not in columns:
         offered = " or ".join(",".join(names) for names in columns)
         raise DataError(
             f"{path}: the columns must be {offered}, but they are {','.join(names)}: correct the first line."
         )
-    return _checked(path, list(rows), "split" in names)
+    return _checked(path, rows, "split" in names)
 
 
 def dealt(name: str, patients: Mapping[str, str], test: Collection[str] | None = None) -> dict[str, str]:

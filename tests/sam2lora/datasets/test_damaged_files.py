@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import random
 import struct
 import warnings
@@ -14,10 +15,11 @@ import pytest
 from PIL import Image, ImageCms
 from PIL.PngImagePlugin import PngInfo
 
-from sam2lora.datasets import Folder, cached, reading
+from sam2lora.datasets import Folder, cached, origa, reading
 from sam2lora.datasets.metadata import without_metadata
-from sam2lora.datasets.outlines import read_codes
+from sam2lora.datasets.outlines import read_codes, read_contour, read_polygons
 from sam2lora.datasets.reading import open_image, read_image, read_mask, read_photograph
+from sam2lora.datasets.splits import read_listing
 from sam2lora.errors import DataError
 
 ICC = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -110,6 +112,29 @@ def test_of_damaged_files_nothing_but_a_data_error_escapes(name, monkeypatch):
                     said.append(str(error))
     assert said
     assert all(text.startswith("eye.png: ") for text in said)
+
+
+SHAPES = [{"label": "disc", "points": [[1, 2], [3, 4], [5, 1]], "shape_type": "polygon"}]
+TEXTS = {
+    "contour": (b"1.5 2\n3 4.25\n5 1\n" * 4, read_contour),
+    "labelme": (json.dumps({"shapes": SHAPES, "imageHeight": 6}).encode(), read_polygons),
+    "patients": (b"image,patient,split\n" + "\u00e9,p,0\nb,q,1\nc,p,0\n".encode(), read_listing),
+    "list": (b"Eye,Filename,ExpCDR,Set,Glaucoma\n" + b"OD,001.jpg,0.6,A,0\nOS,002.jpg,0.6,B,0\n" * 3, origa._read_list),
+}
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_of_damaged_texts_nothing_but_a_data_error_escapes(name, tmp_path):
+    content, read = TEXTS[name]
+    draw, file, said = random.Random(name), tmp_path / "file", []
+    for _ in range(250):
+        file.write_bytes(damaged(content, draw))
+        try:
+            read(file)
+        except DataError as error:
+            said.append(str(error))
+    assert all("file: " in text for text in said)
+    assert said or name == "list"  # whose reader returns its problem
 
 
 def of_jpeg(data: bytes) -> list[tuple[int, int]]:

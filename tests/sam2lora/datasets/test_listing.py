@@ -173,6 +173,47 @@ def test_a_folder_that_is_a_link_to_nothing_is_refused(clinic, tree):
         Drive().find(clinic.parent)
 
 
+@pytest.mark.parametrize("name", ["fov", "patients.csv"])
+def test_what_is_optional_is_not_taken_for_absent_when_it_is_a_link_to_nothing(name, clinic):
+    """Otherwise every image would be a patient, and fields of view would be computed, without a word."""
+    (clinic / name).symlink_to("gone")
+    with pytest.raises(DataError, match=rf"{name}: a link must lead somewhere"):
+        found(clinic)
+
+
+def test_what_is_optional_is_found_in_either_case_and_must_be_one(clinic, drawing):
+    for identity in "abcdef":
+        drawing.save(drawing.grey(drawing.lit()), clinic / "FOV" / f"{identity}.png")
+    (clinic / "Patients.CSV").write_text("image,patient\n" + "".join(f"{i},p\n" for i in "abcdef"))
+    entry = found(clinic).entries[0]
+    assert (entry.fov, entry.patient) == (clinic / "FOV" / "a.png", "p")
+    assert found(clinic).left_out == ()
+    (clinic / "patients.csv").write_text("image,patient\n")
+    with pytest.raises(
+        DataError, match=r"there must be one patients\.csv, but there are Patients\.CSV and patients\.csv"
+    ):
+        found(clinic)
+
+
+def test_what_lies_beside_the_parts_of_a_folder_is_counted(clinic):
+    (clinic / "patients.xlsx").write_bytes(b"x")
+    (clinic / "Images2").mkdir()
+    assert listing.summary(found(clinic).left_out) == "1 .xlsx file, 1 folder"
+
+
+def test_a_listing_that_may_not_be_read_is_refused(clinic, monkeypatch):
+    (clinic / "patients.csv").write_text("image,patient\n")
+
+    def closed(path, **options):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr(Path, "read_text", closed)
+    with pytest.raises(
+        DataError, match=r"patients\.csv: a listing must be a readable CSV, but Permission denied: write"
+    ):
+        found(clinic)
+
+
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EIO, errno.ESTALE])
 def test_a_folder_that_cannot_be_listed_is_refused(number, clinic, monkeypatch, capsys):
     true = os.listdir
