@@ -100,7 +100,7 @@ class Ablation:
         if why := unjudgeable(self.primary):
             raise ValueError(
                 f"The primary metric must be one of which more is better, because verdicts call a positive effect "
-                f"help, but {why}: choose dice or boundary_iou; images.parquet of every trial holds the others."
+                f"help, but {why}: choose dice, or boundary_iou for discs; images.parquet of a trial holds the others."
             )
         if not (0 < self.smallest_of_interest < math.inf):
             raise ValueError(

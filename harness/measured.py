@@ -104,7 +104,7 @@ def declared(table: StudyTable) -> Declared:
     if why := unjudgeable(found.primary):
         raise RecordError(
             f"The primary metric of ablation {table.name!r} must be one of which more is better, but {why}: declare "
-            f"dice or boundary_iou and run it under another --study, which copies this one's trials."
+            "dice, or boundary_iou for discs, and run it under another --study, which copies this one's trials."
         )
     return found
 

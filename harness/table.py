@@ -24,6 +24,7 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from harness.errors import HarnessError
+from harness.pages.words import listed
 from harness.record import FAULTS, unusable
 
 Direction = Literal["maximize", "minimize"]
@@ -262,6 +263,40 @@ _READINGS = {
 def reading(metric: str) -> Reading:
     """How ``metric``, a column of ``images``, is read. One that is not listed bears its own name; larger is better."""
     return _READINGS.get(metric, Reading(metric))
+
+
+_TWINS = (
+    ("boundary_iou", "iou", "no structure of {} is wider than the band of the boundary IoU, as with vessels"),
+    ("accuracy_full", "accuracy", "the field of view of {} is the whole photograph"),
+    ("auc_full", "auc", "the field of view of {} is the whole photograph"),
+)
+"""Metrics that are one number on some data sets, and when."""
+
+
+def metrics_like(metric: str) -> tuple[str, ...]:
+    """The metrics of which ``metric`` may be the number on some data sets."""
+    return tuple(other for name, other, _ in _TWINS if name == metric)
+
+
+def twins(scores: pd.DataFrame) -> str:
+    """Which metrics are one number on which data sets, in sentences with a leading space; empty where none are.
+
+    ``scores``: a column ``dataset``, and one for each metric; its rows are images or means.
+    """
+    told = ""
+    for metric, other, why in _TWINS:
+        if metric not in scores or other not in scores:
+            continue
+        apart = (scores[metric] - scores[other]).abs().groupby(scores["dataset"]).max()
+        same = tuple(str(name) for name in apart.index[apart < _SAME])
+        if same:
+            name, another = (metric_name(one) for one in (metric, other))
+            told += f" On {listed(same)} {name} and {another} are one number: {why.format(listed(same))}."
+    return told
+
+
+_SAME = 5e-4
+"""What two numbers of three decimals may differ by and still look alike."""
 
 
 def unjudgeable(metric: str) -> str:

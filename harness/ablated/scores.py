@@ -16,7 +16,7 @@ from harness.inference.ranks import Rank
 from harness.inference.refused import Refused
 from harness.pages.document import Block, Cell, Figure, Refusal, Section, Table, Text
 from harness.pages.words import count, listed
-from harness.table import metric_name
+from harness.table import metric_name, metrics_like, twins
 
 OVERALL = "all, equal weights"
 
@@ -29,10 +29,23 @@ def scores(found: Answers) -> Section:
     if isinstance(found.ranks, Refused):
         return Section(title, (Refusal(f"Ranks. {found.ranks}"), _table(found, {})))
     ranked = {one.arm: one for one in found.ranks}
-    blocks: list[Block] = [_table(found, ranked)]
+    blocks: list[Block] = [_table(found, ranked), _ELSEWHERE]
     if not any(one.worst == 1 for one in found.ranks):
         blocks.insert(0, Text("No arm is in bold: none is shown to score higher than every other one."))
     return Section(title, tuple(blocks))
+
+
+_ELSEWHERE = Refusal(
+    "Tests of ranks over data sets (Friedman, Wilcoxon, critical differences). They take data sets for independent, "
+    "but all of these judged the same trained models: the report speaks of these sets, not of others."
+)
+
+
+def _twins(found: Answers) -> str:
+    """That the primary metric is another one's number, where it is."""
+    primary, images = found.ablation.primary, found.table.images
+    known = [name for name in ("dataset", primary, *metrics_like(primary)) if name in images]
+    return twins(images.loc[images["role"] != "val", known]) if "dataset" in images else ""
 
 
 def best(found: Answers) -> str:
@@ -96,9 +109,7 @@ def _table(found: Answers, ranked: Mapping[str, Rank]) -> Table:
     )  # fmt: skip
     caption = (
         f"Mean {metric_name(found.ablation.primary)} with its 95 % interval over replicates and patients. Overlap of "
-        f"these intervals says nothing about a difference: arms are paired.{_ranking(found)} The report speaks of "
-        "these sets. Whether an arm would do better on another one, no test over so few sets tells: all of them judged "
-        "the same trained models."
+        f"these intervals says nothing about a difference: arms are paired.{_ranking(found)}{_twins(found)}"
     )
     frame = pd.DataFrame([asdict(mean) for mean in found.means])
     overall = frame["target"].isna()

@@ -11,7 +11,7 @@ from harness.pages.words import count
 from harness.searched.findings import Findings
 from harness.searched.question import chosen_on, hospitals
 from harness.searched.words import IN_DOMAIN, images_of, marked, score, setting, with_gaps
-from harness.table import ORACLE, label, measured, metric_name, reading
+from harness.table import ORACLE, label, measured, metric_name, reading, twins
 
 
 def best(found: Findings) -> Section:
@@ -130,9 +130,14 @@ def _every_metric(found: Findings) -> tuple[Block, ...]:
     caption = (
         f"Trial {marked(top)}: mean over images [95 % t interval over patients], in the field of view "
         f"unless said otherwise. Distances are in pixels of the photographs, which differ between cameras. {threshold}"
+        f"{twins(_by_metric(scores))}"
     )
     table = Table("tests_every_metric", caption, tuple(header), tuple(rows), scores)
     return Heading("Every test metric of the best trial"), table, *(oracle(found) if top["oracle_prompt"] else ())
+
+
+def _by_metric(scores: pd.DataFrame) -> pd.DataFrame:
+    return scores.pivot(index=["dataset", "role"], columns="metric", values="mean").reset_index()
 
 
 def _read(metric: str) -> str:

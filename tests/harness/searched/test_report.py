@@ -31,7 +31,7 @@ from harness.searched.findings import Findings, summarize
 from harness.searched.question import plainly
 from harness.searched.report import SearchReport
 from harness.searched.words import interval, score
-from harness.table import StudyTable, UnknownStudy, label, measured, read, reading
+from harness.table import StudyTable, UnknownStudy, label, measured, read, reading, twins
 from sam2lora.intervals import mean_interval
 from sam2lora.metrics import METRICS
 
@@ -189,6 +189,26 @@ def test_every_metric_of_the_best_trial_is_told_with_its_unit_direction_and_gaps
     assert "| MCC | -0.250 [-0.250, -0.250] |" in section
     assert "| Dice |" in section
     assert "threshold" not in [line.split("|")[1].strip() for line in section.splitlines() if line.startswith("|")]
+
+
+def test_metrics_that_are_one_number_are_named_with_the_reason() -> None:
+    """Boundary IoU of vessels is IoU; without a field of view the whole photograph is the field."""
+    scores = pd.DataFrame(
+        {
+            "dataset": ["drive", "drive", "drishti"],
+            "iou": [0.61, 0.7, 0.9],
+            "boundary_iou": [0.61, 0.7001, 0.7],
+            "accuracy": [0.95, 0.96, 0.99],
+            "accuracy_full": [0.97, 0.98, 0.99],
+        }
+    )
+    assert twins(scores) == (
+        " On drive boundary IoU and IoU are one number: no structure of drive is wider than the band of the boundary "
+        "IoU, as with vessels. On drishti accuracy, full photograph and accuracy are one number: the field of view of "
+        "drishti is the whole photograph."
+    )
+    assert twins(scores.drop(columns=["iou", "accuracy"])) == ""
+    assert twins(scores.assign(boundary_iou=np.nan, accuracy_full=np.nan)) == ""
 
 
 def test_every_metric_has_a_reading() -> None:
