@@ -180,6 +180,8 @@ def transfer_rows(found: Answers) -> dict[str, dict[str, ArmMean]]:
 
 
 def _trained_on(found: Answers, arm: str) -> str:
+    if arm == untrained(found.ablation):
+        return "nothing"
     if not any(path.startswith("protocol") for own in found.ablation.differences.values() for path in own):
         return " + ".join(found.table.question.get("sources") or ("the sources",))
     trials = found.table.trials

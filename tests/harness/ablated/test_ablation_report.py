@@ -202,6 +202,9 @@ def test_an_arm_that_is_not_trained_has_no_training_time_and_no_parameters(made:
     assert (costs.drop("empty")[["train_seconds", "trainable_parameters"]] > 0.0).all(axis=None)
     line = next(line for line in (made.folder / "report.md").read_text().splitlines() if line.startswith("| empty | 7"))
     assert [cell.strip() for cell in line.split("|")].count("none") == 2
+    trained_on = pd.read_csv(made.folder / "transfer.csv").groupby("arm")["trained_on"].first()
+    assert trained_on["empty"] == "nothing"
+    assert set(trained_on.drop("empty")) == {"alder + birch"}
 
 
 def test_a_selected_effect_is_said_to_be_overstated_where_it_stands(made: AblationReport) -> None:
