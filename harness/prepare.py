@@ -20,6 +20,7 @@ from sam2lora.datasets import CachedSet, Dataset, Synthetic, cached, left_out
 from sam2lora.errors import DataError, OutOfMemory
 from sam2lora.memory import Need, training_need
 from sam2lora.model import SHIPPED, build, sha256
+from sam2lora.protocols.copies import check_photographs
 from sam2lora.runtime import Runtime
 from sam2lora.train import check_parts, given_images, training_images, validation_images
 
@@ -33,6 +34,7 @@ _ACTOR_MIB = 250.0
 class Prepared:
     """``digests``: what the settings only point at, by name; part of every trial's key. ``materials``: for MLflow.
     ``left_out``: by data set, why images that cannot be read were left out, one text each; most sets have none.
+    ``copies``: photographs that seem to be copies of each other, by set and id.
 
     ``training``, ``validation``: images of all sets that train or validate together. ``fitting``: how many trials fit
     into memory at once.
@@ -40,6 +42,7 @@ class Prepared:
 
     digests: dict[str, str]
     left_out: dict[str, tuple[str, ...]]
+    copies: tuple[str, ...]
     materials: tuple[Material, ...]
     training: int
     validation: int
@@ -48,7 +51,8 @@ class Prepared:
     @property
     def told(self) -> dict[str, Any]:
         """What a question says of the data for its report: the digests of the data change with it."""
-        return {"left_out": {name: list(why) for name, why in self.left_out.items()}} if self.left_out else {}
+        gone = {"left_out": {name: list(why) for name, why in self.left_out.items()}} if self.left_out else {}
+        return gone | ({"copies": list(self.copies)} if self.copies else {})
 
 
 def prepare(
@@ -64,8 +68,8 @@ def prepare(
     ``residents``: how many of the ``concurrent`` trials share a process.
     ``configs``: all settings that may come, or enough draws of them; ``Prepared`` counts the images of the first in
     the first replicate. The first use of a data set decodes and resizes it, with a line of progress; weights that go by
-    name are downloaded when all else is well. Raises ``DataError``,
-    ``CheckpointError``, ``OutOfMemory`` or ``DiskError``.
+    name are downloaded when all else is well. Raises ``DataError``, ``OverlapError`` when a photograph stands on two
+    sides, ``CheckpointError``, ``OutOfMemory`` or ``DiskError``.
     """
     sets: dict[str, CachedSet] = {}
     contexts: dict[str, str] = {}
@@ -81,7 +85,11 @@ def prepare(
                 contexts[label] = context
     if wrong:
         raise DataError("\n".join(dict.fromkeys(map(str, wrong.values()))))
-    for line in left_out({opened.dataset.name: opened for opened in sets.values()}.values()):
+    doubts = dict.fromkeys(
+        doubt for config in _protocols(configs) for doubt in check_photographs(config.protocol, _opened(config, sets))
+    )
+    distinct = {opened.dataset.name: opened for opened in sets.values()}.values()
+    for line in (*left_out(distinct), *map(str, doubts)):
         console.print(f"[bold yellow]warning:[/] {escape(line)}", highlight=False, soft_wrap=True)
     typical = configs[0]
     counted = [_parts(config, replicate, sets) for config in _protocols(configs) for replicate in replicates]
@@ -95,6 +103,7 @@ def prepare(
     return Prepared(
         digests=digests,
         left_out={opened.dataset.name: opened.skipped for opened in sets.values() if opened.skipped},
+        copies=tuple(doubt.recorded for doubt in doubts),
         materials=tuple(
             Material(
                 name=opened.dataset.name,
@@ -109,6 +118,10 @@ def prepare(
         validation=counted[0][1],
         fitting=fitting(configs, runtime, concurrent, residents),
     )
+
+
+def _opened(config: TrialConfig, sets: dict[str, CachedSet]) -> list[CachedSet]:
+    return [sets[f"{dataset.name}@{config.image_size}"] for dataset, _ in _roles(config)]
 
 
 def _parts(config: TrialConfig, replicate: Replicate, sets: dict[str, CachedSet]) -> tuple[int, int]:

@@ -227,7 +227,7 @@ def _follows(name: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> bo
     """Whether a value differs as the names of the data sets do."""
     first, *rest = name.split(".")
     one_sided = before.keys() ^ now.keys()
-    return "protocol" in (first, *rest) or (first in ("materials", "left_out") and name in one_sided)
+    return "protocol" in (first, *rest) or (first in ("materials", "left_out", "copies") and name in one_sided)
 
 
 def _shown(value: Any) -> str:

@@ -5,7 +5,7 @@ Sam2LoraError
 ├── CheckpointError    weights that do not belong to the backbone that was asked for
 ├── SettingError       settings that no trial can have
 ├── AdapterError       a trained adapter that cannot be found, read or written in the form that was asked for
-├── OverlapError       a source that shares patients with a target
+├── OverlapError       a source that shares patients or photographs with a target
 ├── OutOfMemory        a batch that cannot fit
 ├── DiskError          a cache or a result that cannot be written
 └── Diverged           a loss, a gradient, a weight or a logit that is no longer a number
@@ -35,7 +35,7 @@ class AdapterError(Sam2LoraError):
 
 
 class OverlapError(Sam2LoraError):
-    """A source data set that shares patients with a target."""
+    """A source data set that shares patients or photographs with a target, or a set whose parts share photographs."""
 
 
 class OutOfMemory(Sam2LoraError):

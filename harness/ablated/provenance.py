@@ -44,6 +44,8 @@ def provenance(found: Answers, mlflow: str) -> Section:
         "record": table.storage,
         "study": table.name,
     }
+    if copies := table.question.get("copies"):
+        asked["photographs that may be copies"] = "; ".join(copies)
     rows = {**asked, **known, **digests}
     frame = pd.DataFrame({"what": list(rows), "value": list(rows.values())})
     blocks: list[Block] = []

@@ -113,6 +113,7 @@ def question(found: Findings) -> Section:
             (f"images of {name} left out, as they cannot be read", f"{len(why)}: {'; '.join(why)}")
             for name, why in asked.get("left_out", {}).items()
         ),
+        *([("photographs that may be copies", "; ".join(asked["copies"]))] if asked.get("copies") else []),
         ("data digests", ", ".join(f"{name} `{digest}`" for name, digest in data.items()) or "not recorded"),
     ]
     rows = [(name.replace("_", " "), text) for name, text in rows]

@@ -36,6 +36,7 @@ from sam2lora.intervals import mean_interval, possible
 from sam2lora.memory import is_out_of_memory
 from sam2lora.metrics import METRICS
 from sam2lora.presets import PRESETS, Preset
+from sam2lora.protocols.copies import check_photographs
 from sam2lora.runtime import Runtime, default_cache
 from sam2lora.settings import changed, differences, read_settings, write_settings
 from sam2lora.train import Session, check_parts, epoch, judge, open_sets, resume, save, start, write_atomically
@@ -195,13 +196,14 @@ def _train(
     with console.status("opening the data and the model"):
         protocol = config.protocol
         sets = open_sets((*protocol.sources, *protocol.targets), config.image_size, runtime)
+        doubts = check_photographs(protocol, sets)
         session = start(config, replicate, runtime)
         check_parts(session.sources, replicate.fold)
         if (folder / CHECKPOINT).exists():
             resume(session, folder / CHECKPOINT)
     _assume(assumed, console)
     _head(session, console)
-    for line in left_out(sets):
+    for line in (*left_out(sets), *map(str, doubts)):
         console.print(f"[bold yellow]warning:[/] {escape(line)}", highlight=False, soft_wrap=True)
     with _bar(console) as bar:
         task = bar.add_task("training", total=config.epochs, completed=session.epoch)

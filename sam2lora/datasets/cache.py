@@ -19,11 +19,12 @@ from PIL import Image
 
 from sam2lora.choice import to_json
 from sam2lora.datasets.geometry import Native, letterbox
+from sam2lora.datasets.likeness import fingerprint, thumbnail
 from sam2lora.datasets.listing import size_and_time, summary, unreachable
 from sam2lora.datasets.pairs import Bits, Entry, Found, LeftOut, Pixels, Problem, Source, report
 from sam2lora.errors import DataError, DiskError
 
-_FORMAT = 5  # raise it when the rules of reading, of the field of view or of the frame change what a cache holds
+_FORMAT = 6  # raise it when the rules of reading, of the field of view or of the frame change what a cache holds
 _MIB = 2**20
 _REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
 
@@ -32,10 +33,11 @@ _REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
 class CachedSet:
     """A data set in the frame of a model: N images of S x S pixels.
 
-    ``ids``, ``patients``, ``splits``: one text per image, sorted by id. ``images``: (N, S, S, 3) uint8 and ``masks``:
-    (N, S, S) uint8 in {0, 1}, both memory-mapped and read-only. ``digest``: sixteen hexadecimal digits over the
-    contents of all files and the options of the set; the size is not part of it. ``skipped``: why images were left
-    out that could not be read, one text each; empty unless the set asks for that. ``left_out``: what lies in the
+    ``ids``, ``patients``, ``splits``: one text per image, sorted by id. ``files``: the images. ``fingerprints``: of the
+    pixels at native size, see ``likeness``; thumbnails lie beside them in ``folder``. ``images``: (N, S, S, 3) uint8
+    and ``masks``: (N, S, S) uint8 in {0, 1}, both memory-mapped and read-only. ``digest``: sixteen hexadecimal digits
+    over the contents of all files and the options of the set; the size is not part of it. ``skipped``: why images were
+    left out that could not be read, one text each; empty unless the set asks for that. ``left_out``: what lies in the
     folders of the set and is no part of it.
     """
 
@@ -44,6 +46,8 @@ class CachedSet:
     ids: tuple[str, ...]
     patients: tuple[str, ...]
     splits: tuple[str, ...]
+    files: tuple[Path, ...]
+    fingerprints: tuple[str, ...]
     images: Pixels
     masks: Pixels
     digest: str
@@ -198,11 +202,14 @@ def _fill(dataset: Source, found: Found, size: int, draft: Path) -> None:
     """Write every file of a cache. Rows are written, not mapped: a full disk is an error, not a bus signal."""
     ways: dict[str, object] = {}
     problems: list[str] = []
+    prints: list[str] = []
+    thumbnails: list[Pixels] = []
     with (draft / "images.npy").open("wb") as images, (draft / "masks.npy").open("wb") as masks:
         _headers(images, masks, len(found.entries), size)
         for entry in found.entries:
             try:
-                image, mask, native = letterbox(dataset.read(entry), size)
+                pair = dataset.read(entry)
+                image, mask, native = letterbox(pair, size)
             except DataError as error:
                 problems.append(str(error))
                 continue
@@ -210,11 +217,14 @@ def _fill(dataset: Source, found: Found, size: int, draft: Path) -> None:
             masks.write(mask.tobytes())
             for what, bits in (("mask", native.mask), ("fov", native.fov)):
                 Image.fromarray(bits).save(draft / f"{len(ways):05d}_{what}.png", compress_level=1)
+            prints.append(fingerprint(pair.image))
+            thumbnails.append(thumbnail(pair.image))
             ways[entry.id] = [native.box, native.content]
         _headers(images, masks, len(ways), size)
     if problems and not (found.skip_unreadable and ways):
         raise report(dataset.title, problems)
-    (draft / "ways.json").write_text(json.dumps([ways, problems]))
+    np.save(draft / "thumbnails.npy", np.stack(thumbnails))
+    (draft / "ways.json").write_text(json.dumps([ways, prints, problems]))
 
 
 def _headers(images: BinaryIO, masks: BinaryIO, count: int, size: int) -> None:
@@ -226,7 +236,7 @@ def _headers(images: BinaryIO, masks: BinaryIO, count: int, size: int) -> None:
 
 def _open(dataset: Source, found: Found, splits: tuple[str, ...], size: int, digest: str, home: Path) -> CachedSet:
     try:
-        ways, skipped = json.loads((home / "ways.json").read_text())
+        ways, prints, skipped = json.loads((home / "ways.json").read_text())
         images, masks = (np.load(home / f"{what}.npy", mmap_mode="r") for what in ("images", "masks"))
     except PermissionError as error:
         raise _refused(home, error) from error
@@ -241,6 +251,8 @@ def _open(dataset: Source, found: Found, splits: tuple[str, ...], size: int, dig
         ids=tuple(entry.id for entry, _ in kept),
         patients=tuple(entry.patient for entry, _ in kept),
         splits=tuple(split for _, split in kept),
+        files=tuple(entry.image for entry, _ in kept),
+        fingerprints=tuple(prints),
         images=images,
         masks=masks,
         digest=digest,

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections import namedtuple
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,7 +15,7 @@ from harness import prepare as preparing
 from harness.prepare import fitting, prepare
 from sam2lora.config import Replicate, TrialConfig
 from sam2lora.datasets import Drive, Folder, Stare, Synthetic
-from sam2lora.errors import DataError, OutOfMemory
+from sam2lora.errors import DataError, OutOfMemory, OverlapError
 from sam2lora.memory import Need
 from sam2lora.protocols import Transfer
 from sam2lora.runtime import Runtime
@@ -97,7 +98,7 @@ def test_images_that_were_left_out_are_named_and_counted(
     rng = np.random.default_rng(0)
     for index in range(14):
         image = np.pad(rng.integers(60, 200, (56, 56, 3), np.uint8), ((4, 4), (4, 4), (0, 0)))
-        for part, pixels in (("images", image), ("masks", np.eye(64, dtype=np.uint8) * 255)):
+        for part, pixels in (("images", image), ("masks", np.pad(np.eye(56, dtype=np.uint8) * 255, 4))):
             (tmp_path / part).mkdir(exist_ok=True)
             Image.fromarray(pixels).save(tmp_path / part / f"{index}.png")
     (tmp_path / "images/3.png").write_bytes(b"")
@@ -107,3 +108,37 @@ def test_images_that_were_left_out_are_named_and_counted(
     ((name, (why,)),) = prepared.left_out.items()
     assert (name, why.partition(":")[0]) == (clinic.name, str(tmp_path / "images/3.png"))
     assert f"warning: 1 of 14 images of {clinic.name} cannot be read and were left out:" in capsys.readouterr().err
+
+
+def eyes(folder: Path, turned: Sequence[int] = ()) -> Folder:
+    """The photographs of the hospital alder as a folder; those of ``turned`` mirrored, the others as they are."""
+    alder = Synthetic(hospital="alder", images=14, size=64)
+    lines = ["image,patient,split"]
+    entries = alder.find(None).entries
+    for index in turned or range(len(entries)):
+        pair = alder.read(entries[index])
+        for part, pixels in (("images", pair.image), ("masks", pair.mask), ("fov", pair.fov)):
+            (folder / part).mkdir(exist_ok=True)
+            Image.fromarray(pixels[:, :: -1 if turned else 1]).save(folder / part / f"{index}.png")
+        lines.append(f"{index},{index},test")
+    (folder / "patients.csv").write_text("\n".join(lines))
+    return Folder(path=str(folder))
+
+
+def test_photographs_of_a_source_in_a_target_are_refused(tiny: TrialConfig, runtime: Runtime, tmp_path: Path) -> None:
+    clinic = eyes(tmp_path)
+    config = replace(tiny, protocol=Transfer(sources=tiny.protocol.sources, targets=(clinic,)))
+    with pytest.raises(OverlapError, match=f"14 pairs of photographs of 'alder' and '{clinic.name}' are identical"):
+        prepare([tiny, config], [Replicate()], runtime, 2, Console(quiet=True))
+
+
+def test_what_may_be_a_copy_is_said_and_recorded(
+    tiny: TrialConfig, runtime: Runtime, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clinic = eyes(tmp_path, turned=(2, 5))
+    config = replace(tiny, protocol=Transfer(sources=tiny.protocol.sources, targets=(clinic,)))
+    prepared = prepare([config, tiny], [Replicate()], runtime, 2, Console(stderr=True))
+    (line,) = prepared.told["copies"]
+    assert line == f"alike: alder 0001L and {clinic.name} 2, alder 0002R and {clinic.name} 5"
+    assert "warning: 2 pairs of photographs of 'alder' and" in capsys.readouterr().err
+    assert prepare([tiny], [Replicate()], runtime, 2, Console(quiet=True)).told == {}

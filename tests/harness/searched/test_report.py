@@ -475,9 +475,11 @@ def test_targets_that_gave_patients_and_images_that_were_left_out_are_told(
     fabricate: Callable[..., Any], tmp_path: Path
 ) -> None:
     why = "clinic/images/3.png: an image file must be readable, but it is empty"
-    made = fabricate(lambda study, runs: None, protocol={"kind": "few_shot", "shots": 2}, left_out={"clinic": [why]})
+    asked = {"protocol": {"kind": "few_shot", "shots": 2}, "copies": ["alike: drive 21 and clinic 3"]}
+    made = fabricate(lambda study, runs: None, left_out={"clinic": [why]}, **asked)
     text = write(read(made.url, made.name, made.runs), tmp_path, MLFLOW).folder.joinpath("report.md").read_text()
     assert f"| images of clinic left out, as they cannot be read | 1: {why} |" in text
+    assert "| photographs that may be copies | alike: drive 21 and clinic 3 |" in text
     assert "| targets (after 2 patients, test only) |" in text
     assert "2 patients each joined the training; only test parts judge" in text
     assert "never used to choose" not in text

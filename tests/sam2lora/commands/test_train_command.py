@@ -271,13 +271,33 @@ def test_images_that_were_left_out_are_named(
     for index in range(14):
         image = np.pad(rng.integers(60, 200, (56, 56, 3), np.uint8), ((4, 4), (4, 4), (0, 0)))
         Image.fromarray(image).save(home / "clinic/images" / f"{index}.png")
-        Image.fromarray(np.eye(64, dtype=np.uint8) * 255).save(home / "clinic/masks" / f"{index}.png")
+        Image.fromarray(np.pad(np.eye(56, dtype=np.uint8) * 255, 4)).save(home / "clinic/masks" / f"{index}.png")
     (home / "clinic/images/3.png").write_bytes(b"")
     asked = ["--data", ".", "--sources", "folder:path=clinic:unreadable=skip", "--epochs", "1", "--out", "run"]
     assert train.main([*options, *asked]) == 0
     said = " ".join(capsys.readouterr().err.split())
     assert "warning: 1 of 14 images of folder_clinic cannot be read and were left out:" in said
     assert "3.png: an image file must be readable, but it is empty" in said
+
+
+def test_photographs_that_stand_twice_are_refused_or_said(
+    options: list[str], home: Path, tiny: TrialConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The hospital that trains as a folder that judges: as it is, and mirrored."""
+    (alder,) = tiny.protocol.sources
+    for name, way in (("again", 1), ("mirrored", -1)):
+        for entry in alder.find(None).entries[:4]:
+            pair = alder.read(entry)
+            for part, pixels in (("images", pair.image), ("masks", pair.mask), ("fov", pair.fov)):
+                (home / name / part).mkdir(parents=True, exist_ok=True)
+                Image.fromarray(pixels[:, ::way]).save(home / name / part / f"{entry.id}.png")
+    asked = [*options, "--data", ".", "--epochs", "1"]
+    assert train.main([*asked, "--targets", "folder:path=again"]) == 2
+    refused = capsys.readouterr().err
+    assert "4 pairs of photographs of 'alder' and 'folder_again' are identical pixel for pixel" in refused
+    assert "again/images/0000L.png" in refused
+    assert train.main([*asked, "--targets", "folder:path=mirrored"]) == 0
+    assert "warning: 4 pairs of photographs of 'alder' and 'folder_mirrored' look like" in capsys.readouterr().err
 
 
 def test_help_comes_without_torch() -> None:
