@@ -64,8 +64,8 @@ def checks(found: Answers) -> Section:
 
 def _random(found: Answers) -> str:
     """The random effects of the mixed model, in words."""
-    known = {"replicate": "replicate", "target": "data set", "run": "training run"}
-    fitted = ("target", "replicate", "run") if isinstance(found.mixed, Refused) else tuple(found.mixed.variances)
+    known = {"target": "data set", "run": "training run"}
+    fitted = ("target", "run") if isinstance(found.mixed, Refused) else tuple(found.mixed.variances)
     return listed(tuple(known.get(name, name) for name in fitted if name != "residual"))
 
 

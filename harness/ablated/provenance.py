@@ -20,7 +20,7 @@ _METHODS = (
         "sign flips",
         "over replicates, by fold or seed where they share one, exact up to 14, else drawn (Phipson, Smyth 2010)",
     ),
-    ("mixed model", "restricted maximum likelihood, statsmodels"),
+    ("mixed model", "restricted maximum likelihood, profiled as in lme4"),
     ("worth of a component", "contrasts over all trained coalitions (Shapley 1953)"),
     ("overstated", "type M error at the effect and the variances seen (Gelman, Carlin 2014)"),
     ("ranks", "those that no paired difference of two arms excludes, Holm over all pairs (Mogstad et al. 2024)"),

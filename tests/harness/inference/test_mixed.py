@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -117,24 +119,71 @@ def test_a_variance_of_zero_is_an_answer() -> None:
 def test_one_data_set_is_paired_replicates() -> None:
     cells = simulated(4, targets=1)
     found = fitted(cells)
-    assert set(found.variances) == {"replicate", "residual"}
+    assert set(found.variances) == {"residual"}
     by_run = cells.means()[:, :, 0]
     both = by_run - by_run.mean(axis=0) - by_run.mean(axis=1, keepdims=True) + by_run.mean()
     assert found.effects[0].se == pytest.approx(math.sqrt(2 * (both**2).sum() / 8 / 5), rel=1e-3)
 
 
-def test_it_says_when_statsmodels_did_not_converge(monkeypatch: pytest.MonkeyPatch) -> None:
-    from statsmodels.regression.mixed_linear_model import MixedLM
+@pytest.mark.parametrize("run", [0.0, 0.002, 0.02])
+@pytest.mark.parametrize("targets", [1, 2, 4])
+def test_standard_errors_are_those_of_the_analysis_of_variance_in_every_study(run: float, targets: int) -> None:
+    """In balance there is a closed form, with the two errors pooled where runs seem to vary less than not at all."""
+    for seed in range(20):
+        cells = simulated(seed, targets=targets, run=run)
+        means = cells.means()
+        by_run = means.mean(axis=2)
+        both = by_run - by_run.mean(axis=0) - by_run.mean(axis=1, keepdims=True) + by_run.mean()
+        of_runs, free = targets * (both**2).sum(), 14 * (targets - 1)
+        square = of_runs / 8
+        if targets > 1:
+            left = ((means - means.mean(axis=(0, 1)) - by_run[:, :, None] + means.mean()) ** 2).sum()
+            square = square if square > left / free else (of_runs + left) / (8 + free)
+        (gain,) = fitted(cells).effects
+        assert gain.se == pytest.approx(math.sqrt(2 * square / (5 * targets)), rel=1e-4)
 
-    def give_up(*_: object, **__: object) -> None:
-        raise np.linalg.LinAlgError("Singular matrix")
 
-    monkeypatch.setattr(MixedLM, "fit", give_up)
+def test_every_kind_of_design_converges() -> None:
+    """Replicates in turn, grids, one with a hole, failed runs, no variance of runs or of folds."""
+    grid = [Pair(seed, fold) for seed in range(3) for fold in range(3)]
+    for pairs in ([Pair(k, k % 5) for k in range(7)], [Pair(k, k % 5) for k in range(10)], grid, grid[1:]):
+        for seed in range(4):
+            rng = np.random.default_rng(seed)
+            shape = (4, len(pairs))
+            shift = rng.normal(0, 0.006 * (seed % 2), (4, 5))[:, [pair.fold for pair in pairs]]
+            finished = rng.random(shape) > 0.05 * (seed // 2)
+            targets = tuple(
+                Target(
+                    f"set{t}",
+                    np.where(
+                        finished[:, :, None], 0.7 + shift[:, :, None] + rng.normal(0, 0.005, (*shape, 8)), math.nan
+                    ),
+                    np.arange(8).astype(str),
+                )
+                for t in range(3)
+            )
+            found = mixed(Cells(tuple(f"arm{a}" for a in range(4)), tuple(pairs), targets, finished), [GAIN])
+            assert isinstance(found, Mixed)
+            assert found.converged
+            assert found.effects[0].se > 0.0
+
+
+def test_a_fit_that_found_no_maximum_has_no_effects(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "minimize", lambda _, ratios, **__: SimpleNamespace(x=ratios + 3.0))
     found = mixed(simulated(0), [GAIN])
     assert isinstance(found, Mixed)
     assert not found.converged
     assert found.effects == ()
-    assert found.note == "statsmodels gave up: Singular matrix"
+    assert found.note == "no maximum of its likelihood was found"
+
+
+def test_arms_that_share_no_replicate_are_refused() -> None:
+    cells = simulated(0, replicates=8, arms=4)
+    finished = np.kron(np.eye(2), np.ones((2, 4))) > 0
+    targets = tuple(replace(t, scores=np.where(finished[:, :, None], t.scores, math.nan)) for t in cells.targets)
+    found = mixed(replace(cells, targets=targets, finished=finished), [GAIN])
+    assert isinstance(found, Refused)
+    assert "share replicates" in found.rule
 
 
 def test_what_cannot_be_fitted_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
