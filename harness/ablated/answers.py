@@ -273,6 +273,7 @@ def _mixture(cells: Cells, ablation: Declared, rng: np.random.Generator) -> tupl
     fitted = mixture.fit_mixture(runs, components, model, rng)
     if isinstance(fitted, Refused):
         return fitted
+    fitted = mixture.over_patients(fitted, cells, weights)
     return fitted, runs.groupby(components, as_index=False).agg({"score": "mean"})
 
 

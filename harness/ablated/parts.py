@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import pandas as pd
@@ -145,7 +146,7 @@ def mixture(found: Answers) -> list[Section]:
     if len(fitted.components) == 3:
         caption = (
             "Fitted mean score over the simplex of weights; white-rimmed dots are what was measured, the star is the "
-            "predicted best, small dots are mixtures that may be the best as far as replicates tell."
+            "predicted best, small dots are mixtures that may be the best as far as replicates and patients tell."
         )
         blocks.append(Figure("mixture", caption))
     return [Section(title, (*blocks, _terms(fitted)))]
@@ -156,7 +157,7 @@ def _optimum(fitted: Mixture) -> str:
     told = (
         f"A {fitted.model.replace('_', ' ')} polynomial was fitted to {fitted.runs} of {fitted.declared} runs at "
         f"{fitted.points} points over {count(fitted.replicates, 'replicate')}. Its highest point is {best}, with "
-        f"a predicted score of {words.score(fitted.predicted)}."
+        f"a predicted score of {words.score(fitted.predicted)}, too high by selection as the highest of the surface."
     )
     if isinstance(fitted.region, Refused):
         told += f" No region can be given: {fitted.region}"
@@ -166,6 +167,8 @@ def _optimum(fitted: Mixture) -> str:
     fit = fitted.lack_of_fit
     if isinstance(fit, Refused):
         return f"{told} Whether the polynomial fits cannot be tested: {fit}"
+    if math.isnan(fit.p):
+        return f"{told} Whether the polynomial fits cannot be tested: too few replicates or patients."
     verdict = (
         "**the surface does not fit and is not to be read**" if fit.p <= 0.05 else "nothing speaks against the fit"
     )
@@ -179,6 +182,7 @@ def _terms(fitted: Mixture) -> Table:
     )
     caption = (
         f"Coefficients of the Scheffe polynomial with 95 % intervals, from {fitted.runs} runs. A single component's is "
-        "its own score; a product's is 4 times what an even blend gains over the line between the two."
+        "its own score; a product's is 4 times what an even blend gains over the line between the two. Intervals are "
+        "over replicates and patients, each of the one coefficient; p against 0 is Holm-adjusted over the products."
     )
     return Table("mixture", caption, ("term", "coefficient [95 % interval]", "p"), rows, fitted.terms)

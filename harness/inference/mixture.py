@@ -4,7 +4,8 @@ In a mixture design every arm is a point x of the simplex, the weights of the co
 canonical polynomials (1958) have no intercept, since x sums to 1: *linear* is sum b_i x_i, so b_i is the score of the
 pure component i; *quadratic* adds b_ij x_i x_j, 4 times what an even blend of i and j scores above the line between the
 two; *special cubic* adds b_ijk x_i x_j x_k. Replicates are blocks with effects that sum to 0, since every arm of a
-replicate saw the same draws. Intervals speak of other replicates on the same test images.
+replicate saw the same draws. `fit_mixture` speaks of other replicates on the same test images, `over_patients` of other
+patients as well: where images dominate, the former's lack of fit cries wolf in two studies of three.
 
 *Lack of fit* compares the polynomial with a mean of its own for every point: what the points' means deviate from it,
 against what replicates deviate from them (F test; Box & Draper 2007). A small p means that the surface is not to be
@@ -15,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any, Literal
 
@@ -24,6 +25,8 @@ import pandas as pd
 from scipy.special import stdtrit
 
 from harness.inference.cells import Cells, Floats
+from harness.inference.entering import entering
+from harness.inference.multiplicity import holm
 from harness.inference.refused import Refused
 
 Model = Literal["linear", "quadratic", "special_cubic"]
@@ -281,3 +284,53 @@ def _within(used: int | Refused, inside: Any, grid: Floats, names: Sequence[str]
         return used
     low, high = grid[inside].min(axis=0).tolist(), grid[inside].max(axis=0).tolist()
     return Region(dict(zip(names, zip(low, high, strict=True), strict=True)), float(inside.mean()), used, level)
+
+
+def over_patients(
+    found: Mixture, cells: Cells, weights: Mapping[str, Mapping[str, float]], level: float = 0.95
+) -> Mixture:
+    """``found`` with intervals, p and region over replicates *and* patients, by the method of every contrast.
+
+    Every coefficient, and every difference of two points of the surface, is a weighted sum of the arms of ``weights``.
+    A product's p is Holm-adjusted over the products; a single component's is NaN, for no score is 0. Lack of fit: the
+    smallest p, Holm-adjusted, of what the points' means deviate from the polynomial in. A point leaves the region where
+    the best is shown to exceed it as well, at the level divided by the number of coefficients beside the mean. What has
+    no interval is NaN, and leaves nothing out.
+    """
+    arms = [arm for arm in weights if arm in cells.arms]
+    x = np.array([[weights[arm].get(name, 0.0) for name in found.components] for arm in arms])
+    terms = _terms(len(found.components), found.model)
+    solve = np.linalg.pinv(_polynomial(x, terms))
+    place = [cells.arms.index(arm) for arm in arms]
+
+    def judged(by_point: Floats) -> tuple[float, float, float]:
+        by_arm = np.zeros(len(cells.arms))
+        by_arm[place] = np.where(np.abs(by_point) < 1e-12, 0.0, by_point)
+        used = entering(cells, by_arm, None)
+        if used.why:
+            return used.estimate(), math.nan, math.nan
+        parts = used.parts()
+        return float(parts.estimate), float(parts.margin(level)), float(parts.p())
+
+    rows = np.array([judged(row) for row in solve])
+    products = np.array([len(term) > 1 for term in terms])
+    p = np.full(len(terms), math.nan)
+    p[products] = holm(rows[products, 2])
+    table = found.terms.assign(low=found.terms["estimate"] - rows[:, 1], high=found.terms["estimate"] + rows[:, 1], p=p)
+    fit = found.lack_of_fit
+    if isinstance(fit, LackOfFit):
+        beyond = np.linalg.svd(_polynomial(x, terms).T)[2][len(terms) :]
+        known = holm(np.array([judged(row)[2] for row in beyond]))
+        fit = replace(fit, p=float(np.fmin.reduce(known)))
+    surface, region = found.surface.copy(), found.region
+    if isinstance(region, Region):
+        basis = _polynomial(surface[list(found.components)].to_numpy(), terms)
+        top = basis[int(surface["predicted"].to_numpy().argmax())]
+        out = np.flatnonzero(~surface["in_region"].to_numpy())
+        shown = [judged((top - basis[point]) @ solve)[2] * (len(terms) - 1) <= 1 - level for point in out]
+        inside = np.ones(len(surface), dtype=bool)
+        inside[out[shown]] = False
+        surface["in_region"] = inside
+        grid = surface[list(found.components)].to_numpy()
+        region = _within(region.replicates, inside, grid, found.components, level)
+    return replace(found, terms=table, lack_of_fit=fit, surface=surface, region=region)

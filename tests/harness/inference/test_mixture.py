@@ -1,14 +1,27 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from harness.inference.cells import Cells, Pair, Target
-from harness.inference.mixture import LackOfFit, Mixture, Model, Region, fit_mixture, lattice, mixture_runs
+from harness.inference.cells import Cells, Contrast, Pair, Target
+from harness.inference.effects import effect
+from harness.inference.mixture import (
+    LackOfFit,
+    Mixture,
+    Model,
+    Region,
+    fit_mixture,
+    lattice,
+    mixture_runs,
+    over_patients,
+)
+from harness.inference.multiplicity import holm
 from harness.inference.refused import Refused
+from harness.simulated import Truth, simulate
 
 NAMES = ("bce", "dice", "ft")
 CENTROID = np.array(
@@ -196,3 +209,75 @@ def test_runs_of_cells_are_means_over_data_sets() -> None:
     np.testing.assert_allclose(table["score"], expected, equal_nan=True)
     with pytest.raises(ValueError, match=r"also are \['gone'\]"):
         mixture_runs(cells, {"gone": {"bce": 1.0}})
+
+
+POINTS = {
+    "x": {"bce": 1.0},
+    "y": {"dice": 1.0},
+    "z": {"ft": 1.0},
+    "xy": {"bce": 0.5, "dice": 0.5},
+    "xz": {"bce": 0.5, "ft": 0.5},
+    "yz": {"dice": 0.5, "ft": 0.5},
+    "xyz": {"bce": 1 / 3, "dice": 1 / 3, "ft": 1 / 3},
+}
+
+
+def flat(seed: int, **settings: float) -> Cells:
+    """A study of equal points."""
+    pairs = tuple(Pair(k, k) for k in range(5))
+    return simulate(
+        Truth(effects=dict.fromkeys(POINTS, 0.0), replicates=pairs, **settings), np.random.default_rng(seed)
+    )
+
+
+def test_coefficients_over_patients_are_contrasts_of_arms() -> None:
+    cells = flat(1)
+    plain = fitted(mixture_runs(cells, POINTS), "linear")
+    found = over_patients(plain, cells, POINTS)
+    assert found.terms["p"].isna().all(), "no score is 0"
+    product = over_patients(fitted(mixture_runs(cells, POINTS)), cells, POINTS).terms.set_index("term")
+    solve = np.linalg.pinv(
+        np.array(
+            [
+                [p.get(n, 0.0) for n in NAMES] + [p.get(a, 0.0) * p.get(b, 0.0) for a, b in PAIRED]
+                for p in POINTS.values()
+            ]
+        )
+    )
+    own = [
+        effect(cells, Contrast("x", dict(zip(POINTS, row, strict=True))), None, np.random.default_rng(0))
+        for row in solve[3:]
+    ]
+    assert product["estimate"].iloc[3:].tolist() == pytest.approx([one.estimate for one in own], abs=1e-9)
+    assert product["low"].iloc[3:].tolist() == pytest.approx([one.low for one in own], abs=1e-9)
+    assert product["p"].iloc[3:].tolist() == pytest.approx(holm(np.array([one.p for one in own])).tolist(), abs=1e-9)
+
+
+PAIRED = [("bce", "dice"), ("bce", "ft"), ("dice", "ft")]
+
+
+def test_images_that_vary_are_no_lack_of_fit() -> None:
+    """Where images dominate, a fit that takes them as given finds products and a lack of fit in most flat studies."""
+    wrong = {"before": 0, "after": 0, "products": 0}
+    for seed in range(20):
+        cells = flat(seed, replicate=0.001, image_arm=0.04)
+        before = fitted(mixture_runs(cells, POINTS))
+        after = over_patients(replace(before, region=Refused("", "", "")), cells, POINTS)
+        assert isinstance(before.lack_of_fit, LackOfFit)
+        assert isinstance(after.lack_of_fit, LackOfFit)
+        wrong["before"] += before.lack_of_fit.p <= 0.05
+        wrong["after"] += after.lack_of_fit.p <= 0.05
+        wrong["products"] += bool((after.terms["p"] <= 0.05).any())
+    assert wrong["before"] > 8
+    assert wrong["after"] <= 4
+    assert wrong["products"] <= 4
+
+
+def test_the_region_is_never_smaller_over_patients() -> None:
+    cells = flat(0, image_arm=0.02)
+    before = fitted(mixture_runs(cells, POINTS))
+    after = over_patients(before, cells, POINTS)
+    assert isinstance(before.region, Region)
+    assert isinstance(after.region, Region)
+    assert after.region.share >= before.region.share
+    assert (after.surface["in_region"] | ~before.surface["in_region"]).all()
