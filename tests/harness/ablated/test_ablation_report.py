@@ -24,7 +24,7 @@ from harness.figures.forest import LOOKS
 from harness.inference.crossed import weights
 from harness.inference.refused import Refused
 from harness.inference.verdicts import Differs, DoesNotMatter, Opposed, SmallOnAverage, Verdict
-from harness.pages import markdown
+from harness.pages import latex, markdown
 from harness.pages.markdown import SIGNS
 from harness.pretended import loss_components, loss_mixture, rank
 from harness.simulated_study import Simulated
@@ -61,9 +61,9 @@ def test_every_table_is_there_in_four_forms(made: AblationReport) -> None:
     assert {"verdicts", "scores", "effects", "shapley", "interactions", "checks", "variance", "costs"} <= tables
     for name in tables:
         assert len(pd.read_csv(made.folder / f"{name}.csv")) > 0
-        latex = (made.folder / f"{name}.tex").read_text()
-        assert latex.count("{") - latex.count(r"\{") == latex.count("}") - latex.count(r"\}")
-        assert "\\toprule" in latex
+        typeset = (made.folder / f"{name}.tex").read_text()
+        assert typeset.count("{") - typeset.count(r"\{") == typeset.count("}") - typeset.count(r"\}")
+        assert "\\toprule" in typeset
     assert page.count("<table>") == len(tables) == len(re.findall(r"^\|[ |-]*---[ |-]*$", text, re.MULTILINE))
 
 
@@ -99,6 +99,7 @@ def test_the_ablation_table_is_the_mean_of_the_scores(made: AblationReport, stud
 
 def test_undecided_looks_unlike_shown_to_be_small() -> None:
     assert len(set(LOOKS.values())) == len(LOOKS) == len(set(SIGNS.values()))
+    assert all(latex.escaped(sign).isascii() for sign in SIGNS.values())
     assert LOOKS["undecided"][3] != LOOKS["equal"][3]
 
 

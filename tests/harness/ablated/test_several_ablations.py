@@ -55,6 +55,14 @@ def test_the_text_states_the_number_of_models_and_what_their_mean_is_not(frame: 
     [
         (["undecided: 7 more replicates", "undecided: no number of replicates would do"], "all 2: undecided"),
         (["matters: helps"] * 3, "all 3: matters: helps"),
+        (
+            [
+                "helps, perhaps too little to matter: 1 more replicate",
+                "helps, perhaps too little to matter: 9 more replicates",
+            ],
+            "all 2: helps, perhaps too little to matter",
+        ),
+        (["does not matter on average", "does not matter"], "differ: 1 does not matter on average, 1 does not matter"),
         (["matters: helps", "matters: hurts"], "differ: 1 matters: helps, 1 matters: hurts"),
         (["does not matter"], "does not matter"),
     ],
