@@ -1,7 +1,8 @@
 """``python -m sam2lora.datasets ROOT``: what lies under a data root, what is wrong with it and what is absent.
 
 Pairs are counted as found/complete (? for a folder of one's own); dev and test are the parts of the split. Faults
-are counted as missing or left over/of another size/unreadable, and listed below the table with their remedies.
+are counted as missing or left over/of another size/unreadable, and listed below the table with their remedies; so
+is what lies in the folders of a set and is no part of it (hidden files, other suffixes, folders).
 Every image and mask is decoded; ``--quick`` looks at names only. Exit status 1 if there is a problem or no set at
 all. ``--synthetic OUT.png`` draws the procedural hospitals, one a row, and needs no data root.
 """

@@ -102,12 +102,16 @@ def test_images_that_were_left_out_are_named_and_counted(
             (tmp_path / part).mkdir(exist_ok=True)
             Image.fromarray(pixels).save(tmp_path / part / f"{index}.png")
     (tmp_path / "images/3.png").write_bytes(b"")
+    (tmp_path / "images/._3.png").write_bytes(b"")
     clinic = Folder(path=str(tmp_path), unreadable="skip")
     config = replace(tiny, protocol=Transfer(sources=(clinic,)))
     prepared = prepare([config], [Replicate()], runtime, 2, Console(stderr=True))
     ((name, (why,)),) = prepared.left_out.items()
     assert (name, why.partition(":")[0]) == (clinic.name, str(tmp_path / "images/3.png"))
-    assert f"warning: 1 of 14 images of {clinic.name} cannot be read and were left out:" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert f"warning: 1 of 14 images of {clinic.name} cannot be read and were left out:" in said
+    (line,) = [line for line in said.splitlines() if f"left out of the folders of {clinic.name}: " in line]
+    assert "1 hidden file" in line
 
 
 def eyes(folder: Path, turned: Sequence[int] = ()) -> Folder:

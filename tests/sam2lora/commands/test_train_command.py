@@ -273,11 +273,13 @@ def test_images_that_were_left_out_are_named(
         Image.fromarray(image).save(home / "clinic/images" / f"{index}.png")
         Image.fromarray(np.pad(np.eye(56, dtype=np.uint8) * 255, 4)).save(home / "clinic/masks" / f"{index}.png")
     (home / "clinic/images/3.png").write_bytes(b"")
+    (home / "clinic/images/notes.txt").write_text("x")
     asked = ["--data", ".", "--sources", "folder:path=clinic:unreadable=skip", "--epochs", "1", "--out", "run"]
     assert train.main([*options, *asked]) == 0
     said = " ".join(capsys.readouterr().err.split())
     assert "warning: 1 of 14 images of folder_clinic cannot be read and were left out:" in said
     assert "3.png: an image file must be readable, but it is empty" in said
+    assert "warning: left out of the folders of folder_clinic: 1 .txt file" in said
 
 
 def test_photographs_that_stand_twice_are_refused_or_said(
