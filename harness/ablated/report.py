@@ -73,7 +73,9 @@ def _summary(found: Answers) -> dict[str, float]:
         numbers |= {f"{name}/equivalence_p": one.equivalence_p, f"{name}/everywhere_p": one.everywhere_p}
         numbers[f"{name}/replicates"] = float(effect.replicates)
     for mean in found.means:
-        numbers[f"mean/{mean.arm}/{mean.target or 'all'}"] = mean.mean
+        name = f"mean/{mean.arm}/{mean.target or 'all'}"
+        numbers |= {name: mean.mean, f"{name}/low": mean.low, f"{name}/high": mean.high}
+        numbers |= {f"{name}/replicates": float(mean.replicates), f"{name}/images": float(mean.images)}
     return numbers
 
 

@@ -233,3 +233,10 @@ def test_every_verdict_has_its_words(made: AblationReport, verdict: Verdict, tol
     assert cell.tone in SIGNS
     assert cell.tone in LOOKS
     assert f".verdict.{cell.tone} " in (Path(markdown.__file__).parent / "style.css").read_text()
+
+
+def test_every_mean_in_a_tracker_has_its_interval_and_n(made: AblationReport) -> None:
+    for mean in made.answers.means:
+        name = f"mean/{mean.arm}/{mean.target or 'all'}"
+        own = [made.summary[name + end] for end in ("", "/low", "/high", "/replicates", "/images")]
+        assert own == [mean.mean, mean.low, mean.high, mean.replicates, mean.images]
