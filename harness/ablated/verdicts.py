@@ -110,7 +110,7 @@ def _told(one: Judged, smallest: float) -> str:
         case SmallOnAverage(elsewhere):
             return (
                 f"{name} does not matter on average: its mean effect, {size}, was shown to be below what is of "
-                f"interest. That was not shown of {_on(one, elsewhere)}."
+                f"interest. That was not shown on {_on(one, elsewhere)}."
             )
         case DoesNotMatter():
             return (

@@ -18,8 +18,10 @@ from PIL.PngImagePlugin import PngInfo
 from rich.console import Console
 
 from harness.ablated import words
+from harness.ablated.answers import pairings
 from harness.ablated.report import AblationReport, show, write
 from harness.ablated.verdicts import cautions, plainly
+from harness.designs import Crossed, setting
 from harness.figures.forest import LOOKS
 from harness.inference.crossed import weights
 from harness.inference.refused import Refused
@@ -190,6 +192,20 @@ def test_a_design_that_cannot_see_redundancy_says_so(
     assert told in said[0] if told else said == []
 
 
+def test_the_two_factors_of_a_crossed_design_can_be_told_to_depend_on_each_other(made: AblationReport) -> None:
+    """By the names that the design itself gives its arms."""
+    design = Crossed(
+        ("optimizer.lr",),
+        {"low": setting(), "high": setting()},
+        {"short": setting(), "long": setting()},
+        ("low", "short"),
+    )
+    arms = ("low short", "low long", "high short", "high long")
+    (pair,) = pairings(replace(made.answers.ablation, design=design.describe(), arms=arms, components={}))
+    assert pair.interaction.weights == {"high long": 1.0, "high short": -1.0, "low long": -1.0, "low short": 1.0}
+    assert (pair.one, pair.other) == tuple(contrast.name for contrast in design.contrasts())
+
+
 def test_no_component_is_credited_with_what_training_brings(made: AblationReport) -> None:
     """BCE adds nothing; with the untrained model as a coalition it was credited with .15."""
     worth = pd.read_csv(made.folder / "shapley.csv").set_index("contrast")
@@ -220,7 +236,7 @@ def test_a_selected_effect_is_said_to_be_overstated_where_it_stands(made: Ablati
     ("verdict", "told"),
     [
         (Opposed(("cedar",), ("rowan",)), "helps on cedar and hurts on rowan: cedar, "),
-        (SmallOnAverage(("willow",)), "That was not shown of willow, "),
+        (SmallOnAverage(("willow",)), "That was not shown on willow, "),
         (Differs("hurts", None, "the images are too few"), "hurts, perhaps too little to matter: by "),
         (DoesNotMatter(), "below what is of interest, on each of the 3 targets."),
     ],
