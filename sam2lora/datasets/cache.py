@@ -24,7 +24,7 @@ from sam2lora.datasets.listing import size_and_time, summary, unreachable
 from sam2lora.datasets.pairs import Bits, Entry, Found, LeftOut, Pixels, Problem, Source, report
 from sam2lora.errors import DataError, DiskError
 
-_FORMAT = 6  # raise it when the rules of reading, of the field of view or of the frame change what a cache holds
+_FORMAT = 7  # raise it when the rules of reading, of the field of view or of the frame change what a cache holds
 _MIB = 2**20
 _REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
 
@@ -37,8 +37,9 @@ class CachedSet:
     pixels at native size, see ``likeness``; thumbnails lie beside them in ``folder``. ``images``: (N, S, S, 3) uint8
     and ``masks``: (N, S, S) uint8 in {0, 1}, both memory-mapped and read-only. ``digest``: sixteen hexadecimal digits
     over the contents of all files and the options of the set; the size is not part of it. ``skipped``: why images were
-    left out that could not be read, one text each; empty unless the set asks for that. ``left_out``: what lies in the
-    folders of the set and is no part of it.
+    left out that could not be read, one text each; empty unless the set asks for that. ``fitted``: ids of masks that
+    were cut or padded by the few pixels that the set tolerates. ``left_out``: what lies in the folders of the set and
+    is no part of it.
     """
 
     dataset: Source
@@ -53,6 +54,7 @@ class CachedSet:
     digest: str
     folder: Path
     skipped: tuple[str, ...]
+    fitted: tuple[str, ...]
     left_out: tuple[LeftOut, ...]
     _ways: tuple[tuple[tuple[int, int, int, int], tuple[int, int]], ...]
 
@@ -72,6 +74,10 @@ def left_out(sets: Iterable[CachedSet]) -> list[str]:
     for opened in sets:
         if opened.left_out:
             lines.append(f"left out of the folders of {opened.dataset.name}: {summary(opened.left_out)}")
+        if count := len(opened.fitted):
+            some = f"{', '.join(opened.fitted[:5])}{' ...' if count > 5 else ''}"
+            masks = f"{count} of {len(opened)} masks of {opened.dataset.name}"
+            lines.append(f"{masks} do not have the size of their images and were cut or padded: {some}")
         if count := len(opened.skipped):
             whole = count + len(opened)
             lines.append(f"{count} of {whole} images of {opened.dataset.name} cannot be read and were left out:")
@@ -203,6 +209,7 @@ def _fill(dataset: Source, found: Found, size: int, draft: Path) -> None:
     ways: dict[str, object] = {}
     problems: list[str] = []
     prints: list[str] = []
+    fitted: list[str] = []
     thumbnails: list[Pixels] = []
     with (draft / "images.npy").open("wb") as images, (draft / "masks.npy").open("wb") as masks:
         _headers(images, masks, len(found.entries), size)
@@ -217,6 +224,7 @@ def _fill(dataset: Source, found: Found, size: int, draft: Path) -> None:
             masks.write(mask.tobytes())
             for what, bits in (("mask", native.mask), ("fov", native.fov)):
                 Image.fromarray(bits).save(draft / f"{len(ways):05d}_{what}.png", compress_level=1)
+            fitted += [entry.id] if pair.fitted else []
             prints.append(fingerprint(pair.image))
             thumbnails.append(thumbnail(pair.image))
             ways[entry.id] = [native.box, native.content]
@@ -224,7 +232,7 @@ def _fill(dataset: Source, found: Found, size: int, draft: Path) -> None:
     if problems and not (found.skip_unreadable and ways):
         raise report(dataset.title, problems)
     np.save(draft / "thumbnails.npy", np.stack(thumbnails))
-    (draft / "ways.json").write_text(json.dumps([ways, prints, problems]))
+    (draft / "ways.json").write_text(json.dumps([ways, prints, fitted, problems]))
 
 
 def _headers(images: BinaryIO, masks: BinaryIO, count: int, size: int) -> None:
@@ -236,7 +244,7 @@ def _headers(images: BinaryIO, masks: BinaryIO, count: int, size: int) -> None:
 
 def _open(dataset: Source, found: Found, splits: tuple[str, ...], size: int, digest: str, home: Path) -> CachedSet:
     try:
-        ways, prints, skipped = json.loads((home / "ways.json").read_text())
+        ways, prints, fitted, skipped = json.loads((home / "ways.json").read_text())
         images, masks = (np.load(home / f"{what}.npy", mmap_mode="r") for what in ("images", "masks"))
     except PermissionError as error:
         raise _refused(home, error) from error
@@ -258,6 +266,7 @@ def _open(dataset: Source, found: Found, splits: tuple[str, ...], size: int, dig
         digest=digest,
         folder=home,
         skipped=tuple(skipped),
+        fitted=tuple(fitted),
         left_out=found.left_out,
         _ways=tuple((tuple(box), tuple(content)) for box, content in (ways[entry.id] for entry, _ in kept)),
     )

@@ -59,7 +59,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """One thing in a folder that is not used. ``kind``: "hidden", "folder", "special" (a pipe) or a suffix."""
+    """What a folder holds and is not used. ``kind``: "hidden", "folder", "special" (a pipe), "unpaired" or a suffix."""
 
     path: Path
     kind: str
@@ -81,11 +81,15 @@ class Found:
 
 @dataclass(frozen=True)
 class Pair:
-    """One image at its native size: ``image`` (H, W, 3) uint8 RGB, ``mask`` and ``fov`` (H, W) bool."""
+    """One image at its native size: ``image`` (H, W, 3) uint8 RGB, ``mask`` and ``fov`` (H, W) bool.
+
+    ``fitted``: whether the mask was cut or padded by the few pixels that a user tolerates.
+    """
 
     image: Pixels
     mask: Bits
     fov: Bits
+    fitted: bool = False
 
 
 class Source(Protocol):

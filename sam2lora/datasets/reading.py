@@ -8,7 +8,7 @@ import warnings
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,6 +25,7 @@ from sam2lora.errors import DataError
 _FORMATS = ("BMP", "DIB", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")  # some others start programs
 _MOST_PIXELS = 2**26  # 8192 x 8192: four times the largest photograph of the published sets
 _MOST_BYTES = 4 * _MOST_PIXELS
+_SLIP = 8  # pixels by which a mask may be off for a folder to tolerate it
 _COPY = "copy it again from its owners"
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -49,6 +50,7 @@ def read_pair(
     coding: Coding | Values = "light",
     empty: Empty = "refuse",
     view: View | None = None,
+    tolerate: int = 0,
 ) -> Pair:
     """Decode one entry whose masks are ready-made: image, mask of the graders asked for, field of view.
 
@@ -60,9 +62,11 @@ def read_pair(
     """
     image = read_image(entry.image)
     shape = (image.shape[0], image.shape[1])
-    mask = combine([read_mask(path, shape, coding) for path in entry.masks], annotator)
-    shipped = None if entry.fov is None else Field(entry.fov, read_mask(entry.fov, shape))
-    return paired(image, mask, entry.masks[0], shipped, empty, view)
+    drawn = [structure_of(path, open_image(path), coding) for path in entry.masks]
+    masks = [check_size(path, mask, shape, tolerate) for path, mask in zip(entry.masks, drawn, strict=True)]
+    shipped = None if entry.fov is None else Field(entry.fov, read_mask(entry.fov, shape, tolerate=tolerate))
+    pair = paired(image, combine(masks, annotator), entry.masks[0], shipped, empty, view)
+    return replace(pair, fitted=any(mask.shape != shape for mask in drawn))
 
 
 @dataclass(frozen=True)
@@ -295,21 +299,29 @@ def _rgb(path: Path, image: Image.Image) -> Pixels:
     return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
 
-def read_mask(path: Path, shape: tuple[int, int], coding: Coding | Values = "light") -> Bits:
+def read_mask(path: Path, shape: tuple[int, int], coding: Coding | Values = "light", tolerate: int = 0) -> Bits:
     """A binary mask, (H, W) bool; ``coding`` says which of its values are the structure, see ``levels.structure_of``.
 
     Raises ``DataError`` for another size than ``shape`` and for values that the coding does not know.
     """
-    return check_size(path, structure_of(path, open_image(path), coding), shape)
+    return check_size(path, structure_of(path, open_image(path), coding), shape, tolerate)
 
 
-def check_size(path: Path, mask: Bits, shape: tuple[int, int]) -> Bits:
-    """``mask``, when it has the (H, W) of its image. Raises ``WrongSizeError`` otherwise."""
-    if mask.shape != shape:
+def check_size(path: Path, mask: Bits, shape: tuple[int, int], tolerate: int = 0) -> Bits:
+    """``mask``, when it has the (H, W) of its image; cut or padded where it lacks up to ``tolerate`` pixels of it.
+
+    That is done at the bottom and the right. Raises ``WrongSizeError`` otherwise.
+    """
+    off = max(abs(mine - other) for mine, other in zip(mask.shape, shape, strict=True))
+    if off > tolerate:
         rule = f"a mask must have the size of its image, {shape[1]}x{shape[0]}"
         value = f"it has {mask.shape[1]}x{mask.shape[0]}"
-        raise WrongSizeError(str(Problem(path, rule, value, "take both from the same copy of the set")))
-    return mask
+        remedy = "take both from the same copy of the set"
+        if off <= _SLIP:
+            remedy += f", or, in a folder, set tolerate={off}"
+        raise WrongSizeError(str(Problem(path, rule, value, remedy)))
+    cut = mask[: shape[0], : shape[1]]
+    return np.pad(cut, [(0, whole - part) for whole, part in zip(shape, cut.shape, strict=True)])
 
 
 def combine(masks: Sequence[Bits], annotator: str) -> Bits:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import combinations, product
 
-from sam2lora.datasets import Dataset
+from sam2lora.datasets import Dataset, Folder
 from sam2lora.errors import DataError, OverlapError
 
 
@@ -43,7 +43,10 @@ def check_names(datasets: Sequence[Dataset]) -> None:
     """Raise ``DataError`` when two of ``datasets`` bear one name: scores are found by it."""
     for one, other in combinations(datasets, 2):
         if one.name == other.name:
-            raise DataError(f"A data set must be named once, but {one.name!r} is named twice: name it once.")
+            remedy = "name it once"
+            if isinstance(one, Folder) and one.overlaps != other.overlaps:
+                remedy = "give one of the two folders another name, as folder:path=PATH:label=NAME"
+            raise DataError(f"A data set must be named once, but {one.name!r} is named twice: {remedy}.")
 
 
 def member(datasets: Sequence[Dataset], name: str, field: str) -> Dataset:

@@ -11,10 +11,11 @@ import pytest
 from pydantic import ValidationError
 
 from sam2lora.choice import to_json
-from sam2lora.datasets import Folder, cached, named
+from sam2lora.datasets import Folder, cached, left_out, named
 from sam2lora.datasets.layout import MissingFolderError
 from sam2lora.datasets.splits import FOLDS
-from sam2lora.errors import DataError
+from sam2lora.errors import DataError, OverlapError
+from sam2lora.protocols import Transfer
 
 IDS = tuple("abcdefgh")
 
@@ -84,7 +85,8 @@ def test_shipped_fields_of_view_are_used_and_must_be_complete(clinic, drawing):
 )
 def test_the_name_is_that_of_the_folder(path, name):
     assert Folder(path=path).name == f"folder_{name}"
-    assert Folder(path=path).overlaps == Folder(path=path, target="cup").overlaps == {f"folder_{name}"}
+    assert Folder(path=path).overlaps == Folder(path=path, target="cup", label="another").overlaps
+    assert Folder(path=path, label="Site B").name == "folder_site_b"
     assert named(f"folder:path={path}:target=disc") == Folder(path=path, target="disc")
 
 
@@ -210,6 +212,105 @@ def test_every_option_is_in_the_text_of_the_choice():
         "empty": "keep",
         "view": "crop",
         "unreadable": "skip",
+        "missing": "skip",
+        "label": "site",
+        "images": "Images",
+        "masks": "Labels/{id}_manual1",
+        "fov": "{id}_mask",
+        "tolerate": 2,
     }
     text = json.loads(to_json(replace(Folder(path="x"), **changed)))
     assert text == {"kind": "folder", "path": "x", **changed}
+
+
+def test_parts_have_other_names_and_files_other_rules(tmp_path, drawing):
+    base = tmp_path / "set"
+    for identity in IDS:
+        drawing.save(drawing.photograph(), base / "Images" / f"{identity}_training.tif")
+        drawing.save(drawing.grey(drawing.truth()), base / "Truth" / "First" / f"{identity}_manual1.gif")
+        drawing.save(drawing.grey(drawing.lit()), base / "Mask" / f"{identity}_mask.gif")
+    one = named(
+        f"folder:path={base}:images=images/{{id}}_training:masks=truth/first/{{id}}_manual1:fov=mask/{{id}}_mask"
+    )
+    found = one.find(None)
+    assert found.problems == ()
+    assert tuple(entry.id for entry in found.entries) == IDS
+    assert found.entries[0].fov == base / "Mask" / "a_mask.gif"
+    np.testing.assert_array_equal(one.read(found.entries[0]).mask, drawing.truth())
+    (problem,) = replace(one, fov="circle").find(None).problems
+    assert "every image needs its field of view, but none of these 8 has one" in str(problem)
+
+
+def test_all_files_may_lie_in_one_folder(tmp_path, drawing):
+    for identity in IDS:
+        drawing.save(drawing.photograph(), tmp_path / f"{identity}.jpg")
+        drawing.save(drawing.grey(drawing.truth()), tmp_path / f"{identity}_mask.png")
+    found = Folder(path=str(tmp_path), images="{id}", masks="{id}_mask").find(None)
+    assert found.problems == ()
+    assert [(entry.id, entry.masks[0].name) for entry in found.entries] == [(i, f"{i}_mask.png") for i in IDS]
+
+
+@pytest.mark.parametrize("part", ["", "../images", "{id}/images", "a/{id}_{id}"])
+def test_a_part_that_names_no_files_is_refused(part):
+    with pytest.raises(ValidationError, match=r"must be FOLDER, or FOLDER/NAME with one \{id\} in NAME"):
+        Folder(path="x", masks=part)
+
+
+def test_a_name_that_is_not_there_is_told_with_those_that_are(clinic):
+    (clinic / "masks").rename(clinic / "Mask_1")
+    (clinic / "notes").mkdir()
+    (problem,) = dataset().find(clinic.parent).problems
+    assert "must hold its masks in masks, but it holds Mask_1, notes: write masks=Mask_1 if that is meant" in str(
+        problem
+    )
+    assert dataset(masks="mask_1").find(clinic.parent).problems == ()
+    (clinic / "images").rename(clinic / "pictures")
+    (problem,) = dataset(masks="Mask_1").find(clinic.parent).problems
+    assert "must hold its images in images, but it holds notes, pictures: write images=" in str(problem)
+
+
+def test_a_rule_of_names_is_told_if_all_masks_follow_it(clinic):
+    for path in sorted((clinic / "masks").iterdir()):
+        path.rename(path.with_stem(f"m_{path.stem}_1"))
+    (problem,) = dataset().find(clinic.parent).problems
+    assert "there are the images a, b, c ... and the masks m_a_1, m_b_1, m_c_1 ...: write" in str(problem)
+    assert "masks=masks/m_{id}_1." in str(problem)
+    assert len(dataset(masks="masks/m_{id}_1").find(clinic.parent).entries) == 8
+
+
+def test_images_without_a_mask_are_refused_or_left_out_and_counted(clinic, drawing, tmp_path):
+    (clinic / "masks" / "b.tif").unlink()
+    (clinic / "images" / "d.png").unlink()
+    (clinic / "patients.csv").write_text("image,patient\n" + "".join(f"{i},{i}\n" for i in IDS))
+    assert len(dataset().find(clinic.parent).problems) == 2
+    opened = cached(dataset(missing="skip"), clinic.parent, 32, tmp_path / "cache")
+    assert opened.ids == tuple("acefgh")
+    assert left_out([opened]) == ["left out of the folders of folder_my_clinic: 2 unpaired files"]
+    shutil.rmtree(clinic / "masks")
+    assert dataset(missing="skip").find(clinic.parent).problems
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 0), (0, -1), (-2, 2)])
+def test_a_mask_that_is_off_by_a_pixel_is_refused_or_fitted_and_counted(height, width, clinic, drawing, tmp_path):
+    off = max(abs(height), abs(width))
+    mask = np.pad(drawing.truth(), ((0, 3), (0, 3)))[: drawing.height + height, : drawing.width + width]
+    drawing.save(drawing.grey(mask), clinic / "masks" / "b.tif")
+    with pytest.raises(DataError, match=f"a mask must have the size of its image.* set tolerate={off}"):
+        cached(dataset(), clinic.parent, 32, tmp_path / "cache")
+    opened = cached(dataset(tolerate=off), clinic.parent, 32, tmp_path / "cache")
+    np.testing.assert_array_equal(opened.native(1).mask, drawing.truth())
+    (line,) = left_out([opened])
+    assert line == "1 of 8 masks of folder_my_clinic do not have the size of their images and were cut or padded: b"
+    if off > 1:
+        with pytest.raises(DataError, match="a mask must have the size"):
+            cached(dataset(tolerate=1), clinic.parent, 32, tmp_path / "cache")
+
+
+def test_two_folders_of_one_name_can_be_told_apart(tmp_path):
+    one, other = Folder(path=str(tmp_path / "a" / "train")), Folder(path=str(tmp_path / "b" / "train"))
+    with pytest.raises(DataError, match=r"'folder_train' is named twice: give one .* folder:path=PATH:label=NAME"):
+        Transfer(sources=(one,), targets=(other,))
+    protocol = Transfer(sources=(one,), targets=(replace(other, label="B"),))
+    assert [each.name for each in protocol.targets] == ["folder_b"]
+    with pytest.raises(OverlapError, match="share the folder"):
+        Transfer(sources=(one,), targets=(replace(one, label="B"),))
