@@ -51,9 +51,9 @@ def checks(found: Answers) -> Section:
     caption = (
         "No verdict uses these, and none of these p is corrected for the number of comparisons. The bootstrap draws "
         "replicates and patients anew; where replicates dominate three of them, it covers 79 %. Sign flips need no "
-        "distribution, but ask about these images only: with ten replicates they call 12 % of contrasts without effect. "
-        f"They cannot give less than the least possible p. The mixed model has {_random(found)} as random effects, pools "
-        f"one error over all arms and asks about these images only. n: replicates x images.{_shared(found)}"
+        "distribution, but ask about these images only: with ten replicates they call 12 % of those without effect. "
+        f"They cannot give less than the least possible p. The mixed model has {_random(found)} as random effects, "
+        f"pools one error over all arms and asks about these images only. n: replicates x images.{_shared(found)}"
     )
     blocks: list[Block] = [Table("checks", caption, header, tuple(rows), pd.DataFrame(flat))]
     if isinstance(found.mixed, Refused):
