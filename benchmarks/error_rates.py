@@ -44,12 +44,13 @@ from harness.inference.bootstrap import pigeonhole
 from harness.inference.cells import FOLDS, Contrast, Floats, Pair, continued
 from harness.inference.crossed import Parts, crossed, per_patient, target_mean
 from harness.inference.entering import entering
-from harness.inference.looks import levels, over_looks, schedule
+from harness.inference.looks import Looks, over_looks, schedule
 from harness.inference.multiplicity import holm
 from harness.inference.permutation import sign_flip
 from harness.inference.power import (
     GOAL,
     ContrastNoise,
+    decided_by,
     equivalence_power,
     exaggeration,
     minimum_detectable,
@@ -213,6 +214,16 @@ WORDED: Mapping[str, tuple[Scenario, tuple[float, ...]]] = {
 }
 """Studies whose contrasts all have an effect that is given by target, .005 being the smallest of interest."""
 SMALLEST = 0.005
+GROWTHS = (
+    ("3 replicates", scenario(plain(60)), 3),
+    ("5 replicates", scenario(plain(60)), 5),
+    ("3, they dominate", scenario(plain(60), replicate=0.02, image_arm=0.003), 3),
+    ("5, they dominate", scenario(plain(60), replicate=0.02, image_arm=0.003), 5),
+    ("5 in turn on 5 folds", scenario(turns(60)), 5),
+)
+"""Studies without effects that follow their own forecasts, and the replicates that they start with."""
+CHUNK = 250
+"""Studies of 60 replicates that are drawn at once."""
 
 
 @dataclass(frozen=True)
@@ -398,7 +409,7 @@ def looked(setting: Scenario, first: int, studies: int, rng: np.random.Generator
     most = len(setting.truth.replicates)
     looks = schedule(first, most)
     values = draw(setting, studies, rng)
-    steps = levels(looks, most, ALPHA)
+    steps = Looks().planned(looks, ALPHA).errors
     seen = [crossed([value[..., :look, :] for value in values], setting.truth.replicates[:look]) for look in looks]
     effect = minimum_detectable(setting.truth.variances(setting.family[0]), setting.truth.replicates, setting.level)
     differs = over_looks(np.stack([parts.p() for parts in seen]), steps, ALPHA)
@@ -431,15 +442,7 @@ def promised(setting: Scenario, effect: float, start: int, studies: int, rng: np
     undecided = np.flatnonzero(early.p() > setting.level)
     stated, hits = [], []
     for study in undecided:
-        seen = Parts(
-            early.estimate[study],
-            early.names,
-            early.variances[:, study],
-            early.degrees[:, study],
-            early.residual[study],
-            {name: variance[study] for name, variance in early.own.items()},
-        )
-        noise = ContrastNoise.of(seen, pairs[:start])
+        noise = ContrastNoise.of(one(early, int(study)), pairs[:start])
         more = more_needed(float(early.estimate[study]), noise, grown, lambda _: setting.level)
         stated.append(start + more if more is not None else math.inf)
         if more is not None and start + more <= most:
@@ -455,6 +458,70 @@ def promised(setting: Scenario, effect: float, start: int, studies: int, rng: np
         "none_or_over": Rate(sum(number > most for number in stated), len(stated)),
         "kept": Rate.of(hits),
     }
+
+
+def one(parts: Parts, place: int) -> Parts:
+    """The estimate at one place of the one leading axis."""
+    return Parts(
+        parts.estimate[place],
+        parts.names,
+        parts.variances[:, place],
+        parts.degrees[:, place],
+        parts.residual[place],
+        {name: variance[place] for name, variance in parts.own.items()},
+    )
+
+
+def grown(
+    setting: Scenario, start: int, growths: int, studies: int, rng: np.random.Generator, spends: bool = True
+) -> dict[str, Any]:
+    """Studies of ``start`` replicates that grow as their reports advise, up to ``growths`` times.
+
+    While a contrast is open that gives a number of further replicates (at most those drawn in all), the study takes the
+    smallest such number. No contrast has an effect: the share of studies that call any of them different from 0.
+    ``spends``: each look has the error that `Looks` gives it; else the whole 5 %, as if it were the first.
+    """
+    pairs, most = setting.truth.replicates, len(setting.truth.replicates)
+    wrong, took, looks = [], [], []
+    for first in range(0, studies, CHUNK):
+        values = draw(setting, min(CHUNK, studies - first), rng)
+        for study in range(len(values[0])):
+            own = [value[study] for value in values]
+            seen, open_ = Looks().planned((start,)).looked(), np.ones(len(setting.family), dtype=np.bool_)
+            while True:
+                count = seen.past[-1]
+                parts = crossed([value[:, :count] for value in own], pairs[:count])
+                error = seen.errors[seen.done - 1] if spends else ALPHA
+                open_ &= holm(np.where(open_, parts.p(), 0.0)) > error
+                level = (seen.growing() if spends else ALPHA) / max(1, open_.sum())
+                said = [_advised(one(parts, int(k)), pairs, count, most, level) for k in np.flatnonzero(open_)]
+                more = min((number for number in said if number is not None), default=None)
+                if more is None or seen.done > growths:
+                    break
+                seen = seen.planned((count + more,)).looked()
+            wrong.append(not open_.all())
+            took.append(seen.past[-1])
+            looks.append(seen.done)
+    return {
+        "start": start,
+        "growths": growths,
+        "matters": Rate.of(wrong),
+        "grew": Rate.of(np.array(looks) > 1),
+        "replicates": float(np.mean(took)),
+        "most_looks": int(max(looks)),
+    }
+
+
+def _advised(parts: Parts, pairs: Sequence[Pair], count: int, most: int, level: float) -> int | None:
+    """The number of further replicates that a contrast asks for, up to ``most`` in all; None where they do not do."""
+    noise = ContrastNoise.of(parts, pairs[:count])
+
+    def expected(more: int) -> bool:
+        return decided_by(float(parts.estimate), noise, pairs[: count + more], level) >= GOAL
+
+    if count >= most or not expected(most - count):
+        return None
+    return next(more for more in range(1, most - count + 1) if expected(more))
 
 
 def ranked(setting: Scenario, studies: int, rng: np.random.Generator) -> dict[str, Rate]:
@@ -506,6 +573,16 @@ def word_rows(results: Mapping[str, Mapping[str, Rate | float]]) -> Table:
     table = Table("effects", *(key.replace("_", " ") for key in keys), "overstated (forecast)")
     for name, found in results.items():
         table.add_row(name, *(str(found[key]) for key in keys), f"{found['overstated']:.2f} ({found['forecast']:.2f})")
+    return table
+
+
+def grown_rows(results: Mapping[str, Mapping[str, Any]]) -> Table:
+    """What following a report's own advice costs."""
+    table = Table("grown as advised, from", "matters", "at 5 % each", "studies that grew", "replicates", "looks")
+    for name, found in results.items():
+        spent, free = found["spent"], found["free"]
+        shares = (str(spent["matters"]), str(free["matters"]), str(spent["grew"]))
+        table.add_row(name, *shares, f"{spent['replicates']:.1f}", f"up to {spent['most_looks']}")
     return table
 
 
@@ -566,6 +643,14 @@ def main() -> None:
         {"replicates": name, **promised(setting, effect, 5, arguments.studies // 4, rng)}
         for (name, setting, effect), rng in zip(PROMISES, root.spawn(len(PROMISES)), strict=True)
     ]
+    growths = {
+        name: {
+            how: grown(setting, start, 4, arguments.studies // 2, np.random.default_rng(seed), spends)
+            for how, spends in (("spent", True), ("free", False))
+        }
+        for (name, setting, start), seed in zip(GROWTHS, root.integers(2**32, size=len(GROWTHS)), strict=True)
+    }
+    console.print(grown_rows(growths))
     for table in later_rows(looks, promises):
         console.print(table)
     places = {
@@ -581,7 +666,7 @@ def main() -> None:
     result = {
         "machine": described, "studies": arguments.studies, "seed": arguments.seed,
         "seconds": round(time.perf_counter() - begun, 1), "scenarios": results, "looks": looks, "promises": promises,
-        "ranks": places, "words": words,
+        "ranks": places, "words": words, "growths": growths,
     }  # fmt: skip
     save(plain_json(result), arguments.out)
 

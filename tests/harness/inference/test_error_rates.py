@@ -11,11 +11,13 @@ from benchmarks.error_rates import (
     ALPHA,
     ARMS,
     FAMILY,
+    GROWTHS,
     SCENARIOS,
     WORDED,
     Rate,
     Scenario,
     draw,
+    grown,
     looked,
     measure,
     plain,
@@ -75,6 +77,15 @@ def test_error_rates_are_kept_over_looks() -> None:
     slack = 3.0 * math.sqrt(ALPHA * (1.0 - ALPHA) / 1000)
     assert found["matters"].hits / 1000 <= ALPHA + slack
     assert found["does_not_matter"].hits / 1000 <= ALPHA + slack
+
+
+def test_a_study_that_grows_as_it_is_advised_keeps_the_error_rate() -> None:
+    """Up to four times. Where every look has the whole 5 %, it is wrong in more than a tenth of studies."""
+    _, setting, start = GROWTHS[2]
+    found, free = (grown(setting, start, 4, 250, np.random.default_rng(5), spends) for spends in (True, False))
+    assert found["matters"].hits / 250 <= ALPHA + 3.0 * math.sqrt(ALPHA * (1.0 - ALPHA) / 250)
+    assert free["matters"].interval()[0] > ALPHA
+    assert found["most_looks"] > 2
 
 
 def test_one_quantile_for_all_parts_would_break_the_promise() -> None:
