@@ -23,8 +23,9 @@ _MISSING_PIXELS = 8  # soft maps of the owners may lack so many rows and columns
 
 @choice
 class DrishtiGS1:
-    """``DRISHTI-GS1/Drishti-GS1_files/{Training/{Images,GT},Test/{Images,Test_GT}}``, the owners' 50 and 51 images.
+    """``DRISHTI-GS1/Drishti-GS1_files``: ``Training/{Images,GT}`` and ``Test/{Images,Test_GT}``, 50 and 51 images.
 
+    Images are ``drishtiGS_001.png``, masks ``drishtiGS_001/SoftMap/drishtiGS_001_{ODseg,cupseg}Softmap.png``.
     The masks are soft maps, 0/64/128/191/255 for none to four of four experts. ``annotator``: ``"majority"`` is two
     or more of them (128 and above), ``"union"`` one or more, ``"intersection"`` all four; of the disc and of the cup
     each. A cup that leaves the disc (by nine pixels in one image of the copy) widens it. ``copy``: ``"1024"`` reads

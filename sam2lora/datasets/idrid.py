@@ -15,9 +15,10 @@ from sam2lora.datasets.splits import committed
 
 @choice
 class Idrid:
-    """``IDRiD/A. Segmentation``: ``1. Original Images`` and ``2. All Segmentation Groundtruths/*/5. Optic Disc``.
+    """``IDRiD/A. Segmentation``: ``1. Original Images/PART``, ``2. All Segmentation Groundtruths/PART/5. Optic Disc``.
 
-    The archive unpacks as ``A. Segmentation``, which may also lie in the root itself. The owners' split is 54 and 27
+    PART is ``a. Training Set`` or ``b. Testing Set``, files are ``IDRiD_01.jpg`` and ``IDRiD_01_OD.tif``. The archive
+    unpacks as ``A. Segmentation``, which may also lie in the root itself. The owners' split is 54 and 27
     images. Masks are palette images, red on black: any index above 0 is disc; there are no cups. One image is one
     patient. The field of view is computed.
     """

@@ -24,7 +24,9 @@ _PARTS = {  # the folder of the images, that of the masks, and the classes that 
 class Refuge1:
     """``REFUGE/{Training400,REFUGE-Validation400,Test400}``, 400 images each, with the masks in folders beside them.
 
-    Masks of ``Annotation-Training400``, ``REFUGE-Validation400-GT`` and ``REFUGE-Test-GT`` are BMP: 0 is the cup, 128
+    Images of ``Training400`` lie in ``Glaucoma`` and ``Non-Glaucoma``. Masks lie in
+    ``Annotation-Training400/Disc_Cup_Masks/{Glaucoma,Non-Glaucoma}``, ``REFUGE-Validation400-GT/Disc_Cup_Masks`` and
+    ``REFUGE-Test-GT/Disc_Cup_Masks/{G,N}``, as BMP: 0 is the cup, 128
     the rim, 255 the rest; seven graders, merged by the owners. ``split="official"`` tests on ``Test400`` and deals the
     other 800 into folds; ``split="by_camera"`` develops on ``Training400`` (Zeiss, 2124 x 2056) and tests on the 800
     of the other camera (Canon, 1634 x 1634). The owners name no patients: one image is one patient. The field of view
