@@ -137,7 +137,7 @@ SCENARIOS: Mapping[str, Scenario] = {
         plain(10), images={"cedar": 3, "willow": 3}, replicate=0.001, residual=0.03
     ),
     "5, 2 images a patient": scenario(plain(5), per_patient=2),
-    "5, 2 patients beside 60": scenario(plain(5), images={"cedar": 2, "rowan": 60}),
+    "5, 2 patients beside 60, these dominate": scenario(plain(5), images={"cedar": 2, "rowan": 60}, **IMAGES),
     "5, 5, 28 and 200 images, these dominate": scenario(plain(5), images=UNEQUAL, **IMAGES),
     "5, 1 to 6 images a patient": scenario(plain(5), images=TWELVE_EACH, per_patient=ONE_TO_SIX),
     "5, 1 to 6 images a patient, these dominate": scenario(
@@ -565,6 +565,17 @@ def rows(results: Mapping[str, Mapping[str, Rate]]) -> Iterator[Table]:
         second.add_row(name, *(str(rates.get(key, "refused")) for key in beside))
     yield first
     yield second
+
+
+def markdown(results: Mapping[str, Mapping[str, Mapping[str, float]]]) -> list[str]:
+    """The scenarios as they are written to the file, as rows of the table in docs/verdicts.md: percent with ranges."""
+
+    def cell(rates: Mapping[str, Mapping[str, float]], key: str) -> str:
+        one = rates.get(key)
+        return f"{one['share']:.1%} ({one['low'] * 100:.1f}–{one['high'] * 100:.1f})".replace("%", "") if one else ""
+
+    keys = ("matters", "does_not_matter", "covers", "found", "equivalent", "bootstrap_covers")
+    return [f"| {name} | {' | '.join(cell(rates, key) for key in keys)} |" for name, rates in results.items()]
 
 
 def word_rows(results: Mapping[str, Mapping[str, Rate | float]]) -> Table:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -33,7 +35,7 @@ from harness.simulated import Truth, scores, simulate
 @pytest.mark.parametrize(
     "name",
     [
-        "3 replicates", "5 replicates", "3, replicates dominate", "5 seeds x 3 folds", "5, 2 patients beside 60",
+        "3 replicates", "5 replicates", "3, replicates dominate", "5 seeds x 3 folds", "5, 2 patients beside 60, these dominate",
         "5, 5, 28 and 200 images, these dominate", "5, 1 to 6 images a patient, these dominate",
         "5, the same patients in 2 of 3 targets, images dominate", "5, arms that vary unlike",
         "6 in turn, folds dominate", "7 in turn, folds dominate", "8 in turn, folds dominate",
@@ -69,6 +71,19 @@ def test_patients_of_two_targets_would_break_the_promise_if_taken_for_others() -
     drawn = scores(setting.truth, 1000, np.random.default_rng(11))
     apart = crossed([np.einsum("ca,sari->scri", weights, one) for one in drawn], setting.truth.replicates)
     assert Rate.of((holm(apart.p()) <= ALPHA).any(axis=-1)).interval()[0] > ALPHA
+
+
+def test_the_documents_show_every_scenario_that_was_measured() -> None:
+    """The table is that of the file of results, and the README counts its rows and names its worst."""
+    root = Path(__file__).parents[3]
+    results = json.loads((root / "benchmarks" / "results" / "error_rates.json").read_text())["scenarios"]
+    assert set(results) == set(SCENARIOS)
+    text = (root / "docs" / "verdicts.md").read_text()
+    assert [row for row in markdown(results) if row not in text] == []
+    worst = max(rates[key]["share"] for rates in results.values() for key in ("matters", "does_not_matter"))
+    readme = " ".join((root / "README.md").read_text().split())
+    assert f"In each of {len(results)} kinds of simulated studies" in readme
+    assert f"at most {100 * worst:.1f} %" in readme
 
 
 def test_error_rates_are_kept_over_looks() -> None:
