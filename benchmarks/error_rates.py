@@ -51,6 +51,7 @@ from harness.inference.power import (
     GOAL,
     ContrastNoise,
     decided_by,
+    detectable,
     equivalence_power,
     exaggeration,
     minimum_detectable,
@@ -222,6 +223,8 @@ GROWTHS = (
     ("5 in turn on 5 folds", scenario(turns(60)), 5),
 )
 """Studies without effects that follow their own forecasts, and the replicates that they start with."""
+NAMED = ("3 replicates", "5 replicates", "10 replicates", "3, replicates dominate", "3, images dominate")
+"""Scenarios whose studies say which effect they find in four of five."""
 CHUNK = 250
 """Studies of 60 replicates that are drawn at once."""
 
@@ -512,6 +515,21 @@ def grown(
     }
 
 
+def named(setting: Scenario, studies: int, rng: np.random.Generator) -> dict[str, Rate]:
+    """Whether studies find the effect that a study like them says they find in four of five, for the first contrast.
+
+    ``known``: had it taken its variances for the true ones.
+    """
+    pairs, level = setting.truth.replicates, setting.level
+    naming, looking = (crossed([value[:, 0] for value in draw(setting, studies, rng)], pairs) for _ in range(2))
+    hits: dict[str, list[bool]] = {"found": [], "known": []}
+    for study in range(studies):
+        noise, other = ContrastNoise.of(one(naming, study), pairs), one(looking, study)
+        for how, effect in (("found", detectable), ("known", minimum_detectable)):
+            hits[how].append(float(shifted(other, effect(noise, pairs, level)).p()) <= level)
+    return {how: Rate.of(found) for how, found in hits.items()}
+
+
 def _advised(parts: Parts, pairs: Sequence[Pair], count: int, most: int, level: float) -> int | None:
     """The number of further replicates that a contrast asks for, up to ``most`` in all; None where they do not do."""
     noise = ContrastNoise.of(parts, pairs[:count])
@@ -662,6 +680,14 @@ def main() -> None:
         for (name, setting, start), seed in zip(GROWTHS, root.integers(2**32, size=len(GROWTHS)), strict=True)
     }
     console.print(grown_rows(growths))
+    promised_effects = {
+        name: named(SCENARIOS[name], arguments.studies // 2, np.random.default_rng(seed))
+        for name, seed in zip(NAMED, root.integers(2**32, size=len(NAMED)), strict=True)
+    }
+    table = Table("effect named by a study of", "found by others (80 %)", "had the variances been known")
+    for name, rates in promised_effects.items():
+        table.add_row(name, str(rates["found"]), str(rates["known"]))
+    console.print(table)
     for table in later_rows(looks, promises):
         console.print(table)
     places = {
@@ -677,7 +703,7 @@ def main() -> None:
     result = {
         "machine": described, "studies": arguments.studies, "seed": arguments.seed,
         "seconds": round(time.perf_counter() - begun, 1), "scenarios": results, "looks": looks, "promises": promises,
-        "ranks": places, "words": words, "growths": growths,
+        "ranks": places, "words": words, "growths": growths, "named": promised_effects,
     }  # fmt: skip
     save(plain_json(result), arguments.out)
 

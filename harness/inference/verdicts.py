@@ -21,8 +21,8 @@ from harness.inference.power import (
     ContrastNoise,
     Grown,
     decided_by,
+    detectable,
     exaggeration,
-    minimum_detectable,
     more_needed,
 )
 
@@ -127,9 +127,9 @@ class Judged:
     ``holm_p``: of no effect; ``beyond_p``: of one of at most the smallest of interest; ``equivalence_p``: of one of at
     least that, ``everywhere_p``: on some target. All are adjusted for the family (and, in a study that was looked at
     before, for the looks), to be compared with the study's alpha; NaN where the effect has no interval. ``detectable``:
-    the smallest true effect that a study of these replicates tells from 0 with a power of 80 %, if its variances are
-    what they seem and the family's other open contrasts stay open; NaN without an interval. ``inflation``: by how much
-    studies overstate an effect of this size, on average over those that reach this verdict on it
+    the true effect that studies of these replicates tell from 0 in four of five, though the variances are estimated
+    (``power.detectable``), if the family's other open contrasts stay open; NaN without an interval. ``inflation``: by
+    how much studies overstate an effect of this size, on average over those that reach this verdict on it
     (``power.exaggeration``); NaN where the verdict claims no effect.
     """
 
@@ -293,11 +293,11 @@ def settle(
             return math.nan
         return exaggeration(one.estimate, ContrastNoise.of(one.parts(), one.pairs), one.pairs, at, beyond)
 
-    def detectable(one: Effect) -> float:
+    def smallest_found(one: Effect) -> float:
         if one.why:
             return math.nan
         noise = ContrastNoise.of(one.parts(), one.pairs)
-        return minimum_detectable(noise, one.pairs, level(0, still(p.differs)))
+        return detectable(noise, one.pairs, level(0, still(p.differs)))
 
     said = kinds(p, seen, alpha).tolist()
     verdicts = [verdict(k) for k in range(len(found))]
@@ -310,7 +310,7 @@ def settle(
             equivalence_p=float(p.small[k]),
             everywhere_p=float(p.everywhere[k]),
             verdict=verdicts[k],
-            detectable=detectable(mean),
+            detectable=smallest_found(mean),
             inflation=inflation(mean, verdicts[k]),
         )
         for k, (mean, targets) in enumerate(found)

@@ -14,6 +14,7 @@ from harness.inference.effects import effect
 from harness.inference.power import (
     MOST,
     ContrastNoise,
+    detectable,
     equivalence_power,
     minimum_detectable,
     more_needed,
@@ -186,3 +187,20 @@ def test_variances_of_one_study_are_read_off_its_effect() -> None:
     assert seen.replicate / 6 + seen.images == pytest.approx(found.se**2)
     assert seen.replicate / 6 == pytest.approx(found.share_of_replicates * found.se**2)
     assert 0.0 < seen.residual < seen.replicate
+
+
+@pytest.mark.parametrize("count", [3, 5, 10])
+def test_an_effect_named_from_estimated_variances_is_found_in_four_of_five_studies(count: int) -> None:
+    """Replicates alone: a study names an effect, another one of the same size looks for it; 200,000 such pairs."""
+    rng, free, level = np.random.default_rng(0), count - 1.0, 0.05 / 3
+    naming, looking = (np.sqrt(rng.chisquare(free, 200_000) / free) for _ in range(2))
+    per_se = detectable(ContrastNoise(float(count), 0.0, 57.0), plain(count), level)
+    found = np.abs(rng.standard_normal(200_000) + per_se * naming) > -stats.t.ppf(level / 2.0, free) * looking
+    assert found.mean() == pytest.approx(0.8, abs=0.02)
+    known = minimum_detectable(ContrastNoise(float(count), 0.0, 57.0), plain(count), level)
+    blind = np.abs(rng.standard_normal(200_000) + known * naming) > -stats.t.ppf(level / 2.0, free) * looking
+    assert blind.mean() < found.mean()
+
+
+def test_where_nothing_varies_everything_is_found() -> None:
+    assert detectable(ContrastNoise(0.0, 0.0, 57.0), plain(3)) == 0.0
