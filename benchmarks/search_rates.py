@@ -1,23 +1,32 @@
 """``python -m benchmarks.search_rates``: how often what a search says is wrong, on simulated studies of known truth.
 
 *Interval over patients*: share of 95 % intervals of a test score that hold the true mean, for few patients with as many
-images each, with 1 to 6 images, and with one who has ten times the others' images. Ranges are 95 % Wilson intervals.
+images each, with 1 to 6 images, and with one who has ten times the others' images.
+
+*Stands out*: share of studies of 40 evenly drawn trials of six settings in which one or more settings without effect
+stand out, and in which those with an effect do: by fANOVA with small forests, and by the regression with Holm. Effects
+are slopes that explain these shares of the score's variance. Ranges are 95 % Wilson intervals.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
+from optuna.distributions import BaseDistribution, FloatDistribution
 from rich.console import Console
 from rich.table import Table
 
 from benchmarks.error_rates import Rate, plain_json
 from benchmarks.machine import machine, save
+from harness.importance import Fanova
+from harness.importance.regression import regression
+from harness.importance.resampling import ALPHA
 from sam2lora.intervals import mean_interval
 
 Counts = npt.NDArray[np.int64]
@@ -30,6 +39,9 @@ IMAGES: Mapping[str, Callable[[int], Counts]] = {
 }
 SHARED = (0.0, 0.5, 1.0)
 """Share of the variance between images that lies between patients."""
+TRIALS, SETTINGS = 40, 6
+SIGNALS = ((), (0.5, 0.3))
+FOREST = Fanova(trees=8, resample_trees=8, bootstraps=1, shuffles=19)
 
 
 def covered(images: Counts, shared: float, studies: int, rng: np.random.Generator) -> Rate:
@@ -39,6 +51,30 @@ def covered(images: Counts, shared: float, studies: int, rng: np.random.Generato
     values = np.sqrt(shared) * between + np.sqrt(1.0 - shared) * rng.normal(size=(studies, len(owner)))
     found = [mean_interval(one, owner) for one in values]
     return Rate.of([one.low <= 0.0 <= one.high for one in found])
+
+
+def standing_out(shares: Sequence[float], studies: int, rng: np.random.Generator) -> dict[str, Rate]:
+    """How often settings are said to matter: *falsely*, and the one with each of ``shares`` of the variance."""
+    names = [f"param/{place}" for place in range(SETTINGS)]
+    spreads: dict[str, BaseDistribution] = dict.fromkeys(names, FloatDistribution(0.0, 1.0))
+    called: dict[str, list[list[bool]]] = {"fanova": [], "regression": []}
+    for _ in range(studies):
+        drawn = rng.random((TRIALS, SETTINGS))
+        value = rng.normal(0.0, np.sqrt(1.0 - sum(shares)), TRIALS)
+        value += drawn[:, : len(shares)] @ np.sqrt(12.0 * np.asarray(shares, dtype=float))
+        keys = [str(number) for number in range(TRIALS)]
+        columns = {"number": range(TRIALS), "key": keys, "outcome": "completed", "value": value}
+        trials = pd.DataFrame(columns | dict(zip(names, drawn.T, strict=True)))
+        forest = FOREST.importance(trials, rng, spreads, "maximize", blind=True).set_index("parameter").loc[names]
+        lines = regression(trials, spreads).set_index("parameter").loc[names]
+        called["fanova"].append((forest["importance"] > forest["chance"]).tolist())
+        called["regression"].append((lines["holm"] <= ALPHA).tolist())
+    rates: dict[str, Rate] = {}
+    for how, studied in called.items():
+        hits = np.array(studied)
+        rates[f"{how}, falsely"] = Rate.of(hits[:, len(shares) :].any(axis=1))
+        rates |= {f"{how}, {share:.0%}": Rate.of(hits[:, place]) for place, share in enumerate(shares)}
+    return rates
 
 
 def intervals(studies: int, rng: np.random.Generator) -> dict[str, dict[str, dict[str, Rate]]]:
@@ -70,13 +106,20 @@ def main() -> None:
     command.add_argument("--out", type=Path, default=Path("benchmarks/results/search_rates.json"), metavar="FILE")
     arguments = command.parse_args()
     described, begun, console = machine(), time.perf_counter(), Console()
-    (rng,) = np.random.default_rng(arguments.seed).spawn(1)
+    rng, *others = np.random.default_rng(arguments.seed).spawn(1 + len(SIGNALS))
     covers = intervals(arguments.studies, rng)
     for table in rows(covers):
         console.print(table)
+    stands = {
+        ", ".join(f"{share:.0%}" for share in shares) or "noise": standing_out(shares, arguments.studies // 4, other)
+        for shares, other in zip(SIGNALS, others, strict=True)
+    }
+    for name, rates in stands.items():
+        for what, rate in rates.items():
+            console.print(f"{name}: {what} {rate}", highlight=False)
     result = {
         "machine": described, "studies": arguments.studies, "seed": arguments.seed,
-        "seconds": round(time.perf_counter() - begun, 1), "intervals": covers,
+        "seconds": round(time.perf_counter() - begun, 1), "intervals": covers, "stands_out": stands,
     }  # fmt: skip
     save(plain_json(result), arguments.out)
 

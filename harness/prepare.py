@@ -36,8 +36,8 @@ class Prepared:
     ``left_out``: by data set, why images that cannot be read were left out, one text each; most sets have none.
     ``copies``: photographs that seem to be copies of each other, by set and id.
 
-    ``training``, ``validation``: images of all sets that train or validate together. ``fitting``: how many trials fit
-    into memory at once.
+    ``training``, ``validation``: images of all sets that train or validate together; ``validating``: patients of the
+    latter. ``fitting``: how many trials fit into memory at once.
     """
 
     digests: dict[str, str]
@@ -46,6 +46,7 @@ class Prepared:
     materials: tuple[Material, ...]
     training: int
     validation: int
+    validating: int
     fitting: int
 
     @property
@@ -116,6 +117,7 @@ def prepare(
         ),
         training=counted[0][0],
         validation=counted[0][1],
+        validating=counted[0][2],
         fitting=fitting(configs, runtime, concurrent, residents),
     )
 
@@ -124,15 +126,16 @@ def _opened(config: TrialConfig, sets: dict[str, CachedSet]) -> list[CachedSet]:
     return [sets[f"{dataset.name}@{config.image_size}"] for dataset, _ in _roles(config)]
 
 
-def _parts(config: TrialConfig, replicate: Replicate, sets: dict[str, CachedSet]) -> tuple[int, int]:
-    """How many images train and validate; raises ``DataError`` where a part has none."""
+def _parts(config: TrialConfig, replicate: Replicate, sets: dict[str, CachedSet]) -> tuple[int, int, int]:
+    """How many images train and validate, and the latter's patients; raises ``DataError`` where a part has none."""
     protocol, fold = config.protocol, replicate.fold
     sources = [sets[f"{dataset.name}@{config.image_size}"] for dataset in protocol.sources]
     given = [sets[f"{dataset.name}@{config.image_size}"] for dataset in protocol.targets if protocol.shots]
     check_parts(sources, fold)
     shots = given_images(given, protocol.shots, replicate, sources)
     training = len(training_images(sources, fold)) + len(shots)
-    return training, sum(len(validation_images(opened, fold)) for opened in sources or given)
+    validating = [[opened.patients[i] for i in validation_images(opened, fold)] for opened in sources or given]
+    return training, sum(map(len, validating)), sum(len(set(patients)) for patients in validating)
 
 
 def _protocols(configs: Sequence[TrialConfig]) -> Iterable[TrialConfig]:

@@ -16,7 +16,7 @@ from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
-from harness.record import Record, is_probe
+from harness.record import Record, is_beside, is_probe
 from harness.samplers import QMC
 from sam2lora.choice import digest
 
@@ -93,7 +93,7 @@ class Unaware(BaseSampler):
 
 
 class _Trace(optuna.Study):
-    """A study without the trials of its probe."""
+    """A study without the trials of its probe and its references."""
 
     @classmethod
     def of(cls, study: optuna.Study) -> _Trace:
@@ -104,4 +104,4 @@ class _Trace(optuna.Study):
     def _get_trials(
         self, deepcopy: bool = True, states: Container[TrialState] | None = None, use_cache: bool = False
     ) -> list[FrozenTrial]:
-        return [trial for trial in super()._get_trials(deepcopy, states, use_cache) if not is_probe(trial)]
+        return [trial for trial in super()._get_trials(deepcopy, states, use_cache) if not is_beside(trial)]

@@ -10,7 +10,7 @@ from optuna.trial import FrozenTrial
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress_bar import ProgressBar
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from harness.objectives import DIRECTIONS, Objective, front
@@ -32,10 +32,11 @@ class LiveTable:
     """A ``harness.suggest.Listener`` that shows every trial's state, epoch and score, the best so far, and the ETA.
 
     Where the console is no terminal it prints a line when the first trial begins and one when a trial has ended.
-    ``trials``: how many the study is to have; ``before``: how many had ended before. The ETA is the mean time between
-    endings since the start, times what is left: none before the first ending. With several ``objectives`` it shows how
-    many of this run's trials are on their Pareto front, too. Scores that were reached with prompts from the ground
-    truth are marked, and lead only while there are no others.
+    ``trials``: how many the study is to have; ``before``: how many had ended before; ``past``: the trials of earlier
+    runs, whose endings count and whose best leads from the start. The ETA is the mean time between endings since the
+    start, times what is left: none before the first ending. With several ``objectives`` it shows how many trials are on
+    their Pareto front, too. What the best is compared with is never the best. Scores that were reached with prompts
+    from the ground truth are marked, and lead only while there are no others.
     """
 
     def __init__(
@@ -45,16 +46,25 @@ class LiveTable:
         epochs: int,
         objectives: tuple[Objective, ...] = ("val/dice",),
         before: int = 0,
+        past: Sequence[FrozenTrial] = (),
     ) -> None:
         self.console, self.trials, self.epochs, self.before = console, trials, epochs, before
         self.objectives, self.points = objectives, list[tuple[bool, list[float]]]()
         self.rows: dict[int, _Row] = {}
         self.counts: dict[str, int] = {}
+        self.earlier: dict[str, int] = {}
         self.best: tuple[float, int] | None = None
         self.oracle: set[int] = set()
         self.names: dict[int, str] = {}
         self.begun = time.monotonic()
         self.live = Live(self, console=console, auto_refresh=console.is_terminal, refresh_per_second=4, transient=True)
+
+        for trial in past:
+            if trial.state.is_finished() and "outcome" in trial.user_attrs:
+                self._mark(trial)
+                kind = _kind(trial)
+                self.earlier[kind] = self.earlier.get(kind, 0) + 1
+                self._weigh(trial)
 
     def __enter__(self) -> LiveTable:
         if self.console.is_terminal:
@@ -83,14 +93,11 @@ class LiveTable:
         """Show how it ended; only a completed trial can be the best."""
         self._mark(trial)
         outcome = trial.user_attrs["outcome"]
-        kind = next((kind for kind, sign in _UNTRAINED.items() if sign in trial.user_attrs), outcome["kind"])
+        kind = _kind(trial)
         score = {entry["epoch"]: entry["score"] for entry in trial.user_attrs["curve"]}.get(outcome["epoch"])
         self.rows[trial.number] = _Row(kind.replace("_", " "), outcome["epoch"], score)
         self.counts[kind] = self.counts.get(kind, 0) + 1
-        if outcome["kind"] == "completed":
-            self.points.append((trial.number in self.oracle, trial.values))
-            if self._leads(trial):
-                self.best = (trial.values[0], trial.number)
+        self._weigh(trial)
         if kind != "infeasible":  # there may be hundreds, and they cost nothing
             row = self.rows[trial.number]
             how = f"trial {self.names[trial.number]} {row.state} at {row.epoch}/{self.epochs}"
@@ -106,6 +113,13 @@ class LiveTable:
         self.names[trial.number] = _name(trial)
         if trial.user_attrs["oracle_prompt"]:
             self.oracle.add(trial.number)
+
+    def _weigh(self, trial: FrozenTrial) -> None:
+        """Let a completed trial be the best, if it is."""
+        if trial.user_attrs["outcome"]["kind"] == "completed" and "reference" not in trial.user_attrs:
+            self.points.append((trial.number in self.oracle, trial.values))
+            if self._leads(trial):
+                self.best = (trial.values[0], trial.number)
 
     def _leads(self, trial: FrozenTrial) -> bool:
         if self.best is None:
@@ -126,7 +140,8 @@ class LiveTable:
         return (time.monotonic() - self.begun) / self.finished * max(self.trials - self.before - self.finished, 0)
 
     def __rich__(self) -> Group:
-        table = Table("trial", "state", "epoch", "val dice", title_justify="left", box=None, pad_edge=False)
+        names = Column("trial", overflow="fold")  # cut, two long arms could be one
+        table = Table(names, "state", "epoch", "val dice", title_justify="left", box=None, pad_edge=False)
         running = [number for number, row in self.rows.items() if row.state == "running"]
         others = [number for number in self.rows if number not in running]
         room = min(max(_SHOWN - len(running), 0), len(others))
@@ -139,7 +154,8 @@ class LiveTable:
 
     def _line(self) -> Text:
         parts = [f"{self.before + self.finished} of {self.trials} trials"]
-        parts += [f"{count} {kind.replace('_', ' ')}" for kind, count in sorted(self.counts.items())]
+        kinds = sorted(self.earlier.keys() | self.counts.keys())
+        parts += [f"{self.earlier.get(k, 0) + self.counts.get(k, 0)} {k.replace('_', ' ')}" for k in kinds]
         parts += self._best()
         if len(self.objectives) > 1 and self.points:
             least = min(oracle for oracle, _ in self.points)
@@ -166,9 +182,17 @@ class LiveTable:
         return f" {ORACLE}" if number in self.oracle else ""
 
 
+def _kind(trial: FrozenTrial) -> str:
+    """How a trial ended, or how it came by an ending without being trained."""
+    known = trial.user_attrs
+    return next((kind for kind, sign in _UNTRAINED.items() if sign in known), str(known["outcome"]["kind"]))
+
+
 def _name(trial: FrozenTrial) -> str:
-    """The trial's number; of an ablation's its arm and replicate, too, and of a probe's that it is one."""
+    """The trial's number; of an ablation's its arm and replicate, too, of a probe's or a reference that it is one."""
     cell = trial.params
+    if "reference" in trial.user_attrs:
+        return f"{trial.number} {trial.user_attrs['reference']}"
     if "probe" in trial.user_attrs:
         return f"{trial.number} probe"
     return f"{trial.number} {cell['arm']}, seed {cell['seed']}" if "arm" in cell else str(trial.number)

@@ -376,6 +376,16 @@ def is_probe(trial: FrozenTrial) -> bool:
     return "probe" in trial.user_attrs
 
 
+def is_reference(trial: FrozenTrial) -> bool:
+    """Whether a trial is one that the study's best is compared with: see `harness.references`."""
+    return "reference" in trial.user_attrs
+
+
+def is_beside(trial: FrozenTrial) -> bool:
+    """Whether a trial is none of the sampler's, who does not see it, and no scheduler stops it."""
+    return is_probe(trial) or is_reference(trial)
+
+
 def reopen(record: Record, frozen: FrozenTrial) -> optuna.Trial:
     """The handle of a trial that an earlier run left open."""
     return optuna.Trial(record.study, frozen._trial_id)

@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.markdown import Markdown
 from rich.markup import escape
 
-from harness import declared, execute, probing, record, report, study, suggest, table
+from harness import declared, execute, probing, record, references, report, study, suggest, table
 from harness.errors import Hopeless, StudyBusy, TrackingError
 from harness.execute import Slots
 from harness.pages.words import count
@@ -148,6 +148,8 @@ def searched(arguments: argparse.Namespace) -> Search:
         search = replace(search, trials=arguments.trials)
     if arguments.probe is not None:
         search = replace(search, probe=arguments.probe)
+    if arguments.no_references:
+        search = replace(search, references=False)
     if arguments.seed is not None:
         search = replace(search, replicate=replace(search.replicate, seed=arguments.seed))
     return search
@@ -232,15 +234,19 @@ def ready(
 def _search(plan: Plan, search: Search, title: str, console: Console, shown: Shown) -> bool:
     begun = time.monotonic()
     configs = [plan.overrides.apply(config) for config, _ in study.draws(search.space)]
-    prepared, room, runtime = ready(plan, configs, (search.replicate,), console)
+    beside = references.references(search, plan.overrides, configs[0])
+    prepared, room, runtime = ready(plan, [*configs, *beside.values()], (search.replicate,), console)
     question = {**study.question(plan.name, search, plan.overrides, prepared.digests), **prepared.told}
     space = study.distributions(search.space)
     so_far = record.count(plan.storage, plan.study)
     sampler = probing.Unaware(search.sampler.build(search.replicate.seed, space, so_far))
     book = record.open_record(plan.storage, plan.study, plan.folder, question, sampler, plan.command, search.objectives)
+    book.study.set_user_attr("validation", {"n": prepared.validation, "clusters": prepared.validating})
     limit = search.sampler.limit(space)
 
     def propose(trial: optuna.Trial) -> tuple[TrialConfig, Replicate]:
+        if (name := trial.user_attrs.get("reference")) is not None:
+            return beside[name], search.replicate
         return plan.overrides.apply(search.space(trial)), search.replicate
 
     ask = Suggest(
@@ -258,13 +264,16 @@ def _search(plan: Plan, search: Search, title: str, console: Console, shown: Sho
         propose,
         prepared.digests,
         runtime,
-        search.probe,
+        search.probe + len(beside),
         constraints=search.constraints,
         points=probing.missing(book, wanted),
+        references=references.missing(book, beside),
     )
     probe.endings = ask.endings  # what the search trains before its probe begins is not trained again
     oracle = [config.test_prompt.oracle for config in configs]
-    head(console, plan, title, question, prepared, room, ask, oracle, probe)
+    extra = [f"{search.probe} of a probe"] * bool(search.probe) + [f"{len(beside)} references"] * bool(beside)
+    told = f" and {' and '.join(extra)}, {probe.ended} done" if extra else ""
+    head(console, plan, title, question, prepared, room, ask, oracle, told)
     finished = carry_out(plan, console, ask, question, prepared, room, search.scheduler, probe, shown)
     if finished:
         console.print(f"{time.monotonic() - begun:.0f} s.", highlight=False)
@@ -284,14 +293,14 @@ def carry_out(
 ) -> bool:
     """Run what ``ask`` has left and report; True when nothing is left, False after an interruption.
 
-    After it comes what a search's ``probe`` has left, which no scheduler stops. Raises ``Hopeless``, once MLflow is up
-    to date.
+    After it comes what a search's ``probe``, with its references, has left, which no scheduler stops. Raises
+    ``Hopeless``, once MLflow is up to date.
     """
     book = ask.record
     mirror = Mirror(plan.mlflow, book, question, prepared.materials)
     passes = [(ask, scheduler), *([(probe, Full())] if probe is not None else [])]
     trials, ended = sum(one.trials for one, _ in passes), sum(one.ended for one, _ in passes)
-    live = LiveTable(console, trials, question["epochs"], book.objectives, before=ended)
+    live = LiveTable(console, trials, question["epochs"], book.objectives, before=ended, past=book.trials())
     for one, _ in passes:
         one.listeners = (mirror, live)
     ask.on_more = live.grow
@@ -341,11 +350,13 @@ def head(
     room: Slots,
     ask: Suggest,
     oracle: Sequence[bool],
-    probe: Suggest | None = None,
+    beside: str = "",
 ) -> None:
-    """Say what is about to run. ``oracle``: of each of the settings that may come, whether its scores are oracle's."""
+    """Say what is about to run. ``oracle``: of each of the settings that may come, whether its scores are oracle's.
+
+    ``beside``: what there is beside the trials that are asked for.
+    """
     told = "" if not any(oracle) else f"; {'all' if all(oracle) else 'some'} scores prompted from the ground truth"
-    beside = f" and {probe.trials} of a probe, {probe.ended} done" if probe is not None and probe.trials else ""
     share = f"{room.gpus:g} GPU" if room.gpus else "one CPU core"
     where = f"{share} each" if room.residents == 1 else f"{share} and one engine for every {room.residents}"
     console.print(f"[bold]{escape(plan.study)}[/]: {title}", highlight=False, soft_wrap=True)

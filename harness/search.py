@@ -40,6 +40,12 @@ def parser() -> argparse.ArgumentParser:
         help="space-filling trials beside those of the sampler, in all runs together: it never sees them, nobody stops "
         "them, and they can say which settings mattered",
     )
+    run.add_argument(
+        "--no-references",
+        action="store_true",
+        help="leave out the declared defaults and the frozen model, one trial each beside --trials, with which the "
+        "report compares the best settings",
+    )
     return command
 
 

@@ -33,6 +33,9 @@ class Search:
     search is after a Pareto front: a trial that is stopped early has no place on one, so no scheduler may stop any.
     Settings that miss one of ``constraints`` are proposed, told to the sampler and never trained. ``probe``: how many
     space-filling trials there are beside those of the sampler, which never sees them (`harness.probing`).
+    ``base``: the settings that the space starts from, its defaults; None takes ``sam2lora.base.BASE`` on the data sets,
+    backbone, frame and epochs of the search. ``references``: whether the defaults and the frozen model are trained
+    beside the search, to show what it has gained (`harness.references`).
     """
 
     space: Space
@@ -43,6 +46,8 @@ class Search:
     constraints: tuple[Constraint, ...] = ()
     replicate: Replicate = field(default_factory=Replicate)
     probe: int = 0
+    base: TrialConfig | None = None
+    references: bool = True
 
     def __post_init__(self) -> None:
         if self.trials < 1:

@@ -81,8 +81,9 @@ class Suggest(Searcher):
     of equal key in another study, if it can.
 
     ``points``, by their numbers, are the queue of a probe (`harness.probing`): its trials are marked, and settings
-    that a scheduler stopped early are trained again for it, to their end. Whoever has ``points`` sees to the probe's
-    trials alone, and whoever has none leaves them alone.
+    that a scheduler stopped early are trained again for it, to their end. Before them come ``references``, by name
+    (`harness.references`), marked as well and bound by no constraint. Whoever has ``points`` sees to these trials
+    alone, and whoever has none leaves them alone.
     """
 
     def __init__(
@@ -99,6 +100,7 @@ class Suggest(Searcher):
         more: More | None = None,
         elsewhere: Elsewhere | None = None,
         points: Mapping[int, Mapping[str, Any]] | None = None,
+        references: Sequence[str] = (),
     ) -> None:
         super().__init__(metric="score", mode="max")
         self.record, self.propose = record, propose
@@ -115,9 +117,10 @@ class Suggest(Searcher):
         self.in_a_row = 0
         self.hopeless: Hopeless | None = None
         self.left = self._left_open()
-        self.points = list(points or ())
+        self.marks: list[dict[str, Any]] = [{"reference": name} for name in references]
+        self.marks += [{"probe": True, "point": point} for point in points or ()]
         if points is not None:
-            queue = list(points.values())
+            queue = [*({} for _ in references), *points.values()]
         self.queue = None if queue is None else list(queue)
         self.more, self.elsewhere = more, elsewhere
         self.on_more: Callable[[int], None] = lambda count: None
@@ -137,7 +140,7 @@ class Suggest(Searcher):
         return max(left, 0)
 
     def _own(self) -> list[FrozenTrial]:
-        return [trial for trial in self.record.trials() if recorded.is_probe(trial) == self.probing]
+        return [trial for trial in self.record.trials() if recorded.is_beside(trial) == self.probing]
 
     def _left_open(self) -> list[FrozenTrial]:
         left = [trial for trial in self._own() if trial.state == TrialState.RUNNING]
@@ -167,7 +170,8 @@ class Suggest(Searcher):
         while self.hopeless is None and (trial := self._next()) is not None:
             config, replicate = self._draw(trial)
             key = trial_key(config, replicate, self.materials)
-            excess: dict[str, float] = {limit.kind: limit.excess(config) for limit in self.constraints}
+            free = "reference" in trial.user_attrs
+            excess: dict[str, float] = {} if free else {limit.kind: limit.excess(config) for limit in self.constraints}
             oracle = config.test_prompt.oracle
             recorded.begin(trial, key, to_json(config), to_json(replicate), excess, oracle_prompt=oracle)
             if self._refused(trial, config):
@@ -194,7 +198,7 @@ class Suggest(Searcher):
             self.on_more(len(self.queue))
         if not self.queue:
             return None
-        marks = {"probe": True, "point": self.points.pop(0)} if self.points else {}
+        marks = self.marks.pop(0) if self.marks else {}
         study.enqueue_trial(dict(self.queue.pop(0)), user_attrs=marks)
         return study.ask()
 
@@ -215,7 +219,7 @@ class Suggest(Searcher):
     def _refused(self, trial: optuna.Trial, config: TrialConfig) -> bool:
         """Whether the settings miss a constraint; if so, the trial is told."""
         missed = [constraint for constraint in self.constraints if constraint.excess(config) > 0]
-        if not missed:
+        if not missed or "reference" in trial.user_attrs:
             self.in_a_row = 0
             return False
         why = "; ".join(f"{constraint.rule}, but is {constraint.found(config)}" for constraint in missed)
@@ -382,12 +386,12 @@ def rebuild(scheduler: Any, trials: Sequence[FrozenTrial]) -> None:
     """Show a fresh scheduler the curves of trials that have ended, so that its rungs are where they were.
 
     Trials that are still open are left out: they replay their own curves when they go on. So are reused and infeasible
-    ones and those of a probe: no scheduler ever saw them. Where there are several objectives, no scheduler stops anyone
-    or remembers.
+    ones, those of a probe and references: no scheduler ever saw them. Where there are several objectives, no scheduler
+    stops anyone or remembers.
     """
     for trial in trials:
         ended = trial.state in (TrialState.COMPLETE, TrialState.PRUNED) and "outcome" in trial.user_attrs
-        unseen = "reused_from" in trial.user_attrs or _kind(trial) == "infeasible" or recorded.is_probe(trial)
+        unseen = "reused_from" in trial.user_attrs or _kind(trial) == "infeasible" or recorded.is_beside(trial)
         if not ended or unseen or len(trial.values or ()) > 1:
             continue
         past = _Past(f"past-{trial.number}", {"key": trial.user_attrs["key"]})

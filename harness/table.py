@@ -25,7 +25,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from harness.errors import HarnessError
 from harness.pages.words import listed
-from harness.record import FAULTS, unusable
+from harness.record import FAULTS, is_reference, unusable
 
 Direction = Literal["maximize", "minimize"]
 
@@ -110,7 +110,9 @@ class StudyTable:
     ``roles``: ``source`` or ``target`` by data set. ``left_out``: unreadable files (number, key, path, why).
     ``looks``: an ablation's looks before its end: the numbers of replicates in ``schedule``, and those ``done``; empty
     where replicates were not added until the verdicts were in. ``out``: the folder of all results, the study's among
-    them.
+    them. ``references``: as ``trials``, with their names in ``reference``, the trials that a search is compared with
+    and that are none of it (`harness.references`); ``images`` holds theirs as well. ``validation``: on how many images
+    (``n``) and patients (``clusters``) a validation score rests; empty where the record does not say.
     """
 
     name: str
@@ -127,6 +129,8 @@ class StudyTable:
     left_out: pd.DataFrame
     looks: Mapping[str, Any] = field(default_factory=dict)
     out: Path = Path("runs")
+    validation: Mapping[str, int] = field(default_factory=dict)
+    references: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=["reference", *TRIAL_COLUMNS]))
 
 
 @dataclass(frozen=True)
@@ -169,8 +173,13 @@ def read(storage_url: str, study_name: str, folder: Path) -> StudyTable:
         directions = storage.get_study_directions(study_id)
     question = dict(attributes.get("question", {}))
     objectives = _objectives(directions, question)
+    beside = [trial for trial in recorded if is_reference(trial)]
+    recorded = [trial for trial in recorded if not is_reference(trial)]
     trials = _trials(recorded, list(objectives))
-    images, left_out = _images(trials, folder / study_name)
+    references = _trials(beside, list(objectives))
+    references.insert(0, "reference", [trial.user_attrs["reference"] for trial in beside])
+    run = pd.concat([trials[_FILED], references[_FILED]]).drop_duplicates("number")
+    images, left_out = _images(run, folder / study_name)
     return StudyTable(
         name=study_name,
         storage=storage_url,
@@ -186,6 +195,8 @@ def read(storage_url: str, study_name: str, folder: Path) -> StudyTable:
         left_out=left_out,
         looks=dict(attributes.get("looks", {})),
         out=folder,
+        references=references,
+        validation=dict(attributes.get("validation", {})),
     )
 
 
@@ -463,6 +474,9 @@ def _curves(recorded: list[FrozenTrial], trials: pd.DataFrame) -> pd.DataFrame:
     ]
     frame = pd.DataFrame(rows)
     return frame.reindex(columns=[*CURVE_COLUMNS, *sorted(set(frame.columns) - set(CURVE_COLUMNS))])
+
+
+_FILED = ["number", "key", "outcome", "reused_from"]
 
 
 def _images(trials: pd.DataFrame, folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -24,7 +24,7 @@ from optuna.trial import FrozenTrial
 from sqlalchemy.exc import SQLAlchemyError
 
 from harness.errors import TrackingError
-from harness.record import Record, is_probe, write_ahead
+from harness.record import Record, is_probe, is_reference, write_ahead
 from sam2lora.artifacts import ADAPTER, IMAGES, PREDICTIONS
 
 # MLflow's own patience is minutes per request, in which a person sees nothing.
@@ -219,6 +219,7 @@ class Mirror:
             "targets": ", ".join(self.question["targets"]),
             "backbone": _backbone(config["backbone"]),
             **({"probe": "yes"} if is_probe(trial) else {}),
+            **({"reference": trial.user_attrs["reference"]} if is_reference(trial) else {}),
             **_oracle(trial),
         }
         run = self.client.create_run(

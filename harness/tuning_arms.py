@@ -77,7 +77,9 @@ def tuned(plan: Plan, ablation: Ablation, trials: int, console: Console) -> Mapp
         if isinstance(config.adapter, Frozen):
             continue
         own = replace(plan, name=f"{plan.name}/tune", study=study_of(plan.study, arm), overrides=Overrides())
-        search = Search(space(config, free), trials, sampler=Random(), scheduler=Full(), replicate=REPLICATE)
+        search = Search(
+            space(config, free), trials, sampler=Random(), scheduler=Full(), replicate=REPLICATE, references=False
+        )
         title = f"Which learning rate and weight decay suit the arm {arm}?"
         if not run.search(own, search, title, console, shown=lambda made, console: None):
             return None

@@ -9,7 +9,7 @@ import pandas as pd
 from harness.pages.document import Block, Code, Figure, Heading, Refusal, Section, Table, Text, row
 from harness.pages.words import count
 from harness.searched.findings import Findings
-from harness.searched.question import chosen_on, hospitals
+from harness.searched.question import chosen_on, hospitals, validated_on
 from harness.searched.words import IN_DOMAIN, images_of, marked, score, setting, with_gaps
 from harness.table import ORACLE, label, measured, metric_name, reading, twins
 
@@ -24,8 +24,8 @@ def best(found: Findings) -> Section:
     each = " (with and without prompts from the ground truth)" if found.mixed else ""
     told = (
         f"The {len(found.best)} best{each} of {count(done, 'completed trial')}, **chosen by validation on "
-        f"{chosen_on(found.table.question)}**. A best-of-many validation score is too high by selection; test scores "
-        "took no part in the choice."
+        f"{chosen_on(found.table.question)}**{validated_on(found)}. A best-of-many validation score is too high by "
+        "selection; test scores took no part in the choice."
     )
     blocks: tuple[Block, ...] = (
         Text(told),

@@ -12,6 +12,7 @@ from harness.searched.by_level import by_level
 from harness.searched.course import cost, course
 from harness.searched.findings import Findings
 from harness.searched.front import front
+from harness.searched.gain import gain
 from harness.searched.importance import importance, losses
 from harness.searched.limits import left_out, limits
 from harness.searched.panels import panels
@@ -36,6 +37,7 @@ def document(found: Findings, mlflow: str, folder: Path) -> Document:
         sections=(
             *front(found),
             best(found),
+            gain(found),
             *losses(found),
             importance(found),
             panels(found, folder),

@@ -12,6 +12,7 @@ from harness.importance.resampling import ALPHA
 from harness.pages.document import Block, Section, Table, Text, row
 from harness.pages.words import count, listed
 from harness.searched.findings import Findings
+from harness.searched.gain import validated, what_tuning_gained
 from harness.searched.words import interval, kind_of, score, setting, sizes
 from harness.table import label, measured, metric_name
 
@@ -50,14 +51,21 @@ def plainly(found: Findings) -> tuple[str, ...]:
     text += f" Of {count(total, 'trial')}, {done} completed"
     text += f"; the others: {_ended(others)}." if others else "."
     top = found.best.iloc[0]
-    text += f" The best settings, trial {top['number']}, reach {score(top['value'])} in validation"
+    text += f" The best settings, trial {top['number']}, reach {score(top['value'])} in validation{validated_on(found)}"
     told = ", ".join(f"{name} {value}" for name, value in chosen(found).items())
     text += f": {told}." if told else "."
     if found.mixed:
         text += " Trials that were prompted from the ground truth are ranked after it: their scores do not compare."
     elif found.oracle:
         text += " The prompts of validation were taken from the ground truth."
-    return text, _on_targets(found), _what_mattered(found)
+    gained = what_tuning_gained(found)
+    return text, _on_targets(found), *([gained] if gained else []), _what_mattered(found)
+
+
+def validated_on(found: Findings) -> str:
+    """On how many images and patients the validation score of the best rests, in brackets; empty where unknown."""
+    known = validated(found)
+    return "" if pd.isna(known["n"]) else f" ({sizes(known)})"
 
 
 def chosen(found: Findings) -> dict[str, str]:

@@ -20,8 +20,9 @@ from harness.searched import panels
 from harness.searched.best import judged, oracle_note
 from harness.searched.document import document, figures
 from harness.searched.findings import Findings
+from harness.searched.gain import gains, reached, what_tuning_gained
 from harness.searched.importance import reach_of
-from harness.searched.question import chosen_on, judges, plainly
+from harness.searched.question import chosen_on, judges, plainly, validated_on
 from harness.searched.words import IN_DOMAIN, marked, score, setting, spread, with_gaps
 from harness.table import label, metric_name, objective_columns
 
@@ -85,6 +86,12 @@ def _summary(found: Findings) -> dict[str, float]:
     for row in rows.to_dict("records"):
         name = f"best/test/{row['dataset']}/{found.metric}"
         numbers |= {name: row["mean"], f"{name}/low": row["low"], f"{name}/high": row["high"]}
+    for one in reached(found.table).to_dict("records"):
+        numbers[f"reference/{one['reference']}/validation"] = float(one["value"])
+    for row in gains(found).to_dict("records"):
+        where = "validation" if row["role"] == "val" else f"test/{row['dataset']}/{found.metric}"
+        name = f"gain/{row['reference']}/{where}"
+        numbers |= {name: row["mean"], f"{name}/low": row["low"], f"{name}/high": row["high"]}
     for source, tables in (("importance", found.importance), ("importance/probe", found.probed)):
         for how, table in tables:
             named = zip(table["parameter"], table["importance"], strict=True)
@@ -121,15 +128,16 @@ def show_result(found: Findings, console: Console) -> None:
         counts = columns(*(kind.replace("_", " ") for kind in found.outcomes))
         counts.add_row(*map(str, found.outcomes.values()))
         show_table(counts, console)
-    for paragraph in plainly(found)[:2]:
-        console.print(paragraph, highlight=False, markup=False)
+    for paragraph in plainly(found)[: 2 + bool(what_tuning_gained(found))]:
+        console.print(paragraph.replace("**", ""), highlight=False, markup=False)
     if found.best.empty:
         return
     if len(found.front):
         console.print(f"Pareto front of {', '.join(found.table.objectives)}", style="bold", highlight=False)
         show_table(_front(found), console)
     where = chosen_on(found.table.question)
-    console.print(f"Best settings, by validation on {where}", style="bold", highlight=False)
+    title = f"Best settings, by validation on {where}{validated_on(found)}"
+    console.print(title, style="bold", highlight=False, markup=False)
     show_table(_settings(found), console)
     title = f"Their test {metric_name(found.metric)}, with 95 % intervals over patients"
     console.print(title, style="bold", highlight=False)

@@ -310,7 +310,8 @@ def show(table: pd.DataFrame, console: Console, judged: str = "unseen") -> None:
     """
     shown = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title_justify="left")
     chosen = [metric for metric in _SHOWN if metric in set(table["metric"])]
-    for title in ("data set", "role", "images", "patients", *chosen):
+    shown.add_column("data set", overflow="fold")  # cut, two long names could be one
+    for title in ("role", "images", "patients", *chosen):
         shown.add_column(title)
     roles = {"target": judged, "source": "in domain"}
     for dataset, part in table.groupby("dataset", sort=False):

@@ -170,7 +170,8 @@ def _report(console: Console, root: Path, chosen: Sequence[Source], quick: bool)
 
 def _table(there: Sequence[Inspected]) -> Table:
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for name in ("set", "target", "size"):
+    table.add_column("set", overflow="fold")  # cut, two long names could be one
+    for name in ("target", "size"):
         table.add_column(name, no_wrap=True)
     for name in ("pairs", "patients", "dev", "test", "faults"):
         table.add_column(name, justify="right", no_wrap=True)

@@ -89,3 +89,28 @@ def test_a_terminal_gets_the_table_alone() -> None:
     live.began(begun(0))
     live.ended(ended(0, 0.9))
     assert screen.getvalue() == ""
+
+
+def test_a_resumed_study_begins_with_its_best_and_its_counts() -> None:
+    reference = ended(3, 0.99)
+    reference.set_user_attr("reference", "defaults")
+    past = [ended(0, 0.5), ended(1, 0.7), ended(2, 0.6, kind="stopped"), reference, begun(4)]
+    live = LiveTable(Console(file=io.StringIO()), trials=9, epochs=1, before=4, past=past)
+    shown = text(live)
+    assert "4 of 9 trials, 3 completed, 1 stopped, best 0.7000 (trial 1)" in shown
+    assert "left" not in shown, "nothing has ended in this run"
+    live.ended(ended(5, 0.8))
+    assert "5 of 9 trials, 4 completed, 1 stopped, best 0.8000 (trial 5)" in text(live)
+
+
+def test_two_long_names_stay_two() -> None:
+    live = LiveTable(Console(file=io.StringIO()), trials=2, epochs=1)
+    for number, end in enumerate(("left", "right")):
+        trial = ended(number, 0.5)
+        trial.params = {"arm": "a" * 90 + end, "seed": 0}
+        live.ended(trial)
+    console = Console(width=80, file=io.StringIO(), record=True)
+    console.print(live)
+    shown = "".join(console.export_text().split())
+    assert "left" in shown
+    assert "right" in shown

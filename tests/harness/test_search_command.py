@@ -106,9 +106,14 @@ def wait_until_a_trial_advanced(project: Path, process: subprocess.Popen[str]) -
 
 
 def check_consistent(project: Path, count: int) -> None:
-    """Every trial has exactly one ending, in the record and in MLflow, with equal values, and nothing is left open."""
+    """Every trial has exactly one ending, in the record and in MLflow, with equal values, and nothing is left open.
+
+    Beside the ``count`` trials of the search there is one of each reference.
+    """
     ended = [trial for trial in trials(project) if trial.state != TrialState.FAIL]
-    assert len(ended) == count
+    beside = [trial.user_attrs["reference"] for trial in ended if "reference" in trial.user_attrs]
+    assert sorted(beside) == ["defaults", "frozen"]
+    assert len(ended) == count + len(beside)
     assert all(trial.state in (TrialState.COMPLETE, TrialState.PRUNED) for trial in ended)
     keys = [trial.user_attrs["key"] for trial in ended if "reused_from" not in trial.user_attrs]
     assert len(set(keys)) == len(keys)
@@ -122,6 +127,7 @@ def check_consistent(project: Path, count: int) -> None:
         shown = by_number[trial.number]
         assert shown.data.tags["outcome"] == trial.user_attrs["outcome"]["kind"]
         assert shown.info.status != "RUNNING"
+        assert shown.data.tags.get("reference") == trial.user_attrs.get("reference")
         if trial.user_attrs["outcome"]["kind"] == "completed":
             assert shown.data.metrics["score"] == trial.value
             assert shown.data.metrics["cedar/dice"] == trial.user_attrs["scores"]["cedar/dice"]
@@ -138,6 +144,12 @@ def test_a_search_runs_reports_and_goes_on(project: Path, cache: Path) -> None:
     report = project / "runs/tiny/report/report.md"
     assert "cedar" in report.read_text()
     assert "python -m harness.search tiny" in report.read_text(), "a report says how to go on"
+    gained = report.read_text().partition("## What tuning gained")[2].partition("\n## ")[0]
+    for reference in ("the declared defaults", "the frozen model"):
+        assert f"| {reference} | validation (chosen by) |" in gained
+        assert f"| {reference} | cedar (target) |" in gained
+    assert "In validation the declared defaults " in " ".join(output.split())
+    assert re.search(r"reach \d\.\d+ in validation \(\d images, \d patients?\)", " ".join(output.split()))
     before = trials(project)
     status, output = run(project, cache)
     assert status == 0, output
@@ -146,7 +158,7 @@ def test_a_search_runs_reports_and_goes_on(project: Path, cache: Path) -> None:
     assert status == 0, output
     check_consistent(project, 9)
     probe = [trial for trial in trials(project) if "probe" in trial.user_attrs]
-    assert [trial.number for trial in probe] == [6, 7, 8], "the probe comes after the search"
+    assert [trial.number for trial in probe] == [8, 9, 10], "the probe comes after the search and its references"
     assert {trial.user_attrs["outcome"]["kind"] for trial in probe} <= {"completed", "diverged"}, "nobody stops it"
 
 
@@ -198,7 +210,7 @@ def test_trials_that_pack_share_engines_until_they_are_told_not_to(project: Path
         output, _ = process.communicate()
     assert process.returncode == INTERRUPTED, output
     assert "one CPU core and one engine for every 4" in " ".join(output.split())
-    assert re.search(r"\d+ of 64 settings \(of those looked at\) are no faster in a pack", output)
+    assert re.search(r"\d+ of 66 settings \(of those looked at\) are no faster in a pack", output)
     status, output = run(project, cache, "--trials", "6", "--no-pack")
     assert status == 0, output
     assert "one CPU core each" in " ".join(output.split())

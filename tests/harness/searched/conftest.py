@@ -191,6 +191,7 @@ def new_study(tmp: Path, name: str = "loss_weights", **question: Any) -> tuple[o
     url = f"sqlite:///{runs / 'optuna.db'}"
     study = optuna.create_study(storage=url, study_name=name, direction="maximize")
     study.set_user_attr("question", QUESTION | question)
+    study.set_user_attr("validation", {"n": 8, "clusters": 6})
     study.set_user_attr("provenance", {"git": "abc1234", "command": COMMAND, "torch": "2.15"})
     return study, Record(url, runs, name)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import runpy
@@ -19,6 +20,7 @@ import safetensors.torch
 import torch
 from filelock import FileLock
 from PIL import Image
+from rich.console import Console
 
 from sam2lora import tuned
 from sam2lora.adapters import Frozen, LoRA
@@ -391,6 +393,16 @@ def test_scores_come_with_the_interval_over_patients() -> None:
     assert list(table["n"]) == [3, 0]
     assert list(table["undefined"]) == [1, 1]
     assert len(training.scores(rows[:0], oracle=False)) == 0
+
+
+def test_two_long_names_stay_two_on_80_columns() -> None:
+    names = [f"folder_{'of_a_clinic_' * 4}{side}" for side in ("left", "right")]
+    row = {"role": "target", "metric": "dice", "mean": 0.5, "low": 0.4, "high": 0.6, "n": 4, "clusters": 4}
+    table = pd.DataFrame([{"dataset": name, **row, "undefined": 0, "oracle_prompt": False} for name in names])
+    console = Console(width=80, file=io.StringIO(), record=True)
+    training.show(table, console)
+    first = [line.split()[0] for line in console.export_text().splitlines() if line[:2].strip()]
+    assert all(name in "".join(first) for name in names)
 
 
 def test_the_module_is_the_command_and_its_help_names_every_option(

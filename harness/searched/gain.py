@@ -1,0 +1,141 @@
+"""What tuning gained: the best settings beside the declared defaults and the frozen model, one trial each."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import pandas as pd
+
+from harness.pages.document import Block, Refusal, Section, Table, Text, row
+from harness.pages.words import listed
+from harness.searched.findings import Findings
+from harness.searched.words import score, sizes
+from harness.table import StudyTable, measured, metric_name, metric_of
+from sam2lora.intervals import mean_interval
+
+GAIN_COLUMNS = (
+    *("reference", "dataset", "role", "best", "other"),
+    *("mean", "low", "high", "n", "clusters", "undefined"),
+)
+WORDS = {"defaults": "the declared defaults", "frozen": "the frozen model"}
+
+
+def reached(table: StudyTable) -> pd.DataFrame:
+    """The completed reference trials, each name once (the latest), the defaults first."""
+    done = table.references[table.references["outcome"] == "completed"]
+    return done.drop_duplicates("reference", keep="last").sort_values("reference", ignore_index=True)
+
+
+def gains(found: Findings) -> pd.DataFrame:
+    """How much better the best trial is than each reference, `GAIN_COLUMNS`; no row without both.
+
+    Rows with role ``val`` and data set ``validation`` hold the difference of the objectives, of ``n`` images and
+    ``clusters`` patients, without an interval: the best was chosen by it. The others hold the difference image by
+    image on a test part with its interval over patients. Trials are left out whose prompts do not compare.
+    """
+    rows: list[dict[str, Any]] = []
+    if len(found.best):
+        top = found.best.iloc[0]
+        for reference in reached(found.table).to_dict("records"):
+            if bool(reference["oracle_prompt"]) == bool(top["oracle_prompt"]):
+                rows += _against(found, reference)
+    return pd.DataFrame(rows, columns=list(GAIN_COLUMNS))
+
+
+def _against(found: Findings, reference: dict[Any, Any]) -> Iterator[dict[str, Any]]:
+    top, metric = found.best.iloc[0], metric_of(found.table)
+    named = {"reference": reference["reference"]}
+    difference = float(top["value"]) - float(reference["value"])
+    objective = {"dataset": "validation", "role": "val", "best": top["value"], "other": reference["value"]}
+    yield {**named, **objective, "mean": difference, **validated(found)}
+    columns = ["dataset", "role", "image", "patient", metric]
+    images = found.table.images
+    mine, other = (images[images["key"] == key].reindex(columns=columns) for key in (top["key"], reference["key"]))
+    both = mine.merge(other, on=columns[:-1], suffixes=("_best", "_other"))
+    for (dataset, role), part in both[both["role"] != "val"].groupby(["dataset", "role"], sort=True):
+        ours, theirs = part[f"{metric}_best"], part[f"{metric}_other"]
+        paired = ours.notna() & theirs.notna()
+        interval = mean_interval(ours - theirs, part["patient"])
+        scored = {"best": ours[paired].mean(), "other": theirs[paired].mean()}
+        yield {**named, "dataset": dataset, "role": role, **scored, **vars(interval)}
+
+
+def validated(found: Findings) -> dict[str, float]:
+    """On how many images and patients a validation score rests; NaN where the record does not say."""
+    return {"n": math.nan, "clusters": math.nan, "undefined": 0.0, **found.table.validation}
+
+
+def what_tuning_gained(found: Findings) -> str:
+    """The comparison in plain words; empty for a search without a completed reference."""
+    table, known = gains(found), reached(found.table)
+    if table.empty:
+        return ""
+    told = [f"{WORDS[one['reference']]} {score(one['value'])}" for one in known.to_dict("records")]
+    text = f"In validation {listed(told)}, against {score(found.best.iloc[0]['value'])} of the best trial."
+    rows = table[table["reference"] == "defaults"]
+    if rows.empty:
+        return text
+    validation = float(rows[rows["role"] == "val"]["mean"].iloc[0])
+    if _better(found, validation) <= 0:
+        return f"{text} **Tuning gained nothing**: the defaults do as well in validation."
+    targets = rows[rows["role"] == "target"]
+    higher = [str(name) for name in targets[targets["low"] > 0]["dataset"]]
+    lower = [str(name) for name in targets[targets["high"] < 0]["dataset"]]
+    if len(targets):
+        each = "; ".join(f"{_signed(one)} on {one['dataset']}" for one in targets.to_dict("records"))
+        text += (
+            f" Against the defaults the best trial gains {each} (test, paired by image, 95 % interval over patients)."
+        )
+    if lower:
+        text += f" It is **worse than the defaults** on {listed(lower)}."
+    if len(targets) and not higher:
+        text += " **Tuning gained nothing that can be told from 0** on a hospital that judges."
+    return f"{text} One seed each: trained again, either may come out ahead."
+
+
+def _better(found: Findings, difference: float) -> float:
+    return -difference if found.table.direction == "minimize" else difference
+
+
+def _signed(one: dict[Any, Any]) -> str:
+    if pd.isna(one["mean"]):
+        return "undefined"
+    if pd.isna(one["low"]):
+        return f"{one['mean']:+.3f} (no interval)"
+    return f"{one['mean']:+.3f} [{one['low']:+.3f}, {one['high']:+.3f}]"
+
+
+def gain(found: Findings) -> Section:
+    """The references beside the best trial, on every set."""
+    title = "What tuning gained"
+    references, done = found.table.references, measured(found.table.trials)
+    if references.empty:
+        return Section(title, (Refusal("no reference was trained; without `--no-references` a search trains two."),))
+    blocks: list[Block] = [
+        Text(f"{WORDS[str(one['reference'])]}: {one['outcome']}, {one['why']}.".capitalize())
+        for one in references[references["outcome"] != "completed"].to_dict("records")
+    ]
+    table = gains(found)
+    if table.empty:
+        why = "no trial of the search has completed" if done.empty else "none has completed with prompts that compare"
+        return Section(title, (*blocks, Refusal(f"there is nothing to compare: {why}.")))
+    header = ("compared with", "data set", "best trial", "reference", "gain [95 % interval]", "of")
+    rows = tuple(
+        row(
+            WORDS[str(one["reference"])],
+            f"{one['dataset']} ({'chosen by' if one['role'] == 'val' else one['role']})",
+            score(one["best"]),
+            score(one["other"]),
+            f"{one['mean']:+.3f}" if one["role"] == "val" else _signed(one),
+            sizes(one),
+        )
+        for one in table.to_dict("records")
+    )
+    caption = (
+        f"{metric_name(found.metric)} of the best trial less that of the reference. Tests are paired image by image, "
+        "with a t interval over patients; validation chose the best of many trials and is too high by selection, so it "
+        "has no interval. One seed each: the intervals do not hold the spread between trainings."
+    )
+    return Section(title, (*blocks, Text(what_tuning_gained(found)), Table("gain", caption, header, rows, table)))
