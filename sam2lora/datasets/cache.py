@@ -24,7 +24,7 @@ from sam2lora.datasets.listing import size_and_time, summary, unreachable
 from sam2lora.datasets.pairs import Bits, Entry, Found, LeftOut, Pixels, Problem, Source, report
 from sam2lora.errors import DataError, DiskError
 
-_FORMAT = 7  # raise it when the rules of reading, of the field of view or of the frame change what a cache holds
+_FORMAT = 8  # raise it when the rules of reading, of the field of view or of the frame change what a cache holds
 _MIB = 2**20
 _REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
 

@@ -70,6 +70,19 @@ def test_shipped_fields_of_view_hold_what_graders_drew(dataset, fundus):
         np.testing.assert_array_equal(pair.mask, drawn & pair.fov)
 
 
+@pytest.mark.parametrize("dataset", [Drive(), Stare(), ChaseDB1(), HRF(), Fives()], ids=lambda dataset: dataset.name)
+def test_the_computed_field_of_view_keeps_the_vessels(dataset, fundus):
+    """Of each set 99.9 % of what was drawn, and 99.5 % of each image: some is drawn on the border."""
+    kept, drawn = [], []
+    for entry in found(dataset, fundus).entries:
+        image = read_image(entry.image)
+        mask = read_mask(entry.masks[0], image.shape[:2])
+        kept.append((mask & field_of_view(image)).sum())
+        drawn.append(mask.sum())
+    assert sum(kept) >= 0.999 * sum(drawn)
+    assert min(np.array(kept) / drawn) >= 0.995
+
+
 @pytest.mark.parametrize("dataset", [case[0] for case in SETS], ids=[case[0].name for case in SETS])
 def test_real_masks_survive_compression(dataset, fundus, tmp_path):
     """Of each set a few masks as JPEG, grey and colour, at the best and the worst quality that is in use."""
