@@ -21,6 +21,7 @@ from benchmarks.error_rates import (
     draw,
     grown,
     looked,
+    markdown,
     measure,
     plain,
     worded,
@@ -35,7 +36,8 @@ from harness.simulated import Truth, scores, simulate
 @pytest.mark.parametrize(
     "name",
     [
-        "3 replicates", "5 replicates", "3, replicates dominate", "5 seeds x 3 folds", "5, 2 patients beside 60, these dominate",
+        "3 replicates", "5 replicates", "3, replicates dominate", "5 seeds x 3 folds",
+        "5, 2 patients beside 60, these dominate",
         "5, 5, 28 and 200 images, these dominate", "5, 1 to 6 images a patient, these dominate",
         "5, the same patients in 2 of 3 targets, images dominate", "5, arms that vary unlike",
         "6 in turn, folds dominate", "7 in turn, folds dominate", "8 in turn, folds dominate",
