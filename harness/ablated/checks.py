@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict
 
 import pandas as pd
@@ -10,6 +11,7 @@ import pandas as pd
 from harness.ablated import words
 from harness.ablated.answers import Answers, untrained
 from harness.inference.crossed import clusters
+from harness.inference.missing import OUTLYING, Collapsed, collapsed, not_excluded
 from harness.inference.refused import Refused
 from harness.pages.document import Block, Cell, Figure, Items, Refusal, Section, Table, Text, row
 from harness.pages.words import count, listed
@@ -35,19 +37,21 @@ def checks(found: Answers) -> Section:
             else f"{words.probability(one.flip_p)} (least possible {one.flip_floor:.3g})"
         )
         n = f"{words.share(one.replicates, one.declared)} x {one.images}"
-        rows.append(row(one.contrast, words.effected(one.estimate, one.low, one.high), words.probability(one.p), boot,
-                        flips, mixed, words.probability(other.p) if other else words.NONE, n))  # fmt: skip
+        rows.append(row(one.contrast, words.effected(one.estimate, one.low, one.high), words.effect(one.median),
+                        words.probability(one.p), boot, flips, mixed,
+                        words.probability(other.p) if other else words.NONE, n))  # fmt: skip
         flat.append(
             {
-                "contrast": one.contrast, "estimate": one.estimate, "low": one.low, "high": one.high, "p": one.p,
+                "contrast": one.contrast, "estimate": one.estimate, "median": one.median,
+                "low": one.low, "high": one.high, "p": one.p,
                 "boot_low": one.boot_low, "boot_high": one.boot_high,
                 "flip_p": one.flip_p, "flip_floor": one.flip_floor,
                 "replicates": one.replicates, "images": one.images,
                 **({f"mixed_{k}": v for k, v in asdict(other).items() if k != "contrast"} if other else {}),
             }
         )  # fmt: skip
-    header = ("comparison", "of the verdicts [95 %]", "p", "bootstrap [nominally 95 %]", "sign flips p",
-              "mixed model [95 %]", "mixed model p", "n")  # fmt: skip
+    header = ("comparison", "of the verdicts [95 %]", "on the median run", "p", "bootstrap [nominally 95 %]",
+              "sign flips p", "mixed model [95 %]", "mixed model p", "n")  # fmt: skip
     caption = (
         "No verdict uses these, and none of these p is corrected for the number of comparisons. The bootstrap draws "
         "replicates and patients anew; where replicates dominate three of them, it covers 79 %. Sign flips need no "
@@ -152,8 +156,15 @@ def failures(found: Answers) -> Section:
     """Trials without a result, and whether that depends on the arm."""
     told = found.missing
     failed = sum(one.failed for one in told.arms)
-    rows = tuple(row(one.arm, f"{one.failed} of {one.declared}", str(one.undefined)) for one in told.arms)
-    header = ("arm", "trials without a result", "undefined image scores in the others")
+    fallen = collapsed(found.cells, found.ablation.smallest) if found.cells.targets else ()
+    bad = {one.arm: one.failed + sum(run.arm == one.arm for run in fallen) for one in told.arms}
+    rates = {one.arm: not_excluded(bad[one.arm], one.declared) for one in told.arms}
+    rows = tuple(
+        row(one.arm, f"{one.failed} of {one.declared}", str(bad[one.arm] - one.failed),
+            f"up to {words.percent(rates[one.arm])}", str(one.undefined))
+        for one in told.arms
+    )  # fmt: skip
+    header = ("arm", "trials without a result", "far below", "may fail or collapse in", "undefined image scores")
     if not failed:
         test = "Every trial has a result, so nothing is missing that could bias a comparison."
     elif math.isnan(told.p):
@@ -168,14 +179,37 @@ def failures(found: Answers) -> Section:
         )
         p = words.probability(told.p)
         test = f"Whether failures depend on the arm, within replicates ({how}): p = {p}{reach}; {depends}."
-    caption = f"{failed} of {sum(one.declared for one in told.arms)} trials (arm x replicate) have no result."
-    table = Table("missing", caption, header, rows, pd.DataFrame(map(asdict, told.arms)))
-    blocks: list[Block] = [Text(test), table]
+    caption = (
+        f"{failed} of {sum(one.declared for one in told.arms)} trials (arm x replicate) have no result. Far below: "
+        f"runs that score more than {OUTLYING:g} times the usual spread below what arm and replicate let expect. "
+        "May fail or collapse in: the share of runs that so many of the arm leave open (95 %, Clopper-Pearson)."
+    )
+    flat = [{**asdict(one), "far_below": bad[one.arm] - one.failed, "rate": rates[one.arm]} for one in told.arms]
+    table = Table("missing", caption, header, rows, pd.DataFrame(flat))
+    blocks: list[Block] = [Text(test), table, Text(_runs(fallen, min(one.declared for one in told.arms)))]
     if reasons := _reasons(found):
         blocks.append(reasons)
     lines = found.measured.left_out
     blocks.append(Items(lines) if lines else Text("Nothing else was left out: every score is defined."))
     return Section("Failures, and what was left out", tuple(blocks))
+
+
+def _runs(fallen: Sequence[Collapsed], runs: int) -> str:
+    """The runs that collapsed where one can see it, and what so few runs cannot show."""
+    rate = words.percent(not_excluded(0, runs))
+    rare = (
+        f"No test sees what no run of a study has shown: an arm that collapses in {rate} of its runs comes through "
+        f"{runs} runs without one in one study of twenty, and its mean is then too high."
+    )
+    if not fallen:
+        return rare
+    named = "; ".join(
+        f"{one.arm}, seed {one.replicate.seed}, fold {one.replicate.fold}, by {words.size(one.below)}" for one in fallen
+    )
+    return (
+        f"**Look at {count(len(fallen), 'run')} far below the others**: {named}. The effects on the median run, beside "
+        f"the means in the cross-checks, are hardly moved by them; the verdicts are about means. {rare}"
+    )
 
 
 def _reasons(found: Answers) -> Table | None:

@@ -37,6 +37,7 @@ class Effect:
     ``boot_high``: the pigeonhole bootstrap's interval.
     ``replicates`` of ``declared`` were used, with ``filled`` runs of them missing (`incomplete`), and ``images`` of
     ``patients`` patients; ``undefined``: images left out because an arm has no score for them.
+    ``median``: of the replicates' contrasts, which one run that collapsed does not move.
     ``share_of_replicates``: the part of the variance that more replicates shrink.
     ``sources``: the variance in parts; ``residual``: what they contain of the single cells' own; ``own``: what single
     replicates, seeds and folds add (``crossed.own_variances``), by name. ``pairs``: the replicates used. ``why``: why
@@ -66,6 +67,7 @@ class Effect:
     filled: int = 0
     sources: tuple[Source, ...] = ()
     residual: float = math.nan
+    median: float = math.nan
     own: tuple[tuple[str, float], ...] = ()
     pairs: tuple[Pair, ...] = ()
     why: str = ""
@@ -98,6 +100,7 @@ def effect(
     """
     used = entering(cells, contrast.vector(cells.arms), target)
     known: dict[str, Any] = {
+        "median": float(np.median(used.means())),
         "contrast": contrast.name, "target": target, "replicates": len(used.pairs), "declared": len(cells.replicates),
         "images": used.images, "patients": sum(value.shape[1] for value in used.values), "undefined": used.undefined,
         "level": level, "pairs": used.pairs, "filled": used.gaps.runs if used.gaps else 0,

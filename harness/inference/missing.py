@@ -15,8 +15,9 @@ from itertools import combinations
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import betaincinv
 
-from harness.inference.cells import Cells
+from harness.inference.cells import Cells, Floats, Pair
 
 ENUMERATED = 2**14
 DRAWN = 9_999
@@ -49,6 +50,52 @@ class Missing:
     exact: bool
     arrangements: int
     floor: float
+
+
+@dataclass(frozen=True)
+class Collapsed:
+    """A run that scored ``below`` what its arm and its replicate let expect, in units of the metric."""
+
+    arm: str
+    replicate: Pair
+    below: float
+
+
+OUTLYING = 8.0
+"""Robust standard deviations below what is expected from which on a run is named."""
+
+
+def collapsed(cells: Cells, smallest: float) -> tuple[Collapsed, ...]:
+    """The runs that lie far below the others: by more than ``smallest`` and `OUTLYING` times what runs usually do.
+
+    A run's score is its mean over targets; what is expected is the arm's median and the median by which the replicate's
+    runs lie off theirs. The usual spread is the median absolute deviation of all runs, in standard deviations of a
+    normal. Runs are named, not left out: no verdict depends on this.
+    """
+    scores = np.where(cells.finished[:, :, None], cells.means(), np.nan).mean(axis=2)
+    if not np.isfinite(scores).any():
+        return ()
+    off = scores - _medians(scores)[:, None]
+    off = off - _medians(off.T)
+    usual = 1.4826 * float(np.nanmedian(np.abs(off)))
+    return tuple(
+        Collapsed(cells.arms[a], cells.replicates[r], -float(off[a, r]))
+        for a, r in np.argwhere(-off > max(smallest, OUTLYING * usual)).tolist()
+    )
+
+
+def _medians(values: Floats) -> Floats:
+    """(rows,): of each row's finite values, NaN where it has none."""
+    finite = (row[np.isfinite(row)] for row in values)
+    return np.array([np.median(row) if len(row) else math.nan for row in finite])
+
+
+def not_excluded(bad: int, runs: int, level: float = 0.95) -> float:
+    """The rate of failing or collapsing runs that ``bad`` of ``runs`` leave open (Clopper & Pearson 1934, one-sided).
+
+    1 - 0.05^(1 / n), about 3 / n, for n clean runs; 1 where all were bad, or none was made.
+    """
+    return 1.0 if bad >= runs else float(betaincinv(bad + 1.0, runs - bad, level))
 
 
 def missing(cells: Cells, rng: np.random.Generator, asked: npt.NDArray[np.bool_] | None = None) -> Missing:

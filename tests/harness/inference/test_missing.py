@@ -8,7 +8,8 @@ import pytest
 
 from harness.inference import missing as module
 from harness.inference.cells import Cells, Pair, Target
-from harness.inference.missing import missing
+from harness.inference.missing import collapsed, missing, not_excluded
+from harness.simulated import Truth, simulate
 
 
 def cells(failed: np.ndarray, undefined: int = 0) -> Cells:
@@ -79,3 +80,28 @@ def test_drawn_arrangements_agree_with_enumerated_ones(monkeypatch: pytest.Monke
     assert not drawn.exact
     assert drawn.p == pytest.approx(exact.p, abs=4 * math.sqrt(exact.p / module.DRAWN))
     assert drawn == missing(cells(failed), np.random.default_rng(0)), "equal seeds, equal answers"
+
+
+def test_the_rate_that_clean_runs_do_not_exclude_is_clopper_and_pearson_s() -> None:
+    from scipy.stats import binomtest
+
+    for runs in (3, 5, 20):
+        assert not_excluded(0, runs) == pytest.approx(1.0 - 0.05 ** (1.0 / runs))
+        oracle = binomtest(1, runs, alternative="less").proportion_ci(0.95, "exact").high
+        assert not_excluded(1, runs) == pytest.approx(oracle)
+    assert not_excluded(3, 3) == not_excluded(0, 0) == 1.0
+
+
+def test_a_run_that_collapsed_is_named_and_a_hard_replicate_is_not() -> None:
+    truth = Truth(effects=dict.fromkeys("abcd", 0.0), replicates=tuple(Pair(k, k) for k in range(5)))
+    named = 0
+    for seed in range(100):
+        cells = simulate(truth, np.random.default_rng(seed))
+        for target in cells.targets:
+            target.scores[:, 3] -= 0.3
+        named += len(collapsed(cells, 0.005))
+        for target in cells.targets:
+            target.scores[2, 1] -= 0.4
+        found = [(one.arm, one.replicate) for one in collapsed(cells, 0.005)]
+        assert ("c", Pair(1, 1)) in found
+    assert named <= 10, "runs of a sound study"
