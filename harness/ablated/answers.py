@@ -246,12 +246,15 @@ def coalitions(ablation: Declared) -> shapley.Coalitions | Refused:
 def _valued(
     cells: Cells, ablation: Declared, question: Question, rng: np.random.Generator
 ) -> tuple[Effect, ...] | Refused:
-    """Shapley values or interactions, as effects over all targets."""
+    """Shapley values or interactions, as effects over all targets; refused where none has an interval."""
     arms = coalitions(ablation)
     contrasts = arms if isinstance(arms, Refused) else question(arms)
     if isinstance(contrasts, Refused):
         return contrasts
-    return tuple(effect(cells, contrast, None, rng) for contrast in contrasts)
+    made = tuple(effect(cells, contrast, None, rng) for contrast in contrasts)
+    if all(one.why for one in made):
+        return Refused("What is shown of components has an interval", "none of it has one", made[0].why)
+    return made
 
 
 def _training(cells: Cells, empty: str | None, rng: np.random.Generator) -> Effect | None:
@@ -285,7 +288,7 @@ def curves(table: StudyTable, ablation: Declared) -> pd.DataFrame:
     arm = dict(zip(trials["number"], trials["param/arm"], strict=True))
     points = table.curves[table.curves["number"].isin(arm)]
     grouped = points.assign(arm=points["number"].map(arm)).groupby(["arm", "epoch"])["score"]
-    found = grouped.agg(["mean", "std", "size"]).reset_index().rename(columns={"size": "n"})
+    found = grouped.agg(["mean", "std", "count"]).reset_index().rename(columns={"count": "n"})
     margin = _t(found["n"].to_numpy()) * found["std"].to_numpy() / np.sqrt(found["n"].to_numpy())
     order = {name: place for place, name in enumerate(ablation.arms)}
     found = found.assign(low=found["mean"] - margin, high=found["mean"] + margin, place=found["arm"].map(order))

@@ -72,9 +72,11 @@ def figures(found: Answers) -> Iterator[tuple[str, Figure]]:
         yield "shapley", values.draw(bars, f"worth in {metric}, with its 95 % interval")
     if not isinstance(found.interactions, Refused):
         yield "interactions", interactions.draw(list(found.ablation.components), _pairs(found.interactions))
-    if not isinstance(found.mixture, Refused) and len(found.mixture[0].components) == 3:
+    if not isinstance(found.mixture, Refused) and found.mixture[0].fits and len(found.mixture[0].components) == 3:
         fitted, points = found.mixture
-        yield "mixture", surface.draw(fitted.surface, fitted.components, points, fitted.best, metric)
+        inside = fitted.surface["in_region"] & (not isinstance(fitted.region, Refused))
+        lattice = fitted.surface.assign(in_region=inside)
+        yield "mixture", surface.draw(lattice, fitted.components, points, fitted.best, metric)
     empty = untrained(found.ablation)
     if rows := {arm: own for arm, own in scores.transfer_rows(found).items() if arm != empty}:
         sets = scores.all_sets(found)
@@ -103,7 +105,8 @@ def _groups(found: Answers) -> list[tuple[Line, list[Line]]]:
 def _line(one: Effect, label: str, tone: Tone | None) -> Line:
     from harness.figures.forest import Line
 
-    return Line(label, one.estimate, one.low, one.high, f"{one.replicates} x {one.images}", tone)
+    n = f"{one.replicates} x {one.images}{f', {words.ALONE}' if one.why else ''}"
+    return Line(label, one.estimate, one.low, one.high, n, tone)
 
 
 def _pairs(effects: tuple[Effect, ...]) -> dict[frozenset[str], Value]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import pandas as pd
@@ -10,7 +9,7 @@ import pandas as pd
 from harness.ablated import words
 from harness.ablated.answers import Answers, untrained
 from harness.inference.effects import Effect
-from harness.inference.mixture import Mixture
+from harness.inference.mixture import LackOfFit, Mixture, Region
 from harness.inference.refused import Refused
 from harness.pages.document import Block, Figure, Refusal, Section, Table, Text, row
 from harness.pages.words import count, listed
@@ -77,7 +76,7 @@ def shapley(found: Answers) -> Section:
                 if given
                 else " to the model without any (Shapley values); they add up to the gain of all components together. "
             )
-            + "With 95 % intervals; a hatched bar's interval holds 0."
+            + "With 95 % intervals; a hatched bar's interval holds 0, or it has none."
         )
         blocks += [
             Figure("shapley", caption),
@@ -90,8 +89,8 @@ def shapley(found: Answers) -> Section:
     else:
         caption = (
             "Pairwise interactions: above 0 two components help each other, below 0 one does part of the other's work. "
-            f"{_without_empty(found)}With 95 % intervals, uncorrected; a hatched cell's interval holds 0, so its sign "
-            "is not known."
+            f"{_without_empty(found)}With 95 % intervals, uncorrected; a hatched cell's interval holds 0, or it has "
+            "none, so its sign is not known."
         )
         blocks += [
             Figure("interactions", caption),
@@ -110,6 +109,7 @@ def _training(training: Effect) -> str:
     return (
         f"Training as such brings {words.effected(training.estimate, training.low, training.high)}: the mean over all "
         "arms that are trained, less the model without any training. None of it is credited to a component."
+        + (f" No interval: {training.why}." if training.why else "")
     )
 
 
@@ -142,37 +142,54 @@ def mixture(found: Answers) -> list[Section]:
     if isinstance(found.mixture, Refused):
         return [Section(title, (Refusal(str(found.mixture)),))]
     fitted, _ = found.mixture
+    if not fitted.fits:
+        return [Section(title, (Refusal(_misfit(fitted)),))]
     blocks: list[Block] = [Text(_optimum(fitted))]
     if len(fitted.components) == 3:
+        dots = ", small dots are mixtures that may be the best as far as replicates and patients tell"
         caption = (
             "Fitted mean score over the simplex of weights; white-rimmed dots are what was measured, the star is the "
-            "predicted best, small dots are mixtures that may be the best as far as replicates and patients tell."
+            f"predicted best{dots if isinstance(fitted.region, Region) else ''}."
         )
         blocks.append(Figure("mixture", caption))
     return [Section(title, (*blocks, _terms(fitted)))]
 
 
-def _optimum(fitted: Mixture) -> str:
-    best = listed(tuple(f"{weight:.0%} {name}".replace("%", " %") for name, weight in fitted.best.items()))
-    told = (
+def _fitted(fitted: Mixture) -> str:
+    return (
         f"A {fitted.model.replace('_', ' ')} polynomial was fitted to {fitted.runs} of {fitted.declared} runs at "
-        f"{fitted.points} points over {count(fitted.replicates, 'replicate')}. Its highest point is {best}, with "
-        f"a predicted score of {words.score(fitted.predicted)}, too high by selection as the highest of the surface."
+        f"{fitted.points} points over {count(fitted.replicates, 'replicate')}."
+    )
+
+
+def _misfit(fitted: Mixture) -> str:
+    assert isinstance(fitted.lack_of_fit, LackOfFit)
+    return (
+        f"the surface. {_fitted(fitted)} It does not fit (lack of fit: p = "
+        f"{words.probability(fitted.lack_of_fit.p)}), so that neither its highest point nor its coefficients are to be "
+        "read: read the points that were measured, in the ablation table."
+    )
+
+
+def _optimum(fitted: Mixture) -> str:
+    best = listed(tuple(f"{words.percent(weight)} {name}" for name, weight in fitted.best.items()))
+    told = (
+        f"{_fitted(fitted)} Its highest point is {best}, with a predicted score of "
+        f"{words.scored(fitted.predicted, fitted.low, fitted.high)}, too high by selection as the highest of the "
+        "surface; the interval is that of the one mixture."
     )
     if isinstance(fitted.region, Refused):
         told += f" No region can be given: {fitted.region}"
     else:
-        spans = "; ".join(f"{name} {low:.0%} to {high:.0%}" for name, (low, high) in fitted.region.within.items())
-        told += f" Mixtures that may be the best: {spans} ({fitted.region.share:.0%} of the simplex)."
+        spans = "; ".join(
+            f"{name} {words.percent(low)} to {words.percent(high)}"
+            for name, (low, high) in fitted.region.within.items()
+        )
+        told += f" Mixtures that may be the best: {spans} ({words.percent(fitted.region.share)} of the simplex)."
     fit = fitted.lack_of_fit
     if isinstance(fit, Refused):
         return f"{told} Whether the polynomial fits cannot be tested: {fit}"
-    if math.isnan(fit.p):
-        return f"{told} Whether the polynomial fits cannot be tested: too few replicates or patients."
-    verdict = (
-        "**the surface does not fit and is not to be read**" if fit.p <= 0.05 else "nothing speaks against the fit"
-    )
-    return f"{told} Lack of fit: p = {words.probability(fit.p)}; {verdict}."
+    return f"{told} Lack of fit: p = {words.probability(fit.p)}; nothing speaks against the fit."
 
 
 def _terms(fitted: Mixture) -> Table:

@@ -37,13 +37,16 @@ class AblationReport:
 
     @property
     def summary(self) -> dict[str, float]:
-        """Effects, p-values and means by name; only finite ones, since a tracker would draw the others as points."""
+        """Effects, p-values and means by name, those that have an interval: a tracker shows each number by itself.
+
+        Only finite ones, since a tracker would draw the others as points.
+        """
         return {name: value for name, value in _summary(self.answers).items() if math.isfinite(value)}
 
     @property
     def tags(self) -> dict[str, str]:
         """The verdict of every comparison in a few words, by name: a tracker shows them where studies are compared."""
-        return {f"verdict/{one.effect.contrast}": words.told(one.verdict) for one in self.answers.judged}
+        return {f"verdict/{one.effect.contrast}": words.told(one) for one in self.answers.judged}
 
 
 def write(table: StudyTable, folder: Path, mlflow_uri: str, seed: int) -> AblationReport:
@@ -68,13 +71,15 @@ def _summary(found: Answers) -> dict[str, float]:
     numbers: dict[str, float] = {}
     for one in found.judged:
         name, effect = f"effect/{one.effect.contrast}", one.effect
-        numbers |= {name: effect.estimate, f"{name}/low": effect.low, f"{name}/high": effect.high}
+        if not effect.why:
+            numbers |= {name: effect.estimate, f"{name}/low": effect.low, f"{name}/high": effect.high}
         numbers |= {f"{name}/holm_p": one.holm_p, f"{name}/beyond_p": one.beyond_p}
         numbers |= {f"{name}/equivalence_p": one.equivalence_p, f"{name}/everywhere_p": one.everywhere_p}
         numbers[f"{name}/replicates"] = float(effect.replicates)
     for mean in found.means:
         name = f"mean/{mean.arm}/{mean.target or 'all'}"
-        numbers |= {name: mean.mean, f"{name}/low": mean.low, f"{name}/high": mean.high}
+        if not mean.why:
+            numbers |= {name: mean.mean, f"{name}/low": mean.low, f"{name}/high": mean.high}
         numbers |= {f"{name}/replicates": float(mean.replicates), f"{name}/images": float(mean.images)}
     return numbers
 
@@ -103,7 +108,7 @@ def show_verdicts(found: Verdicts, console: Console) -> None:
         size = escape(words.effected(effect.estimate, effect.low, effect.high))
         sign = markdown.cell(words.verdict(one.verdict))
         shown.add_row(
-            escape(effect.contrast), size, words.probability(one.holm_p), sign, words.more(one.verdict),
+            escape(effect.contrast), size, words.probability(one.holm_p), sign, words.more(one),
             f"{effect.replicates} x {effect.images}",
         )  # fmt: skip
     show_table(shown, console)

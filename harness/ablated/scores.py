@@ -26,10 +26,11 @@ def scores(found: Answers) -> Section:
     title = "Ablation table"
     if not found.means:
         return Section(title, (Refusal("no trial has scores on a set that judges."),))
+    alone = [Text(f"No interval: {why}.") for why in dict.fromkeys(one.why for one in found.means if one.why)]
     if isinstance(found.ranks, Refused):
-        return Section(title, (Refusal(f"Ranks. {found.ranks}"), _table(found, {})))
+        return Section(title, (Refusal(f"Ranks. {found.ranks}"), _table(found, {}), *alone))
     ranked = {one.arm: one for one in found.ranks}
-    blocks: list[Block] = [_table(found, ranked), _ELSEWHERE]
+    blocks: list[Block] = [_table(found, ranked), *alone, _ELSEWHERE]
     if not any(one.worst == 1 for one in found.ranks):
         blocks.insert(0, Text("No arm is in bold: none is shown to score higher than every other one."))
     return Section(title, tuple(blocks))
@@ -201,7 +202,7 @@ def all_sets(found: Answers) -> list[tuple[str, str]]:
 
 def _sized(mean: ArmMean | None) -> str:
     if mean is None:
-        return "not tested"
+        return "no score"
     return f"{words.scored(mean.mean, mean.low, mean.high)}, n = {mean.replicates} x {mean.images}"
 
 
@@ -209,10 +210,10 @@ def by_rank(found: Answers) -> list[Section]:
     """Rank by data set, as the SAM2LoRA paper lays it out; no section where the rank is not what the arms differ in."""
     ranks = {arm: rank_of(found, arm) for arm in found.cells.arms}
     known = [rank for rank in ranks.values() if rank is not None]
-    if len(known) < len(ranks) or len(set(known)) < len(ranks) or not found.means:
+    if len(known) < len(ranks) or len(set(known)) < len(ranks) or not transfer_rows(found):
         return []
     sets = all_sets(found)
-    means = {(mean.arm, mean.target): mean for mean in (*found.sources, *found.means) if mean.target}
+    means = {(arm, name): mean for arm, own in transfer_rows(found).items() for name, mean in own.items()}
     rows, flat = [], []
     for arm, rank in sorted(ranks.items(), key=lambda item: item[1] or 0):
         own = [means.get((arm, name)) for name, _ in sets]

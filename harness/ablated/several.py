@@ -35,7 +35,7 @@ def summary(storage: str, names: Sequence[str], folder: Path) -> pd.DataFrame:
             effect = one.effect
             numbers = (effect.estimate, effect.low, effect.high, one.holm_p)
             counts = (effect.replicates, effect.images, 1, effect.estimate, effect.estimate)
-            rows.append((effect.contrast, name, *numbers, words.told(one.verdict), *counts))
+            rows.append((effect.contrast, name, *numbers, words.told(one), *counts))
     found = pd.DataFrame(rows, columns=list(COLUMNS))
     parts = [part for name, own in found.groupby("comparison", sort=False) for part in (own, _together(str(name), own))]
     return pd.concat(parts, ignore_index=True) if parts else found
@@ -50,7 +50,9 @@ def _together(name: str, own: pd.DataFrame) -> pd.DataFrame:
 
 def _agreement(told: pd.Series) -> str:
     """Whether verdicts agree, how many further replicates an open one takes aside."""
-    kinds = told.str.replace(r": ([\d,]+ more replicates?|no number of replicates would do)$", "", regex=True)
+    kinds = told.str.replace(
+        r": ([\d,]+ more replicates?|no number of replicates would do|no interval)$", "", regex=True
+    )
     counts = kinds.value_counts(sort=False)
     if len(counts) == 1:
         return f"all {len(told)}: {kinds.iloc[0]}" if len(told) > 1 else str(kinds.iloc[0])

@@ -249,7 +249,7 @@ def _row(one: Judged) -> tuple[Any, ...]:
         *map(words.probability, (one.holm_p, one.beyond_p, one.equivalence_p, one.everywhere_p)),
         words.NONE if math.isnan(one.inflation) else f"{one.inflation:.2f} times",
         words.size(one.detectable),
-        words.more(one.verdict),
+        words.more(one),
         words.replicates(effect),
         words.share(effect.images, effect.images + effect.undefined),
         str(effect.patients),
@@ -257,7 +257,7 @@ def _row(one: Judged) -> tuple[Any, ...]:
 
 
 def _flat(one: Judged) -> dict[str, Any]:
-    further = one.verdict.more if isinstance(one.verdict, Undecided | Differs) else None
+    further = one.verdict.more if isinstance(one.verdict, Undecided | Differs) and not words.untested(one) else None
     return {
         **one.effect.row(),
         "holm_p": one.holm_p,

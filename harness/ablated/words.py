@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from typing import Any
 
 from harness.inference.cells import Contrast
@@ -12,6 +13,7 @@ from harness.inference.ranks import Rank
 from harness.inference.verdicts import (
     Differs,
     DoesNotMatter,
+    Judged,
     Matters,
     Opposed,
     SmallOnAverage,
@@ -23,6 +25,8 @@ from harness.pages.words import count, listed
 
 NONE = "n/a"
 """Stands where there is no number."""
+ALONE = "no interval"
+"""Stands where a number has none."""
 
 
 def score(value: float) -> str:
@@ -41,13 +45,19 @@ def size(value: float) -> str:
 
 
 def scored(mean: float, low: float, high: float) -> str:
-    """A score with its interval."""
-    return score(mean) if math.isnan(low) else f"{score(mean)} [{score(low)}, {score(high)}]"
+    """A score with its interval, or that it has none."""
+    return _with_interval(score, mean, low, high)
 
 
 def effected(estimate: float, low: float, high: float) -> str:
-    """An effect with its interval."""
-    return effect(estimate) if math.isnan(low) else f"{effect(estimate)} [{effect(low)}, {effect(high)}]"
+    """An effect with its interval, or that it has none."""
+    return _with_interval(effect, estimate, low, high)
+
+
+def _with_interval(written: Callable[[float], str], value: float, low: float, high: float) -> str:
+    if math.isnan(value):
+        return NONE
+    return f"{written(value)} ({ALONE})" if math.isnan(low) else f"{written(value)} [{written(low)}, {written(high)}]"
 
 
 def rank(one: Rank | None) -> str:
@@ -119,9 +129,16 @@ def kind(found: Verdict) -> str:
             return "undecided"
 
 
-def more(found: Verdict) -> str:
-    """How many more replicates a verdict takes."""
-    match found:
+def untested(judged: Judged) -> bool:
+    """Whether it is undecided for want of an interval, so that no number of replicates can be named."""
+    return isinstance(judged.verdict, Undecided) and bool(judged.effect.why) and judged.verdict.why == judged.effect.why
+
+
+def more(judged: Judged) -> str:
+    """How many more replicates a verdict takes; of an effect without an interval, how many an interval takes."""
+    match judged.verdict:
+        case Undecided(more=number) if untested(judged):
+            return ALONE if number is None else f"{number} for an interval"
         case Undecided(more=None) | Differs(more=None):
             return "no number would do"
         case Undecided(more=number) | Differs(more=number):
@@ -130,15 +147,17 @@ def more(found: Verdict) -> str:
             return "decided"
 
 
-def told(found: Verdict) -> str:
-    """A verdict in a line: ``matters: helps``, ``undecided: 7 more replicates``."""
-    match found:
+def told(judged: Judged) -> str:
+    """A verdict in a line: ``matters: helps``, ``undecided: 7 more replicates``, ``undecided: no interval``."""
+    match judged.verdict:
+        case Undecided() if untested(judged):
+            return f"{kind(judged.verdict)}: {ALONE}"
         case Undecided(more=None) | Differs(more=None):
-            return f"{kind(found)}: no number of replicates would do"
+            return f"{kind(judged.verdict)}: no number of replicates would do"
         case Undecided(more=int(number)) | Differs(more=int(number)):
-            return f"{kind(found)}: {count(number, 'more replicate')}"
+            return f"{kind(judged.verdict)}: {count(number, 'more replicate')}"
         case _:
-            return kind(found)
+            return kind(judged.verdict)
 
 
 def formula(contrast: Contrast) -> tuple[str, str]:

@@ -15,7 +15,8 @@ from harness.figures.values import Value
 def draw(components: Sequence[str], pairs: Mapping[frozenset[str], Value]) -> Figure:
     """The lower triangle: blue where two components hinder each other, orange where they help.
 
-    A pair whose interval holds 0 is white and hatched: nothing is known of it, and it must not look like 0.
+    A pair whose interval holds 0, or that has none, is white and hatched: nothing is known of it, and it
+    must not look like 0.
     """
     size = len(components)
     figure = style.figure(2.4 + 1.35 * (size - 1), 1.3 + 0.8 * (size - 1))
@@ -33,7 +34,8 @@ def draw(components: Sequence[str], pairs: Mapping[frozenset[str], Value]) -> Fi
             else:
                 cell = (column - 0.5, row - 1.5)
                 axes.add_patch(Rectangle(cell, 1, 1, fill=False, hatch="////", ec="#C4C4C4", lw=0.5, zorder=1))
-            text = f"{one.value:+.4f}\n[{one.low:+.4f},\n{one.high:+.4f}]"
+            interval = f"[{one.low:+.4f},\n{one.high:+.4f}]" if np.isfinite(one.low) else "no interval"
+            text = f"{one.value:+.4f}\n{interval}"
             box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 1.5}
             axes.text(column, row - 1, text, ha="center", va="center", fontsize=8, bbox=box, zorder=3)
     image = axes.imshow(np.ma.masked_invalid(shown), cmap="PuOr_r", vmin=-reach, vmax=reach, aspect="auto", zorder=0)

@@ -22,7 +22,8 @@ def draw(
     metric: str,
 ) -> Figure:
     """``surface``: a column of weights per component, ``predicted`` and ``in_region``; ``points``: the design's points
-    with their mean ``score``. Dots mark lattice points that may be the best; the star is the predicted best."""
+    with their mean ``score``. Dots mark lattice points that may be the best, none
+    where no region can be given; the star is the predicted best."""
     figure = style.figure(7.2, 5.0)
     # Automatic layout takes seconds on a ternary plot, so its place is given.
     figure.set_layout_engine("none")
@@ -33,7 +34,8 @@ def draw(
     levels = np.linspace(np.nanmin(known), np.nanmax(known) + 1e-9, 13)
     filled = axes.tricontourf(*weights, predicted, levels=levels, cmap="cividis")
     inside = surface["in_region"].to_numpy(dtype=bool)
-    axes.scatter(*(w[inside] for w in weights), s=3, color="white", alpha=0.8, label="may be the best")
+    if inside.any():
+        axes.scatter(*(w[inside] for w in weights), s=3, color="white", alpha=0.8, label="may be the best")
     axes.scatter(
         *(points[name] for name in components), c=points["score"], cmap="cividis", vmin=levels[0], vmax=levels[-1],
         s=70, edgecolor="white", lw=1.4, zorder=4, clip_on=False, label=f"measured ({len(points)} points)",

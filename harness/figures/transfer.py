@@ -12,14 +12,14 @@ from harness.inference.cells import Floats
 
 
 def draw(rows: Sequence[str], columns: Sequence[str], seen: Sequence[bool], values: Floats, metric: str) -> Figure:
-    """``values`` (rows, columns): mean scores, NaN where not tested. ``seen``: columns that were trained on."""
+    """``values`` (rows, columns): mean scores, NaN where there is none. ``seen``: columns that were trained on."""
     figure = style.figure(2.6 + 0.95 * len(columns), 1.4 + 0.42 * len(rows))
     axes = figure.add_subplot()
     image = axes.imshow(np.ma.masked_invalid(values), cmap="cividis", aspect="auto")
     middle = (np.nanmin(values) + np.nanmax(values)) / 2
     for (row, column), value in np.ndenumerate(values):
         ink = "black" if value > middle else "white"
-        text = f"{value:.3f}" if np.isfinite(value) else "not tested"
+        text = f"{value:.3f}" if np.isfinite(value) else "no score"
         axes.text(column, row, text, ha="center", va="center", fontsize=8, color=ink if np.isfinite(value) else "black")
     names = [f"{name}\n({'source' if own else 'unseen'})" for name, own in zip(columns, seen, strict=True)]
     axes.set_xticks(range(len(columns)), names, fontsize=8)

@@ -21,7 +21,8 @@ class Value(NamedTuple):
 
 
 def draw(values: Sequence[Value], axis: str) -> Figure:
-    """A bar per component, its interval on it. A bar whose interval holds 0 is hatched: its sign is not known."""
+    """A bar per component, its interval on it. A bar whose interval holds 0, or that has none, is hatched:
+    its sign is not known."""
     figure = style.figure(7.2, 1.1 + 0.42 * len(values))
     axes = figure.add_subplot()
     for place, one in enumerate(values):

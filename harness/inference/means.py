@@ -16,7 +16,7 @@ class ArmMean:
     """The mean score of ``arm`` on ``target`` (None: all targets, each with equal weight), in units of the metric.
 
     ``low`` and ``high``: interval of coverage 95 % over replicates and patients, by the method of every contrast; NaN
-    below three replicates or two patients. ``replicates`` of ``declared`` were used, ``images`` of ``patients``
+    where there is none, and ``why`` says why. ``replicates`` of ``declared`` were used, ``images`` of ``patients``
     patients. Arms are compared by their paired differences, never by whether these intervals overlap.
     """
 
@@ -29,6 +29,7 @@ class ArmMean:
     declared: int
     images: int
     patients: int
+    why: str = ""
 
 
 def arm_means(cells: Cells, level: float = 0.95) -> tuple[ArmMean, ...]:
@@ -54,4 +55,5 @@ def _mean(cells: Cells, arm: int, place: str | None, level: float) -> ArmMean:
         declared=len(cells.replicates),
         images=used.images,
         patients=sum(value.shape[1] for value in used.values),
+        why=used.why,
     )

@@ -72,9 +72,9 @@ class Mixture:
     """A fitted surface.
 
     ``terms``: `TERM_COLUMNS`, a row for each coefficient, named ``a`` or ``a*b``. ``surface``: the lattice, a column of
-    weights for each component, ``predicted`` with the interval ``low``, ``high`` of the mean, and ``in_region`` (all
-    True where the region is refused: nothing is left out). ``best``: the weights of its highest point, ``predicted``
-    there. ``runs`` of ``declared`` were used, at ``points`` over ``replicates``.
+    weights for each component, ``predicted``, and ``in_region`` (all True where the region is refused: nothing is left
+    out). ``best``: the weights of its highest point, ``predicted`` there, with the interval ``low``, ``high`` of that
+    one point. ``runs`` of ``declared`` were used, at ``points`` over ``replicates``.
     """
 
     model: Model
@@ -84,11 +84,18 @@ class Mixture:
     surface: pd.DataFrame
     best: dict[str, float]
     predicted: float
+    low: float
+    high: float
     region: Region | Refused
     runs: int
     declared: int
     points: int
     replicates: int
+
+    @property
+    def fits(self) -> bool:
+        """Whether nothing was found to speak against the polynomial: a surface that does not fit is not to be read."""
+        return isinstance(self.lack_of_fit, Refused) or not self.lack_of_fit.p <= 0.05
 
 
 def mixture_runs(cells: Cells, weights: Mapping[str, Mapping[str, float]]) -> pd.DataFrame:
@@ -142,10 +149,11 @@ def fit_mixture(
     point = _points(x)
     grid = lattice(len(names))
     basis = _polynomial(grid, terms)
-    surface = _surface(fitted, basis, grid, names, level)
+    surface = pd.DataFrame(grid, columns=list(names)).assign(predicted=basis @ fitted.params[: design.shape[1]])
     region, inside = _region(y, design, point, replicate, basis, surface["predicted"].to_numpy(), level, rng, resamples)
     surface["in_region"] = inside
     top = int(surface["predicted"].to_numpy().argmax())
+    ((low, high),) = fitted.t_test(np.append(basis[top], np.zeros(blocks.shape[1]))).conf_int(1 - level)
     return Mixture(
         model=model,
         components=names,
@@ -154,6 +162,8 @@ def fit_mixture(
         surface=surface,
         best=dict(zip(names, grid[top].tolist(), strict=True)),
         predicted=float(surface["predicted"].iloc[top]),
+        low=float(low),
+        high=float(high),
         region=_within(region, inside, grid, names, level),
         runs=len(y),
         declared=len(runs),
@@ -214,15 +224,6 @@ def _table(fitted: Any, names: list[str], level: float) -> pd.DataFrame:
     bounds = np.asarray(fitted.conf_int(1 - level))[:count]
     rows = {"term": names, "estimate": fitted.params[:count], "low": bounds[:, 0], "high": bounds[:, 1]}
     return pd.DataFrame({**rows, "p": fitted.pvalues[:count]})
-
-
-def _surface(fitted: Any, basis: Floats, grid: Floats, names: Sequence[str], level: float) -> pd.DataFrame:
-    count = basis.shape[1]
-    predicted = basis @ fitted.params[:count]
-    variance = np.einsum("gi,ij,gj->g", basis, fitted.cov_params()[:count, :count], basis)
-    half = stdtrit(fitted.df_resid, (1 + level) / 2) * np.sqrt(np.maximum(variance, 0.0))
-    table = pd.DataFrame(grid, columns=list(names))
-    return table.assign(predicted=predicted, low=predicted - half, high=predicted + half)
 
 
 def _points(x: Floats) -> Any:
@@ -295,7 +296,7 @@ def over_patients(
     A product's p is Holm-adjusted over the products; a single component's is NaN, for no score is 0. Lack of fit: the
     smallest p, Holm-adjusted, of what the points' means deviate from the polynomial in. A point leaves the region where
     the best is shown to exceed it as well, at the level divided by the number of coefficients beside the mean. What has
-    no interval is NaN, and leaves nothing out.
+    no interval is NaN, and leaves nothing out; where no coefficient has one, region and lack of fit are refused.
     """
     arms = [arm for arm in weights if arm in cells.arms]
     x = np.array([[weights[arm].get(name, 0.0) for name in found.components] for arm in arms])
@@ -303,34 +304,42 @@ def over_patients(
     solve = np.linalg.pinv(_polynomial(x, terms))
     place = [cells.arms.index(arm) for arm in arms]
 
-    def judged(by_point: Floats) -> tuple[float, float, float]:
+    def judged(by_point: Floats) -> tuple[float, float, str]:
+        """Margin and p, or NaN and why there are none."""
         by_arm = np.zeros(len(cells.arms))
         by_arm[place] = np.where(np.abs(by_point) < 1e-12, 0.0, by_point)
         used = entering(cells, by_arm, None)
         if used.why:
-            return used.estimate(), math.nan, math.nan
+            return math.nan, math.nan, used.why
         parts = used.parts()
-        return float(parts.estimate), float(parts.margin(level)), float(parts.p())
+        return float(parts.margin(level)), float(parts.p()), ""
 
-    rows = np.array([judged(row) for row in solve])
+    margins, own_p, why = zip(*map(judged, solve), strict=True)
+    margin = np.array(margins)
+    unanswered = Refused(
+        "It is judged over replicates and patients", "no coefficient has an interval over them", why[0]
+    )
     products = np.array([len(term) > 1 for term in terms])
     p = np.full(len(terms), math.nan)
-    p[products] = holm(rows[products, 2])
-    table = found.terms.assign(low=found.terms["estimate"] - rows[:, 1], high=found.terms["estimate"] + rows[:, 1], p=p)
-    fit = found.lack_of_fit
+    p[products] = holm(np.array(own_p)[products])
+    table = found.terms.assign(low=found.terms["estimate"] - margin, high=found.terms["estimate"] + margin, p=p)
+    surface, region, fit = found.surface.copy(), found.region, found.lack_of_fit
+    basis = _polynomial(surface[list(found.components)].to_numpy(), terms)
+    top = basis[int(surface["predicted"].to_numpy().argmax())]
+    half = judged(top @ solve)[0]
     if isinstance(fit, LackOfFit):
-        beyond = np.linalg.svd(_polynomial(x, terms).T)[2][len(terms) :]
-        known = holm(np.array([judged(row)[2] for row in beyond]))
-        fit = replace(fit, p=float(np.fmin.reduce(known)))
-    surface, region = found.surface.copy(), found.region
-    if isinstance(region, Region):
-        basis = _polynomial(surface[list(found.components)].to_numpy(), terms)
-        top = basis[int(surface["predicted"].to_numpy().argmax())]
+        left = np.linalg.svd(_polynomial(x, terms).T)[2][len(terms) :]
+        known = holm(np.array([judged(row)[1] for row in left]))
+        fit = unanswered if np.isnan(known).all() else replace(fit, p=float(np.fmin.reduce(known)))
+    if isinstance(region, Region) and np.isnan(margin).all():
+        region, surface["in_region"] = unanswered, True
+    elif isinstance(region, Region):
         out = np.flatnonzero(~surface["in_region"].to_numpy())
-        shown = [judged((top - basis[point]) @ solve)[2] * (len(terms) - 1) <= 1 - level for point in out]
+        shown = [judged((top - basis[point]) @ solve)[1] * (len(terms) - 1) <= 1 - level for point in out]
         inside = np.ones(len(surface), dtype=bool)
         inside[out[shown]] = False
         surface["in_region"] = inside
         grid = surface[list(found.components)].to_numpy()
         region = _within(region.replicates, inside, grid, found.components, level)
-    return replace(found, terms=table, lack_of_fit=fit, surface=surface, region=region)
+    low, high = found.predicted - half, found.predicted + half
+    return replace(found, terms=table, lack_of_fit=fit, surface=surface, low=low, high=high, region=region)

@@ -64,7 +64,8 @@ class Variances:
 def variances(cells: Cells) -> Variances | Refused:
     """The split of variance over the largest balanced block, found greedily. See `Variances`.
 
-    Refused with fewer than two arms or replicates in common, or no data set with two images. Images of one patient
+    Refused with fewer than two arms or replicates in common, no data set with two images, or where no score differs.
+    Images of one patient
     count as images; that they resemble each other takes about (images of a patient - 1) / images off the image's part.
     """
     arms, replicates = _balanced(cells.complete())
@@ -74,6 +75,8 @@ def variances(cells: Cells) -> Variances | Refused:
         found = f"{arms.sum()} arms share {replicates.sum()} replicates on {len(scores)} data sets"
         rule = "A split of variance needs two arms that share two replicates and a data set with two images"
         return Refused(rule, found, "let more trials finish")
+    if len({float(end) for one in scores for end in (one.min(), one.max())}) == 1:
+        return Refused("A split of variance needs scores that vary", "all are equal", "read the means")
     folds = [pair.fold for pair, has in zip(cells.replicates, replicates, strict=True) if has]
     seeds = [pair.seed for pair, has in zip(cells.replicates, replicates, strict=True) if has]
     images = sum(one.shape[2] for one in scores)

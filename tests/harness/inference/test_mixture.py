@@ -123,15 +123,16 @@ def test_replicates_are_blocks() -> None:
     pd.testing.assert_frame_equal(terms[cross], other[cross], atol=1e-9)
 
 
-def test_the_surface_is_the_lattice_with_its_intervals() -> None:
+def test_the_surface_is_the_lattice_and_only_its_highest_point_has_an_interval() -> None:
     found = fitted(runs(PLANTED, 0.01))
     table = found.surface
     np.testing.assert_allclose(table[list(NAMES)].sum(axis=1), 1.0, atol=1e-12)
     assert len(table) == 61 * 62 // 2
-    assert ((table["low"] < table["predicted"]) & (table["predicted"] < table["high"])).all()
+    assert list(table) == [*NAMES, "predicted", "in_region"]
+    assert found.low < found.predicted < found.high
     corner = table[(table["dice"] == 1.0)].iloc[0]
     term = found.terms.set_index("term").loc["dice"]
-    assert (corner["predicted"], corner["low"]) == pytest.approx((term["estimate"], term["low"]), abs=1e-12)
+    assert corner["predicted"] == pytest.approx(term["estimate"], abs=1e-12)
     assert found.predicted == table["predicted"].max()
     assert isinstance(found.region, Region)
     assert all(low <= found.best[name] <= high for name, (low, high) in found.region.within.items())

@@ -173,10 +173,13 @@ def test_too_little_in_common_is_refused() -> None:
 
 
 def test_constant_scores_have_no_variance_to_share() -> None:
+    """Shares of nothing would be drawn as not a number."""
     cells = Cells(
         ("a", "b"),
         (Pair(0, 0), Pair(1, 0)),
         (Target("drive", np.full((2, 2, 3), 0.5), np.array(list("xyz"))),),
         np.ones((2, 2), dtype=bool),
     )
-    assert all(part.variance == 0.0 and math.isnan(part.share) for part in split(cells).parts)
+    refused = variances(cells)
+    assert isinstance(refused, Refused)
+    assert refused.found == "all are equal"
