@@ -1,22 +1,28 @@
 """``python -m benchmarks.error_rates``: how often verdicts are wrong, on simulated studies whose truth is known.
 
 Each scenario draws studies of three loss components (a full factorial of seven arms) without an effect. Of each the
-three main effects are estimated as a report does it, and judged as one family:
+three main effects are estimated as a report does it, and judged as one family, with the error that a study's first plan
+makes, 4 %: what is left of the 5 % is for growing it.
 
-- *matters*: share of studies that call any of the three so (all calls are wrong; 5 % promised);
-- *does not matter*: the same for studies whose three effects equal the smallest of interest, which is set to five
-  standard errors, where a study without effects would often be called so rightly (5 % promised);
+- *matters*: share of studies that tell any of the three from 0 (all are wrong; 4 % promised);
+- *does not matter*: share of those that call any of the three small, in studies whose three effects equal the smallest
+  of interest, which is set to five standard errors, where a study without effects would often be called so rightly
+  (4 % promised);
 - *covers*: share of 95 % intervals that hold the truth; beside it the pigeonhole bootstrap's, and that of one t
   quantile with Satterthwaite's degrees of freedom (with the share of studies that it would call *matters*);
+- *uncapped*, *apart*: *matters*, were the degrees of freedom over unequal targets not capped, and were patients of two
+  targets taken for others;
 - *sign flip*: share of contrasts without effect that the sign-flip test calls at 5 %;
-- *found*: share of planted effects that are found at the level Holm guarantees (5 % / 3), where 80 % were promised from
+- *found*: share of planted effects that are found at the level Holm guarantees (4 % / 3), where 80 % were promised from
   the true variances on these very replicates; *equivalent*: the same for an effect of 0 and a smallest effect of
-  interest chosen to give 80 %.
+  interest chosen to give 80 %; *found unshared*: as *found*, had the promise taken replicates on one fold for
+  independent.
 
 An effect shifts every score of an arm alike, so the same draws serve all: the estimates are shifted, not drawn again.
 Then: interim looks, and what a promise is worth that a study makes from its own variances; ranks: how often some of
-two equal arms is ranked above the other (5 % promised), where Friedman's test over data sets calls them different; and
-what is said of effects that are small or differ by target.
+two equal arms is ranked above the other (5 % promised), where Friedman's test over data sets calls them different;
+what is said of effects that are small or differ by target; which pairs of components are said to depend on each other;
+and components whose runs collapse now and then, of which no promise is made.
 Ranges are 95 % Wilson intervals.
 """
 
@@ -42,8 +48,9 @@ from scipy.stats import friedmanchisquare
 from benchmarks.machine import machine, save
 from harness.inference.bootstrap import pigeonhole
 from harness.inference.cells import FOLDS, Contrast, Floats, Pair, continued
-from harness.inference.crossed import Parts, crossed, per_patient, target_mean
+from harness.inference.crossed import Parts, clusters, crossed, per_patient, satterthwaite, target_mean
 from harness.inference.entering import entering
+from harness.inference.interplay import interplays, pairings
 from harness.inference.looks import Looks, over_looks, schedule
 from harness.inference.multiplicity import holm
 from harness.inference.permutation import sign_flip
@@ -63,6 +70,8 @@ from harness.inference.verdicts import PerTest, kinds
 from harness.simulated import Truth, scores, simulate
 
 ALPHA = 0.05
+FIRST = Looks().planned((3,)).errors[0]
+"""The error of a study that is looked at once, when its replicates have ended; the rest is for those that grow."""
 COMPONENTS = ("bce", "dice", "tversky")
 ARMS = ("bce", "dice", "tversky", "bce+dice", "bce+tversky", "dice+tversky", "bce+dice+tversky")
 DRAWS = 499
@@ -99,7 +108,7 @@ class Scenario:
     @property
     def level(self) -> float:
         """That of one contrast of the family, which Holm does not fall below."""
-        return ALPHA / len(self.family)
+        return FIRST / len(self.family)
 
 
 def scenario(replicates: tuple[Pair, ...], family: tuple[Contrast, ...] = FAMILY, **settings: Any) -> Scenario:
@@ -172,9 +181,9 @@ SCENARIOS: Mapping[str, Scenario] = {
 LOOKS = (("10 replicates", 3), ("10 replicates", 5), ("20 in turn on 5 folds", 5))
 """Scenarios that are looked at before their end, and the replicates of the first look."""
 PROMISES = (
-    ("in turn on 5 folds", scenario(turns(60)), 0.006),
     ("in turn on 5 folds", scenario(turns(60)), 0.008),
-    ("in turn, half the variance is the fold's", scenario(turns(60), **HALF), 0.008),
+    ("in turn on 5 folds", scenario(turns(60)), 0.01),
+    ("in turn, half the variance is the fold's", scenario(turns(60), **HALF), 0.012),
 )
 """Studies that say how many replicates they need, and an effect that they miss at first."""
 
@@ -225,6 +234,27 @@ GROWTHS = (
 """Studies without effects that follow their own forecasts, and the replicates that they start with."""
 NAMED = ("3 replicates", "5 replicates", "10 replicates", "3, replicates dominate", "3, images dominate")
 """Scenarios whose studies say which effect they find in four of five."""
+COLLAPSE = 0.4
+"""What a run that collapses loses."""
+
+
+def collapsing(count: int, chance: float = 0.05) -> Scenario:
+    """The first component gains in every run as much as its runs that collapse lose, so its mean effect is 0."""
+    arms = [arm for arm in ARMS if COMPONENTS[0] in arm.split("+")]
+    effects = {arm: chance * COLLAPSE * (arm in arms) for arm in ARMS}
+    return Scenario(
+        Truth(effects=effects, replicates=plain(count), collapsing=dict.fromkeys(arms, chance), collapse=COLLAPSE)
+    )
+
+
+COLLAPSES: Mapping[str, Scenario] = {f"{count} replicates": collapsing(count) for count in (3, 5, 10, 20)}
+"""Studies in which a twentieth of a component's runs collapses."""
+INTERPLAYS: Mapping[str, Mapping[str, float]] = {
+    "no effect": {},
+    "two of .03 that add up": {"bce": 0.03, "dice": 0.03, "bce+dice": 0.06},
+    "either .05, both no more": {"bce": 0.05, "dice": 0.05, "bce+dice": 0.05},
+}
+"""What arms of these components gain, with or without the third."""
 CHUNK = 250
 """Studies of 60 replicates that are drawn at once."""
 
@@ -257,16 +287,23 @@ class Rate:
         return {"share": self.hits / self.count, "low": low, "high": high, "of": self.count}
 
 
-def draw(setting: Scenario, studies: int, rng: np.random.Generator) -> list[Floats]:
-    """Per target (studies, contrasts, replicates, patients); targets of the same patients are one."""
+def differences(setting: Scenario, studies: int, rng: np.random.Generator) -> list[Floats]:
+    """Per target (studies, contrasts, replicates, images), of whichever patients."""
     weights = np.stack([contrast.vector(ARMS) for contrast in setting.family])
-    drawn = scores(setting.truth, studies, rng)
-    values = [np.einsum("ca,sari->scri", weights, target, optimize=True) for target in drawn]
-    by_name = dict(zip(setting.truth.images, values, strict=True))
     return [
-        np.concatenate([by_name[name] for name in names], axis=-1) @ matrix
-        for names, matrix, _ in cohorts(setting.truth)
+        np.einsum("ca,sari->scri", weights, target, optimize=True) for target in scores(setting.truth, studies, rng)
     ]
+
+
+def pooled(truth: Truth, values: Sequence[Floats]) -> list[Floats]:
+    """Per target (studies, contrasts, replicates, patients); targets of the same patients are one."""
+    by_name = dict(zip(truth.images, values, strict=True))
+    return [np.concatenate([by_name[name] for name in names], axis=-1) @ matrix for names, matrix, _ in cohorts(truth)]
+
+
+def draw(setting: Scenario, studies: int, rng: np.random.Generator) -> list[Floats]:
+    """Studies as a report sees them."""
+    return pooled(setting.truth, differences(setting, studies, rng))
 
 
 def cohorts(truth: Truth) -> list[tuple[list[str], Floats, Floats]]:
@@ -303,7 +340,8 @@ def measure(setting: Scenario, studies: int, rng: np.random.Generator) -> dict[s
     """All rates of one scenario."""
     if setting.truth.failing:
         return incomplete(setting, studies, rng)
-    values = draw(setting, studies, rng)
+    images = differences(setting, studies, rng)
+    values = pooled(setting.truth, images)
     pairs, shares = setting.truth.replicates, [share for *_, share in cohorts(setting.truth)]
     parts = crossed(values, pairs, shares)
     margin, p = one_quantile(parts)
@@ -311,16 +349,34 @@ def measure(setting: Scenario, studies: int, rng: np.random.Generator) -> dict[s
     means = target_mean(values, shares)
     smallest = reach(parts)
     rates = {
-        "matters": Rate.of((holm(parts.p()) <= ALPHA).any(axis=-1)),
-        "does_not_matter": Rate.of((holm(shifted(parts, smallest).equivalence_p(smallest)) <= ALPHA).any(axis=-1)),
+        "matters": called(parts.p()),
+        "does_not_matter": called(shifted(parts, smallest).equivalence_p(smallest)),
         "covers": Rate.of(np.abs(parts.estimate) <= parts.margin()),
         "bootstrap_covers": Rate.of((low <= 0.0) & (high >= 0.0)),
         "one_quantile_covers": Rate.of(np.abs(parts.estimate) <= margin),
-        "one_quantile_matters": Rate.of((holm(p) <= ALPHA).any(axis=-1)),
+        "one_quantile_matters": called(p),
     }
+    if setting.truth.pool:
+        rates["apart"] = called(crossed(images, pairs).p())
+    if len(set(setting.truth.images.values())) > 1:
+        rates["uncapped"] = called(uncapped(values, parts).p())
     flips = sign_flip(means, pairs, rng)
     rates |= {} if isinstance(flips, Refused) else {"sign_flip": Rate.of(flips <= ALPHA)}
     return rates | (planted(setting, parts) if has_promise(setting) else {})
+
+
+def called(p: Floats) -> Rate:
+    """The share of studies in which any contrast is told, by ``p`` (studies, contrasts)."""
+    return Rate.of((holm(p) <= FIRST).any(axis=-1))
+
+
+def uncapped(values: Sequence[Floats], parts: Parts) -> Parts:
+    """The same studies with Satterthwaite's degrees of freedom over targets whose patients weigh alike."""
+    variances = np.stack([value.mean(axis=-2).var(axis=-1, ddof=1) / value.shape[-1] for value in values])
+    free = satterthwaite(variances, np.array([value.shape[-1] - 1.0 for value in values]))
+    return replace(
+        parts, degrees=np.stack([*np.broadcast_to(parts.degrees[:-1], (len(parts.names) - 1, *free.shape)), free])
+    )
 
 
 def incomplete(setting: Scenario, studies: int, rng: np.random.Generator) -> dict[str, Rate]:
@@ -334,13 +390,12 @@ def incomplete(setting: Scenario, studies: int, rng: np.random.Generator) -> dic
     told = [one for one in parts if one is not None]
     smallest = 5.0 * float(np.std([one.estimate for one in told]))
 
-    def called(p: Callable[[Parts], Floats]) -> Rate:
-        each = np.array([1.0 if one is None else float(p(one)) for one in parts])
-        return Rate.of((holm(each.reshape(studies, -1)) <= ALPHA).any(axis=-1))
+    def each(p: Callable[[Parts], Floats]) -> Floats:
+        return np.array([1.0 if one is None else float(p(one)) for one in parts]).reshape(studies, -1)
 
     return {
-        "matters": called(Parts.p),
-        "does_not_matter": called(lambda one: shifted(one, smallest).equivalence_p(smallest)),
+        "matters": called(each(Parts.p)),
+        "does_not_matter": called(each(lambda one: shifted(one, smallest).equivalence_p(smallest))),
         "covers": Rate.of([abs(one.estimate) <= one.margin() for one in told]),
         "refused": Rate(len(parts) - len(told), len(parts)),
     }
@@ -371,7 +426,7 @@ def worded(
     estimates = np.stack([one.estimate for one in on], axis=-1)
     seen = PerTest(mean.estimate, mean.estimate, mean.estimate, mean.estimate, estimates, estimates)
     p = raw.each(holm)
-    said = kinds(p, seen, ALPHA)
+    said = kinds(p, seen, FIRST)
     names = {"matters": "beyond", "perhaps": "differs", "opposed": "opposed", "on_average": "small"}
     names["does_not_matter"] = "everywhere"
     found = raw.differs <= setting.level
@@ -379,8 +434,8 @@ def worded(
     noise = setting.truth.variances(setting.family[0])
     return {
         **{name: Rate.of((said == kind).any(axis=-1)) for name, kind in names.items()},
-        "differs_at_all": Rate.of((p.differs <= ALPHA).any(axis=-1)),
-        "small_at_all": Rate.of((p.small <= ALPHA).any(axis=-1)),
+        "differs_at_all": called(raw.differs),
+        "small_at_all": called(raw.small),
         "overstated": exaggerated,
         "forecast": exaggeration(truth, noise, pairs, setting.level) if truth else math.nan,
     }
@@ -404,7 +459,11 @@ def planted(setting: Scenario, parts: Parts) -> dict[str, Rate]:
         return equivalence_power(0.0, noise, pairs, smallest, setting.level) - GOAL
 
     smallest = float(brentq(off, 1e-9, highest))
-    return {"found": Rate.of(found), "equivalent": Rate.of(parts.equivalence_p(smallest) <= setting.level)}
+    rates = {"found": Rate.of(found), "equivalent": Rate.of(parts.equivalence_p(smallest) <= setting.level)}
+    if "folds" in clusters(pairs):
+        blind = minimum_detectable(noise.unshared(), plain(len(pairs)), setting.level)
+        rates["found_unshared"] = Rate.of(shifted(parts, blind).p() <= setting.level)
+    return rates
 
 
 def looked(setting: Scenario, first: int, studies: int, rng: np.random.Generator) -> dict[str, Any]:
@@ -425,17 +484,19 @@ def looked(setting: Scenario, first: int, studies: int, rng: np.random.Generator
         "matters": Rate.of((differs <= ALPHA).any(axis=-1)),
         "does_not_matter": Rate.of((same <= ALPHA).any(axis=-1)),
         "found_by_look": by_look,
-        "found_without_looks": Rate.of(holm(alone[-1]) <= ALPHA),
+        "found_without_looks": Rate.of(holm(alone[-1]) <= FIRST),
     }
 
 
 def promised(setting: Scenario, effect: float, start: int, studies: int, rng: np.random.Generator) -> dict[str, Any]:
     """What the number of further replicates is worth that studies of ``start`` replicates state from what they saw.
 
-    For the first contrast, at the level of one of three: the number by the truth, quartiles of those stated, and the
-    share of studies that found the effect once they had as many as they had asked for (at most those drawn).
+    For the first contrast, with the other two open: the number by the truth, quartiles of those stated, and the share
+    of studies that found the effect once they had as many as they had asked for (at most those drawn), with the error
+    that growing leaves.
     """
     pairs, most = setting.truth.replicates, len(setting.truth.replicates)
+    level = Looks().planned((start,)).looked().growing() / len(setting.family)
     values = [value[:, 0] for value in draw(setting, studies, rng)]
     early = shifted(crossed([value[:, :start] for value in values], pairs[:start]), effect)
 
@@ -446,12 +507,12 @@ def promised(setting: Scenario, effect: float, start: int, studies: int, rng: np
     stated, hits = [], []
     for study in undecided:
         noise = ContrastNoise.of(one(early, int(study)), pairs[:start])
-        more = more_needed(float(early.estimate[study]), noise, grown, lambda _: setting.level)
+        more = more_needed(float(early.estimate[study]), noise, grown, lambda _: level)
         stated.append(start + more if more is not None else math.inf)
         if more is not None and start + more <= most:
             late = crossed([value[study, : start + more] for value in values], pairs[: start + more])
-            hits.append(float(shifted(late, effect).p()) <= setting.level)
-    by_truth = more_needed(effect, setting.truth.variances(setting.family[0]), grown, lambda _: setting.level)
+            hits.append(float(shifted(late, effect).p()) <= level)
+    by_truth = more_needed(effect, setting.truth.variances(setting.family[0]), grown, lambda _: level)
     return {
         "effect": effect,
         "start": start,
@@ -542,6 +603,33 @@ def _advised(parts: Parts, pairs: Sequence[Pair], count: int, most: int, level: 
     return next(more for more in range(1, most - count + 1) if expected(more))
 
 
+def collapsed(setting: Scenario, studies: int, rng: np.random.Generator) -> dict[str, Rate]:
+    """What is said of the component whose runs collapse: *matters*, told from 0; *helps*, told to be above it.
+
+    *covers*: its 95 % intervals.
+    """
+    parts = crossed(draw(setting, studies, rng), setting.truth.replicates)
+    told = holm(parts.p())[:, 0] <= FIRST
+    return {
+        "matters": Rate.of(told),
+        "helps": Rate.of(told & (parts.estimate[:, 0] > 0.0)),
+        "covers": Rate.of(np.abs(parts.estimate[:, 0]) <= parts.margin()[:, 0]),
+    }
+
+
+def depending(gains: Mapping[str, float], studies: int, rng: np.random.Generator) -> Rate:
+    """The share of studies of five replicates in which a pair is said to depend on each other, as a report does it."""
+    by_arm = {arm: gains.get("+".join(part for part in arm.split("+") if part != COMPONENTS[-1]), 0.0) for arm in ARMS}
+    truth = Truth(effects=by_arm, replicates=plain(5))
+    among = pairings({frozenset(arm.split("+")): arm for arm in ARMS})
+    told = []
+    for _ in range(studies):
+        cells = simulate(truth, rng)
+        mains = {one.name: entering(cells, one.vector(ARMS), None).estimate() for one in FAMILY}
+        told.append(bool(interplays(cells, among, mains, rng, FIRST)))
+    return Rate.of(told)
+
+
 def ranked(setting: Scenario, studies: int, rng: np.random.Generator) -> dict[str, Rate]:
     """How often ranks tell equal arms apart, and how often Friedman's test over data sets calls arms different.
 
@@ -575,12 +663,12 @@ def rank_rows(results: Mapping[str, Mapping[str, Rate]]) -> Table:
 def rows(results: Mapping[str, Mapping[str, Rate]]) -> Iterator[Table]:
     """The scenarios as two tables: errors, and what they are compared with."""
     first = Table("scenario", "matters", "does not matter", "covers", "found (80 %)", "equivalent (80 %)")
-    second = Table("scenario", "bootstrap covers", "one quantile covers", "one quantile matters", "sign flip")
+    beside = ("bootstrap_covers", "one_quantile_covers", "one_quantile_matters", "uncapped", "apart", "sign_flip")
+    second = Table("scenario", *(key.replace("_", " ") for key in (*beside, "found_unshared")))
     for name, rates in results.items():
         power = [str(rates[key]) if key in rates else "" for key in ("found", "equivalent")]
         first.add_row(name, *(str(rates[key]) for key in ("matters", "does_not_matter", "covers")), *power)
-        beside = ("bootstrap_covers", "one_quantile_covers", "one_quantile_matters", "sign_flip")
-        second.add_row(name, *(str(rates.get(key, "refused")) for key in beside))
+        second.add_row(name, *(str(rates.get(key, "")) for key in (*beside, "found_unshared")))
     yield first
     yield second
 
@@ -602,6 +690,14 @@ def word_rows(results: Mapping[str, Mapping[str, Rate | float]]) -> Table:
     table = Table("effects", *(key.replace("_", " ") for key in keys), "overstated (forecast)")
     for name, found in results.items():
         table.add_row(name, *(str(found[key]) for key in keys), f"{found['overstated']:.2f} ({found['forecast']:.2f})")
+    return table
+
+
+def collapsed_rows(results: Mapping[str, Mapping[str, Rate]]) -> Table:
+    """What is said of a component of no effect whose runs collapse now and then: no promise."""
+    table = Table("a run in 20 collapses", "matters", "helps", "covers")
+    for name, rates in results.items():
+        table.add_row(name, *(str(rates[key]) for key in ("matters", "helps", "covers")))
     return table
 
 
@@ -700,10 +796,22 @@ def main() -> None:
         for (name, (setting, effects)), rng in zip(WORDED.items(), root.spawn(len(WORDED)), strict=True)
     }
     console.print(word_rows(words))
+    collapses = {
+        name: collapsed(setting, arguments.studies, rng)
+        for (name, setting), rng in zip(COLLAPSES.items(), root.spawn(len(COLLAPSES)), strict=True)
+    }
+    console.print(collapsed_rows(collapses))
+    depends = {
+        name: depending(gains, arguments.studies // 2, rng)
+        for (name, gains), rng in zip(INTERPLAYS.items(), root.spawn(len(INTERPLAYS)), strict=True)
+    }
+    for name, rate in depends.items():
+        console.print(f"a pair is said to depend on each other, {name}: {rate}", highlight=False)
     result = {
         "machine": described, "studies": arguments.studies, "seed": arguments.seed,
         "seconds": round(time.perf_counter() - begun, 1), "scenarios": results, "looks": looks, "promises": promises,
         "ranks": places, "words": words, "growths": growths, "named": promised_effects,
+        "collapses": collapses, "interplays": depends,
     }  # fmt: skip
     save(plain_json(result), arguments.out)
 

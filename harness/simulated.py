@@ -34,7 +34,7 @@ class Truth:
     ``per_patient``: consecutive images that are one patient's, and share the arm's shift; patient after patient where
     several numbers are given, which begin anew until the images are used up. ``pool``: targets of one length that show
     the same patients, who share image and arm's shift. ``failing``: by arm, the chance that a run fails, 0 where not
-    named.
+    named. ``collapsing``: the chance that a run collapses, of which every score is ``collapse`` less.
     """
 
     effects: Mapping[str, float]
@@ -51,10 +51,13 @@ class Truth:
     per_patient: int | tuple[int, ...] = 1
     pool: frozenset[str] = frozenset()
     failing: Mapping[str, float] = field(default_factory=dict)
+    collapsing: Mapping[str, float] = field(default_factory=dict)
+    collapse: float = 0.0
 
     def effect(self, contrast: Contrast) -> float:
-        """The true value of a contrast, on every target and overall."""
-        return float(contrast.vector(list(self.effects)) @ np.array(list(self.effects.values())))
+        """The true value of a contrast, on every target and overall, over all runs, those that collapse included."""
+        means = [gain - self.collapse * self.collapsing.get(arm, 0.0) for arm, gain in self.effects.items()]
+        return float(contrast.vector(list(self.effects)) @ np.array(means))
 
     def variances(self, contrast: Contrast) -> ContrastNoise:
         """The true variances of a contrast over all targets; with one image a patient, none in two targets, only.
@@ -114,6 +117,10 @@ def scores(truth: Truth, studies: int, rng: np.random.Generator) -> list[Floats]
         levels, codes = np.unique(values, return_inverse=True)
         shifts += deviation * _noise((studies, arms, len(levels)), truth.skew, rng)[..., codes]
     factors = np.array([truth.factors.get(arm, 1.0) for arm in truth.effects])[:, None, None]
+    gains = np.broadcast_to(effects[:, None], shifts.shape)
+    if truth.collapsing:
+        chances = np.array([truth.collapsing.get(arm, 0.0) for arm in truth.effects])[:, None]
+        gains = gains - truth.collapse * (rng.random(shifts.shape) < chances)
     drawn, pooled = [], {}
     for name, images in truth.images.items():
         patients = truth.patients(name)
@@ -124,7 +131,7 @@ def scores(truth: Truth, studies: int, rng: np.random.Generator) -> list[Floats]
             pooled[where] = image, own
         image, own = pooled[where]
         rest = truth.residual * _noise((studies, arms, count, images), truth.skew, rng)
-        drawn.append(LEVEL + effects[:, None, None] + image + factors * (shifts[..., None] + own + rest))
+        drawn.append(LEVEL + gains[..., None] + image + factors * (shifts[..., None] + own + rest))
     return drawn
 
 

@@ -14,7 +14,6 @@ from harness.inference.cells import FOLDS, Cells, Contrast, Floats, Pair, contin
 from harness.inference.crossed import clusters
 from harness.inference.effects import Effect, effect
 from harness.inference.entering import FEWEST
-from harness.inference.multiplicity import holm
 from harness.inference.power import (
     GOAL,
     MOST,
@@ -144,31 +143,6 @@ class Judged:
     inflation: float = math.nan
 
 
-def judge(
-    cells: Cells, contrasts: Sequence[Contrast], smallest: float, rng: np.random.Generator, alpha: float = 0.05
-) -> tuple[Judged, ...]:
-    """A verdict for each of ``contrasts``, which are one family.
-
-    The first of these that holds, each Holm-adjusted within its own tests, so that each is said wrongly of any contrast
-    in at most a share ``alpha`` of studies:
-
-    - *does not matter*: on every target the effect is smaller than ``smallest`` (two one-sided tests, the largest p of
-      all targets: an intersection-union test);
-    - *opposed*: it differs from 0 in one direction on some targets and in the other on others (contrasts x targets);
-    - *matters*: the mean effect is larger than ``smallest``, the two-sided p of |estimate| - ``smallest``;
-    - *does not matter on average*: the mean effect is smaller than ``smallest``; the targets on which that was not
-      shown, too, are named (contrasts x targets);
-    - *differs*: the mean effect differs from 0, and whether it matters is open.
-
-    A contrast that could not be tested counts in the family. Raises ``ValueError`` unless ``smallest`` is positive and
-    the contrasts' names differ.
-    """
-    check(contrasts, smallest)
-    found = [estimated(cells, contrast, rng) for contrast in contrasts]
-    p = tests(found, smallest).each(holm)
-    return settle(found, p, estimates(found), smallest, alpha, cells.replicates, lambda _: alpha)
-
-
 Estimated = tuple[Effect, tuple[Effect, ...]]
 """A contrast's mean effect over the targets, and its effect on each."""
 
@@ -207,13 +181,6 @@ def tests(found: Sequence[Estimated], smallest: float) -> PerTest:
     )
 
 
-def estimates(found: Sequence[Estimated]) -> PerTest:
-    """The estimate that each test is about."""
-    mean = np.array([one.estimate for one, _ in found])
-    on = np.array([[one.estimate for one in targets] for _, targets in found])
-    return PerTest(mean, mean, mean, mean, on, on)
-
-
 def _beyond(one: Effect, smallest: float) -> float:
     return math.nan if one.why else float(one.parts().beyond_p(smallest))
 
@@ -223,8 +190,19 @@ def _small(one: Effect, smallest: float) -> float:
 
 
 def kinds(p: PerTest, seen: PerTest, alpha: float = 0.05) -> npt.NDArray[np.str_]:
-    """(..., m): the kind of each verdict, by the adjusted ``p`` and the estimates ``seen``: the test that shows it
-    (`PerTest`), or *opposed*, or *undecided*. The first that holds of those that `judge` lists."""
+    """(..., m): the kind of each verdict, by the adjusted ``p`` and the estimates ``seen``.
+
+    It is the first of these that holds. Each test is Holm-adjusted within its own family, so that each kind is said
+    wrongly of any contrast in at most a share ``alpha`` of studies; a contrast that could not be tested counts in it.
+
+    - *everywhere*, it does not matter: on every target the effect is smaller than the smallest of interest (two
+      one-sided tests, the largest p of all targets: an intersection-union test);
+    - *opposed*: it differs from 0 in one direction on some targets and in the other on others (contrasts x targets);
+    - *beyond*, it matters: the mean effect is larger than the smallest, the two-sided p of |estimate| - smallest;
+    - *small*, it does not matter on average: the mean effect is smaller than the smallest of interest;
+    - *differs*: the mean effect differs from 0, and whether it matters is open;
+    - *undecided*.
+    """
     differs_on = p.differs_on <= alpha
     helps, hurts = ((differs_on & (sign * seen.differs_on > 0.0)).any(axis=-1) for sign in (1.0, -1.0))
     shown = {

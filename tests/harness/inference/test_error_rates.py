@@ -12,12 +12,15 @@ import pytest
 from benchmarks.error_rates import (
     ALPHA,
     ARMS,
+    COLLAPSES,
     FAMILY,
+    FIRST,
     GROWTHS,
     SCENARIOS,
     WORDED,
     Rate,
     Scenario,
+    collapsed,
     draw,
     grown,
     looked,
@@ -28,8 +31,8 @@ from benchmarks.error_rates import (
 )
 from harness.inference.cells import Cells, Contrast
 from harness.inference.crossed import crossed
+from harness.inference.looks import Looks, judge_looks
 from harness.inference.multiplicity import holm
-from harness.inference.verdicts import judge
 from harness.simulated import Truth, scores, simulate
 
 
@@ -44,11 +47,11 @@ from harness.simulated import Truth, scores, simulate
     ],
 )  # fmt: skip
 def test_error_rates_are_kept(name: str) -> None:
-    """At most 5 % within three standard errors of the simulation; intervals cover no less than they say."""
+    """At most 4 %, and 5 % outside intervals, within three standard errors of the simulation."""
     rates = measure(SCENARIOS[name], 1000, np.random.default_rng(11))
     slack = 3.0 * math.sqrt(ALPHA * (1.0 - ALPHA) / 1000)
-    assert rates["matters"].hits / 1000 <= ALPHA + slack
-    assert rates["does_not_matter"].hits / 1000 <= ALPHA + slack
+    assert rates["matters"].hits / 1000 <= FIRST + slack
+    assert rates["does_not_matter"].hits / 1000 <= FIRST + slack
     assert rates["covers"].hits / rates["covers"].count >= 0.95 - slack
     if "found" in rates:
         assert rates["found"].hits / rates["found"].count == pytest.approx(0.8, abs=0.05)
@@ -60,19 +63,32 @@ def test_error_rates_are_kept_where_runs_fail(name: str) -> None:
     """As a report does it, study by study; with all failures of one arm that varies four times as much as others."""
     rates = measure(SCENARIOS[name], 200, np.random.default_rng(11))
     slack = 3.0 * math.sqrt(ALPHA * (1.0 - ALPHA) / 200)
-    assert rates["matters"].hits / 200 <= ALPHA + slack
-    assert rates["does_not_matter"].hits / 200 <= ALPHA + slack
+    assert rates["matters"].hits / 200 <= FIRST + slack
+    assert rates["does_not_matter"].hits / 200 <= FIRST + slack
     assert rates["covers"].hits / rates["covers"].count >= 0.95 - slack
     assert rates["refused"].hits / rates["refused"].count < 0.1
 
 
-def test_patients_of_two_targets_would_break_the_promise_if_taken_for_others() -> None:
-    """Why they count once; and why a target of two patients has a cap."""
+def test_patients_taken_for_others_and_targets_without_a_cap_would_break_the_promise() -> None:
+    """Why patients of two targets count once; and why the degrees of freedom of two patients beside 60 have a cap."""
     setting = SCENARIOS["5, the same patients in 2 of 3 targets, images dominate"]
-    weights = np.stack([contrast.vector(ARMS) for contrast in FAMILY])
-    drawn = scores(setting.truth, 1000, np.random.default_rng(11))
-    apart = crossed([np.einsum("ca,sari->scri", weights, one) for one in drawn], setting.truth.replicates)
-    assert Rate.of((holm(apart.p()) <= ALPHA).any(axis=-1)).interval()[0] > ALPHA
+    assert measure(setting, 1000, np.random.default_rng(11))["apart"].interval()[0] > ALPHA
+    setting = SCENARIOS["5, 2 patients beside 60, these dominate"]
+    assert measure(setting, 1000, np.random.default_rng(11))["uncapped"].interval()[0] > ALPHA
+
+
+def test_a_component_whose_runs_collapse_now_and_then_misleads_and_its_mean_effect_is_none() -> None:
+    """No promise is made of it; its draws are what they are said to be."""
+    setting = COLLAPSES["5 replicates"]
+    assert [setting.truth.effect(contrast) for contrast in FAMILY] == pytest.approx([0.0] * 3, abs=1e-15)
+    drawn = scores(setting.truth, 2000, np.random.default_rng(0))
+    with_it = [arm for arm, name in enumerate(ARMS) if "bce" in name.split("+")]
+    fallen = np.stack([one.mean(axis=3) for one in drawn]) < 0.6
+    assert (fallen[0] == fallen).all(), "a run collapses on every target"
+    assert fallen[0][:, with_it].mean() == pytest.approx(0.05, abs=0.005)
+    assert not np.delete(fallen[0], with_it, axis=1).any()
+    rates = collapsed(setting, 1000, np.random.default_rng(11))
+    assert rates["helps"].interval()[0] > 0.3
 
 
 def test_the_documents_show_every_scenario_that_was_measured() -> None:
@@ -149,10 +165,15 @@ def test_selected_effects_are_overstated_as_much_as_is_said() -> None:
 def test_a_report_judges_the_very_numbers_that_are_measured_here() -> None:
     setting = Scenario(Truth(effects=dict.fromkeys(ARMS, 0.0), replicates=plain(4)))
     together = crossed(draw(setting, 1, np.random.default_rng(5)), setting.truth.replicates)
-    judged = judge(simulate(setting.truth, np.random.default_rng(5)), FAMILY, 0.005, np.random.default_rng(0))
+    cells, looks = simulate(setting.truth, np.random.default_rng(5)), Looks().planned((4,)).looked()
+    judged = judge_looks(cells, FAMILY, 0.005, looks, np.random.default_rng(0))
+    shown = ALPHA / FIRST  # reports show p so adjusted that it is to be compared with 5 %
     np.testing.assert_allclose([one.effect.estimate for one in judged], together.estimate[0], atol=1e-12)
-    np.testing.assert_allclose([one.holm_p for one in judged], holm(together.p())[0], rtol=1e-6)
-    np.testing.assert_allclose([one.equivalence_p for one in judged], holm(together.equivalence_p(0.005))[0], rtol=1e-6)
+    np.testing.assert_allclose(
+        [one.holm_p for one in judged], np.minimum(1.0, shown * holm(together.p())[0]), rtol=1e-6
+    )
+    small = np.minimum(1.0, shown * holm(together.equivalence_p(0.005))[0])
+    np.testing.assert_allclose([one.equivalence_p for one in judged], small, rtol=1e-6)
 
 
 def test_planted_effects_are_in_the_scores() -> None:

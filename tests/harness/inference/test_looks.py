@@ -25,8 +25,8 @@ from harness.inference.looks import (
     spent,
 )
 from harness.inference.multiplicity import holm
-from harness.inference.power import ContrastNoise, decided_by
-from harness.inference.verdicts import Differs, DoesNotMatter, Matters, Undecided, estimated, judge
+from harness.inference.power import ContrastNoise, decided_by, more_needed
+from harness.inference.verdicts import Differs, DoesNotMatter, Matters, Undecided, estimated
 from harness.simulated import Truth, simulate
 
 TEN = tuple(Pair(k, k) for k in range(10))
@@ -119,7 +119,8 @@ def test_an_early_verdict_stands_though_the_later_replicates_disagree() -> None:
     assert one.verdict == Matters("helps")
     assert one.effect.replicates == 10
     assert one.effect.p > 0.05
-    assert judge(cells, FAMILY, 0.005, np.random.default_rng(1))[0].verdict != Matters("helps")
+    later = judge_looks(cells, FAMILY, 0.005, all_spent((10,), 10), np.random.default_rng(1))
+    assert later[0].verdict != Matters("helps")
     assert isinstance(two.verdict, Undecided)
 
 
@@ -195,13 +196,13 @@ def test_what_could_not_be_tested_is_kept_as_nothing() -> None:
     assert [row[:2] for one in seen.values() for row in one["targets"].values()] == [[None] * 2] * 6
 
 
-def test_one_look_at_all_replicates_is_the_plain_judgement() -> None:
+def test_one_look_at_all_replicates_is_holm_over_the_contrasts() -> None:
     cells = simulate(Truth(effects={"base": 0.0, "one": 0.02, "two": 0.0}, replicates=TEN), np.random.default_rng(0))
     looked = judge_looks(cells, FAMILY, 0.005, all_spent((10,), 10), np.random.default_rng(1))
-    plain = judge(cells, FAMILY, 0.005, np.random.default_rng(1))
-    assert [one.effect for one in looked] == [one.effect for one in plain]
-    assert [type(one.verdict) for one in looked] == [type(one.verdict) for one in plain]
-    assert [one.holm_p for one in looked] == pytest.approx([one.holm_p for one in plain])
+    rng = np.random.default_rng(1)
+    plain = [estimated(cells, one, rng) for one in FAMILY]
+    assert [one.effect for one in looked] == [mean for mean, _ in plain]
+    assert [one.holm_p for one in looked] == pytest.approx(holm(np.array([mean.p for mean, _ in plain])))
 
 
 def test_an_undecided_contrast_says_what_chance_the_looks_to_come_have() -> None:
@@ -299,7 +300,13 @@ def test_what_a_look_could_not_test_is_tested_once_it_can_be() -> None:
     kept["one"] = {"mean": [None] * 4, "targets": {}}
     one, two = judge_looks(cells, FAMILY, 0.005, all_spent((5,), 5), np.random.default_rng(1), kept=[kept])
     assert one.verdict == Matters("helps")
-    assert two.holm_p == pytest.approx(judge(cells, FAMILY, 0.005, np.random.default_rng(1))[1].holm_p)
+    whole = judge_looks(cells, FAMILY, 0.005, all_spent((5,), 5), np.random.default_rng(1))
+    assert two.holm_p == pytest.approx(whole[1].holm_p)
+
+
+def many(more: int) -> tuple[Pair, ...]:
+    """Further replicates after five."""
+    return tuple(Pair(k, k) for k in range(5, 5 + more))
 
 
 def test_the_forecast_is_of_the_error_that_growing_has() -> None:
@@ -308,12 +315,11 @@ def test_the_forecast_is_of_the_error_that_growing_has() -> None:
         Truth(effects={"base": 0.0, "one": 0.006, "two": 0.0}, replicates=TEN[:5]), np.random.default_rng(2)
     )
     (grown,) = judge_looks(cells, FAMILY[:1], 0.001, Looks().planned((5,)).looked(), np.random.default_rng(1))
-    (free,) = judge(cells, FAMILY[:1], 0.001, np.random.default_rng(1))
     assert isinstance(grown.verdict, Undecided)
-    assert isinstance(free.verdict, Undecided)
     assert grown.verdict.more is not None
-    assert free.verdict.more is not None
-    assert grown.verdict.more > free.verdict.more
     noise = ContrastNoise.of(grown.effect.parts(), grown.effect.pairs)
-    at = TEN[:5] + tuple(Pair(k, k) for k in range(5, 5 + grown.verdict.more))
+    free = more_needed(grown.effect.estimate, noise, lambda more: TEN[:5] + many(more), lambda _: 0.05, 0.001)
+    assert free is not None
+    assert grown.verdict.more > free
+    at = TEN[:5] + many(grown.verdict.more)
     assert decided_by(grown.effect.estimate, noise, at, 0.008, 0.001) >= 0.8
