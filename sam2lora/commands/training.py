@@ -220,16 +220,20 @@ def _train(
 
 
 def _claim(folder: Path, config: TrialConfig, replicate: Replicate) -> None:
-    """Write what is trained in ``folder``; refuse one that holds another training."""
-    if not (folder / CONFIG).exists():
-        if taken := next((name for name in (RESULT, ADAPTER, CHECKPOINT) if (folder / name).exists()), None):
-            raise SettingError(
-                f"A training needs a folder of its own, but {folder} holds the {taken} of something else: name another "
-                f"with --out."
-            )
+    """Write what is trained in ``folder``; refuse one that holds another training.
+
+    Settings alone are no training: a command that was refused for its data left them, and may be corrected.
+    """
+    trained = next((name for name in (RESULT, ADAPTER, CHECKPOINT) if (folder / name).exists()), None)
+    if trained is None:
         write_atomically(folder / REPLICATE, lambda path: path.write_text(to_json(replicate) + "\n"))
         write_atomically(folder / CONFIG, lambda path: path.write_text(write_settings(config)))
         return
+    if not (folder / CONFIG).exists():
+        raise SettingError(
+            f"A training needs a folder of its own, but {folder} holds the {trained} of something else: name another "
+            f"with --out."
+        )
     before = read_settings(folder / CONFIG), from_json(Replicate, (folder / REPLICATE).read_text())
     if before != (config, replicate):
         lines = [*_differences(before[0], config), *_differences(before[1], replicate)]

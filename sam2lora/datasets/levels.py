@@ -102,7 +102,7 @@ def _check_light(file: Path, image: Image.Image, values: Pixels) -> None:
         raise failure(file, rule, f"it has the {_content(image)}", remedy)
     strays, structure = _strays(values)
     if strays.size > _STRAY * structure:
-        value = f"{strays.size} of its pixels, of about {int(np.median(strays))}, are neither, and no edge between them"
+        value = f"{strays.size} of its pixels, about {int(np.median(strays))} in value, are neither and lie on no edge"
         if not lossy:
             remedy += "; and resize masks without interpolation"
         raise failure(file, rule, value, remedy)

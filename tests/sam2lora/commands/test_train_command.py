@@ -287,7 +287,7 @@ def test_images_that_were_left_out_are_named(
 def test_photographs_that_stand_twice_are_refused_or_said(
     options: list[str], home: Path, tiny: TrialConfig, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The hospital that trains as a folder that judges: as it is, and mirrored."""
+    """The hospital that trains as a folder that judges: as it is, refused, then mirrored."""
     (alder,) = tiny.protocol.sources
     for name, way in (("again", 1), ("mirrored", -1)):
         for entry in alder.find(None).entries[:4]:
@@ -295,7 +295,7 @@ def test_photographs_that_stand_twice_are_refused_or_said(
             for part, pixels in (("images", pair.image), ("masks", pair.mask), ("fov", pair.fov)):
                 (home / name / part).mkdir(parents=True, exist_ok=True)
                 Image.fromarray(pixels[:, ::way]).save(home / name / part / f"{entry.id}.png")
-    asked = [*options, "--data", ".", "--epochs", "1"]
+    asked = [*options, "--data", ".", "--epochs", "1", "--out", "run"]
     assert train.main([*asked, "--targets", "folder:path=again"]) == 2
     refused = capsys.readouterr().err
     assert "4 pairs of photographs of 'alder' and 'folder_again' are identical pixel for pixel" in refused
