@@ -14,7 +14,7 @@ from pydantic import TypeAdapter
 
 from harness.errors import RecordError
 from harness.inference.cells import Cells, Contrast, Pair, Target
-from harness.table import StudyTable, unjudgeable
+from harness.table import StudyTable, empty_truths, unjudgeable
 from sam2lora.datasets import Dataset
 
 
@@ -254,7 +254,7 @@ def _left_out(
         if name not in there
     ]
     lines += [line for target in cells.targets for line in _gaps(target, readable)]
-    return lines
+    return [*lines, *empty_truths(table.images)]
 
 
 def _gaps(target: Target, readable: np.ndarray) -> list[str]:

@@ -26,6 +26,7 @@ from optuna.trial import FrozenTrial, TrialState
 from harness.errors import HarnessError
 from harness.pages.words import listed
 from harness.record import FAULTS, is_reference, unusable
+from sam2lora.intervals import nothing_to_find
 
 Direction = Literal["maximize", "minimize"]
 
@@ -474,6 +475,16 @@ def _curves(recorded: list[FrozenTrial], trials: pd.DataFrame) -> pd.DataFrame:
     ]
     frame = pd.DataFrame(rows)
     return frame.reindex(columns=[*CURVE_COLUMNS, *sorted(set(frame.columns) - set(CURVE_COLUMNS))])
+
+
+def empty_truths(images: pd.DataFrame) -> list[str]:
+    """A line on each test set in which images have nothing to find, of rows such as ``StudyTable.images``."""
+    if "sensitivity" not in images:
+        return []
+    tested = images[images["role"] != "val"]
+    empty = tested["sensitivity"].isna().groupby([tested["dataset"], tested["image"]]).all().groupby(level=0)
+    counts = empty.agg(["sum", "size"]).astype(int)
+    return [nothing_to_find(str(name), n, of) for name, n, of in counts[counts["sum"] > 0].itertuples(name=None)]
 
 
 _FILED = ["number", "key", "outcome", "reused_from"]

@@ -70,6 +70,15 @@ def mean_interval(values: npt.ArrayLike, clusters: npt.ArrayLike, within: Range 
     return MeanInterval(mean, low, high, n, k, undefined)
 
 
+def nothing_to_find(dataset: str, empty: int, images: int) -> str:
+    """What to know of the Dice of a set in which ``empty`` of ``images`` have no pixel of the structure: those whose
+    sensitivity is undefined."""
+    return (
+        f"{dataset}: {empty} of {images} images have nothing to find in the field of view. Their Dice and IoU are 1 "
+        "where nothing is found, else 0."
+    )
+
+
 def _degrees(share: npt.NDArray[np.float64]) -> float:
     """Degrees of freedom of the squared standard error, for clusters with these shares of the images.
 

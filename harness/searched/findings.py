@@ -229,19 +229,20 @@ def _from_images(images: pd.DataFrame) -> list[dict[str, Any]]:
 
 def _from_record(trial: Mapping[Any, Any], roles: Mapping[str, str]) -> list[dict[str, Any]]:
     rows = []
-    for column, mean in trial.items():
-        if str(column).startswith("score/") and not pd.isna(mean):
-            _, dataset, metric = str(column).split("/", 2)
-            undefined = trial.get(f"undefined/{dataset}/{metric}", math.nan)
-            known = {
-                "dataset": dataset,
-                "role": roles.get(dataset, "target"),
-                "metric": metric,
-                "mean": mean,
-                "n": trial.get(f"n_images/{dataset}", math.nan) - (0 if pd.isna(undefined) else undefined),
-                "undefined": undefined,
-            }
-            rows.append(known | dict.fromkeys(("low", "high", "clusters"), math.nan))
+    # A metric that no image defines has no mean, but a count.
+    names = [str(column).split("/", 1) for column, value in trial.items() if not pd.isna(value)]
+    for name in dict.fromkeys(rest for kind, *own in names for rest in own if kind in ("score", "undefined")):
+        dataset, metric = name.split("/", 1)
+        mean, undefined = (trial.get(f"{kind}/{name}", math.nan) for kind in ("score", "undefined"))
+        known = {
+            "dataset": dataset,
+            "role": roles.get(dataset, "target"),
+            "metric": metric,
+            "mean": mean,
+            "n": trial.get(f"n_images/{dataset}", math.nan) - (0 if pd.isna(undefined) else undefined),
+            "undefined": undefined,
+        }
+        rows.append(known | dict.fromkeys(("low", "high", "clusters"), math.nan))
     return rows
 
 

@@ -8,14 +8,16 @@ from harness.pages.document import Block, Items, Section, Table, Text, row
 from harness.pages.words import count, listed
 from harness.searched.findings import Findings
 from harness.searched.question import needed, shots_of
+from harness.table import empty_truths
 
 
 def left_out(found: Findings) -> Section:
     """Undefined scores and files that could not be read."""
     title, gone, undefined = "What was left out", found.table.left_out, undefined_counts(found)
+    empty = empty_truths(found.table.images)
     if gone.empty and undefined.empty:
         return Section(title, (Text("Nothing: every per-image file was read, and every score was defined."),))
-    blocks: list[Block] = []
+    blocks: list[Block] = [Items(tuple(empty))] if empty else []
     if len(undefined):
         caption = "Images whose score is not a number are left out of the means and counted here."
         cells = tuple(row(*map(str, line)) for line in undefined.itertuples(index=False, name=None))

@@ -32,7 +32,7 @@ from sam2lora.commands.options import machine
 from sam2lora.config import Replicate, TrialConfig, trial_key
 from sam2lora.datasets import left_out
 from sam2lora.errors import DiskError, OutOfMemory, SettingError
-from sam2lora.intervals import mean_interval, possible
+from sam2lora.intervals import mean_interval, nothing_to_find, possible
 from sam2lora.memory import is_out_of_memory
 from sam2lora.metrics import METRICS
 from sam2lora.presets import PRESETS, Preset
@@ -322,10 +322,13 @@ def show(table: pd.DataFrame, console: Console, judged: str = "unseen") -> None:
         first = part.iloc[0]
         by_metric = {row["metric"]: _interval(row) for row in part.to_dict("records")}
         cells = [by_metric.get(metric, "not measured") for metric in chosen]
-        counts = (str(int(first["n"] + first["undefined"])), str(int(first["clusters"])))
+        counts = (str(int(first["n"] + first["undefined"])), str(int(part["clusters"].max())))
         name = f"{dataset} {_ORACLE}" if first["oracle_prompt"] else str(dataset)
         shown.add_row(name, roles[str(first["role"])], *counts, *map(escape, cells))
     console.print(shown)
+    for row in table[(table["metric"] == "sensitivity") & (table["undefined"] > 0)].to_dict("records"):
+        told = nothing_to_find(str(row["dataset"]), int(row["undefined"]), int(row["n"] + row["undefined"]))
+        console.print(escape(told), highlight=False, soft_wrap=True)
     if table["oracle_prompt"].any():
         console.print(
             f"{_ORACLE} Prompted from ground truth: upper bounds, not what an unlabelled image would get.",
@@ -336,7 +339,7 @@ def show(table: pd.DataFrame, console: Console, judged: str = "unseen") -> None:
 
 def _interval(row: Mapping[Any, Any]) -> str:
     if not np.isfinite(row["mean"]):
-        return "undefined"
+        return f"undefined on all {int(row['undefined'])}"
     undefined = f" ({int(row['undefined'])} undefined)" if row["undefined"] else ""
     limits = f" [{row['low']:.3f}, {row['high']:.3f}]" if np.isfinite(row["low"]) else " (no interval: 1 patient)"
     return f"{row['mean']:.3f}{limits}{undefined}"

@@ -98,6 +98,13 @@ def test_undefined_scores_leave_their_image_out(small: Simulated, recorded: Reco
     assert "| 13 of 14 |" in text
 
 
+def test_images_with_nothing_to_find_are_told(table: StudyTable) -> None:
+    first = (table.images["dataset"] == "cedar") & (table.images["image"] == "cedar_000")
+    images = table.images.assign(sensitivity=np.where(first, math.nan, 0.5))
+    told = measured(replace(table, images=images), declared(table)).left_out
+    assert any(line.startswith("cedar: 1 of 20 images have nothing to find in the field of view") for line in told)
+
+
 def test_a_constant_metric_is_no_effect_and_no_crash(small: Simulated, recorded: Recorded) -> None:
     study = small
     for name in ("alder", "birch", "cedar", "willow"):

@@ -27,10 +27,10 @@ from harness.importance import Fanova, PedAnova
 from harness.pages import markdown
 from harness.report import main, resolve, show, write
 from harness.searched.document import document
-from harness.searched.findings import Findings, summarize
+from harness.searched.findings import Findings, scores, summarize
 from harness.searched.question import plainly
 from harness.searched.report import SearchReport
-from harness.searched.words import interval, score
+from harness.searched.words import interval, score, with_gaps
 from harness.table import StudyTable, UnknownStudy, label, measured, read, reading, twins
 from sam2lora.intervals import mean_interval
 from sam2lora.metrics import METRICS
@@ -152,6 +152,25 @@ def test_undefined_scores_are_counted_where_they_are_told(report: SearchReport) 
     console = Console(record=True, width=200, file=io.StringIO())
     show(report, console)
     assert console.export_text().count("3 of 14 images undefined") == 1
+
+
+def test_a_metric_that_no_image_defines_is_counted_without_the_image_scores(report: SearchReport) -> None:
+    """The record has no mean of it, only how many images it left out: it was shown as not tested."""
+    found = report.findings
+    ranked = found.best.assign(**{"undefined/drive/auc": 14.0, "n_images/drive": 14.0})
+    known = scores(replace(found.table, images=found.table.images.head(0)), ranked)
+    row = known[(known["dataset"] == "drive") & (known["metric"] == "auc")].iloc[0].to_dict()
+    assert (row["n"], row["undefined"]) == (0, 14)
+    assert with_gaps(row) == "undefined, 14 of 14 images undefined"
+
+
+def test_a_set_with_nothing_to_find_is_told(report: SearchReport) -> None:
+    found = report.findings
+    hrf = found.table.images["dataset"] == "hrf"
+    images = found.table.images.assign(sensitivity=np.where(hrf, np.nan, 0.5))
+    said = told_of(replace(found, table=replace(found.table, images=images)))
+    assert "hrf: 14 of 14 images have nothing to find in the field of view" in said
+    assert "have nothing to find" not in text_of(report)
 
 
 @pytest.mark.parametrize("undefined", [0, 2])

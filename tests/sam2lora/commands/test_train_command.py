@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import os
 import runpy
 import signal
@@ -393,6 +394,17 @@ def test_scores_come_with_the_interval_over_patients() -> None:
     assert list(table["n"]) == [3, 0]
     assert list(table["undefined"]) == [1, 1]
     assert len(training.scores(rows[:0], oracle=False)) == 0
+
+
+def test_a_set_with_nothing_to_find_is_told_and_what_it_leaves_undefined_is_counted() -> None:
+    rows = pd.DataFrame({"dataset": "a", "role": "target", "patient": list("123"), "dice": 0.0})
+    table = training.scores(rows.assign(auc=math.nan, sensitivity=math.nan), oracle=False)
+    console = Console(record=True, width=200, file=io.StringIO())
+    training.show(table, console)
+    told = console.export_text()
+    assert "undefined on all 3" in told
+    assert "a: 3 of 3 images have nothing to find in the field of view" in told
+    assert "nan" not in told
 
 
 def test_two_long_names_stay_two_on_80_columns() -> None:
