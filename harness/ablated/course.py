@@ -18,8 +18,9 @@ def curves(found: Answers) -> Section:
     if found.curves.empty:
         return Section(title, (Refusal("no completed trial has a curve."),))
     caption = (
-        f"Mean validation {metric_name('dice')} on the sources by epoch; band: 95 % t interval over replicates (n is "
-        "their number; no band below two). Grey: the other arms. An arm that is not trained has no "
+        f"Mean validation {metric_name('dice')} on the sources by epoch; band: 95 % t interval of that mean over "
+        "replicates, taken for independent (n is their number; no band below two): it is of other images than the "
+        "tables' scores, and patients are not in it. Grey: the other arms. An arm that is not trained has no "
         "curve. Validation chose nothing here and judges nothing."
     )
     return Section(title, (Figure("curves", caption),))

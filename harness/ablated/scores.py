@@ -55,8 +55,11 @@ def best(found: Answers) -> str:
     top = found.highest
     if top is None:
         return ""
-    told = f"The highest mean has the arm **{top.arm}**, {_cell(top)} ({_count(top)}), {_held(found, top.arm)}."
-    overall = {mean.arm: mean for mean in found.means if mean.target is None and not math.isnan(mean.mean)}
+    selected = ", too high by selection," if sum(map(_overall, found.means)) > 1 else ""
+    told = (
+        f"The highest mean{selected} has the arm **{top.arm}**, {_cell(top)} ({_count(top)}), {_held(found, top.arm)}."
+    )
+    overall = {mean.arm: mean for mean in found.means if _overall(mean)}
     empty = untrained(found.ablation)
     if empty not in overall:
         return told
@@ -64,6 +67,10 @@ def best(found: Answers) -> str:
     harmed = f"; below it by their means, which is no test: {listed(worse)}" if worse else ""
     without = overall[empty]
     return f"{told} The model without any training has {_cell(without)} ({_count(without)}){harmed}."
+
+
+def _overall(mean: ArmMean) -> bool:
+    return mean.target is None and not math.isnan(mean.mean)
 
 
 def _held(found: Answers, arm: str) -> str:
@@ -222,10 +229,10 @@ def by_rank(found: Answers) -> list[Section]:
     frame = pd.DataFrame(flat)
     best = frame.iloc[int(frame["mean"].to_numpy().argmax())]
     caption = (
-        f"Mean test {metric_name(found.ablation.primary)} by rank (rows) and data set (columns). The highest cell, "
-        f"{best['mean']:.3f} (rank {best['rank']} on {best['target']}), is the best of {len(frame)} and too high by "
-        f"selection; the mean of all cells is {frame['mean'].mean():.3f}, the lowest {frame['mean'].min():.3f}. "
-        "n: replicates x images."
+        f"Mean test {metric_name(found.ablation.primary)} with its 95 % interval by rank (rows) and data set "
+        f"(columns). The highest cell, {best['mean']:.3f} (rank {best['rank']} on {best['target']}), is the best of "
+        f"{len(frame)} and too high by selection; the mean of all cells is {frame['mean'].mean():.3f}, the lowest "
+        f"{frame['mean'].min():.3f}. n: replicates x images."
     )
     header = ("rank", *(f"{name} ({what})" for name, what in sets))
     return [Section("Rank by data set", (Table("ranks_by_set", caption, header, tuple(rows), frame),))]

@@ -25,7 +25,7 @@ from harness.inference.verdicts import (
 )
 from harness.pages.document import Block, Refusal, Section, Table, Text, row
 from harness.pages.words import count, listed
-from harness.table import metric_name
+from harness.table import empty_truths, metric_name
 
 
 def plainly(found: Verdicts) -> str:
@@ -48,6 +48,7 @@ def plainly(found: Verdicts) -> str:
             *(_told(one, ablation.smallest) for one in found.judged),
             *_looks(found),
             *_missing(found),
+            *empty_truths(found.table.images),
             _settings(found),
         ]
     )
@@ -235,7 +236,9 @@ def verdicts(found: Answers) -> Section:
         "of that name, fewer of smaller ones. The interval is that of the one comparison, over replicates and "
         "patients, both drawn anew. Overstated: how many times too large an effect of this size comes out on average "
         "in those studies that reach "
-        "this verdict on it (type M error, Gelman and Carlin 2014); where the true one is smaller than it seems, more."
+        "this verdict on it (type M error, Gelman and Carlin 2014); where the true one is smaller than it seems, more. "
+        "More replicates needed: to decide it with a chance of 80 % if effect and variances are what they seem, a "
+        "rough number without an interval."
     )
     return Section("Verdicts", (Table("verdicts", caption, header, rows, pd.DataFrame(map(_flat, found.judged))),))
 

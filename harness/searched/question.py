@@ -14,7 +14,7 @@ from harness.pages.words import count, listed
 from harness.searched.findings import Findings
 from harness.searched.gain import validated, what_tuning_gained
 from harness.searched.words import interval, kind_of, score, setting, sizes
-from harness.table import label, measured, metric_name
+from harness.table import empty_truths, label, measured, metric_name
 
 OUTCOME_WORDS = {
     "completed": "trained all its epochs and was tested",
@@ -59,7 +59,8 @@ def plainly(found: Findings) -> tuple[str, ...]:
     elif found.oracle:
         text += " The prompts of validation were taken from the ground truth."
     gained = what_tuning_gained(found)
-    return text, _on_targets(found), *([gained] if gained else []), _what_mattered(found)
+    scored = (_on_targets(found), *empty_truths(found.table.images))
+    return text, *scored, *([gained] if gained else []), _what_mattered(found)
 
 
 def validated_on(found: Findings) -> str:
