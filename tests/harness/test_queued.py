@@ -17,9 +17,12 @@ from rich.console import Console
 
 from harness import record as recorded
 from harness import table
+from harness.ablated.answers import verdicts
+from harness.ablated.searches import tuned_study
 from harness.ablation import Ablation, question, replicates
 from harness.designs import AddOneIn, Factorial, setting
 from harness.errors import OtherQuestion
+from harness.inference.verdicts import Undecided
 from harness.looking import LOOKS, Looking
 from harness.outcome import Completed, Crashed, Diverged
 from harness.queued import Cell, cells, crashed, left_open, missing, parameters, proposing
@@ -44,16 +47,19 @@ def pair(tiny: TrialConfig) -> Ablation:
 
 
 class Bench:
-    """Studies in one folder, whose trials end as they are told."""
+    """Studies in one folder, whose trials end as they are told; ``tuned`` by so many trials before, where not 0."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, tuned: int = 0) -> None:
+        self.folder, self.tuned = folder, tuned
+        self.name = tuned_study("study") if tuned else "study"
+        self.url = f"sqlite:///{folder / 'optuna.db'}"
         self.trained: list[Cell] = []
 
-    def open(self, ablation: Ablation, name: str = "study") -> Record:
-        url = f"sqlite:///{self.folder / 'optuna.db'}"
-        asked = question("x", ablation, {"data": "1"})
-        return open_record(url, name, self.folder / name, asked, RandomSampler(seed=0), growing="ablation.replicates")
+    def open(self, ablation: Ablation, name: str | None = None) -> Record:
+        name = name or self.name
+        asked = question("x", ablation, {"data": "1"}, ablation.settings, self.tuned)
+        sampler = RandomSampler(seed=0)
+        return open_record(self.url, name, self.folder / name, asked, sampler, growing="ablation.replicates")
 
     def ask(self, book: Record, ablation: Ablation, more: Looking | None = None) -> Suggest:
         wanted = cells(ablation)
@@ -210,7 +216,7 @@ def planned(bench: Bench, ablation: Ablation, deadline: float | None = None) -> 
 
 def looking(bench: Bench, ablation: Ablation, **ways: Any) -> tuple[Record, Looking]:
     """A command's looks, in the order in which it comes to them."""
-    before = recorded.attributes(f"sqlite:///{bench.folder / 'optuna.db'}", "study")
+    before = recorded.attributes(bench.url, bench.name)
     book = bench.open(ablation)
     more = Looking(book, ablation, QUIET, **ways)
     more.begin(before)
@@ -283,10 +289,12 @@ def at(looks: Any) -> list[int]:
     return [one["replicates"] for one in looks["done"]]
 
 
+@pytest.mark.parametrize("tuned", [0, 3])
 def test_a_study_is_looked_at_when_its_replicates_have_ended_and_growing_it_is_a_look(
-    bench: Bench, two: Ablation
+    tmp_path: Path, two: Ablation, tuned: int
 ) -> None:
     """No report is opened. What was decided stays so although all its later replicates say the opposite."""
+    bench = Bench(tmp_path, tuned)
     first = command(bench, two, clear)
     assert (at(first), level(first)) == ([4], [0.04])
     assert first["done"][0]["verdicts"] == {"dice": "matters: helps", "clip": "undecided"}
@@ -297,6 +305,19 @@ def test_a_study_is_looked_at_when_its_replicates_have_ended_and_growing_it_is_a
     assert grown["done"][0] == first["done"][0] | {name: grown["done"][0][name] for name in ("open",)}
     assert grown["done"][1]["verdicts"]["dice"] == "matters: helps"
     assert {cell.seed for cell in bench.trained} == set(range(6))
+
+
+def test_an_interruption_after_the_last_trial_leaves_the_look_to_the_next_command(bench: Bench, two: Ablation) -> None:
+    """Until then no report has a verdict, so nobody has looked."""
+    book, _ = looking(bench, two)
+    bench.run(bench.ask(book, two), score=clear)
+    assert not missing(book, cells(two))
+    found = verdicts(table.read(bench.url, bench.name, bench.folder), 0)
+    assert (found.looks.done, {type(one.verdict) for one in found.judged}) == (0, {Undecided})
+    looks = command(bench, two, clear)
+    assert (at(looks), level(looks)) == ([4], [0.04])
+    assert looks["done"][0]["verdicts"]["dice"] == "matters: helps"
+    assert len(bench.trained) == len(cells(two)), "nothing is trained again"
 
 
 def test_a_growth_before_the_end_of_what_was_asked_costs_nothing(bench: Bench, two: Ablation) -> None:
