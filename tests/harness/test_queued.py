@@ -104,7 +104,11 @@ class Bench:
         }
         noise = np.random.default_rng(len(self.trained)).normal(scale=1e-3, size=4)
         pd.DataFrame({**images, "dice": score + noise}).to_parquet(files / IMAGES)
-        named = {"scores": {"cedar/dice": score}, "n_images": {"cedar": 4}, "roles": {"cedar": "target"}}
+        named: dict[str, Any] = {
+            "scores": {"cedar/dice": score},
+            "n_images": {"cedar": 4},
+            "roles": {"cedar": "target"},
+        }
         ask.close(trial_id, Completed(epoch=1, score=score, **named, validation={"alder/dice": score}))
 
 
