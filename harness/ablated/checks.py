@@ -10,6 +10,7 @@ import pandas as pd
 
 from harness.ablated import words
 from harness.ablated.answers import Answers, untrained
+from harness.inference.aggregate import LEAST
 from harness.inference.crossed import clusters
 from harness.inference.missing import OUTLYING, Collapsed, collapsed, not_excluded
 from harness.inference.refused import Refused
@@ -127,11 +128,19 @@ def _trained(found: Answers) -> str:
     return "" if empty is None else f"Without the arm {empty}, which is not trained. "
 
 
+_FEWEST = (
+    f"Intervals take {LEAST} replicates or more (folds, where they share these) and {LEAST} patients of every data set."
+)
+
+
 def aggregates(found: Answers) -> Section:
     """Interquartile means and probabilities of improvement."""
     title = "Robust aggregates"
     if not found.aggregates:
         return Section(title, (Refusal("no trial has scores on a set that judges."),))
+    if all(math.isnan(one.iqm_low) for one in found.aggregates):
+        chance = "Every run of an arm beats all of an equal one by chance in 10 % of studies of three replicates."
+        return Section(title, (Refusal(f"{_FEWEST} {chance}"),))
     rows = []
     for one in found.aggregates:
         better = (
@@ -143,9 +152,8 @@ def aggregates(found: Answers) -> Section:
     caption = (
         "The interquartile mean drops the best and the worst quarter of an arm's (replicate, data set) scores. The "
         f"probability of improvement is how often a run of the arm beats a run of {found.reference} on the same data "
-        "set. n: replicates that both completed x images. Intervals take five replicates or more (folds, where "
-        "they share these) and five patients of every data set. They are of each arm alone, not corrected for how many "
-        "arms there are. No verdict rests on these."
+        f"set. n: replicates that both completed x images. {_FEWEST} They are of each arm alone, not corrected "
+        "for how many arms there are. No verdict rests on these."
     )
     return Section(
         title, (Table("aggregates", caption, header, tuple(rows), pd.DataFrame(map(asdict, found.aggregates))),)

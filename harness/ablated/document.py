@@ -66,7 +66,7 @@ def figures(found: Answers) -> Iterator[tuple[str, Figure]]:
 
     metric = metric_name(found.ablation.primary)
     if found.judged:
-        yield "forest", forest.draw(_groups(found), found.ablation.smallest, metric)
+        yield "forest", forest.draw(groups(found), found.ablation.smallest, metric)
     if not isinstance(found.shapley, Refused):
         bars = [values.Value(one.contrast, one.estimate, one.low, one.high) for one in found.shapley]
         yield "shapley", values.draw(bars, f"worth in {metric}, with its 95 % interval")
@@ -92,7 +92,8 @@ def figures(found: Answers) -> Iterator[tuple[str, Figure]]:
         yield "variance", shares.draw([part.source for part in split], [part.share for part in split])
 
 
-def _groups(found: Answers) -> list[tuple[Line, list[Line]]]:
+def groups(found: Answers) -> list[tuple[Line, list[Line]]]:
+    """The forest's lines: each comparison on all targets together, and those of each target."""
     on_targets: dict[str, list[Line]] = {}
     for one in found.effects:
         on_targets.setdefault(one.contrast, []).append(_line(one, f"on {one.target}", None))

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
+from harness.ablated.document import groups
 from harness.ablated.report import AblationReport, show, write
 from harness.inference.cells import Floats, Target
 from harness.inference.mixture import Region
@@ -134,6 +135,7 @@ def test_what_is_refused_has_no_file_and_no_picture(case: tuple[Case, AblationRe
     refused = {name for name in ("shapley", "interactions", "variances", "mixture")
                if isinstance(getattr(made.answers, name), Refused)}  # fmt: skip
     assert not there & ({name.removesuffix("s") if name == "variances" else name for name in refused})
+    assert ("aggregates" in there) == any(math.isfinite(one.iqm_low) for one in made.answers.aggregates)
     if isinstance(made.answers.ranks, Refused):
         assert pd.read_csv(made.folder / "scores.csv").filter(like="rank_").isna().all(axis=None)
 
@@ -192,3 +194,14 @@ def test_the_predicted_best_has_the_interval_of_its_coefficients(recorded: Recor
     own = fitted.terms.set_index("term").loc[names[1]]
     assert (fitted.predicted, fitted.low, fitted.high) == pytest.approx(tuple(own[["estimate", "low", "high"]]))
     assert f"{fitted.predicted:.3f} [{fitted.low:.3f}, {fitted.high:.3f}]" in (made.folder / "report.md").read_text()
+
+
+def test_figures_draw_the_numbers_of_their_tables(recorded: Recorded) -> None:
+    """One quantity, one interval: the forest's lines are the table of effects, in its order."""
+    table, folder = recorded(factorial())
+    made = write(table, folder, "", 0)
+    lines = [line for overall, targets in groups(made.answers) for line in (overall, *targets)]
+    told = pd.read_csv(made.folder / "effects.csv")
+    for name in ("estimate", "low", "high"):
+        assert [getattr(line, name) for line in lines] == pytest.approx(told[name].tolist(), abs=1e-12)
+    assert [line.n for line in lines] == [f"{r} x {i}" for r, i in zip(told["replicates"], told["images"], strict=True)]
