@@ -22,7 +22,7 @@ from sam2lora.memory import Need, training_need
 from sam2lora.model import SHIPPED, build, sha256
 from sam2lora.protocols.copies import check_photographs
 from sam2lora.runtime import Runtime
-from sam2lora.train import check_parts, given_images, training_images, validation_images
+from sam2lora.train import check_parts, check_targets, given_images, training_images, validation_images
 
 _PROCESS_MIB = 1100.0
 """Resident memory of a worker that has imported torch and sam2 and holds nano, as measured."""
@@ -33,7 +33,7 @@ _ACTOR_MIB = 250.0
 @dataclass(frozen=True)
 class Prepared:
     """``digests``: what the settings only point at, by name; part of every trial's key. ``materials``: for MLflow.
-    ``left_out``: by data set, why images that cannot be read were left out, one text each; most sets have none.
+    ``left_out``: by data set, what it was asked to do without, one text each; most sets have none.
     ``copies``: photographs that seem to be copies of each other, by set and id.
 
     ``training``, ``validation``: images of all sets that train or validate together; ``validating``: patients of the
@@ -103,7 +103,7 @@ def prepare(
     digests |= {f"weights/{backbone.kind}": weights_digest(backbone) for backbone in backbones}
     return Prepared(
         digests=digests,
-        left_out={opened.dataset.name: opened.skipped for opened in sets.values() if opened.skipped},
+        left_out={opened.dataset.name: opened.absent for opened in sets.values() if opened.absent},
         copies=tuple(doubt.recorded for doubt in doubts),
         materials=tuple(
             Material(
@@ -132,6 +132,7 @@ def _parts(config: TrialConfig, replicate: Replicate, sets: dict[str, CachedSet]
     sources = [sets[f"{dataset.name}@{config.image_size}"] for dataset in protocol.sources]
     given = [sets[f"{dataset.name}@{config.image_size}"] for dataset in protocol.targets if protocol.shots]
     check_parts(sources, fold)
+    check_targets([sets[f"{dataset.name}@{config.image_size}"] for dataset in protocol.targets], protocol.target_images)
     shots = given_images(given, protocol.shots, replicate, sources)
     training = len(training_images(sources, fold)) + len(shots)
     validating = [[opened.patients[i] for i in validation_images(opened, fold)] for opened in sources or given]

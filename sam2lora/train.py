@@ -207,6 +207,16 @@ def check_parts(sources: Sequence[CachedSet], fold: int) -> None:
                 )
 
 
+def check_targets(targets: Sequence[CachedSet], part: Literal["all", "test"]) -> None:
+    """Raise ``DataError`` unless every target has images of ``part``: without any it would be in no table of scores."""
+    for target in targets:
+        if not test_images(target, part):
+            raise DataError(
+                f"Every target needs images that judge, but {target.dataset.name!r} has no test part among its "
+                f"{len(target.ids)} images: let all of its images judge (target_images=all), or leave it out."
+            )
+
+
 def epoch(session: Session) -> dict[str, float]:
     """Train one pass over the training images, validate, and append the result to ``session.curve``.
 

@@ -44,6 +44,8 @@ def provenance(found: Answers, mlflow: str) -> Section:
         "record": table.storage,
         "study": table.name,
     }
+    for name, why in (table.question.get("left_out") or {}).items():
+        asked[f"files of {name} left out, as asked"] = f"{len(why)}: {'; '.join(why)}"
     if copies := table.question.get("copies"):
         asked["photographs that may be copies"] = "; ".join(copies)
     rows = {**asked, **known, **digests}

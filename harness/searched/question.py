@@ -119,7 +119,7 @@ def question(found: Findings) -> Section:
         *((name, described(asked.get(name))) for name in ("backbone", "image_size", "epochs")),
         *((name, described(asked.get(name))) for name in ("sampler", "scheduler", "seed", "fold")),
         *(
-            (f"images of {name} left out, as they cannot be read", f"{len(why)}: {'; '.join(why)}")
+            (f"files of {name} left out, as asked", f"{len(why)}: {'; '.join(why)}")
             for name, why in asked.get("left_out", {}).items()
         ),
         *([("photographs that may be copies", "; ".join(asked["copies"]))] if asked.get("copies") else []),

@@ -39,7 +39,18 @@ from sam2lora.presets import PRESETS, Preset
 from sam2lora.protocols.copies import check_photographs
 from sam2lora.runtime import Runtime, default_cache
 from sam2lora.settings import changed, differences, read_settings, write_settings
-from sam2lora.train import Session, check_parts, epoch, judge, open_sets, resume, save, start, write_atomically
+from sam2lora.train import (
+    Session,
+    check_parts,
+    check_targets,
+    epoch,
+    judge,
+    open_sets,
+    resume,
+    save,
+    start,
+    write_atomically,
+)
 
 CONFIG = "config.json"
 REPLICATE = "replicate.json"
@@ -199,6 +210,7 @@ def _train(
         doubts = check_photographs(protocol, sets)
         session = start(config, replicate, runtime)
         check_parts(session.sources, replicate.fold)
+        check_targets(sets[len(protocol.sources) :], protocol.target_images)
         if (folder / CHECKPOINT).exists():
             resume(session, folder / CHECKPOINT)
     _assume(assumed, console)

@@ -23,6 +23,7 @@ from sam2lora.datasets.grape import Grape
 from sam2lora.datasets.hospitals import DEMO_HOSPITALS, HOSPITALS, PRETRAINING_HOSPITALS, Hospital
 from sam2lora.datasets.hrf import HRF
 from sam2lora.datasets.idrid import Idrid
+from sam2lora.datasets.incomplete import Incomplete
 from sam2lora.datasets.iostar import Iostar
 from sam2lora.datasets.les_av import LesAV
 from sam2lora.datasets.naming import Named, aimed, parse
@@ -30,6 +31,7 @@ from sam2lora.datasets.origa import Origa
 from sam2lora.datasets.orvs import Orvs
 from sam2lora.datasets.pairs import Entry, Found, Pair, Problem, Source, Target
 from sam2lora.datasets.papila import Papila
+from sam2lora.datasets.published import DATASETS, Published
 from sam2lora.datasets.refuge1 import Refuge1
 from sam2lora.datasets.refuge2 import Refuge2
 from sam2lora.datasets.rim_one_dl import RimOneDL
@@ -38,68 +40,16 @@ from sam2lora.datasets.rite import Rite
 from sam2lora.datasets.stare import Stare
 from sam2lora.datasets.synthetic import Synthetic
 
-Dataset = Annotated[
-    Drive
-    | Stare
-    | ChaseDB1
-    | HRF
-    | Fives
-    | LesAV
-    | Rite
-    | Iostar
-    | Orvs
-    | DRHagis
-    | AVWide
-    | Aria
-    | DrishtiGS1
-    | Idrid
-    | Refuge1
-    | Refuge2
-    | Origa
-    | G1020
-    | RimOneR3
-    | RimOneDL
-    | Papila
-    | Grape
-    | DrionsDB
-    | Folder
-    | Synthetic,
-    Field(discriminator="kind"),
-]
-
-DATASETS: tuple[Dataset, ...] = (
-    Drive(),
-    Stare(),
-    ChaseDB1(),
-    HRF(),
-    Fives(),
-    LesAV(),
-    Rite(),
-    Iostar(),
-    Orvs(),
-    DRHagis(),
-    AVWide(),
-    Aria(),
-    DrishtiGS1(),
-    Idrid(),
-    Refuge1(),
-    Refuge2(),
-    Origa(),
-    G1020(),
-    RimOneR3(),
-    RimOneDL(),
-    Papila(),
-    Grape(),
-    DrionsDB(),
-)
+Dataset = Annotated[Published | Incomplete | Folder | Synthetic, Field(discriminator="kind")]
 
 
 def named(text: str) -> Dataset:
     """The data set that a command line means by ``NAME[:FIELD=VALUE]...``: a published one, or a hospital.
 
-    ``naming.parse`` has the rules; ``drishti_gs1_1024`` is short for ``drishti_gs1:copy=1024``. Raises ``DataError``.
+    ``naming.parse`` has the rules; ``drishti_gs1_1024`` is short for ``drishti_gs1:copy=1024``. A published set with
+    ``unreadable=skip`` or ``missing=skip`` is ``Incomplete``. Raises ``DataError``.
     """
-    names = {kind: Named(choice) for kind, choice in kinds(Dataset).items() if choice not in (Folder, Synthetic)}
+    names = {kind: Named(choice) for kind, choice in kinds(Published).items()}
     names["drishti_gs1_1024"] = Named(DrishtiGS1, {"copy": "1024"})
     names |= {hospital: Named(Synthetic, {"hospital": hospital}, "procedural") for hospital in HOSPITALS}
     names["folder"] = Named(Folder, group="your own, as folder:path=PATH")
@@ -130,6 +80,7 @@ __all__ = [
     "Grape",
     "Hospital",
     "Idrid",
+    "Incomplete",
     "Iostar",
     "LesAV",
     "Native",
@@ -138,6 +89,7 @@ __all__ = [
     "Pair",
     "Papila",
     "Problem",
+    "Published",
     "Refuge1",
     "Refuge2",
     "RimOneDL",

@@ -61,6 +61,15 @@ class CachedSet:
     def __len__(self) -> int:
         return len(self.ids)
 
+    @property
+    def absent(self) -> tuple[str, ...]:
+        """What the set was asked to do without, one text each: images that cannot be read, then files that stand alone.
+
+        The latter by folder and name, which stay the same when the data are moved.
+        """
+        alone = [one.path for one in self.left_out if one.kind == "unpaired"]
+        return (*self.skipped, *(f"{path.parent.name}/{path.name}: it is unpaired" for path in alone))
+
     def native(self, index: int) -> Native:
         """The mask and field of view of one image at native size, and the way back from the frame."""
         box, content = self._ways[index]

@@ -14,10 +14,10 @@ from annotated_types import Ge, Le
 from pydantic import AfterValidator
 
 from sam2lora.choice import choice
-from sam2lora.datasets.layout import MissingFolderError, by_stem, gather, pair_up
+from sam2lora.datasets.layout import MissingFolderError, by_stem, gather, pair_up, paired
 from sam2lora.datasets.levels import Coding, Values
 from sam2lora.datasets.listing import folders, is_folder, optional, others
-from sam2lora.datasets.pairs import Entry, Found, LeftOut, Pair, Problem, Target, failure
+from sam2lora.datasets.pairs import Entry, Found, Pair, Problem, Target, failure
 from sam2lora.datasets.reading import Empty, View, read_pair
 from sam2lora.datasets.splits import dealt, read_listing
 from sam2lora.errors import DataError
@@ -110,21 +110,17 @@ class Folder:
         images = {identity: file for identity, file in _files(base, self.images).items() if file not in taken}
         if astray := self._astray(base, images, masks):
             return Found((), (astray,))
-        alone: set[str] = set()
-        if self.missing == "skip" and (both := images.keys() & masks.keys()):
-            alone = images.keys() ^ masks.keys()
-            unpaired = [*_without(images, both), *_without(masks, both)]
-            images, masks = ({identity: files[identity] for identity in sorted(both)} for files in (images, masks))
-        else:
-            unpaired = []
         shipped = fovs if _place(base, self.fov)[0] is not None or self.fov != "fov" else None
         found = gather(base, self.title, [pair_up(images, {_where(base, self.masks): masks}, {}, shipped)])
+        if self.missing == "skip":
+            found = paired(found)
+        unpaired = [one for one in found.left_out if one.kind == "unpaired"]
         patients = optional(base, "patients.csv")
         used = {file for entry in found.entries for file in entry.files} | ({patients} if patients else set())
-        beside = others({*used, *unpaired}, base) if not found.problems else ()
-        gone = (*(LeftOut(file, "unpaired") for file in unpaired), *beside)
-        found = replace(found, skip_unreadable=self.unreadable == "skip", left_out=gone)
-        return _listed(found, patients, alone) if patients is not None else found
+        beside = others({*used, *(one.path for one in unpaired)}, base) if not found.problems else ()
+        found = replace(found, skip_unreadable=self.unreadable == "skip", left_out=(*unpaired, *beside))
+        known = images.keys() | masks.keys() if unpaired else ()
+        return _listed(found, patients, known) if patients is not None else found
 
     def _astray(self, base: Path, images: Mapping[str, Path], masks: Mapping[str, Path]) -> Problem | None:
         """Why nothing can be joined, where another name of a folder or of its files would mend it."""
@@ -179,10 +175,6 @@ def _files(base: Path, part: str) -> dict[str, Path]:
     return by_stem(place, before, after) if place is not None else {}
 
 
-def _without(files: Mapping[str, Path], known: Collection[str]) -> list[Path]:
-    return [file for identity, file in files.items() if identity not in known]
-
-
 def _nearest(name: str, there: Sequence[str]) -> str:
     by_lower = {each.lower(): each for each in there}
     near = difflib.get_close_matches(name.lower(), list(by_lower), n=1, cutoff=0.5)
@@ -215,11 +207,11 @@ def _base(path: Path, root: Path | None, title: str) -> Path:
     return base
 
 
-def _listed(found: Found, listing: Path, alone: Collection[str]) -> Found:
-    """The patients and splits of the listing, which must name the images that are there and no others but ``alone``."""
+def _listed(found: Found, listing: Path, known: Collection[str]) -> Found:
+    """The patients and splits of the listing, which must name the images that are there and no others but ``known``."""
     table = read_listing(listing)
     entries = found.entries
-    absent = sorted(set(table) - {entry.id for entry in entries} - set(alone))
+    absent = sorted(set(table) - {entry.id for entry in entries} - set(known))
     unlisted = sorted({entry.id for entry in entries} - set(table))
     if unlisted:
         remedy = "add a line for each, without the ending of the file"

@@ -26,6 +26,7 @@ from sam2lora.datasets.outlines import (
 from sam2lora.datasets.pairs import DiscTarget, Entry, Found, Pair, Problem, failure
 from sam2lora.datasets.reading import read_image
 from sam2lora.datasets.splits import dealt
+from sam2lora.errors import DataError
 
 
 @choice
@@ -94,7 +95,11 @@ def _read(file: Path, shape: tuple[int, int]) -> Outline:
 
 
 def _has_cup(file: Path) -> bool:
-    return _cup_of(file, *size_and_time(file))
+    """Whether a cup is outlined; an outline that cannot be read counts as one, for reading its image says why."""
+    try:
+        return _cup_of(file, *size_and_time(file))
+    except DataError:
+        return True
 
 
 @cache

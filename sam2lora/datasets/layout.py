@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from sam2lora.datasets import listing
 from sam2lora.datasets.listing import IMAGE_SUFFIXES
-from sam2lora.datasets.pairs import Entry, Found, Problem, failure
+from sam2lora.datasets.pairs import Entry, Found, LeftOut, Problem, Unpaired, failure
 from sam2lora.errors import DataError
 
 Files = Mapping[str, Path]  # by image id
@@ -106,19 +107,37 @@ def pair_up(
     entries: list[Entry] = []
     problems: list[Problem] = []
     for identity, image in images.items():
-        absent = [_without(image, place, identity) for place, files in masks.items() if identity not in files]
-        if fovs is not None and identity not in fovs:
-            absent.append(Problem(image, "every image needs its field of view", "there is none", "copy the set again"))
+        graded = _of(identity, masks)
+        fov = fovs.get(identity) if fovs is not None else None
+        there = (image, *graded, *([fov] if fov is not None else []))
+        absent = [_without(there, place, identity) for place, files in masks.items() if identity not in files]
+        if fovs is not None and fov is None:
+            rule, remedy = "every image needs its field of view", "copy the set again"
+            absent.append(Unpaired(image, rule, "there is none", remedy, there))
         problems += absent
         if not absent:
-            graded = tuple(files[identity] for files in masks.values())
-            fov = fovs[identity] if fovs is not None else None
             entries.append(Entry(identity, patients.get(identity, identity), image, graded, fov))
-    orphans: dict[str, Path] = {}
-    for files in masks.values():
-        orphans |= {identity: path for identity, path in files.items() if identity not in (*images, *orphans)}
-    problems += [_orphan(path, identity) for identity, path in orphans.items()]
+    orphans = dict.fromkeys(identity for files in masks.values() for identity in files if identity not in images)
+    problems += [_orphan(_of(identity, masks), identity) for identity in orphans]
     return Found(tuple(entries), tuple(problems))
+
+
+def _of(identity: str, masks: Mapping[Path, Files]) -> tuple[Path, ...]:
+    """The masks that are there of an image, in the order of the graders."""
+    return tuple(files[identity] for files in masks.values() if identity in files)
+
+
+def paired(found: Found) -> Found:
+    """What was found less what stands alone, which is left out instead of being a problem.
+
+    A set of which nothing would be left stays as it was, with its problems.
+    """
+    if not found.entries:
+        return found
+    alone = sorted({file for problem in found.problems if isinstance(problem, Unpaired) for file in problem.files})
+    beside = tuple(one for one in found.left_out if one.path not in alone)
+    problems = tuple(problem for problem in found.problems if not isinstance(problem, Unpaired))
+    return replace(found, problems=problems, left_out=(*(LeftOut(file, "unpaired") for file in alone), *beside))
 
 
 def gather(base: Path, title: str, parts: Sequence[Found]) -> Found:
@@ -160,9 +179,11 @@ def _halves(images: Files, masks: Mapping[Path, Files], fovs: Files | None) -> l
     return problems
 
 
-def _without(image: Path, place: Path, identity: str) -> Problem:
-    return Problem(image, "every image needs its mask", f"{place} holds none for {identity}", "add it")
+def _without(there: tuple[Path, ...], place: Path, identity: str) -> Unpaired:
+    remedy = "add it, or leave such images out with missing=skip"
+    return Unpaired(there[0], "every image needs its mask", f"{place} holds none for {identity}", remedy, there)
 
 
-def _orphan(mask: Path, identity: str) -> Problem:
-    return Problem(mask, "every mask needs its image", f"there is no image {identity}", "add it or remove the mask")
+def _orphan(masks: tuple[Path, ...], identity: str) -> Unpaired:
+    rule, value = "every mask needs its image", f"there is no image {identity}"
+    return Unpaired(masks[0], rule, value, "add it or remove the mask, or set missing=skip", masks)

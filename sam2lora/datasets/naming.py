@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
+from sam2lora.datasets.incomplete import Incomplete
 from sam2lora.datasets.pairs import Source, Target
 from sam2lora.errors import DataError
 
@@ -45,15 +46,23 @@ def parse(text: str, names: Mapping[str, Named]) -> Any:
             + "\n".join(f"  {group}: {', '.join(listed[group])}" for group in groups)
         )
     named = names[wanted]
-    hints = get_type_hints(named.kind, include_extras=True)
-    types = {each.name: hints[each.name] for each in fields(named.kind) if each.name not in ("kind", *named.decided)}
+    skips = _types(Incomplete, ("dataset",)) if named.group == "published" else {}
+    types = _types(named.kind, named.decided) | skips
     values: dict[str, Any] = {}
     for setting in settings:
         key, value = _setting(text, wanted, setting, types)
         if key in values:
             raise DataError(f"A field must be set once, but {text!r} sets {key} again: name it once.")
         values[key] = value
-    return _built(text, named, values)
+    skipped = {key: value for key, value in values.items() if key in skips and value == "skip"}
+    dataset = _built(text, named, {key: value for key, value in values.items() if key not in skips})
+    return Incomplete(dataset=dataset, **skipped) if skipped else dataset
+
+
+def _types(kind: type[Any], decided: Collection[str]) -> dict[str, Any]:
+    """The fields of a choice that a command line may set, each with its type."""
+    hints = get_type_hints(kind, include_extras=True)
+    return {each.name: hints[each.name] for each in fields(kind) if each.name not in ("kind", *decided)}
 
 
 def aimed(dataset: S, target: Target) -> S:
@@ -61,6 +70,9 @@ def aimed(dataset: S, target: Target) -> S:
     if dataset.target == target:
         return dataset
     choice: Any = dataset
+    if isinstance(choice, Incomplete):
+        rest: Any = replace(choice, dataset=aimed(choice.dataset, target))
+        return cast("S", rest)
     free = any(each.name == "target" for each in fields(choice))
     offered = get_args(get_type_hints(type(dataset))["target"]) if free else (dataset.target,)
     if target not in offered:
@@ -77,8 +89,6 @@ def _setting(text: str, name: str, setting: str, types: Mapping[str, Any]) -> tu
     if not equals:
         raise DataError(f"A setting must be FIELD=VALUE, but {text!r} has {setting!r}: write NAME:FIELD=VALUE.")
     if key not in types:
-        if not types:
-            raise DataError(f"{name} has no fields, but {text!r} sets {key!r}: leave it out.")
         raise DataError(f"{name} has the fields {', '.join(types)}, but {text!r} sets {key!r}: {_nearest(key, types)}.")
     try:
         return key, TypeAdapter(types[key]).validate_strings(value)

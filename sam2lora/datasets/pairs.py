@@ -58,6 +58,13 @@ class Problem:
 
 
 @dataclass(frozen=True)
+class Unpaired(Problem):
+    """An image without one of its masks or its field of view, or masks without an image. ``files``: what is there."""
+
+    files: tuple[Path, ...]
+
+
+@dataclass(frozen=True)
 class LeftOut:
     """What a folder holds and is not used. ``kind``: "hidden", "folder", "special" (a pipe), "unpaired" or a suffix."""
 

@@ -27,6 +27,7 @@ FAMILIES = {
 }
 # What has no default must be said: the smallest value of the choices that cannot be built without one.
 NEEDED: dict[str, dict[str, Any]] = {
+    "incomplete": {"dataset": Drive(), "missing": "skip"},
     "folder": {"path": "clinic"},
     "synthetic": {"hospital": "alder"},
     "transfer": {"sources": (Drive(),), "targets": ()},

@@ -14,7 +14,7 @@ from rich.console import Console
 from harness import prepare as preparing
 from harness.prepare import fitting, prepare
 from sam2lora.config import Replicate, TrialConfig
-from sam2lora.datasets import Drive, Folder, Stare, Synthetic
+from sam2lora.datasets import Drive, Folder, Incomplete, Stare, Synthetic
 from sam2lora.errors import DataError, OutOfMemory, OverlapError
 from sam2lora.memory import Need
 from sam2lora.protocols import Transfer
@@ -112,6 +112,33 @@ def test_images_that_were_left_out_are_named_and_counted(
     assert f"warning: 1 of 14 images of {clinic.name} cannot be read and were left out:" in said
     (line,) = [line for line in said.splitlines() if f"left out of the folders of {clinic.name}: " in line]
     assert "1 hidden file" in line
+
+
+def test_what_an_incomplete_set_lacks_is_recorded_and_an_empty_part_refused(
+    tiny: TrialConfig, runtime: Runtime, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """STARE's only test image loses its mask: what stands alone is recorded without its path, and judges nothing."""
+    alder = Synthetic(hospital="alder", images=4, size=64)
+    for name, entry in zip(("im0001", "im0255", "im0291"), alder.find(None).entries, strict=False):
+        pair = alder.read(entry)
+        for part, pixels, grader in (("stare-images", pair.image, ""), ("labels-ah", pair.mask, ".ah")):
+            (tmp_path / "STARE" / part).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(tmp_path / "STARE" / part / f"{name}{grader}.png")
+    test = [name for name in ("im0001", "im0255", "im0291") if Stare().assignment(())[name] == "test"]
+    for name in test[1:]:
+        (tmp_path / "STARE/labels-ah" / f"{name}.ah.png").unlink()
+    stare = Incomplete(dataset=Stare(), missing="skip")
+    elm = Synthetic(hospital="elm", images=14, size=64)
+    config = replace(tiny, protocol=Transfer(sources=(elm,), targets=(stare,), target_images="test"))
+    here = replace(runtime, data=tmp_path)
+    prepared = prepare([config], [Replicate()], here, 2, Console(stderr=True))
+    alone = [f"stare-images/{name}.png: it is unpaired" for name in test[1:]]
+    assert prepared.told["left_out"] == {"stare": alone}
+    said = capsys.readouterr().err
+    assert f"left out of the folders of stare: {len(alone)} unpaired file" in said
+    (tmp_path / "STARE/labels-ah" / f"{test[0]}.ah.png").unlink()
+    with pytest.raises(DataError, match="Every target needs images that judge, but 'stare' has no test part among its"):
+        prepare([config], [Replicate()], here, 2, Console(quiet=True))
 
 
 def eyes(folder: Path, turned: Sequence[int] = ()) -> Folder:

@@ -205,7 +205,8 @@ def test_replicates_that_were_added_count(table: StudyTable) -> None:
 
 def test_whose_patients_the_sets_hold_is_read_from_the_protocol(table: StudyTable) -> None:
     """RITE shows the eyes of DRIVE: two names, one pool."""
-    sets = [{"kind": "drive", "annotator": "second"}, {"kind": "rite"}, {"kind": "stare"}]
+    rite = {"kind": "incomplete", "dataset": {"kind": "rite"}, "missing": "skip"}
+    sets = [{"kind": "drive", "annotator": "second"}, rite, {"kind": "stare"}]
     protocol = {"kind": "transfer", "sources": [{"kind": "hrf"}], "targets": sets, "target_images": "test"}
     found = declared(replace(table, question=table.question | {"protocol": protocol})).pools
     assert found["drive"] & found["rite"]

@@ -498,7 +498,7 @@ def test_targets_that_gave_patients_and_images_that_were_left_out_are_told(
     asked = {"protocol": {"kind": "few_shot", "shots": 2}, "copies": ["alike: drive 21 and clinic 3"]}
     made = fabricate(lambda study, runs: None, left_out={"clinic": [why]}, **asked)
     text = write(read(made.url, made.name, made.runs), tmp_path, MLFLOW).folder.joinpath("report.md").read_text()
-    assert f"| images of clinic left out, as they cannot be read | 1: {why} |" in text
+    assert f"| files of clinic left out, as asked | 1: {why} |" in text
     assert "| photographs that may be copies | alike: drive 21 and clinic 3 |" in text
     assert "| targets (after 2 patients, test only) |" in text
     assert "2 patients each joined the training; only test parts judge" in text

@@ -17,6 +17,7 @@ from sam2lora.datasets import (
     Dataset,
     DrishtiGS1,
     Folder,
+    Incomplete,
     Synthetic,
     aimed,
     named,
@@ -61,7 +62,7 @@ def test_fields_are_set_by_name(text, dataset):
         ("drive:kind=stare", "sets 'kind'"),
         ("alder:hospital=elm", "alder has the fields images, .* sets 'hospital'"),
         ("drishti_gs1_1024:copy=owners", "sets 'copy'"),
-        ("hrf:target=cup", "hrf has no fields, .*: leave it out"),
+        ("hrf:target=cup", "hrf has the fields unreadable, missing, .* sets 'target'"),
         ("drive:annotator=secnd", "must be one of first, second, union, intersection, .*: did you mean 'second'"),
         ("idrid:target=cup", "target of idrid must be one of disc, but 'idrid:target=cup' says 'cup'"),
         ("alder:size=12", "size of alder must be another value .*greater than or equal to 64.* says '12'"),
@@ -117,7 +118,7 @@ def test_names_titles_and_pools_tell_sets_apart():
 
 
 def test_the_union_reads_every_set_back():
-    needy = (Synthetic(hospital="elm"), Folder(path="clinic"))
+    needy = (Synthetic(hospital="elm"), Folder(path="clinic"), Incomplete(dataset=DATASETS[0], missing="skip"))
     assert set(kinds(Dataset)) == {dataset.kind for dataset in (*DATASETS, *needy)}
     for dataset in (*DATASETS, Synthetic(hospital="elm", target="disc")):
         assert from_json(Dataset, to_json(dataset)) == dataset
