@@ -82,6 +82,28 @@ def test_an_ablation_runs_reports_and_lends_its_trials_to_another(project: Path)
     trained = wider.trials[wider.trials["taken_from"].isna()]
     assert set(trained["param/arm"]) == {"clip+3.0"}
     assert len(optuna.load_study(study_name="tiny", storage=storage).trials) == 6
+    growing_is_a_look(project, storage)
+
+
+def growing_is_a_look(project: Path, storage: str) -> None:
+    """``tiny`` grows from three replicates to five; the same command makes a look that an interruption left out."""
+
+    def recorded() -> optuna.Study:
+        return optuna.load_study(study_name="tiny", storage=storage)
+
+    assert [one["replicates"] for one in recorded().user_attrs["looks"]["done"]] == [3]
+    said = run(project, "tiny", "--replicates", "5")
+    assert "After 5 replicates: clip+2.0: " in said
+    looks = recorded().user_attrs["looks"]
+    assert (looks["schedule"], looks["errors"]) == ([3, 5], pytest.approx([0.04, 0.008]))
+    assert [one["replicates"] for one in looks["done"]] == [3, 5]
+    report = " ".join((project / "runs/tiny/report/report.md").read_text().split())
+    assert "This is look 2 at the study, at 5 replicates (before: 3)" in report
+    assert "err in at most 5 % of studies, this one in 0.8 %" in report
+    recorded().set_user_attr("looks", {**looks, "done": looks["done"][:1]})
+    run(project, "tiny", "--replicates", "5")
+    assert recorded().user_attrs["looks"] == looks
+    assert len(recorded().trials) == 10
 
 
 def seen_in_mlflow(project: Path) -> None:
