@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import unicodedata
 from collections.abc import Collection, Mapping, Sequence
 from functools import cache
@@ -36,24 +37,26 @@ def read_listing(path: Path) -> dict[str, tuple[str, str | None]]:
 
     Names are in Unicode's form C, as those of files are: one name that two systems store in two ways is one.
 
-    Raises ``DataError`` as ``read_split`` does, and when the file is no UTF-8 text.
+    Raises ``DataError`` as ``read_split`` does, and when the file is no UTF-8 text, a line has more cells than there
+    are columns, or patients differ in case and spaces alone: one person written in two ways could be in two splits.
     """
     return _table(path, (["image", "patient", "split"], ["image", "patient"]))
 
 
 def _table(path: Path, columns: Sequence[list[str]]) -> dict[str, tuple[str, str | None]]:
     try:
-        lines = csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines())
-        names, rows = list(lines.fieldnames or []), list(lines)
+        lines = csv.DictReader(io.StringIO(path.read_text(encoding="utf-8-sig")), strict=True)
+        names, rows = list(lines.fieldnames or []), [(lines.line_num, row) for row in lines]
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: a listing must be UTF-8 text, but {error}: save it as CSV UTF-8.") from error
     except (OSError, csv.Error) as error:
         why = error.strerror if isinstance(error, OSError) else error
         raise DataError(f"{path}: a listing must be a readable CSV, but {why}: write it again.") from error
     if names not in columns:
+        there = f"they are {','.join(names)}" if names else "there is none"
         offered = " or ".join(",".join(names) for names in columns)
         raise DataError(
-            f"{path}: the columns must be {offered}, but they are {','.join(names)}: correct the first line."
+            f"{path}: the columns must be {offered}, with commas in every line, but {there}: correct the first line."
         )
     return _checked(path, rows, "split" in names)
 
@@ -95,11 +98,17 @@ def _committed(name: str) -> tuple[tuple[str, str], ...]:
     return tuple((image, split) for image, (_, split) in table.items())
 
 
-def _checked(path: Path, rows: list[dict[str, str]], with_split: bool) -> dict[str, tuple[str, str | None]]:
+def _checked(
+    path: Path, rows: Sequence[tuple[int, dict[str, str]]], with_split: bool
+) -> dict[str, tuple[str, str | None]]:
+    """The table of ``rows``, each with the number of its line; ``DictReader`` keeps surplus cells under None."""
     table: dict[str, tuple[str, str | None]] = {}
     home: dict[str, str | None] = {}
+    written: dict[str, str] = {}
     wrong: list[str] = []
-    for number, row in enumerate(rows, start=2):
+    for number, row in rows:
+        if None in row:
+            wrong.append(f"line {number}: a line must have {len(row) - 1} cells, but it has more")
         image, patient = (unicodedata.normalize("NFC", row[column] or "") for column in ("image", "patient"))
         split = row.get("split")
         if not image or not patient:
@@ -111,6 +120,11 @@ def _checked(path: Path, rows: list[dict[str, str]], with_split: bool) -> dict[s
         if home.setdefault(patient, split) != split:
             wrong.append(
                 f"line {number}: a patient must lie in one split, but {patient} is in {home[patient]} and {split}"
+            )
+        if (other := written.setdefault("".join(patient.casefold().split()), patient)) != patient:
+            wrong.append(
+                f"line {number}: patients must differ in more than case and spaces, but there are {other!r} and "
+                f"{patient!r}"
             )
         table[image] = (patient, split)
     if wrong:

@@ -124,7 +124,10 @@ def test_a_listed_split_is_kept(clinic):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("image;patient\na;p", "must be image,patient,split or image,patient, but they are image;patient: correct"),
+        (
+            "image;patient\na;p",
+            "split or image,patient, with commas in every line, but they are image;patient: correct",
+        ),
         ("image,patient\na,p", "every image must have a line, but b, c, d, e, f have none: add a line"),
         ("image,patient\na,p\na,q", "line 3: an image must be named once, but a is named again"),
         ("image,patient\na,", "line 2: an image and its patient must be named, but one is empty"),

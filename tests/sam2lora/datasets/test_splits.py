@@ -169,10 +169,17 @@ def test_more_images_keep_the_split_of_the_first():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("image,patient\na,a\n", "the columns must be image,patient,split, but they are image,patient: correct"),
-        ("", "the columns must be image,patient,split, but they are : correct"),
+        (
+            "image,patient\na,a\n",
+            "the columns must be image,patient,split, with commas .*, but they are image,patient: correct",
+        ),
+        ("", "the columns must be image,patient,split, with commas in every line, but there is none: correct"),
         ("image,patient,split\na,a,5\n", "line 2: a split must be one of 0, 1, 2, 3, 4, test, but it is '5'"),
         ("image,patient,split\na,a\n", "line 2: a split must be one of .* but it is None"),
+        ("image,patient,split\n\na,a,1\n\nb,b,1,2\n", "line 5: a line must have 3 cells, but it has more: correct"),
+        ("image,patient,split\na,p,1\nb,p ,test\n", "line 3: patients must differ in more than .* 'p' and 'p '"),
+        ("image,patient,split\na,P,1\nb,p,1\n", "line 3: patients must differ in more than case .* 'P' and 'p'"),
+        ('image,patient,split\na,"p,1\nb,q,1\n', "a listing must be a readable CSV, but unexpected end of data"),
         ("image,patient,split\na,a,1\na,a,1\n", "line 3: an image must be named once, but a is named again"),
         (
             "image,patient,split\na,p,1\nb,p,test\nc,q,x\n",
@@ -186,6 +193,14 @@ def test_a_broken_split_is_refused(text, message, tmp_path):
     with pytest.raises(DataError, match=message) as error:
         read_split(path)
     assert str(path) in str(error.value)
+
+
+def test_cells_may_hold_line_breaks_and_lines_end_as_on_any_system(tmp_path):
+    path = tmp_path / "mine.csv"
+    for end in ("\n", "\r\n", "\r"):
+        lines = ["image,patient,split", '"a\nb", p,1', "c\u2028d, p,1", ""]
+        path.write_bytes(end.join(lines).encode())
+        assert read_split(path) == {"a\nb": (" p", "1"), "c\u2028d": (" p", "1")}
 
 
 def test_a_missing_split_is_refused(tmp_path):
