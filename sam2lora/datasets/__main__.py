@@ -196,8 +196,12 @@ def _size_range(sizes: Sequence[tuple[int, int]]) -> str:
 def _unclaimed(root: Path, there: Sequence[Inspected]) -> list[str]:
     """Folders laid out like a set of one's own, of which no published set has read a file."""
     used = {folder for one in there for entry in one.entries for folder in entry.image.parents}
-    own = [path for path in folders(root) if path not in used and _holds_pairs(path)]
-    return [f"{path.name}: look at it with --set folder:path={path.name}" for path in own]
+    free = [path for path in folders(root) if path not in used]
+    own = {path.name: "" for path in free if _holds_pairs(path)}
+    own |= {
+        path.name: ":parts=folders" for path in free if _holds_pairs(path / "train") and _holds_pairs(path / "test")
+    }
+    return [f"{name}: look at it with --set folder:path={name}{parts}" for name, parts in own.items()]
 
 
 def _holds_pairs(path: Path) -> bool:

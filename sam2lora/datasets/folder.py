@@ -17,7 +17,7 @@ from sam2lora.choice import choice
 from sam2lora.datasets.layout import MissingFolderError, by_stem, gather, pair_up, paired
 from sam2lora.datasets.levels import Coding, Values
 from sam2lora.datasets.listing import folders, is_folder, optional, others
-from sam2lora.datasets.pairs import Entry, Found, Pair, Problem, Target, failure
+from sam2lora.datasets.pairs import Entry, Found, Pair, Problem, Target, Unpaired, failure
 from sam2lora.datasets.reading import Empty, View, read_pair
 from sam2lora.datasets.splits import dealt, read_listing
 from sam2lora.errors import DataError
@@ -60,6 +60,9 @@ class Folder:
     and the width of a mask may differ from those of its image; the mask is cut or padded at the bottom and the right.
     All that is left out or fitted is counted and said.
 
+    ``parts``: ``"folders"`` reads ``train`` and ``test`` (``training``, ``testing``), each laid out as above; the first
+    is dealt into the folds, the second is the test part. Both may count from 1, so an id names its part: ``train/1``.
+
     ``patients.csv`` has the columns ``image,patient`` or ``image,patient,split`` (``test`` or a fold ``0`` to ``4``)
     and one line for every image; without it one image counts as one patient, which puts two photographs of one person
     on both sides of a split. Without ``split`` patients are dealt, see ``splits.dealt``. Where ``fov`` is absent, the
@@ -75,6 +78,7 @@ class Folder:
     images: Part = "images"
     masks: Part = "masks"
     fov: Part = "fov"
+    parts: Literal["none", "folders"] = "none"
     target: Target = "vessel"
     coding: Coding = "light"
     values: Annotated[str, AfterValidator(_parseable)] | None = None
@@ -105,13 +109,9 @@ class Folder:
     def find(self, root: Path | None) -> Found:
         """List the set. Raises ``DataError`` when the folder is missing, or ``path`` is relative and root is None."""
         base = _base(Path(self.path), root, self.title)
-        masks, fovs = _files(base, self.masks), _files(base, self.fov)
-        taken = {*masks.values(), *fovs.values()}
-        images = {identity: file for identity, file in _files(base, self.images).items() if file not in taken}
-        if astray := self._astray(base, images, masks):
-            return Found((), (astray,))
-        shipped = fovs if _place(base, self.fov)[0] is not None or self.fov != "fov" else None
-        found = gather(base, self.title, [pair_up(images, {_where(base, self.masks): masks}, {}, shipped)])
+        places = {"": base} if self.parts == "none" else _parts(base, self.title)
+        found = gather(base, self.title, [self._part(place, part) for part, place in places.items()])
+        alone = [problem for problem in found.problems if isinstance(problem, Unpaired)]
         if self.missing == "skip":
             found = paired(found)
         unpaired = [one for one in found.left_out if one.kind == "unpaired"]
@@ -119,8 +119,24 @@ class Folder:
         used = {file for entry in found.entries for file in entry.files} | ({patients} if patients else set())
         beside = others({*used, *(one.path for one in unpaired)}, base) if not found.problems else ()
         found = replace(found, skip_unreadable=self.unreadable == "skip", left_out=(*unpaired, *beside))
-        known = images.keys() | masks.keys() if unpaired else ()
-        return _listed(found, patients, known) if patients is not None else found
+        known = {problem.id for problem in alone} if unpaired else ()
+        return found if patients is None else _apart(_listed(found, patients, known), patients, self.parts)
+
+    def _part(self, base: Path, part: str) -> Found:
+        """What lies in one folder. ``part``: its name, if it is one of several, which ids begin with."""
+        masks, fovs = _files(base, self.masks), _files(base, self.fov)
+        taken = {*masks.values(), *fovs.values()}
+        images = {identity: file for identity, file in _files(base, self.images).items() if file not in taken}
+        if astray := self._astray(base, images, masks):
+            return Found((), (astray,))
+        images, masks, fovs = (
+            {f"{part}/{identity}" if part else identity: file for identity, file in files.items()}
+            for files in (images, masks, fovs)
+        )
+        shipped = fovs if _place(base, self.fov)[0] is not None or self.fov != "fov" else None
+        found = pair_up(images, {_where(base, self.masks): masks}, {}, shipped)
+        test = "test" if part == "test" else None
+        return replace(found, entries=tuple(replace(entry, split=test) for entry in found.entries))
 
     def _astray(self, base: Path, images: Mapping[str, Path], masks: Mapping[str, Path]) -> Problem | None:
         """Why nothing can be joined, where another name of a folder or of its files would mend it."""
@@ -129,8 +145,10 @@ class Folder:
             there = [place.name for place in folders(base) if place not in known]
             if not files and _place(base, part)[0] is None and len(there) + bool(images or masks) > 1:
                 rule = f"{self.title} must hold its {what} in {part}"
-                near = _nearest(part.partition("/")[0], there)
-                return Problem(base, rule, f"it holds {', '.join(there[:10])}", f"write {what}={near} if that is meant")
+                remedy = f"write {what}={_nearest(part.partition('/')[0], there)} if that is meant"
+                if self.parts == "none" and all(_named(base, names) for names in _PARTS.values()):
+                    remedy = "write parts=folders if these are its development and its test part"
+                return Problem(base, rule, f"it holds {', '.join(there[:10])}", remedy)
         if images and masks and images.keys().isdisjoint(masks):
             rule = "a mask must have the name of its image"
             value = f"there are the images {_some(images)} and the masks {_some(masks)}"
@@ -145,9 +163,30 @@ class Folder:
         return read_pair(entry, coding=coding, empty=self.empty, view=self.view, tolerate=self.tolerate)
 
     def assignment(self, entries: Sequence[Entry]) -> dict[str, str]:
-        """The split of every entry: that of ``patients.csv``, or by rule. The folder's name has no part in it."""
-        rule = dealt("folder", {entry.id: entry.patient for entry in entries})
+        """The split of every entry: listed, that of its part, or by rule. The folder's name has no part in it."""
+        test = [entry.patient for entry in entries if entry.split == "test"]
+        rule = dealt("folder", {entry.id: entry.patient for entry in entries}, test if self.parts != "none" else None)
         return {entry.id: entry.split or rule[entry.id] for entry in entries}
+
+
+_PARTS = {"train": ("train", "training"), "test": ("test", "testing")}
+
+
+def _named(base: Path, names: Collection[str]) -> list[Path]:
+    return [place for place in folders(base) if place.name.lower() in names]
+
+
+def _parts(base: Path, title: str) -> dict[str, Path]:
+    """The folders of the development part and of the test part. Raises ``DataError`` unless there is one of each."""
+    places = {}
+    for part, names in _PARTS.items():
+        there = _named(base, names)
+        if len(there) != 1:
+            rule, seen = f"{title} must hold one folder {' or '.join(names)}", [place.name for place in folders(base)]
+            remedy = "keep one of them, leave parts=folders out, or list the splits in patients.csv"
+            raise failure(base, rule, f"it holds {', '.join(seen[:10]) or 'none'}", remedy)
+        (places[part],) = there
+    return places
 
 
 def _slug(path: str) -> str:
@@ -219,5 +258,26 @@ def _listed(found: Found, listing: Path, known: Collection[str]) -> Found:
     if absent and not found.problems:
         rule, value = "every line must name an image", f"there is no image {', '.join(absent[:5])}"
         raise failure(listing, rule, value, "remove these lines, or add the images")
-    people = tuple(replace(entry, patient=table[entry.id][0], split=table[entry.id][1]) for entry in entries)
+    people = tuple(_person(entry, *table[entry.id]) for entry in entries)
     return replace(found, entries=people)
+
+
+def _person(entry: Entry, patient: str, split: str | None) -> Entry:
+    return replace(entry, patient=patient, split=split or entry.split)
+
+
+def _apart(found: Found, listing: Path, parts: str) -> Found:
+    """The same entries. Raises ``DataError`` when parts that are folders share a patient or are not those listed."""
+    if parts == "none":
+        return found
+    moved = [entry.id for entry in found.entries if (entry.split == "test") != entry.id.startswith("test/")]
+    if moved:
+        rule, value = "a split must be that of the folder", f"that of {', '.join(moved[:5])} is not"
+        raise failure(listing, rule, value, "correct these lines, or leave parts=folders out")
+    sides: dict[str, set[bool]] = {}
+    for entry in found.entries:
+        sides.setdefault(entry.patient, set()).add(entry.split == "test")
+    if both := sorted(patient for patient, side in sides.items() if len(side) > 1):
+        rule, value = "a patient must lie in one part", f"{', '.join(both[:5])} have images in train and in test"
+        raise failure(listing, rule, value, "move all images of a patient to one of the folders")
+    return found

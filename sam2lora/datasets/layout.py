@@ -113,7 +113,7 @@ def pair_up(
         absent = [_without(there, place, identity) for place, files in masks.items() if identity not in files]
         if fovs is not None and fov is None:
             rule, remedy = "every image needs its field of view", "copy the set again"
-            absent.append(Unpaired(image, rule, "there is none", remedy, there))
+            absent.append(Unpaired(image, rule, "there is none", remedy, there, identity))
         problems += absent
         if not absent:
             entries.append(Entry(identity, patients.get(identity, identity), image, graded, fov))
@@ -181,9 +181,11 @@ def _halves(images: Files, masks: Mapping[Path, Files], fovs: Files | None) -> l
 
 def _without(there: tuple[Path, ...], place: Path, identity: str) -> Unpaired:
     remedy = "add it, or leave such images out with missing=skip"
-    return Unpaired(there[0], "every image needs its mask", f"{place} holds none for {identity}", remedy, there)
+    return Unpaired(
+        there[0], "every image needs its mask", f"{place} holds none for {identity}", remedy, there, identity
+    )
 
 
 def _orphan(masks: tuple[Path, ...], identity: str) -> Unpaired:
     rule, value = "every mask needs its image", f"there is no image {identity}"
-    return Unpaired(masks[0], rule, value, "add it or remove the mask, or set missing=skip", masks)
+    return Unpaired(masks[0], rule, value, "add it or remove the mask, or set missing=skip", masks, identity)

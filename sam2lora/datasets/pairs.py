@@ -62,6 +62,7 @@ class Unpaired(Problem):
     """An image without one of its masks or its field of view, or masks without an image. ``files``: what is there."""
 
     files: tuple[Path, ...]
+    id: str
 
 
 @dataclass(frozen=True)

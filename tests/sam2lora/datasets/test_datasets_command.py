@@ -64,9 +64,12 @@ def test_a_folder_of_ones_own_is_pointed_out_and_looked_at(tree, drawing, capsys
     for identity in "abc":
         drawing.save(drawing.photograph(), root / "clinic" / "images" / f"{identity}.png")
         drawing.save(drawing.grey(drawing.truth()), root / "clinic" / "masks" / f"{identity}.png")
+        for place in ("train/images", "train/masks", "test/images", "test/masks"):
+            (root / "parted" / place).mkdir(parents=True, exist_ok=True)
     assert main([str(root)]) == 0
     text = capsys.readouterr().out
-    assert "clinic: look at it with --set folder:path=clinic" in text
+    assert "clinic: look at it with --set folder:path=clinic\n" in text
+    assert "parted: look at it with --set folder:path=parted:parts=folders\n" in text
     assert "LES-AV: look at it" not in text
     assert main([str(root), "--set", "folder:path=clinic:target=disc"]) == 0
     text = capsys.readouterr().out

@@ -221,6 +221,7 @@ def test_every_option_is_in_the_text_of_the_choice():
         "masks": "Labels/{id}_manual1",
         "fov": "{id}_mask",
         "tolerate": 2,
+        "parts": "folders",
     }
     text = json.loads(to_json(replace(Folder(path="x"), **changed)))
     assert text == {"kind": "folder", "path": "x", **changed}
@@ -317,3 +318,64 @@ def test_two_folders_of_one_name_can_be_told_apart(tmp_path):
     assert [each.name for each in protocol.targets] == ["folder_b"]
     with pytest.raises(OverlapError, match="share the folder"):
         Transfer(sources=(one,), targets=(replace(one, label="B"),))
+
+
+@pytest.fixture
+def parted(tmp_path, drawing):
+    """Six images for training and two for the test, both counted from 1, and the latter's masks under one grader."""
+    base = tmp_path / "root" / "Parted"
+    for part, count in (("Training", 6), ("test", 2)):
+        for number in range(1, count + 1):
+            drawing.save(drawing.photograph(), base / part / "images" / f"{number}.png")
+            drawing.save(drawing.grey(drawing.truth()), base / part / "masks" / f"{number}.tif")
+    return base
+
+
+def test_folders_of_parts_are_the_split(parted, tmp_path):
+    (problem,) = Folder(path="Parted").find(parted.parent).problems
+    assert "must hold its images in images, but it holds Training, test: write parts=folders if" in str(problem)
+    one = named("folder:path=Parted:parts=folders")
+    opened = cached(one, parted.parent, 32, tmp_path / "cache")
+    assert opened.ids == ("test/1", "test/2", *(f"train/{number}" for number in range(1, 7)))
+    assert opened.splits[:2] == ("test", "test")
+    assert set(opened.splits[2:]) == set(FOLDS)
+    (parted / "Training").rename(parted / "TRAIN")
+    assert cached(one, parted.parent, 32, tmp_path / "cache").splits == opened.splits
+    (parted / "test/masks/2.tif").unlink()
+    assert len(one.find(parted.parent).problems) == 1
+    fewer = cached(replace(one, missing="skip"), parted.parent, 32, tmp_path / "cache")
+    assert fewer.ids == ("test/1", *opened.ids[2:])
+    assert fewer.splits == opened.splits[1:]
+
+
+def test_parts_that_are_absent_or_twofold_are_refused(parted):
+    one = Folder(path="Parted", parts="folders")
+    (parted / "train").mkdir()
+    with pytest.raises(DataError, match=r"one folder train or training, but it holds Training, test, train: keep one"):
+        one.find(parted.parent)
+    shutil.rmtree(parted / "train")
+    shutil.rmtree(parted / "test/masks")
+    (problem,) = one.find(parted.parent).problems
+    assert "there are 2 images and no mask here" in str(problem)
+    shutil.rmtree(parted / "test")
+    with pytest.raises(DataError, match=r"one folder test or testing, but it holds Training: .* patients\.csv"):
+        one.find(parted.parent)
+
+
+def test_patients_of_parts_lie_in_one_of_them(parted):
+    one = Folder(path="Parted", parts="folders")
+    entries = one.find(parted.parent).entries
+
+    def listed(*people, columns="image,patient"):
+        lines = [f"{entry.id},{person}" for entry, person in zip(entries, people, strict=True)]
+        (parted / "patients.csv").write_text("\n".join([columns, *lines]))
+        return one.assignment(one.find(parted.parent).entries)
+
+    splits = listed("a", "a", "b", "b", "c", "c", "d", "d")
+    assert [splits[entry.id] == "test" for entry in entries] == [True] * 2 + [False] * 6
+    assert splits["train/1"] == splits["train/2"] != splits["train/3"]
+    with pytest.raises(DataError, match="a patient must lie in one part, but a have images in train and in test"):
+        listed("a", "a", "a", "b", "c", "c", "d", "d")
+    listed("a,test", "a,test", "b,0", "b,0", "c,1", "c,1", "d,2", "d,2", columns="image,patient,split")
+    with pytest.raises(DataError, match=r"a split must be that of the folder, but that of test/1, test/2 is not"):
+        listed("a,3", "a,3", "b,0", "b,0", "c,1", "c,1", "d,2", "d,2", columns="image,patient,split")
