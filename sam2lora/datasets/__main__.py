@@ -61,6 +61,12 @@ class Inspected:
         """Why the set cannot be used, one text each."""
         return self.layout if self.skips else (*self.layout, *self.wrong_size, *self.unreadable)
 
+    @property
+    def gone(self) -> tuple[str, ...]:
+        """What the set was asked to do without, one text each."""
+        alone = [f"{one.path}: it is unpaired" for one in self.left_out if one.kind == "unpaired"]
+        return (*((*self.wrong_size, *self.unreadable) if self.skips else ()), *alone)
+
 
 def inspect(dataset: Source, root: Path, quick: bool) -> Inspected:
     """Look a set over. Raises ``MissingFolderError`` when it is absent; any other fault becomes one of its problems."""
@@ -155,10 +161,10 @@ def _report(console: Console, root: Path, chosen: Sequence[Source], quick: bool)
     else:
         console.print(f"{root}: the data root must hold a data set, but none was found: unpack one there.")
     _list(console, "Problems", [f"{one.dataset.name}: {problem}" for one in there for problem in one.problems])
-    beside = [f"{one.dataset.name}: {summary(one.left_out)}" for one in there if one.left_out]
-    _list(console, "Left out of the folders, for it is no part of the set", beside)
-    left_out = [(one, text) for one in there if one.skips for text in (*one.wrong_size, *one.unreadable)]
-    _list(console, "Left out, as was asked for", [f"{one.dataset.name}: {text}" for one, text in left_out])
+    beside = {one.dataset.name: summary(gone for gone in one.left_out if gone.kind != "unpaired") for one in there}
+    lines = [f"{name}: {text}" for name, text in beside.items() if text]
+    _list(console, "Left out of the folders, for it is no part of the set", lines)
+    _list(console, "Left out, as was asked for", [f"{one.dataset.name}: {text}" for one in there for text in one.gone])
     _list(console, "Shared patients: use one of each pair", _overlaps(there))
     _list(console, "Absent", absent)
     _list(console, "Folders of no known set", [] if chosen else _unclaimed(root, there))
