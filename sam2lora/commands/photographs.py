@@ -12,6 +12,7 @@ from sam2lora.datasets.pairs import LeftOut
 from sam2lora.errors import DataError
 
 SETTINGS = "prediction.json"  # lies in every folder of predictions
+RESULTS = ("masks", "overlays", "probabilities")  # folders beside it, of pictures that are no photographs
 
 
 @dataclass(frozen=True)
@@ -32,15 +33,18 @@ Seen = tuple[str, Path] | LeftOut | DataError
 def found(named: Sequence[Path]) -> Photographs:
     """The photographs that ``named`` means: files, and the images of folders and of their subfolders, by name.
 
-    Folders of predictions are left out, so that no mask is taken for a photograph, and so is a folder that was seen
-    already (a link may lead to one above). Raises ``DataError`` for what does not exist, for a folder without images,
-    and for two files whose results would bear the same name, also on disks that do not tell A from a.
+    Results of predictions are left out, also where they lie beside photographs, so that no mask and no overlay is taken
+    for one; so is a folder that was seen already (a link may lead to one above). Raises ``DataError`` for what does not
+    exist, for a folder without images or of results, and for two files whose results would bear the same name, also on
+    disks that do not tell A from a.
     """
     seen: list[Seen] = []
     for path in named:
         if not listing.is_folder(path):
             seen.append((stem(path), _existing(path)))
             continue
+        if _holds_results(path.resolve()):
+            raise DataError(f"A folder must hold photographs, but {path} holds results of predictions: name another.")
         inside = list(_walk(path, "", set()))
         if all(isinstance(one, LeftOut) for one in inside):
             raise DataError(_without_images(path, (one for one in inside if isinstance(one, LeftOut))))
@@ -69,7 +73,7 @@ def _walk(place: Path, prefix: str, above: set[Path]) -> Iterator[Seen]:
     for path in contents:
         kind = listing.kind(path)
         if kind == "folder":
-            if path.resolve() in above or (path / SETTINGS).exists():
+            if path.resolve() in above or _holds_results(path):
                 yield LeftOut(path, kind)
             else:
                 yield from _walk(path, f"{prefix}{unicodedata.normalize('NFC', path.name)}/", above)
@@ -77,6 +81,10 @@ def _walk(place: Path, prefix: str, above: set[Path]) -> Iterator[Seen]:
             yield LeftOut(path, kind)
         else:
             yield prefix + name, path
+
+
+def _holds_results(path: Path) -> bool:
+    return path.name in RESULTS and (path.parent / SETTINGS).exists()
 
 
 def _existing(path: Path) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import hashlib
 import json
 import math
 import time
@@ -24,7 +25,7 @@ from scipy.special import expit
 from sam2lora import tuned
 from sam2lora.commands.options import INTERRUPTED, add_adapter, add_machine, machine, positive, refuse
 from sam2lora.commands.parser import Parser
-from sam2lora.commands.photographs import SETTINGS, Photographs, found
+from sam2lora.commands.photographs import RESULTS, SETTINGS, Photographs, found
 from sam2lora.datasets.eye import why_no_fundus
 from sam2lora.datasets.listing import summary
 from sam2lora.datasets.pairs import Pixels, failure
@@ -41,8 +42,8 @@ from sam2lora.tuned import Tuned
 FAILED = 1
 TABLE = "images.csv"
 COLUMNS = (
-    "image", "file", "width", "height", "pixels_per_field", "field_pixels", "area_pixels", "area_share", "confidence",
-    "seconds",
+    "image", "file", "sha256", "width", "height", "pixels_per_field", "field_pixels", "area_pixels", "area_share",
+    "confidence", "seconds",
 )  # fmt: skip
 
 
@@ -51,11 +52,11 @@ def parser() -> argparse.ArgumentParser:
     command = Parser(
         prog="python -m sam2lora.predict",
         description="Segment photographs with a trained adapter. Writes DIR/masks (0 and 255, as large as the image), "
-        "DIR/overlays, DIR/probabilities if asked for, and DIR/images.csv: per image its size, the pixels that the "
-        "field of view was resized to, the pixels of the field of view and of the structure, their share, the mean "
-        "over the field of view of the probability of what was predicted, and seconds. Subfolders are entered, and "
-        "results lie in folders of the same names. An image that an EXIF tag turns is turned, and so are its results. "
-        "What is there already is left out, so the same command goes on after an interruption.",
+        "DIR/overlays, DIR/probabilities if asked for, and DIR/images.csv: per image its sha256, its size, the pixels "
+        "that the field of view was resized to, the pixels of the field of view and of the structure, their share, the "
+        "mean over the field of view of the probability of what was predicted, and seconds. Subfolders are entered, "
+        "and results lie in folders of the same names. An image that an EXIF tag turns is turned, and so are its "
+        "results. What is there already is left out, so the same command goes on after an interruption.",
         epilog="Exit status: 0, 1 if an image could not be used, 2 if nothing could be done.",
     )
     command.add_argument(
@@ -121,10 +122,14 @@ class Job:
 
 @dataclass(frozen=True)
 class Opened:
-    """An image on its way through the model: the name of its results, its file, and what the model sees of it."""
+    """An image on its way through the model: the name of its results, its file, and what the model sees of it.
+
+    ``contents``: sha256 of the file.
+    """
 
     name: str
     file: Path
+    contents: str
     image: Pixels
     seen: View
     seconds: float
@@ -147,12 +152,12 @@ def _opened(job: Job, files: Mapping[str, Path], console: Console) -> Iterator[O
     for name, file in files.items():
         begun = time.perf_counter()
         try:
-            image = read_photograph(file)
+            image, contents = read_photograph(file), _contents(file)
             if not job.unchecked and (why := why_no_fundus(image)) is not None:
                 remedy = "leave it out, or segment it all the same with --unchecked"
                 raise failure(file, "a photograph must show a fundus in colour", why, remedy)
             seen = view(image, job.segmenter.image_size, job.finer)
-            yield Opened(name, file, image, seen, time.perf_counter() - begun)
+            yield Opened(name, file, contents, image, seen, time.perf_counter() - begun)
         except DataError as error:
             _fail(job, error, console)
 
@@ -174,7 +179,10 @@ def _predict(job: Job, opened: Sequence[Opened]) -> None:
         done += len(one.seen.frames)
         row = _write(job, one, own)
         elapsed = one.seconds + share + time.perf_counter() - begun
-        _append(job.out / TABLE, {"image": one.name, "file": str(one.file), **row, "seconds": round(elapsed, 3)})
+        _append(
+            job.out / TABLE,
+            {"image": one.name, "file": str(one.file), "sha256": one.contents, **row, "seconds": round(elapsed, 3)},
+        )
         job.counts["written"] += 1
         if one.seen.native.fov.all():
             job.borderless.append(one.name)
@@ -221,16 +229,18 @@ def _append(table: Path, row: dict[str, Any]) -> None:
 def claim(out: Path, settings: dict[str, Any], files: Mapping[str, Path], overwrite: bool) -> dict[str, Path]:
     """Make ``out`` ready for ``files`` and give those that are still to be predicted.
 
-    Raises ``DataError``, and changes nothing, when something else lies there, or predictions with other settings.
+    Rows that are cut, or whose mask is gone, are taken out of the table. Raises ``DataError``, and changes nothing,
+    when something else lies there, predictions with other settings, or a mask of another photograph of the same name:
+    of another file, or of one whose contents have changed since.
     """
     rows, known = _rows(out / TABLE), out / SETTINGS
-    if not known.exists() and (taken := [name for name in ("masks", "overlays", TABLE) if (out / name).exists()]):
+    if not known.exists() and (taken := [name for name in (*RESULTS, TABLE) if (out / name).exists()]):
         raise DataError(
             f"Predictions need a folder of their own, but {out} holds {taken[0]} of something else: name another."
         )
     names = {name: str(file) for name, file in files.items()}
-    kept = [row for row in rows if not (overwrite and row["image"] in names)]
-    before = json.loads(known.read_text()) if known.exists() else settings
+    kept = [row for row in rows if _is_whole(out, row) and not (overwrite and row["image"] in names)]
+    before = _settings(known) if known.exists() else settings
     if before != settings and (kept or not overwrite):
         differ = ", ".join(sorted(name for name in settings if before.get(name) != settings[name]))
         raise DataError(
@@ -242,12 +252,17 @@ def claim(out: Path, settings: dict[str, Any], files: Mapping[str, Path], overwr
             f"{out} holds a mask of {clash[0]['file']}, so {names[clash[0]['image']]}, of the same name, needs another "
             f"folder: name one with --out, or replace the mask with --overwrite."
         )
+    if changed := [row for row in kept if row["image"] in files and _contents(files[row["image"]]) != row["sha256"]]:
+        raise DataError(
+            f"{out} holds a mask of {changed[0]['file']}, whose contents have changed since: replace it with "
+            f"--overwrite, or name another folder with --out."
+        )
     write_atomically(known, lambda path: path.write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n"))
     if len(kept) < len(rows):
         (out / TABLE).unlink()
         for row in kept:
             _append(out / TABLE, row)
-    there = {row["image"] for row in kept if (out / "masks" / f"{row['image']}.png").exists()}
+    there = {row["image"] for row in kept}
     return {name: file for name, file in files.items() if name not in there}
 
 
@@ -255,7 +270,35 @@ def _rows(table: Path) -> list[dict[str, Any]]:
     if not table.exists():
         return []
     with table.open(newline="") as opened:
-        return list(csv.DictReader(opened))
+        lines = csv.DictReader(opened)
+        if tuple(lines.fieldnames or ()) not in ((), COLUMNS):
+            raise DataError(
+                f"{table}: the columns must be {','.join(COLUMNS)}, but they are {','.join(lines.fieldnames or ())}: "
+                f"name another folder with --out."
+            )
+        return list(lines)
+
+
+def _is_whole(out: Path, row: Mapping[str, Any]) -> bool:
+    """Whether a row is all there, and its mask too."""
+    return None not in row.values() and (out / "masks" / f"{row['image']}.png").exists()
+
+
+def _settings(known: Path) -> dict[str, Any]:
+    try:
+        before: dict[str, Any] = json.loads(known.read_text())
+    except (OSError, ValueError) as error:
+        raise DataError(f"{known} must be as it was written, but {error}: name another folder with --out.") from error
+    return before
+
+
+def _contents(file: Path) -> str:
+    """The sha256 of a file; nothing where it cannot be read."""
+    try:
+        with file.open("rb") as opened:
+            return hashlib.file_digest(opened, "sha256").hexdigest()
+    except OSError:
+        return ""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -22,6 +22,7 @@ from sam2lora.commands import predict
 from sam2lora.commands.photographs import found, stem
 from sam2lora.config import TrialConfig
 from sam2lora.datasets import to_native
+from sam2lora.datasets.listing import summary
 from sam2lora.metrics import measure
 from sam2lora.runtime import Runtime
 from sam2lora.tiles import view
@@ -119,6 +120,55 @@ def test_a_mask_whose_row_was_not_written_is_made_again(options: list[str], phot
     table.write_text("".join(table.read_text().splitlines(keepends=True)[:-1]))
     assert predict.main(options) == 0
     assert len(pd.read_csv(table)) == 4
+
+
+def test_results_beside_the_photographs_are_no_photographs(
+    options: list[str], photographs: Path, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = [*options[:3], "--out", str(photographs), "--threads", "1", "--probabilities", "8"]
+    for status in ("4 images: 4 written, 0 there already", "4 images: 0 written, 4 there already"):
+        assert predict.main(command) == 0
+        assert status in capsys.readouterr().err
+    assert summary(found([photographs]).left_out) == "3 folders, 1 .csv file, 1 .json file"
+    assert predict.main([str(photographs / "overlays"), *options[1:]]) == 2
+    assert "holds results of predictions" in capsys.readouterr().err
+    (home / "other" / "probabilities").mkdir(parents=True)
+    assert predict.main([*options[:3], "--out", "other"]) == 2, "a folder of that name may hold photographs"
+
+
+def test_a_photograph_that_was_exchanged_is_not_there_already(
+    options: list[str], photographs: Path, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert predict.main(options) == 0
+    before = masks(home / "out")
+    first, second = sorted(photographs.iterdir())[:2]
+    times = first.stat()
+    first.write_bytes(second.read_bytes())
+    os.utime(first, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert predict.main(options) == 2
+    assert f"{first}, whose contents have changed since: replace it" in " ".join(capsys.readouterr().err.split())
+    assert predict.main([*options, "--overwrite"]) == 0
+    np.testing.assert_array_equal(masks(home / "out")[first.stem], before[second.stem])
+
+
+def test_every_image_has_one_row_whatever_was_lost(options: list[str], photographs: Path, home: Path) -> None:
+    assert predict.main(options) == 0
+    table, whole = home / "out" / "images.csv", pd.read_csv(home / "out" / "images.csv")
+    (home / "out" / "masks" / f"{whole['image'][0]}.png").unlink()
+    table.write_text(table.read_text()[:-20])
+    assert predict.main(options) == 0
+    again = pd.read_csv(table).sort_values("image", ignore_index=True)
+    pd.testing.assert_frame_equal(again.drop(columns="seconds"), whole.drop(columns="seconds"))
+
+
+@pytest.mark.parametrize(("name", "text"), [("prediction.json", "{"), ("images.csv", "image,file\n")])
+def test_a_record_of_predictions_that_is_not_as_written_is_named(
+    name: str, text: str, options: list[str], photographs: Path, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert predict.main(options) == 0
+    (home / "out" / name).write_text(text)
+    assert predict.main(options) == 2
+    assert f"out/{name}" in capsys.readouterr().err
 
 
 def test_gzipped_photographs_are_read_as_stare_ships_them(options: list[str], photographs: Path, home: Path) -> None:
@@ -308,7 +358,8 @@ def test_subfolders_are_entered_and_their_results_kept_apart(
         assert status in said
         assert "left out of the folders: " in said
         assert "2 hidden files, " in said
-        assert "1 .db file, 1 .txt file" in said
+        assert "1 .db file, " in said
+        assert "1 .txt file" in said
     out = home / "clinic" / "out"
     table = pd.read_csv(out / "images.csv", dtype=str).set_index("image")["file"]
     assert sorted(table.index) == ["0001", "left/0001", "right/again/0001"]
