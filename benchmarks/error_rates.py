@@ -673,14 +673,36 @@ def rows(results: Mapping[str, Mapping[str, Rate]]) -> Iterator[Table]:
     yield second
 
 
-def markdown(results: Mapping[str, Mapping[str, Mapping[str, float]]]) -> list[str]:
-    """The scenarios as they are written to the file, as rows of the table in docs/verdicts.md: percent with ranges."""
+TABLES: Mapping[str, Sequence[str]] = {
+    "scenarios": ("matters", "does_not_matter", "covers", "found", "equivalent", "bootstrap_covers"),
+    "looks": ("matters", "does_not_matter", "found", "found_without_looks"),
+    "growths": ("spent", "free", "grew"),
+    "words": ("matters", "perhaps", "opposed", "on_average", "does_not_matter", "differs_at_all", "small_at_all"),
+    "collapses": ("matters", "helps", "covers"),
+    "ranks": ("ranked", "friedman", "friedman_untrained"),
+}
+"""The tables in docs/verdicts.md: the parts of the results, and what of them is shown."""
+
+
+def documented(results: Mapping[str, Any]) -> Iterator[str]:
+    """The rows of all tables in docs/verdicts.md, from results as they are written to the file."""
+    looks = {name: {**found, "found": found["found_by_look"][-1]} for name, found in results["looks"].items()}
+    growths = {
+        name: {"spent": found["spent"]["matters"], "free": found["free"]["matters"], "grew": found["spent"]["grew"]}
+        for name, found in results["growths"].items()
+    }
+    shown = {**results, "looks": looks, "growths": growths}
+    for part, keys in TABLES.items():
+        yield from markdown(shown[part], keys)
+
+
+def markdown(results: Mapping[str, Mapping[str, Mapping[str, float]]], keys: Sequence[str]) -> list[str]:
+    """Rows of a table: rates in percent with their ranges."""
 
     def cell(rates: Mapping[str, Mapping[str, float]], key: str) -> str:
         one = rates.get(key)
-        return f"{one['share']:.1%} ({one['low'] * 100:.1f}–{one['high'] * 100:.1f})".replace("%", "") if one else ""
+        return f"{100 * one['share']:.1f} ({100 * one['low']:.1f}–{100 * one['high']:.1f})" if one else ""
 
-    keys = ("matters", "does_not_matter", "covers", "found", "equivalent", "bootstrap_covers")
     return [f"| {name} | {' | '.join(cell(rates, key) for key in keys)} |" for name, rates in results.items()]
 
 
