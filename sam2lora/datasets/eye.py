@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from sam2lora.datasets.field_of_view import lit_disc
 from sam2lora.datasets.pairs import Pixels
@@ -15,6 +16,18 @@ _FLAT = 8  # levels between the 5th and the 95th percentile of the liveliest cha
 _SLACK = 8  # levels by which red may stay below green, and green below blue, in a pixel of the colour of a fundus
 _WARM = 0.15  # least (red - blue) / lightest of nine in ten lit pixels; 0.30 in crops of real photographs, 0 in grey
 _COLOURED = 0.8  # least share of such pixels; 0.97 in real photographs, 0.6 in one of a city
+
+
+def is_flat(image: Pixels) -> bool:
+    """Whether ``image`` (H, W, 3) has one colour alone, black and white among them, but for noise and small marks."""
+    step = max(1, max(image.shape[:2]) // _WORKING_SIDE)
+    return _spread(image[::step, ::step].reshape(-1, 3)) < _FLAT
+
+
+def _spread(pixels: NDArray[np.integer]) -> float:
+    """Levels between the 5th and the 95th percentile of the liveliest channel of ``pixels`` (N, 3)."""
+    low, high = np.percentile(pixels, (5, 95), axis=0)
+    return float((high - low).max())
 
 
 def why_no_fundus(image: Pixels) -> str | None:
@@ -33,8 +46,7 @@ def why_no_fundus(image: Pixels) -> str | None:
         return "it is black"
     if np.median(pixels.min(axis=1)) > _WHITE:
         return "it is white"
-    low, high = np.percentile(pixels, (5, 95), axis=0)
-    if (high - low).max() < _FLAT:
+    if _spread(pixels) < _FLAT:
         return "it has one colour alone"
     if ((red >= green - _SLACK) & (green >= blue - _SLACK)).mean() < _COLOURED:
         return "its colours are not those of a fundus"

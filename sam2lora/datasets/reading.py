@@ -15,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from sam2lora.datasets.eye import is_flat
 from sam2lora.datasets.field_of_view import lit_disc
 from sam2lora.datasets.levels import Coding, Values, structure_of
 from sam2lora.datasets.listing import unreachable
@@ -281,9 +282,14 @@ def _too_large(path: Path, value: str) -> Problem:
 def read_image(path: Path) -> Pixels:
     """An RGB image, (H, W, 3) uint8; a palette and an alpha channel that hides nothing make no difference.
 
-    Raises ``DataError`` as ``open_image`` does, and for grey, transparent and CMYK images.
+    Raises ``DataError`` as ``open_image`` does, for grey, transparent and CMYK images, and for one that is black, white
+    or flat: whatever its mask says, there is nothing to learn from it.
     """
-    return _rgb(path, open_image(path))
+    image = _rgb(path, open_image(path))
+    if is_flat(image):
+        value = f"it is all about {tuple(map(int, np.median(image, axis=(0, 1))))} (red, green, blue)"
+        raise failure(path, "an image must show something", value, f"{_COPY}, or leave it out")
+    return image
 
 
 def _rgb(path: Path, image: Image.Image) -> Pixels:

@@ -152,6 +152,17 @@ def test_a_transparent_image_is_refused(how, tmp_path, drawing):
         read_image(path)
 
 
+@pytest.mark.parametrize("value", [0, 90, 255])
+def test_an_image_that_shows_nothing_is_refused(value, tmp_path, drawing):
+    """A file of zeros, and what cameras write over one: noise, and a mark in a corner."""
+    pixels = np.random.default_rng(0).integers(value, value + 4, (96, 128, 3)).clip(0, 255).astype(np.uint8)
+    pixels[:9, :30] = 200
+    with pytest.raises(DataError, match=r"eye.png: an image must show something, but it is all about \("):
+        read_image(drawing.save(Image.fromarray(pixels), tmp_path / "eye.png"))
+    pixels[:, :30] = 128
+    assert read_image(drawing.save(Image.fromarray(pixels), tmp_path / "half.png")).shape == (96, 128, 3)
+
+
 def test_a_clear_colour_that_no_pixel_has_hides_nothing(tmp_path, drawing):
     path = drawing.save(drawing.photograph(), tmp_path / "eye.png", transparency=(1, 2, 3))
     np.testing.assert_array_equal(read_image(path), np.asarray(drawing.photograph()))
@@ -161,7 +172,7 @@ def test_a_clear_colour_that_no_pixel_has_hides_nothing(tmp_path, drawing):
     ("text", "deep"), [(b"P3 2 2 65535\n" + b"65535 300 1 " * 4, True), (b"P3 2 2 255 " * 2, False)]
 )
 def test_a_ppm_in_letters_of_sixteen_bits_is_refused(text, deep, tmp_path):
-    (tmp_path / "eye.ppm").write_bytes(text if deep else b"P3 2 2 255\n" + b"255 3 1 " * 4)
+    (tmp_path / "eye.ppm").write_bytes(text if deep else b"P3 2 2 255\n" + b"255 3 1 9 3 1 " * 2)
     if deep:
         with pytest.raises(DataError, match="must have 8 bits per channel or less, but it has 16"):
             read_image(tmp_path / "eye.ppm")
