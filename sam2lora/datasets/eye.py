@@ -10,6 +10,7 @@ from sam2lora.datasets.field_of_view import lit_disc
 from sam2lora.datasets.pairs import Pixels
 
 _WORKING_SIDE = 400
+_OBLONG = 3  # times the shorter side that the longer one may be; 1.5 in real photographs, 2 in pairs of them
 _BLACK = 25  # of 255: the lightest hundredth of the darkest real photograph has 101
 _WHITE = 200  # the median of the darkest channel; 83 in real photographs
 _FLAT = 8  # levels between the 5th and the 95th percentile of the liveliest channel; 32 in real photographs
@@ -33,9 +34,9 @@ def _spread(pixels: NDArray[np.integer]) -> float:
 def why_no_fundus(image: Pixels) -> str | None:
     """What of ``image`` (H, W, 3) RGB no photograph of a fundus has; None where it may be one.
 
-    A picture that is black, white or of one colour, that has other colours than a fundus, or that is grey, wholly or in
-    part, and has no lit disc is none. Of 228 real photographs of seven sets and as many crops of them none is refused,
-    of 28 pictures of other things 24; the others are brown, or a disc.
+    A picture that is a strip, black, white or of one colour, that has other colours than a fundus, or that is grey,
+    wholly or in part, and has no lit disc is none. Of 228 real photographs of seven sets and as many crops of them
+    none is refused, of 28 pictures of other things 24; the others are brown, or a disc.
     """
     scale = min(1.0, _WORKING_SIDE / max(image.shape[:2]))
     small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else image
@@ -53,4 +54,6 @@ def why_no_fundus(image: Pixels) -> str | None:
     lit = pixels.max(axis=1) > _BLACK
     if disc is None and np.percentile((red - blue)[lit] / pixels.max(axis=1)[lit], 10) < _WARM:
         return "no lit disc stands out, and it is grey or parts of it are"
+    if max(image.shape[:2]) > _OBLONG * min(image.shape[:2]):
+        return f"its sides are {image.shape[1]} and {image.shape[0]} pixels, so that it is a strip"
     return None

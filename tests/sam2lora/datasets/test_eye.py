@@ -93,3 +93,9 @@ def test_no_real_photograph_is_refused_nor_its_middle(dataset, fundus) -> None:
         height, width = image.shape[:2]
         middle = np.ascontiguousarray(image[height // 4 : -height // 4, width // 4 : -width // 4])
         assert why_no_fundus(image) is why_no_fundus(middle) is None
+
+
+@pytest.mark.parametrize(("size", "strip"), [((128, 300), False), ((128, 400), True), ((400, 128), True)])
+def test_a_strip_is_no_photograph(size, strip, drawing):
+    image = np.asarray(drawing.photograph().resize(size))
+    assert (f"its sides are {size[0]} and {size[1]} pixels" in (why_no_fundus(image) or "")) is strip
