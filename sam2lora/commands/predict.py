@@ -80,8 +80,8 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--unchecked",
         action="store_true",
-        help="segment pictures, too, that show no fundus in colour: black, white or flat ones, strips, other colours, and "
-        "what is grey in part and has no lit disc (default: refuse them)",
+        help="segment pictures, too, that show no fundus in colour: black, white or flat ones, strips, other colours, "
+        "and what is grey in part and has no lit disc (default: refuse them)",
     )
     command.add_argument(
         "--tiles",
