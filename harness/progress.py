@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -56,6 +57,7 @@ class LiveTable:
         self.best: tuple[float, int] | None = None
         self.oracle: set[int] = set()
         self.names: dict[int, str] = {}
+        self.whole: dict[int, int] = {}  # epochs of a trial that has others than the study: the frozen model has one
         self.begun = time.monotonic()
         self.live = Live(self, console=console, auto_refresh=console.is_terminal, refresh_per_second=4, transient=True)
 
@@ -100,7 +102,7 @@ class LiveTable:
         self._weigh(trial)
         if kind != "infeasible":  # there may be hundreds, and they cost nothing
             row = self.rows[trial.number]
-            how = f"trial {self.names[trial.number]} {row.state} at {row.epoch}/{self.epochs}"
+            how = f"trial {self.names[trial.number]} {row.state} at {row.epoch}/{self.whole[trial.number]}"
             self._log([how, *self._best(), *self._left()])
 
     def _log(self, parts: Sequence[str]) -> None:
@@ -111,6 +113,7 @@ class LiveTable:
 
     def _mark(self, trial: FrozenTrial) -> None:
         self.names[trial.number] = _name(trial)
+        self.whole[trial.number] = json.loads(trial.user_attrs.get("config", "{}")).get("epochs", self.epochs)
         if trial.user_attrs["oracle_prompt"]:
             self.oracle.add(trial.number)
 
@@ -149,7 +152,7 @@ class LiveTable:
             row = self.rows[number]
             mark = "*" if self.best is not None and self.best[1] == number else ""
             score = "" if row.score is None else f"{row.score:.4f}{mark}{self._dagger(number)}"
-            table.add_row(self.names[number], row.state, f"{row.epoch}/{self.epochs}", score)
+            table.add_row(self.names[number], row.state, f"{row.epoch}/{self.whole[number]}", score)
         return Group(table, self._line(), ProgressBar(self.trials, self.before + self.finished, width=40))
 
     def _line(self) -> Text:

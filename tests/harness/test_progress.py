@@ -103,6 +103,16 @@ def test_a_resumed_study_begins_with_its_best_and_its_counts() -> None:
     assert "5 of 9 trials, 4 completed, 1 stopped, best 0.8000 (trial 5)" in text(live)
 
 
+def test_the_frozen_model_ends_after_the_epochs_that_it_has() -> None:
+    frozen = ended(0, 0.2)
+    frozen.set_user_attr("reference", "frozen")
+    frozen.set_user_attr("config", '{"epochs": 1}')
+    live = LiveTable(Console(file=io.StringIO()), trials=2, epochs=6)
+    live.ended(frozen)
+    live.ended(ended(1, 0.5))
+    assert [line.split()[-2] for line in text(live).splitlines()[1:3]] == ["1/1", "1/6"]
+
+
 def test_two_long_names_stay_two() -> None:
     live = LiveTable(Console(file=io.StringIO()), trials=2, epochs=1)
     for number, end in enumerate(("left", "right")):
