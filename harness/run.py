@@ -18,12 +18,12 @@ import optuna
 import pandas as pd
 from filelock import FileLock, Timeout
 from rich.console import Console
-from rich.markdown import Markdown
 from rich.markup import escape
 
 from harness import declared, execute, probing, record, references, report, study, suggest, table
 from harness.errors import Hopeless, StudyBusy, TrackingError
 from harness.execute import Slots
+from harness.pages.console import markdown
 from harness.pages.words import count
 from harness.prepare import Prepared, prepare
 from harness.progress import LiveTable
@@ -177,7 +177,7 @@ def searches(plans: Sequence[Plan], asked: Search, name: str, console: Console) 
 def conclude(frame: pd.DataFrame, lines: Sequence[str], folder: Path, console: Console) -> None:
     """Write the summary of several studies into ``folder``, and print its ``lines``."""
     text, _ = several.write(frame, lines, folder)
-    Console().print(Markdown(text.read_text()))
+    Console().print(markdown(text.read_text()))
     console.print(f"Summary: {text}", highlight=False, soft_wrap=True)
 
 
@@ -271,8 +271,9 @@ def _search(plan: Plan, search: Search, title: str, console: Console, shown: Sho
     )
     probe.endings = ask.endings  # what the search trains before its probe begins is not trained again
     oracle = [config.test_prompt.oracle for config in configs]
-    extra = [f"{search.probe} of a probe"] * bool(search.probe) + [f"{len(beside)} references"] * bool(beside)
-    told = f" and {' and '.join(extra)}, {probe.ended} done" if extra else ""
+    extra = [f"{search.probe} of a probe"] * bool(search.probe)
+    extra += [count(len(beside), "reference")] * bool(beside)
+    told = f"; beside them {' and '.join(extra)}, {probe.ended} done" if extra else ""
     head(console, plan, title, question, prepared, room, ask, oracle, told)
     finished = carry_out(plan, console, ask, question, prepared, room, search.scheduler, probe, shown)
     if finished:

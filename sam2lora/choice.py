@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from types import UnionType
 from typing import Annotated, Any, TypeVar, Union, cast, dataclass_transform, get_args, get_origin
 
@@ -80,3 +81,32 @@ def kinds(family: Any) -> dict[str, type[Any]]:
     union = get_args(family)[0] if get_origin(family) is Annotated else family
     members = get_args(union) if get_origin(union) in (Union, UnionType) else (union,)
     return {member.__dataclass_fields__["kind"].default: member for member in members}
+
+
+def unlike(before: Any, now: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Where two JSON forms of a value differ: path, value before, value now, in the order of ``now``.
+
+    A choice of another kind, and a list of another length or of other kinds, is one value, with all of its fields.
+    """
+    if before == now:
+        return
+    inner = f"{path}." if path else ""
+    if isinstance(before, dict) and isinstance(now, dict) and _signature(before) == _signature(now):
+        for name in now:
+            yield from unlike(before[name], now[name], f"{inner}{name}")
+    elif isinstance(before, list) and isinstance(now, list) and _shape(before) == _shape(now):
+        for place, (one, other) in enumerate(zip(before, now, strict=True)):
+            yield from unlike(one, other, f"{inner}{place}")
+    else:
+        yield path, before, now
+
+
+def _signature(value: dict[str, Any]) -> tuple[Any, set[str]]:
+    return value.get("kind"), set(value)
+
+
+def _shape(value: Any) -> Any:
+    """The fields and kinds of a value, without its numbers and texts."""
+    if isinstance(value, dict):
+        return {name: inner if name == "kind" else _shape(inner) for name, inner in value.items()}
+    return [_shape(inner) for inner in value] if isinstance(value, list) else None

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from sam2lora.choice import from_json, to_json, told
+from sam2lora.choice import from_json, to_json, told, unlike
 from sam2lora.config import TrialConfig
 from sam2lora.errors import SettingError
 
@@ -64,32 +64,8 @@ def differences(base: TrialConfig, config: TrialConfig) -> dict[str, Any]:
 
     A choice of another kind, and a list of another length or of other kinds, is one value, with all of its fields.
     """
-    return dict(_differences(json.loads(to_json(base)), json.loads(to_json(config)), ""))
-
-
-def _differences(before: Any, now: Any, path: str) -> Iterator[tuple[str, Any]]:
-    if before == now:
-        return
-    inner = f"{path}." if path else ""
-    if isinstance(before, dict) and isinstance(now, dict) and _signature(before) == _signature(now):
-        for name in now:
-            yield from _differences(before[name], now[name], f"{inner}{name}")
-    elif isinstance(before, list) and isinstance(now, list) and _shape(before) == _shape(now):
-        for place, (one, other) in enumerate(zip(before, now, strict=True)):
-            yield from _differences(one, other, f"{inner}{place}")
-    else:
-        yield path, now
-
-
-def _signature(value: dict[str, Any]) -> tuple[Any, list[str]]:
-    return value.get("kind"), list(value)
-
-
-def _shape(value: Any) -> Any:
-    """The fields and kinds of a value, without its numbers and texts."""
-    if isinstance(value, dict):
-        return {name: inner if name == "kind" else _shape(inner) for name, inner in value.items()}
-    return [_shape(inner) for inner in value] if isinstance(value, list) else None
+    pairs = unlike(json.loads(to_json(base)), json.loads(to_json(config)))
+    return {path: now for path, _, now in pairs}
 
 
 def _value(text: str) -> Any:

@@ -1,9 +1,12 @@
-"""A table on a terminal."""
+"""Tables and Markdown on a terminal."""
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from rich import box
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.markdown import Markdown, MarkdownElement, TableElement
 from rich.markup import escape
 from rich.table import Table
 
@@ -26,3 +29,20 @@ def show(made: Table, console: Console) -> None:
         told = (f"{name} {str(cell).replace(chr(10), ' ')}" for name, cell in zip(names, cells, strict=True))
         console.print("; ".join(told), highlight=False)
     console.print()
+
+
+def markdown(text: str) -> Markdown:
+    """``text`` for a terminal; on a narrow one the cells of its tables are folded: cut, two models could become one."""
+    return _Folded(text)
+
+
+class _FoldedTable(TableElement):
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for part in super().__rich_console__(console, options):
+            for column in part.columns if isinstance(part, Table) else ():
+                column.overflow = "fold"
+            yield part
+
+
+class _Folded(Markdown):
+    elements: ClassVar[dict[str, type[MarkdownElement]]] = {**Markdown.elements, "table_open": _FoldedTable}

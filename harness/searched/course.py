@@ -45,7 +45,8 @@ def cost(found: Findings) -> Section:
         "trainable_share": spent.share,
     }
     frame = pd.DataFrame([(name, *span) for name, span in numbers.items()], columns=["what", "lowest", "highest"])
-    caption = "Sums over the trials that ran; of memory and parameters the lowest and the highest trial."
+    apart = ", the references apart" * bool(len(found.table.references))
+    caption = f"Sums over the trials that ran{apart}; of memory and parameters the lowest and the highest trial."
     return Section(
         "What it cost", (Table("cost", caption, ("what", "how much"), tuple(row(*line) for line in rows), frame),)
     )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pandas as pd
@@ -11,8 +12,9 @@ import pandas as pd
 from harness.pages.document import Block, Refusal, Section, Table, Text, row
 from harness.pages.words import listed
 from harness.searched.findings import Findings
-from harness.searched.words import score, sizes
+from harness.searched.words import IN_DOMAIN, score, setting, sizes
 from harness.table import StudyTable, measured, metric_name, metric_of
+from sam2lora.choice import unlike
 from sam2lora.intervals import mean_interval
 
 GAIN_COLUMNS = (
@@ -54,7 +56,8 @@ def _against(found: Findings, reference: dict[Any, Any]) -> Iterator[dict[str, A
     images = found.table.images
     mine, other = (images[images["key"] == key].reindex(columns=columns) for key in (top["key"], reference["key"]))
     both = mine.merge(other, on=columns[:-1], suffixes=("_best", "_other"))
-    for (dataset, role), part in both[both["role"] != "val"].groupby(["dataset", "role"], sort=True):
+    tests = both[both["role"] != "val"].sort_values(["role", "dataset"], ascending=[False, True])  # targets first
+    for (role, dataset), part in tests.groupby(["role", "dataset"], sort=False):
         ours, theirs = part[f"{metric}_best"], part[f"{metric}_other"]
         paired = ours.notna() & theirs.notna()
         interval = mean_interval(ours - theirs, part["patient"])
@@ -73,25 +76,26 @@ def what_tuning_gained(found: Findings) -> str:
     if table.empty:
         return ""
     told = [f"{WORDS[one['reference']]} {score(one['value'])}" for one in known.to_dict("records")]
-    text = f"In validation {listed(told)}, against {score(found.best.iloc[0]['value'])} of the best trial."
+    text = f"In validation the best trial reaches {score(found.best.iloc[0]['value'])}, {listed(told)}."
     rows = table[table["reference"] == "defaults"]
     if rows.empty:
         return text
-    validation = float(rows[rows["role"] == "val"]["mean"].iloc[0])
-    if _better(found, validation) <= 0:
-        return f"{text} **Tuning gained nothing**: the defaults do as well in validation."
+    validation = _better(found, float(rows[rows["role"] == "val"]["mean"].iloc[0]))
     targets = rows[rows["role"] == "target"]
-    higher = [str(name) for name in targets[targets["low"] > 0]["dataset"]]
     lower = [str(name) for name in targets[targets["high"] < 0]["dataset"]]
+    if validation < 0:
+        text += " **Tuning gained nothing**: validation would choose the defaults."
+    elif validation == 0:
+        text += " **Tuning gained nothing**: the defaults do as well in validation."
+    elif len(targets) and not (targets["low"] > 0).any():
+        text += " **Tuning gained nothing that can be told from 0** on a hospital that judges."
     if len(targets):
-        each = "; ".join(f"{_signed(one)} on {one['dataset']}" for one in targets.to_dict("records"))
+        each = "; ".join(f"{signed(one)} on {one['dataset']} ({sizes(one)})" for one in targets.to_dict("records"))
         text += (
-            f" Against the defaults the best trial gains {each} (test, paired by image, 95 % interval over patients)."
+            f" Tested against the defaults, the best trial gains {each}: paired by image, 95 % interval over patients."
         )
     if lower:
         text += f" It is **worse than the defaults** on {listed(lower)}."
-    if len(targets) and not higher:
-        text += " **Tuning gained nothing that can be told from 0** on a hospital that judges."
     return f"{text} One seed each: trained again, either may come out ahead."
 
 
@@ -99,7 +103,8 @@ def _better(found: Findings, difference: float) -> float:
     return -difference if found.table.direction == "minimize" else difference
 
 
-def _signed(one: dict[Any, Any]) -> str:
+def signed(one: Mapping[Any, Any]) -> str:
+    """A difference with its sign and its interval; without one it says so."""
     if pd.isna(one["mean"]):
         return "undefined"
     if pd.isna(one["low"]):
@@ -125,10 +130,10 @@ def gain(found: Findings) -> Section:
     rows = tuple(
         row(
             WORDS[str(one["reference"])],
-            f"{one['dataset']} ({'chosen by' if one['role'] == 'val' else one['role']})",
+            _where(one),
             score(one["best"]),
             score(one["other"]),
-            f"{one['mean']:+.3f}" if one["role"] == "val" else _signed(one),
+            signed(one),
             sizes(one),
         )
         for one in table.to_dict("records")
@@ -138,4 +143,38 @@ def gain(found: Findings) -> Section:
         "with a t interval over patients; validation chose the best of many trials and is too high by selection, so it "
         "has no interval. One seed each: the intervals do not hold the spread between trainings."
     )
-    return Section(title, (*blocks, Text(what_tuning_gained(found)), Table("gain", caption, header, rows, table)))
+    return Section(title, (*blocks, Table("gain", caption, header, rows, table), *_settings(found)))
+
+
+def _where(one: Mapping[Any, Any]) -> str:
+    words = {"target": " (target)", "source": f" ({IN_DOMAIN})"}
+    return str(one["dataset"]) + words.get(one["role"], "")
+
+
+def _settings(found: Findings) -> tuple[Block, ...]:
+    """In which settings the best trial differs from the defaults, by their paths in a trial's JSON."""
+    defaults = reached(found.table).query("reference == 'defaults'")
+    if defaults.empty:
+        return ()
+    before, now = (json.loads(str(one["config"])) for one in (defaults.iloc[0], found.best.iloc[0]))
+    frame = pd.DataFrame(unlike(before, now), columns=["setting", "defaults", "best"])
+    if frame.empty:
+        return (Text("The best trial has the settings of the defaults."),)
+    cells = tuple(
+        row(_named(path, now), _plain(one), _plain(other))
+        for path, one, other in frame.itertuples(index=False, name=None)
+    )
+    caption = "Where the settings of the best trial differ from the declared defaults."
+    return (Table("defaults", caption, ("setting", "declared defaults", "best trial"), cells, frame),)
+
+
+def _named(path: str, config: Mapping[str, Any]) -> str:
+    """A setting's path; a loss, which the path counts, with its name."""
+    match path.split("."):
+        case ["loss", "terms", place, *_]:
+            return f"{path} ({config['loss']['terms'][int(place)]['loss']['kind']})"
+    return path
+
+
+def _plain(value: Any) -> str:
+    return setting(value) if isinstance(value, int | float | str) else json.dumps(value)

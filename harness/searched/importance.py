@@ -52,15 +52,16 @@ def losses(found: Findings) -> tuple[Section, ...]:
 
 def importance(found: Findings) -> Section:
     """Importance of settings and of their pairs, from the probe and from the sampler's trials, never mixed."""
-    blocks: list[Block] = [
-        Text(
+    blocks: list[Block] = []
+    if shown(found.probed) or shown(found.importance):
+        told = (
             "**Importance** is a share from 0 to 1; in brackets the middle 95 % of what refits on bootstraps of the "
             "trials give, which shows how steady the figure is and is no confidence interval. A setting above its "
             "level of **chance** stands out: in 95 % of studies no setting without effect does. Levels are found in "
             "steps, so that a setting beside a strong one is measured against what the strong one leaves over. **Rank "
             "kept**: share of bootstraps with the same rank; **comes first**: share in which it is the largest."
         )
-    ]
+        blocks.append(Text(told))
     if len(found.table.objectives) > 1:
         told = f"Importance is that of validation {metric_name(found.metric)} alone, not of the other objectives."
         blocks.append(Text(told))
@@ -90,6 +91,11 @@ def importance(found: Findings) -> Section:
     return Section("Which settings mattered", tuple(blocks))
 
 
+def shown(tables: Importances) -> bool:
+    """Whether any setting has a figure."""
+    return any(table["importance"].notna().any() for _, table in tables)
+
+
 def _told(one: Mapping[Any, Any]) -> str:
     if pd.isna(one["importance"]):
         return f"not shown: {one['note']}"
@@ -112,13 +118,15 @@ def _trace(found: Findings) -> tuple[Block, ...]:
     told = (
         f"**A trace is not a probe.** The sampler `{sampler}` looked at scores while it chose, so settings that it "
         f"left early are hardly covered, and importance read off such trials often has the wrong order. **No chance "
-        f"level holds for them, so nothing in these tables can be said to stand out.** {where}"
+        f"level holds for them, so no setting can be said to stand out there.** {where}"
     )
     return (Text(told),)
 
 
 def _cautions(trials: pd.DataFrame, tables: Importances) -> list[Block]:
     """What makes these trials say less than their tables look like: too few, or a part of them stopped or open."""
+    if not shown(tables):
+        return []
     n, own = len(measured(trials)), trials["reused_from"].isna()
     settings = max((len(table) for _, table in tables), default=0)
     stopped = int((own & (trials["outcome"] == "stopped")).sum())
@@ -211,6 +219,8 @@ def _regression(found: Findings) -> list[Block]:
     table = found.regression
     if table.empty:
         return []
+    if refusals := regression_refused(table):
+        return [Heading("Beside the trees: a regression"), *map(Refusal, refusals)]
     n, probe = int(table["n"].max()), bool(found.probed)
     told = (
         f"**Beside the trees: a regression** on the same {count(n, 'trial')}{' of the probe' * probe}. It knows slopes "
@@ -229,6 +239,13 @@ def _regression(found: Findings) -> list[Block]:
         "curvature: of the square, below 0 for a hill; presence: what being there at all adds. A category has no slope."
     )
     return [Text(told), Table("regression", caption, header, rows, table)]
+
+
+def regression_refused(table: pd.DataFrame) -> list[str]:
+    """Why no setting has a figure, by reason; empty where one has."""
+    if table[["explains", "holm"]].notna().any(axis=None):
+        return []
+    return [f"{listed(map(label, rows['parameter']))}: {why}." for why, rows in table.groupby("note", sort=False)]
 
 
 def _figure(one: Mapping[Any, Any], name: str) -> str:

@@ -26,6 +26,7 @@ def provenance(found: Findings, address: str) -> Section:
             "Beside this page lie every table as CSV (full precision) and LaTeX (booktabs), every figure as PNG and "
             "SVG, and the whole study: `trials.csv` (every trial), `scores.csv` (every metric of the best, with its "
             "interval), `importance.csv` and `importance_pairs.csv` (of every evaluator)"
+            + ", `references.csv`" * bool(len(table.references))
             + ", `importance_regression.csv`" * bool(len(found.regression))
             + "."
         ),

@@ -147,7 +147,8 @@ def outcomes(found: Findings) -> Section:
     frame = pd.DataFrame(counts, columns=["outcome", "trials", "meaning"])
     header = ("outcome", "trials", "which means")
     rows = tuple(row(kind, str(number), words) for kind, number, words in counts) or (row("none", "0", ""),)
-    table = Table("outcomes", "Every trial of the study once.", header, rows, frame)
+    apart = ", the references apart" * bool(len(found.table.references))
+    table = Table("outcomes", f"Every trial of the study once{apart}.", header, rows, frame)
     return Section("What became of the trials", (table, *_refused(found), *_reasons(found.table.trials)))
 
 
@@ -172,7 +173,8 @@ def _on_targets(found: Findings) -> str:
         return "No unseen hospital was tested, so this report says nothing about how the settings carry over."
     told = "; ".join(f"{interval(one)} on {one['dataset']} ({sizes(one)})" for one in targets)
     seen = "; ".join(
-        f"{interval(one)} on {one['dataset']}" for one in rows[rows["role"] == "source"].to_dict("records")
+        f"{interval(one)} on {one['dataset']} ({sizes(one)})"
+        for one in rows[rows["role"] == "source"].to_dict("records")
     )
     prompted = bool(found.best.iloc[0]["oracle_prompt"])
     return (
@@ -184,12 +186,16 @@ def _on_targets(found: Findings) -> str:
 
 
 def _what_mattered(found: Findings) -> str:
-    probed = any(table["importance"].notna().any() for _, table in found.probed)
+    told = [
+        any(table["importance"].notna().any() for _, table in tables) for tables in (found.probed, found.importance)
+    ]
+    probed = bool(found.probed) and (told[0] or not told[1])
     tables = [table for how, table in (found.probed if probed else found.importance) if how.kind == "fanova"]
     if not tables or tables[0].empty:
         return needed(found) or "Importance was not measured."
     if tables[0]["importance"].isna().all():
-        return f"Nothing can be said about what mattered: importance {tables[0]['note'].iloc[0]}."
+        whose = " of the probe" * probed
+        return f"Nothing can be said about what mattered: importance{whose} {tables[0]['note'].iloc[0]}."
     if not (found.probe or probed):
         return (
             "Which settings mattered cannot be said: an optimiser chose the trials, and no level of chance holds for "

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from rich.console import Console
@@ -15,15 +17,15 @@ from harness import commands
 from harness.pages import files
 from harness.pages.console import show as show_table
 from harness.pages.console import table as columns
-from harness.pages.words import amount
+from harness.pages.words import amount, count
 from harness.searched import panels
 from harness.searched.best import judged, oracle_note
 from harness.searched.document import document, figures
 from harness.searched.findings import Findings
-from harness.searched.gain import gains, reached, what_tuning_gained
-from harness.searched.importance import reach_of
+from harness.searched.gain import gains, reached, validated, what_tuning_gained
+from harness.searched.importance import reach_of, regression_refused, shown
 from harness.searched.question import chosen_on, judges, plainly, validated_on
-from harness.searched.words import IN_DOMAIN, marked, score, setting, spread, with_gaps
+from harness.searched.words import IN_DOMAIN, images_of, marked, score, setting, spread, with_gaps
 from harness.table import label, metric_name, objective_columns
 
 
@@ -63,6 +65,7 @@ def written(found: Findings, folder: Path, mlflow_uri: str) -> SearchReport:
     whole = {
         "trials": found.table.trials,
         "scores": found.scores,
+        **({"references": found.table.references} if len(found.table.references) else {}),
         **({"levels": found.levels} if len(found.levels) else {}),
         "importance": _importance(found),
         "importance_pairs": _pairs(found),
@@ -75,23 +78,23 @@ def written(found: Findings, folder: Path, mlflow_uri: str) -> SearchReport:
 
 
 def _summary(found: Findings) -> dict[str, float]:
-    numbers: dict[str, float] = {f"trials/{kind}": float(count) for kind, count in found.outcomes.items()}
+    numbers: dict[str, float] = {f"trials/{kind}": float(number) for kind, number in found.outcomes.items()}
     if len(found.table.objectives) > 1:
         numbers["front/trials"] = float(len(found.front))
     if len(found.best):
         numbers["best/trial"] = float(found.best.iloc[0]["number"])
-        numbers["best/validation"] = float(found.best.iloc[0]["value"])
+        numbers |= _measured("best/validation", {"mean": found.best.iloc[0]["value"], **validated(found)})
         numbers["best/oracle_prompt"] = float(found.best.iloc[0]["oracle_prompt"])
     rows = found.scores[(found.scores["place"] == 1) & (found.scores["metric"] == found.metric)]
     for row in rows.to_dict("records"):
         name = f"best/test/{row['dataset']}/{found.metric}"
-        numbers |= {name: row["mean"], f"{name}/low": row["low"], f"{name}/high": row["high"]}
+        numbers |= _measured(name, row)
     for one in reached(found.table).to_dict("records"):
         numbers[f"reference/{one['reference']}/validation"] = float(one["value"])
     for row in gains(found).to_dict("records"):
         where = "validation" if row["role"] == "val" else f"test/{row['dataset']}/{found.metric}"
         name = f"gain/{row['reference']}/{where}"
-        numbers |= {name: row["mean"], f"{name}/low": row["low"], f"{name}/high": row["high"]}
+        numbers |= _measured(name, row)
     for source, tables in (("importance", found.importance), ("importance/probe", found.probed)):
         for how, table in tables:
             named = zip(table["parameter"], table["importance"], strict=True)
@@ -99,6 +102,12 @@ def _summary(found: Findings) -> dict[str, float]:
     tested = found.regression[found.regression["holm"].notna()]
     named = zip(tested["parameter"], tested["holm"], strict=True)
     return numbers | {f"importance/regression/{parameter}/p_holm": float(value) for parameter, value in named}
+
+
+def _measured(name: str, row: Mapping[Any, Any]) -> dict[str, float]:
+    """A mean by ``name``, with its interval and the images and patients that it is of."""
+    parts = {"": "mean", "/low": "low", "/high": "high", "/images": "n", "/patients": "clusters"}
+    return {f"{name}{part}": float(row.get(column, math.nan)) for part, column in parts.items()}
 
 
 def _importance(found: Findings) -> pd.DataFrame:
@@ -123,7 +132,9 @@ def show(report: SearchReport, console: Console) -> None:
 
 def show_result(found: Findings, console: Console) -> None:
     """Print what became of the trials, and the best settings with their test scores."""
-    console.print(f"Study {found.table.name}: {sum(found.outcomes.values())} trials", style="bold", highlight=False)
+    console.print(
+        f"Study {found.table.name}: {count(sum(found.outcomes.values()), 'trial')}", style="bold", highlight=False
+    )
     if found.outcomes:
         counts = columns(*(kind.replace("_", " ") for kind in found.outcomes))
         counts.add_row(*map(str, found.outcomes.values()))
@@ -152,18 +163,20 @@ def show_importance(report: SearchReport, console: Console) -> None:
     for source, tables in (("the probe: ", found.probed), ("the trace: " * bool(found.probed), found.importance)):
         for how, table in tables:
             console.print(f"{source}{how.title}, {how.question}", style="bold", highlight=False)
-            refused = table["importance"].isna().all()
-            if refused:
+            if table["importance"].isna().all():
                 console.print(f"Not shown: {_first_note(table)}.", highlight=False)
             else:
                 show_table(_importance_table(table), console)
     if len(found.regression):
         console.print(f"{'the probe: ' * bool(found.probed)}regression", style="bold", highlight=False)
-        show_table(_regression_table(found.regression), console)
-    if not found.probe:
+        if refusals := regression_refused(found.regression):
+            console.print("\n".join(f"Not shown: {why}" for why in refusals), highlight=False, markup=False)
+        else:
+            show_table(_regression_table(found.regression), console)
+    if not found.probe and shown(found.importance):
         whose = "the trace" if found.probed else "these trials"
         console.print(
-            f"An optimiser chose {whose}: no chance level holds, so nothing of it can be said to stand out.",
+            f"An optimiser chose {whose}: no chance level holds, so no setting can be said to stand out there.",
             highlight=False,
         )
     console.print(f"Report: {report.files[0]}", soft_wrap=True, highlight=False)
@@ -191,7 +204,8 @@ def _scores(found: Findings) -> Table:
     rows = found.scores[found.scores["metric"] == found.metric]
     datasets = judged(rows)
     roles = {"target": judges(found.table.question), "source": IN_DOMAIN}
-    shown = columns("place", "trial", *(f"{dataset}\n{roles[role]}" for dataset, role in datasets))
+    sizes = {name: _over_lines(images_of(rows[rows["dataset"] == name])) for name, _ in datasets}
+    shown = columns("place", "trial", *(f"{name}\n{roles[role]}\n{sizes[name]}" for name, role in datasets))
     for place, part in rows.groupby("place"):
         own = {row["dataset"]: _over_lines(with_gaps(row)) for row in part.to_dict("records")}
         cells = [own.get(name, "not tested") for name, _ in datasets]
@@ -200,8 +214,8 @@ def _scores(found: Findings) -> Table:
 
 
 def _over_lines(text: str) -> str:
-    """A mean, its interval and how many images were undefined, each on a line of its own."""
-    return text.replace(" [", "\n[").replace("], ", "],\n")
+    """A mean, its interval, images and patients, each on a line of its own."""
+    return text.replace(" [", "\n[").replace("], ", "],\n").replace(" images, ", " images,\n")
 
 
 def _first_note(table: pd.DataFrame) -> str:

@@ -11,22 +11,28 @@ import pandas as pd
 
 from harness.pages.markdown import grid
 from harness.searched.findings import summarize
+from harness.searched.gain import gains, signed, validated
 from harness.searched.question import chosen
 from harness.searched.words import score, sizes, with_gaps
 from harness.table import ORACLE, metric_name, read, seed_of
 
 COLUMNS = (
-    *("study", "trial", "oracle", "settings", "validation"),
+    *("study", "trial", "oracle", "settings", "validation", "validation_n", "validation_clusters"),
     *("dataset", "role", "metric", "mean", "low", "high", "n", "clusters", "undefined"),
+    *("gain", "gain_low", "gain_high", "gain_n", "gain_clusters", "gain_undefined"),
 )
+_GAINS = {"gain": "mean", "gain_low": "low", "gain_high": "high"}
+_GAINS |= {f"gain_{name}": name for name in ("n", "clusters", "undefined")}
 
 
 def summary(storage: str, names: Sequence[str], folder: Path) -> pd.DataFrame:
     """One row for each study and set that judges it: its best trial by validation, and that trial's test score.
 
     ``settings``: what that trial chose, as JSON. ``role`` is ``target`` where the model was judged on sets that it
-    never saw, else ``source``. ``low`` and ``high`` bound a 95 % interval over patients. A study without a completed
-    trial, or whose best trial was scored on nothing, has one row without scores.
+    never saw, else ``source``. ``validation_n`` and ``validation_clusters``: on how many images and patients the
+    validation score rests. ``gain``: how much better the best trial scores than the declared defaults, paired by image;
+    NaN where they were not trained. ``low`` and ``high`` bound a 95 % interval over patients. A study without a
+    completed trial, or whose best trial was scored on nothing, has one row without scores.
     """
     rows: list[Mapping[Any, Any]] = []
     for name in names:
@@ -42,9 +48,15 @@ def summary(storage: str, names: Sequence[str], folder: Path) -> pd.DataFrame:
             "settings": json.dumps(chosen(found)),
         }
         best["validation"] = float(found.best.iloc[0]["value"])
+        rests = validated(found)
+        best |= {"validation_n": rests["n"], "validation_clusters": rests["clusters"]}
         scores = found.scores[(found.scores["place"] == 1) & (found.scores["metric"] == found.metric)]
         wanted = "target" if (scores["role"] == "target").any() else "source"
-        rows += [{**best, **row} for row in scores[scores["role"] == wanted].to_dict("records") or [{}]]
+        gained = gains(found)
+        gained = gained[gained["reference"] == "defaults"].set_index("dataset")
+        for row in scores[scores["role"] == wanted].to_dict("records") or [{}]:
+            against = gained.loc[row["dataset"]] if row.get("dataset") in gained.index else pd.Series(dtype=float)
+            rows.append({**best, **row, **{name: against.get(own) for name, own in _GAINS.items()}})
     return pd.DataFrame(rows).reindex(columns=list(COLUMNS))
 
 
@@ -73,8 +85,38 @@ def markdown(frame: pd.DataFrame) -> list[str]:
         "",
         *grid(header, [_cells(row) for row in frame.to_dict("records")]),
         "",
+        *_gained(frame),
         *_settings(frame),
     ]
+
+
+def _gained(frame: pd.DataFrame) -> list[str]:
+    """What tuning gained on the declared defaults, model by model; no line where none of them has the defaults."""
+    known = frame[frame["gain"].notna()]
+    if known.empty:
+        return []
+    rows = [
+        [_model(str(row["study"])), str(row["dataset"]), signed(_part(row, "gain")), sizes(_part(row, "gain"))]
+        for row in known.to_dict("records")
+    ]
+    return [
+        "## What tuning gained on the declared defaults",
+        "",
+        *grid(("model", "judged on", "gain [95 % interval]", "of"), rows),
+        "",
+        "The best trial less the defaults, paired by image, with an interval over patients. One seed each: trained "
+        "again, either may come out ahead.",
+        "",
+    ]
+
+
+def _part(row: Mapping[Any, Any], name: str) -> dict[str, Any]:
+    """The columns ``name`` and ``name_...`` of a row, by the names that a score's columns have."""
+    prefix = f"{name}_"
+    return {
+        "mean": row[name],
+        **{str(key).removeprefix(prefix): row[key] for key in row if str(key).startswith(prefix)},
+    }
 
 
 def _settings(frame: pd.DataFrame) -> list[str]:
@@ -105,7 +147,10 @@ def _cells(row: Mapping[Any, Any]) -> list[str]:
     if pd.isna(row["trial"]):
         return [model, "none completed", "", "", "", ""]
     mark = f" {ORACLE}" if row["oracle"] else ""
-    told = [model, f"{int(row['trial'])}{mark}", score(float(row["validation"]))]
+    validation = score(float(row["validation"]))
+    if pd.notna(row["validation_n"]):
+        validation += f" ({sizes({**_part(row, 'validation'), 'undefined': 0})})"
+    told = [model, f"{int(row['trial'])}{mark}", validation]
     if pd.isna(row["dataset"]):
         return [*told, "not scored", "", ""]
     return [*told, str(row["dataset"]), with_gaps(row), sizes(row)]

@@ -72,7 +72,13 @@ def test_a_gain_and_its_absence_are_told_everywhere(study: Fabricate, tmp_path: 
     gained = write(study(GOOD, POOR), tmp_path / "gained", "", evaluators=(PedAnova(),))
     assert isinstance(gained, SearchReport)
     part = (gained.folder / "report.md").read_text().partition("## What tuning gained")[2].partition("\n## ")[0]
-    assert "| the declared defaults | chase_db1 (target) |" in part
+    sets = [line.split(" | ")[1] for line in part.splitlines() if line.startswith("| the declared defaults")]
+    assert sets == ["validation", "chase_db1 (target)", "hrf (target)", "drive (in domain)", "stare (in domain)"]
+    assert "(no interval) | 8 images, 6 patients |" in part, "validation chose"
+    assert "| optimizer.lr | 2e-05 | 0.008 |" in part, "what the defaults are"
+    assert "| loss.terms.0.weight (bce) | 0.9 | 0.05 |" in part
+    assert (gained.folder / "references.csv").exists()
+    assert "the references apart" in (gained.folder / "report.md").read_text()
     assert "Tuning gained nothing" not in part
     assert "One seed each" in part
     assert gained.summary["gain/defaults/test/hrf/dice"] > 0
@@ -81,13 +87,24 @@ def test_a_gain_and_its_absence_are_told_everywhere(study: Fabricate, tmp_path: 
     console = Console(record=True, width=200, file=io.StringIO())
     show(gained, console)
     shown = " ".join(console.export_text().split())
-    assert "In validation the declared defaults" in shown
+    assert "the declared defaults 0." in shown
+    assert "place trial 7 patients 14 patients" in shown, "test scores on the terminal have their n"
+    assert gained.summary["gain/defaults/test/chase_db1/dice/patients"] == 7
+    assert gained.summary["best/validation/images"] == 8
     assert "in validation (8 images, 6 patients)" in shown
     assert "by validation on the sources alone (8 images, 6 patients)" in shown
 
     nothing = summarize(study(GOOD, GOOD), 5, 0)
-    assert "**Tuning gained nothing**" in what_tuning_gained(nothing)
+    assert "**Tuning gained nothing**: the defaults do as well in validation." in what_tuning_gained(nothing)
     assert what_tuning_gained(nothing) in plainly(nothing)
+
+
+def test_defaults_that_validate_better_are_told_with_what_they_test(study: Fabricate) -> None:
+    told = what_tuning_gained(summarize(study(POOR, GOOD), 5, 0))
+    assert "**Tuning gained nothing**: validation would choose the defaults." in told
+    assert "on chase_db1 (14 images, 7 patients); " in told
+    assert "It is **worse than the defaults** on chase_db1 and hrf." in told
+    assert told.endswith("One seed each: trained again, either may come out ahead.")
 
 
 def test_what_cannot_be_compared_is_not(study: Fabricate) -> None:

@@ -12,8 +12,10 @@ import pandas as pd
 import pytest
 
 from harness.importance import Fanova, PedAnova
+from harness.pages.document import Refusal, Table, Text
 from harness.report import write
 from harness.searched.findings import summarize, with_importance
+from harness.searched.importance import importance
 from harness.searched.question import plainly
 from harness.searched.report import SearchReport
 from harness.table import read
@@ -103,5 +105,14 @@ def test_what_no_table_shows_is_not_said_in_plain_words_either(
 
     record = fabricate(fill)
     found = summarize(read(record.url, record.name, record.runs), 5, 0)
-    told = plainly(with_importance(found, 0, (Fanova(trees=4, resample_trees=2, bootstraps=2, shuffles=2),)))
-    assert told[-1] == "Nothing can be said about what mattered: importance needs 10 completed trials, there are 6."
+    found = with_importance(found, 0, (Fanova(trees=4, resample_trees=2, bootstraps=2, shuffles=2),))
+    needs = "importance of the probe needs 10 completed trials, there are 6."
+    assert plainly(found)[-1] == f"Nothing can be said about what mattered: {needs}"
+    blocks = importance(found).blocks
+    assert not [block for block in blocks if isinstance(block, Table)], "no table of empty cells"
+    said = [block.text for block in blocks if isinstance(block, Text)]
+    assert not [text for text in said if text.startswith(("**Importance**", "**Caution"))], (
+        "of figures that are not there"
+    )
+    refused = [block.text for block in blocks if isinstance(block, Refusal)]
+    assert any(text.startswith("lr") and "there are 6" in text for text in refused), "the regression's reasons"
