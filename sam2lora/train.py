@@ -15,6 +15,7 @@ import os
 import resource
 import shutil
 import time
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -683,7 +684,8 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
 
     Raises ``DiskError`` when the file cannot be written; the temporary file is removed.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    # Not the file's own name with something added: a name may be as long as the system lets it.
+    temporary = path.with_name(f".{zlib.crc32(os.fsencode(path.name)):08x}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write(temporary)

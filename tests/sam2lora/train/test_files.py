@@ -30,3 +30,9 @@ def test_whoever_meets_a_full_disk_says_so_and_leaves_the_file_as_it_was(error: 
     with pytest.raises(DiskError, match=r"cannot be .*No space left.*Free some space or name another folder"):
         write_atomically(path, full)
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == {path.name: b"whole"}
+
+
+def test_a_name_as_long_as_the_system_lets_it_is_written(tmp_path: Path) -> None:
+    path = tmp_path / ("ü" * 125 + ".png")
+    write_atomically(path, lambda draft: draft.write_bytes(b"whole"))
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
