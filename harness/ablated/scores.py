@@ -55,9 +55,9 @@ def best(found: Answers) -> str:
     top = found.highest
     if top is None:
         return ""
-    selected = ", too high by selection," if sum(map(_overall, found.means)) > 1 else ""
+    selected = "too high by selection, " if sum(map(_overall, found.means)) > 1 else ""
     told = (
-        f"The highest mean{selected} has the arm **{top.arm}**, {_cell(top)} ({_count(top)}), {_held(found, top.arm)}."
+        f"The arm **{top.arm}** has the highest mean, {selected}{_cell(top)} ({_count(top)}), {_held(found, top.arm)}."
     )
     overall = {mean.arm: mean for mean in found.means if _overall(mean)}
     empty = untrained(found.ablation)

@@ -186,7 +186,7 @@ def _looks(found: Verdicts) -> list[str]:
     if not looks.growing(ALPHA):
         return [f"{told} No error is left for further looks: more replicates would not change these verdicts."]
     return [
-        f"{told} **To grow the study is a further look**, which may err in {growing}, and the numbers of further "
+        f"{told} **Growing the study is a further look**, which may err in {growing}, and the numbers of further "
         "replicates count with that. A study that plans its looks from the beginning, with `--until-decided`, needs "
         "fewer."
     ]

@@ -128,7 +128,7 @@ def test_the_lead_says_which_arm_to_take_and_what_no_training_does(made: Ablatio
     lead = (made.folder / "report.md").read_text().partition("## ")[0]
     overall = {mean.arm: mean.mean for mean in made.answers.means if mean.target is None}
     top = max(overall, key=overall.__getitem__)
-    assert f"The highest mean, too high by selection, has the arm **{top}**, {overall[top]:.3f} [" in lead
+    assert f"The arm **{top}** has the highest mean, too high by selection, {overall[top]:.3f} [" in lead
     assert f"The model without any training has {overall['empty']:.3f} [" in lead
     assert "below it by their means" not in lead, "every arm of this study gains by training"
 

@@ -45,7 +45,7 @@ def test_a_study_without_looks_was_looked_at_once_when_it_had_ended(table: Study
     )
     assert "this one in 4 %." in told
     assert (
-        "To grow the study is a further look**, which may err in 0.8 %, and the numbers of further replicates" in told
+        "Growing the study is a further look**, which may err in 0.8 %, and the numbers of further replicates" in told
     )
     early = table.trials[table.trials["seed"] < 4]
     unfinished = verdicts(replace(table, trials=early), 0)
