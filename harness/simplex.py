@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import numpy as np
 import optuna
 
-from harness.sticks import ABSENT, share
+from harness.sticks import ABSENT, ends, share
 from sam2lora.losses import Loss, WeightedLoss, weighted
 
 
@@ -39,9 +39,7 @@ def suggest_simplex(trial: optuna.Trial, losses: Mapping[str, Loss], absent: flo
             weights[name] = 0.0
             continue
         behind = len(names) - 1 - position
-        full = absent / len(names)
-        inner = 1.0 - absent - full
-        drawn = trial.suggest_float(f"simplex/{name}", -absent / inner, 1.0 + full / inner)
+        drawn = trial.suggest_float(f"simplex/{name}", *ends(len(names), absent))
         part = float(share(np.asarray(drawn), behind))
         weights[name] = rest * part
         rest = 0.0 if part == 1.0 else rest - weights[name]

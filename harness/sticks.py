@@ -9,6 +9,16 @@ ABSENT = 0.15
 """Probability that a component is absent, unless a search says otherwise."""
 
 
+def ends(components: int, absent: float) -> tuple[float, float]:
+    """Between which numbers a component's share is drawn, before it is cut to [0, 1].
+
+    Of uniform draws a share ``absent`` is then 0, and ``absent / components`` is 1.
+    """
+    full = absent / components
+    inner = 1.0 - absent - full
+    return -absent / inner, 1.0 + full / inner
+
+
 def share(drawn: npt.NDArray[np.float64], behind: int) -> npt.NDArray[np.float64]:
     """What a component takes of the rest: a share that leaves ``behind`` exchangeable others is Beta(1, behind)."""
     quantile: npt.NDArray[np.float64] = 1.0 - (1.0 - np.clip(drawn, 0.0, 1.0)) ** (1.0 / behind)
@@ -21,11 +31,8 @@ def uniform(components: int, count: int, rng: np.random.Generator, absent: float
     ``components`` is 2 or more.
     """
     weights, rest = np.zeros((count, components)), np.ones(count)
-    full = absent / components
-    inner = 1.0 - absent - full
     for place in range(components - 1):
-        drawn = rng.uniform(-absent / inner, 1.0 + full / inner, count)
-        part = share(drawn, components - 1 - place)
+        part = share(rng.uniform(*ends(components, absent), count), components - 1 - place)
         weights[:, place] = rest * part
         rest = np.where(part == 1.0, 0.0, rest - weights[:, place])
     weights[:, -1] = rest
