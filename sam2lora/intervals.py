@@ -51,7 +51,7 @@ def mean_interval(values: npt.ArrayLike, clusters: npt.ArrayLike, within: Range 
     robust one of a mean with the correction CR2, its t quantile has the degrees of freedom of Bell and McCaffrey
     (2002, *Survey Methodology* 28(2)), as advised for few clusters by Imbens and Kolesár (2016, *Review of Economics
     and Statistics* 98(4)). With as many images of every patient that is Student's interval of the patients' means.
-    Coverage on normal scores, 3 to 28 patients of 1 to 6 images: 94 to 96 % (``benchmarks.error_rates``).
+    Coverage on normal scores, 3 to 28 patients of 1 to 6 images: 94 to 96 % (``benchmarks.search_rates``).
     """
     scores, names = np.asarray(values, dtype=np.float64), np.asarray(clusters).astype(str)
     defined = np.isfinite(scores)
