@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 import torch
 
-from harness.record import provenance
+from harness.provenance import provenance
 
 
 def machine() -> dict[str, Any]:

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from harness.trainable import Ending, Item, Order
+from harness.messages import Ending, Item, Order
 from sam2lora import pack
 from sam2lora.artifacts import CHECKPOINT, finish
 from sam2lora.choice import from_json

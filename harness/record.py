@@ -6,11 +6,8 @@ Ray's folder is disposable.
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
-import platform
 import sqlite3
-import subprocess
 import uuid
 from collections.abc import Mapping
 from contextlib import closing, suppress
@@ -40,8 +37,7 @@ from harness.outcome import (
     OutOfMemory,
     Stopped,
 )
-
-_PACKAGES = ("torch", "sam2", "optuna", "ray", "mlflow", "numpy", "scikit-learn")
+from harness.provenance import provenance
 
 
 @dataclass(frozen=True)
@@ -394,23 +390,6 @@ def reopen(record: Record, frozen: FrozenTrial) -> optuna.Trial:
 def abandon(record: Record, frozen: FrozenTrial) -> None:
     """Close a trial that was asked for but never began: it holds no settings and nothing can go on from it."""
     record.study.tell(frozen.number, state=TrialState.FAIL)
-
-
-def provenance() -> dict[str, str]:
-    """Versions of what results depend on, the interpreter, and the commit of the code if it is a checkout."""
-    versions = {package: importlib.metadata.version(package) for package in _PACKAGES}
-    return {**versions, "python": platform.python_version(), "git": _commit()}
-
-
-def _commit() -> str:
-    root = Path(__file__).parent.parent
-    with suppress(OSError, subprocess.CalledProcessError):
-        text = subprocess.run(
-            ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12"],
-            capture_output=True, text=True, check=True,
-        )  # fmt: skip
-        return text.stdout.strip()
-    return "not a checkout"
 
 
 def count(storage_url: str, name: str) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from harness.trainable import Item, Order
+from harness.messages import Item, Order
 
 PATIENCE = 2.0
 """Seconds that an engine waits for a resident that has not asked for its next epoch, before it goes on without it."""

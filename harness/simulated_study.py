@@ -26,7 +26,8 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from harness import bulk
 from harness.ablated.searches import study_of
 from harness.inference.cells import Cells, Floats
-from harness.record import open_storage, provenance
+from harness.provenance import provenance
+from harness.record import open_storage
 
 START = datetime(2026, 1, 5, 9, 0, 0)
 _SECONDS = 90.0

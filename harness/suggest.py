@@ -22,9 +22,9 @@ from ray.tune.search import Searcher
 from harness import record as recorded
 from harness.constraints import Constraint
 from harness.errors import Hopeless
+from harness.messages import Order
 from harness.outcome import JUDGED, Completed, Crashed, Diverged, Infeasible, Outcome, OutOfMemory, Stopped
 from harness.record import Record
-from harness.trainable import Order
 from sam2lora.artifacts import CHECKPOINT, RESULT
 from sam2lora.choice import from_json, to_json
 from sam2lora.config import Replicate, TrialConfig, trial_key

@@ -7,29 +7,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import ray
 from ray import tune
 
+from harness.messages import Item, Order
 from harness.outcome import WORST
-from sam2lora.runtime import Runtime
-
-Ending = Literal["completed", "diverged", "out_of_memory"]
-Item = dict[str, Any]
-"""``{"epoch", "score", "entry", "cost", "ending", "why"}`` of an epoch; ``ending`` is None until the last one."""
-
-
-@dataclass(frozen=True)
-class Order:
-    """One trial to run: its key, its settings and replicate as JSON, where to run, and where its files go."""
-
-    key: str
-    config: str
-    replicate: str
-    runtime: Runtime
-    folder: str
 
 
 class Trial(tune.Trainable):

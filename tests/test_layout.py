@@ -63,6 +63,13 @@ def test_a_report_loads_neither_torch_nor_ray(module: str) -> None:
     assert seen.stdout.strip() == "[]"
 
 
+@pytest.mark.parametrize("module", ["harness.engine", "sam2lora.train", "sam2lora.export", "benchmarks.machine"])
+def test_an_engine_loads_neither_ray_nor_optuna_nor_mlflow(module: str) -> None:
+    code = f"import sys, {module}; print([m for m in ('ray', 'optuna', 'mlflow') if m in sys.modules])"
+    seen = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert seen.stdout.strip() == "[]"
+
+
 @pytest.mark.parametrize("where", [".", "tests", "mlflow"])
 def test_the_folder_mlflow_does_not_shadow_the_package(where: str) -> None:
     assert not list((ROOT / "mlflow").rglob("*.py"))

@@ -14,7 +14,7 @@ from PIL import Image
 
 from harness import engine
 from harness.engine import Engine
-from harness.trainable import Order
+from harness.messages import Order
 from sam2lora import artifacts
 from sam2lora.adapters import Frozen
 from sam2lora.choice import to_json

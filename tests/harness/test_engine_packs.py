@@ -21,11 +21,11 @@ from ray.cluster_utils import Cluster
 from harness import engine, execute, shared
 from harness.engine import Engine
 from harness.execute import Slots
+from harness.messages import Item, Order
 from harness.record import Record
 from harness.schedulers import Full as Unstopped
 from harness.shared import Shared
 from harness.suggest import Suggest
-from harness.trainable import Item, Order
 from sam2lora import artifacts, pack
 from sam2lora.adapters import Frozen, Full, LoRA
 from sam2lora.choice import to_json

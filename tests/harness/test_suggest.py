@@ -22,10 +22,11 @@ from harness import record as recorded
 from harness.constraints import TrainableShare
 from harness.errors import ClusterError, Hopeless
 from harness.execute import Slots
+from harness.messages import Order
 from harness.record import Record
 from harness.schedulers import ASHA
 from harness.suggest import Suggest, rebuild
-from harness.trainable import Order, result_of
+from harness.trainable import result_of
 from sam2lora.adapters import Frozen, Full, LoRA
 from sam2lora.artifacts import RESULT
 from sam2lora.choice import from_json, to_json
