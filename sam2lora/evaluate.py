@@ -23,6 +23,7 @@ from sam2lora.metrics import METRICS, Histogram, Metric, NotNumbers, histogram, 
 from sam2lora.model import Points, Segmenter
 from sam2lora.prompts import Prompt, as_tensors
 from sam2lora.runtime import Runtime
+from sam2lora.transfers import sent
 
 Role = Literal["val", "source", "target"]
 Frame = NDArray[np.float32]
@@ -139,7 +140,7 @@ def _frames(
         batch = indices[begin : begin + batch_size]
         pixels = np.stack([cached_set.images[index] for index in batch])
         drawn = [prompt.sample(cached_set.masks[i].astype(bool), _rng(seed, cached_set.ids[i])) for i in batch]
-        images = torch.from_numpy(pixels).to(runtime.device).permute(0, 3, 1, 2).float() / 255
+        images = sent(torch.from_numpy(pixels), runtime.device).permute(0, 3, 1, 2).float() / 255
         trials = [_framed(logits, pixels.shape[1:3]) for logits in predictor(images, as_tensors(drawn, runtime.device))]
         yield from zip(batch, zip(*trials, strict=True), strict=True)
 

@@ -17,12 +17,11 @@ import shutil
 import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -47,8 +46,7 @@ from sam2lora.metrics import Histogram, NotNumbers
 from sam2lora.model import Points, Sam2Segmenter, Segmenter, build
 from sam2lora.prompts import NoPrompt, as_tensors
 from sam2lora.runtime import Runtime
-
-T = TypeVar("T")
+from sam2lora.transfers import overlapped, sent
 
 
 @dataclass
@@ -348,7 +346,8 @@ def lockstep(sessions: Sequence[Session], forward: Forward) -> list[Lane]:
     streams = {_draws(lane): batches(lane.session, lane.number) for lane in lanes}
     places = [list(streams).index(_draws(lane)) for lane in lanes]
     together = zip(*streams.values(), strict=True)
-    for given in ahead(together) if sessions[0].runtime.device.startswith("cuda") else together:
+    device = sessions[0].runtime.device
+    for given in overlapped(together, device) if device.startswith("cuda") else together:
         for lane in lanes:
             if lane.seen == 0 and lane.fault is None:
                 lane.step += 1
@@ -448,26 +447,8 @@ def batches(session: Session, number: int) -> Iterator[Batch]:
         samples = [_augmented(session, source, image, number) for source, image in pairs]
         images = torch.stack([image for image, _ in samples]).float().div_(255.0)
         masks = torch.stack([mask for _, mask in samples])
-        device = session.runtime.device
         points = None if _dropped(session, number, begin) else _points(session, number, pairs, masks)
-        yield sent(images, device), sent(masks[:, None].float(), device), points
-
-
-def sent(tensor: Tensor, device: str) -> Tensor:
-    """``tensor`` on ``device``; a GPU gets it from pinned memory, and nobody waits for it."""
-    return tensor.pin_memory().to(device, non_blocking=True) if device.startswith("cuda") else tensor.to(device)
-
-
-def ahead(items: Iterator[T]) -> Iterator[T]:
-    """``items``, the next one made in a thread of its own while one is in use.
-
-    Not for a CPU, whose dropout draws from the generator that augmentation seeds and sets back.
-    """
-    with ThreadPoolExecutor(1) as thread:
-        coming = thread.submit(next, items, None)
-        while (item := coming.result()) is not None:
-            coming = thread.submit(next, items, None)
-            yield item
+        yield images, masks[:, None].float(), points
 
 
 def _dropped(session: Session, number: int, begin: int) -> bool:
@@ -477,8 +458,10 @@ def _dropped(session: Session, number: int, begin: int) -> bool:
 
 
 def _points(session: Session, number: int, pairs: Sequence[tuple[int, int]], masks: Tensor) -> Points | None:
+    if isinstance(session.config.train_prompt, NoPrompt):
+        return None
     drawn = []
-    for (source, image), mask in zip(pairs, masks.numpy().astype(bool), strict=True):
+    for (source, image), mask in zip(pairs, masks.cpu().numpy().astype(bool), strict=True):
         opened = session.sets[source]
         seed = derived(session.replicate, "prompt", number, opened.dataset.name, opened.ids[image])
         drawn.append(session.config.train_prompt.sample(mask, np.random.default_rng(seed)))
@@ -486,9 +469,10 @@ def _points(session: Session, number: int, pairs: Sequence[tuple[int, int]], mas
 
 
 def _augmented(session: Session, source: int, image: int, number: int) -> tuple[Tensor, Tensor]:
-    opened = session.sets[source]
-    pixels = torch.from_numpy(np.array(opened.images[image])).permute(2, 0, 1).contiguous()
-    mask = torch.from_numpy(np.array(opened.masks[image]))
+    """Bytes go to the device, and what is drawn for the image happens to it there."""
+    opened, device = session.sets[source], session.runtime.device
+    pixels = sent(torch.from_numpy(np.array(opened.images[image])), device).permute(2, 0, 1).contiguous()
+    mask = sent(torch.from_numpy(np.array(opened.masks[image])), device)
     seed = derived(session.replicate, "augment", number, opened.dataset.name, opened.ids[image])
     return session.config.augment(pixels, mask, seed)
 

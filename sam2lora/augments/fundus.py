@@ -13,6 +13,7 @@ from torchvision.transforms import v2
 
 from sam2lora.augments.seeded import apply
 from sam2lora.choice import choice
+from sam2lora.transfers import sent
 
 
 @choice
@@ -55,14 +56,22 @@ class Fundus:
         HSV, which takes five times as long as the rotation of colour space about the grey axis that is used here.
         """
         brightness, contrast, gamma, hue = rng.uniform(-1, 1, 4).tolist()
-        light = torch.linspace(0, 1, 256).pow((1 + self.gamma) ** gamma) * (1 + self.brightness * brightness)
-        counts = torch.bincount(image[:, ::4, ::4].flatten().int(), minlength=256)[1:]  # every 16th pixel will do
+        light = torch.linspace(0, 1, 256, device=image.device).pow((1 + self.gamma) ** gamma) * (
+            1 + self.brightness * brightness
+        )
+        counts = _counts(image[:, ::4, ::4])[1:]  # every 16th pixel will do
         mean = (light[1:] * counts).sum() / counts.sum().clamp(min=1)
         table = 255 * (mean + (1 + self.contrast * contrast) * (light - mean))
-        table[0] = 0.0
+        table[0].zero_()
         pixels = torch.index_select(table, 0, image.flatten().int()).view(3, -1)
-        colours = _turn(2 * math.pi * self.hue * hue) @ pixels
+        colours = sent(_turn(2 * math.pi * self.hue * hue), image.device) @ pixels
         return colours.clamp_(0, 255).add_(0.5).to(torch.uint8).view(image.shape)
+
+
+def _counts(values: Tensor) -> Tensor:
+    """How often each of the 256 values of uint8 occurs, (256,). A GPU is not waited for, as ``bincount`` does."""
+    places = values.flatten().long()
+    return torch.zeros(256, dtype=torch.long, device=places.device).scatter_add_(0, places, torch.ones_like(places))
 
 
 def _turn(angle: float) -> Tensor:

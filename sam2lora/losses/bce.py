@@ -26,6 +26,6 @@ class BCE:
     def __call__(self, logits: Tensor, target: Tensor) -> Tensor:
         """(N, 1, H, W) logits and mask -> (N,) mean cross entropy in nats, from 0 upwards."""
         logits, target = aligned(logits, target)
-        weight = None if self.pos_weight == 1 else logits.new_tensor(self.pos_weight)
+        weight = None if self.pos_weight == 1 else logits.new_full((), self.pos_weight)
         pixels = binary_cross_entropy_with_logits(logits, target, pos_weight=weight, reduction="none")
         return pixels.mean((1, 2, 3))

@@ -19,7 +19,7 @@ from sam2lora.model import Sam2Segmenter, build
 from sam2lora.optimizers import SGD
 from sam2lora.runtime import Runtime
 from sam2lora.schedules import Step
-from sam2lora.train import Output, Seen, Session, ahead, alone, batches, epoch, lockstep, losses, pristine, start
+from sam2lora.train import Output, Seen, Session, alone, batches, epoch, lockstep, losses, pristine, start
 
 
 @pytest.fixture
@@ -104,34 +104,6 @@ def test_denormal_numbers_are_zero_in_the_steps_of_an_epoch_alone(tiny: TrialCon
     assert seen
     assert set(seen) == {0.0}
     assert torch.tensor(1e-40).item() > 0
-
-
-def test_one_item_is_made_ahead_in_its_turn() -> None:
-    made: list[int] = []
-
-    def items() -> Iterator[int]:
-        for number in range(1, 5):
-            made.append(number)
-            yield number
-
-    stream = ahead(items())
-    assert next(stream) == 1
-    assert next(stream) == 2
-    stream.close()
-    assert made in ([1, 2], [1, 2, 3]), "never two ahead"
-    assert list(ahead(items())) == [1, 2, 3, 4]
-    assert list(ahead(iter(()))) == []
-
-
-def test_what_fails_ahead_is_raised_where_it_is_asked_for() -> None:
-    def items() -> Iterator[int]:
-        yield 1
-        raise OSError("the disk is gone")
-
-    stream = ahead(items())
-    assert next(stream) == 1
-    with pytest.raises(OSError, match="the disk is gone"):
-        next(stream)
 
 
 def batch_of(session: Session) -> tuple[torch.Tensor, torch.Tensor]:
