@@ -21,7 +21,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -46,7 +46,7 @@ from sam2lora.metrics import Histogram, NotNumbers
 from sam2lora.model import Points, Sam2Segmenter, Segmenter, build
 from sam2lora.prompts import NoPrompt, as_tensors
 from sam2lora.runtime import Runtime
-from sam2lora.transfers import overlapped, sent
+from sam2lora.transfers import fetched, overlapped, sent
 
 
 @dataclass
@@ -219,7 +219,7 @@ def check_targets(targets: Sequence[CachedSet], part: Literal["all", "test"]) ->
 def epoch(session: Session) -> dict[str, float]:
     """Train one pass over the training images, validate, and append the result to ``session.curve``.
 
-    Raises ``Diverged`` as soon as the loss or the gradient is not finite, and at the end of the epoch if a weight is
+    Raises ``Diverged`` a batch after a loss or a gradient was not finite, and at the end of the epoch if a weight is
     not or a validation logit is NaN.
     """
     begun = time.perf_counter()
@@ -267,6 +267,7 @@ def close_epoch(lanes: Sequence[Lane], predictor: Predictor, seconds: float) -> 
 class Lane:
     """A trial on its way through one epoch: the epoch's ``number``, steps begun, sums of losses over the images seen.
 
+    ``seen`` and ``group``: images that the step has and will have; ``left``: images that no finished step had.
     ``fault``: why it can go no further; it then takes no part in the rest of the epoch.
     """
 
@@ -280,10 +281,22 @@ class Lane:
     sums: dict[str, Tensor] = field(default_factory=dict)
     fault: Diverged | None = None
 
+    def take(self, images: int) -> None:
+        """Count the images of the next batch, which begins a step where the last one is `complete`."""
+        if self.complete:
+            self.step, self.seen, self.left = self.step + 1, 0, self.left - self.group
+            self.group = min(self.session.config.batch_size * self.session.config.accumulate, self.left)
+            self.session.optimizer.zero_grad(set_to_none=True)
+        self.seen += images
+
+    @property
+    def complete(self) -> bool:
+        """Whether the step has all of its images, as before the first one."""
+        return self.seen >= self.group
+
     def add(self, sums: Mapping[str, Tensor]) -> None:
-        """Count the losses of a batch, unless the lane has a fault."""
-        if self.fault is None:
-            self.sums = {name: self.sums[name] + value if self.sums else value for name, value in sums.items()}
+        """Count the losses of a batch."""
+        self.sums = {name: self.sums[name] + value if self.sums else value for name, value in sums.items()}
 
     def losses(self) -> dict[str, float]:
         """Mean losses over the training images by name."""
@@ -332,44 +345,70 @@ def lockstep(sessions: Sequence[Session], forward: Forward) -> list[Lane]:
 
     All need the same number of batches. A lane's losses, gradients and steps are its own: trials that share their
     draws share their batches, and nothing else passes from one to another. A lane whose loss or gradient is not
-    finite gets its ``fault`` and stops there; one whose weights are not, after the last step, gets it at the end.
+    finite gets its ``fault`` one batch later, when a GPU has work again, and at the end of the epoch at the latest, as
+    one does whose weights are not finite.
     """
-    lanes = [
-        Lane(
-            session=session,
-            number=session.epoch + 1,
-            trainable=[parameter for group in session.optimizer.param_groups for parameter in group["params"]],
-            left=len(session.training),
-        )
-        for session in sessions
-    ]
+    lanes = [enter(session) for session in sessions]
     streams = {_draws(lane): batches(lane.session, lane.number) for lane in lanes}
     places = [list(streams).index(_draws(lane)) for lane in lanes]
     together = zip(*streams.values(), strict=True)
     device = sessions[0].runtime.device
+    verdict = _stop_unless_finite([])
     for given in overlapped(together, device) if device.startswith("cuda") else together:
-        for lane in lanes:
-            if lane.seen == 0 and lane.fault is None:
-                lane.step += 1
-                lane.group = min(lane.session.config.batch_size * lane.session.config.accumulate, lane.left)
-                lane.session.optimizer.zero_grad(set_to_none=True)
-        outputs = forward([(images, points) for images, _, points in given], places)
-        running = [
-            (lane, *_objective(lane, given[place], *output))
-            for lane, place, output in zip(lanes, places, outputs, strict=True)
-            if lane.fault is None
-        ]
-        _stop_unless_finite([(lane, objective) for lane, objective, _ in running], "the loss")
-        _backward([objective for lane, objective, _ in running if lane.fault is None])
-        for lane, _, sums in running:
-            lane.add(sums)
-        _advance([(lane, len(given[place][0])) for lane, place in zip(lanes, places, strict=True)])
+        for lane, place in zip(lanes, places, strict=True):
+            if lane.fault is None:
+                lane.take(len(given[place][0]))
+        advanced = step(lanes, forward, given, places)
+        for each in advanced:
+            each.lane.add(each.sums)
+            if each.norm is not None:
+                each.lane.session.schedule.step()
+        objectives = [(each.lane, "the loss", each.objective) for each in advanced]
+        norms = [(each.lane, "the gradient", each.norm) for each in advanced if each.norm is not None]
+        verdict()  # on the batch before
+        verdict = _stop_unless_finite([*objectives, *norms])
         if all(lane.fault for lane in lanes):
             break
+    verdict()
     # What the last step did to the weights has shown in no loss.
     sound = [lane for lane in lanes if lane.fault is None]
-    _stop_unless_finite([(lane, get_total_norm(lane.trainable, float("inf"))) for lane in sound], "a weight")
+    _stop_unless_finite([(lane, "a weight", get_total_norm(lane.trainable, float("inf"))) for lane in sound])()
     return lanes
+
+
+def enter(session: Session) -> Lane:
+    """The lane of a session in front of its next epoch."""
+    trainable = [parameter for group in session.optimizer.param_groups for parameter in group["params"]]
+    return Lane(session=session, number=session.epoch + 1, trainable=trainable, left=len(session.training))
+
+
+class Advanced(NamedTuple):
+    """What a batch came to in a lane, on its device.
+
+    ``objective`` (): what was minimised; ``sums`` (): losses by name, summed over the images; ``norm`` (): the norm of
+    the gradient before it was clipped, where the step is complete.
+    """
+
+    lane: Lane
+    objective: Tensor
+    sums: dict[str, Tensor]
+    norm: Tensor | None
+
+
+def step(lanes: Sequence[Lane], forward: Forward, given: Sequence[Batch], places: Sequence[int]) -> list[Advanced]:
+    """One batch of every lane without a fault: forward, losses, backward and, in a complete step, the optimizer's.
+
+    Nothing in here asks for the value of a tensor or copies from the host, so that the host runs ahead of a GPU and a
+    CUDA graph can hold all of it. Lanes have taken their images (`Lane.take`); the rate is the schedule's, afterwards.
+    """
+    outputs = forward([(images, points) for images, _, points in given], places)
+    running = [
+        (lane, *_objective(lane, given[place], *output))
+        for lane, place, output in zip(lanes, places, outputs, strict=True)
+        if lane.fault is None
+    ]
+    _backward([objective for _, objective, _ in running])
+    return [Advanced(lane, objective, sums, _update(lane)) for lane, objective, sums in running]
 
 
 def _draws(lane: Lane) -> str:
@@ -386,34 +425,39 @@ def _objective(lane: Lane, batch: Batch, logits: Tensor, quality: Tensor | None)
     return total.sum() / lane.group, {name: value.detach().sum() for name, value in {"total": total, **parts}.items()}
 
 
-def _stop_unless_finite(values: Sequence[tuple[Lane, Tensor]], what: str) -> None:
-    """Stop the lanes whose value is not a finite number. One question for all: a GPU is waited for once."""
-    finite = torch.stack([torch.isfinite(value) for _, value in values]).tolist() if values else []
-    for (lane, _), fine in zip(values, finite, strict=True):
-        if not fine:
-            lane.fault = Diverged(f"{what} is not finite", lane.number, lane.step)
-
-
 def _backward(objectives: Sequence[Tensor]) -> None:
     """The gradient of every objective, in one pass: no parameter is in two of them."""
     if kept := [objective for objective in objectives if objective.requires_grad]:
         torch.stack(kept).sum().backward()  # type: ignore[no-untyped-call]
 
 
-def _advance(seen: Sequence[tuple[Lane, int]]) -> None:
-    """Count each lane's images and, once its step has all of them, take it."""
-    over = []
-    for lane, images in seen:
-        lane.seen += images
-        if lane.fault is None and lane.seen >= lane.group:
-            lane.left, lane.seen = lane.left - lane.group, 0
-            limit = lane.session.config.clip_norm
-            over.append((lane, clip_grad_norm_(lane.trainable, limit if limit is not None else float("inf"))))
-    _stop_unless_finite(over, "the gradient")
-    for lane, _ in over:
-        if lane.fault is None:
-            lane.session.optimizer.step()
-            lane.session.schedule.step()
+def _update(lane: Lane) -> Tensor | None:
+    """Take the lane's step, if it is complete; the norm of its gradient."""
+    if not lane.complete:
+        return None
+    limit = lane.session.config.clip_norm
+    norm = clip_grad_norm_(lane.trainable, limit if limit is not None else float("inf"))
+    lane.session.optimizer.step()
+    return norm
+
+
+def _stop_unless_finite(values: Sequence[tuple[Lane, str, Tensor]]) -> Callable[[], None]:
+    """Ask whether each lane's value, named for a message, is a finite number: one question for all.
+
+    The call that is returned waits for the answer and stops the lanes that it is no for, each by its first fault.
+    """
+    if not values:
+        return lambda: None
+    device = values[0][2].device
+    finite = fetched(torch.stack([torch.isfinite(value).to(device, non_blocking=True) for _, _, value in values]))
+    faults = [(lane, Diverged(f"{what} is not finite", lane.number, lane.step)) for lane, what, _ in values]
+
+    def stop() -> None:
+        for (lane, fault), fine in zip(faults, finite().tolist(), strict=True):
+            if not fine and lane.fault is None:
+                lane.fault = fault
+
+    return stop
 
 
 def losses(
