@@ -18,7 +18,8 @@ class Runtime:
 
     ``data``: the folder that holds the data sets (None: only procedural ones can be opened).
     ``cache``: decoded and resized images, memory-mapped by every process of the machine, and features of images.
-    ``features_mib``: how much room these features may take in all (0: none are kept; see ``sam2lora.features``).
+    ``features_mib``: how much room these features may take in all (0: none are kept). A GPU computes them in every step
+    (see ``sam2lora.features``).
     ``checkpoint``: the file whose digest the backbone names (None: no file is needed).
     ``device``: a torch device, ``"cpu"`` or ``"cuda"``. ``threads``: CPU threads of one trial.
     """

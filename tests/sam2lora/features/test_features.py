@@ -89,6 +89,12 @@ def test_a_trial_is_bit_for_bit_the_same_without_with_new_and_with_known_feature
     assert {file: file.stat().st_ino for file in files(runtime)} == first, "all were known"
 
 
+def test_a_gpu_computes_them_in_every_step(runtime: Runtime) -> None:
+    segmenter = build(DECODER.backbone, 64, runtime)
+    assert isinstance(remembering(segmenter, runtime), Remembering)
+    assert remembering(segmenter, replace(runtime, device="cuda")) is segmenter
+
+
 def test_other_adapters_and_batches_share_them(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
     trained(DECODER, runtime)
     known = files(runtime)
