@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from typing import NamedTuple
 
 import torch
@@ -20,6 +21,8 @@ _NO_ROOM = (
     "CUBLAS_STATUS_ALLOC_FAILED",
     "CUDNN_STATUS_ALLOC_FAILED",
 )
+# All that torch says where oneDNN finds no memory; other faults have words behind it.
+_ONEDNN = "could not create a primitive"
 
 
 class Need(NamedTuple):
@@ -67,8 +70,17 @@ def _bytes(tensor: Tensor) -> int:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an allocation failed: in Python or in CUDA's caching allocator, which have types of their own, or in
-    torch's allocator of the CPU, the CUDA driver, cuBLAS or cuDNN, which raise a RuntimeError that says so."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _NO_ROOM)
+    """Whether an allocation failed.
+
+    Python and CUDA's caching allocator have types of their own for it, and the system a number. Torch's allocator of
+    the CPU, oneDNN, the CUDA driver, cuBLAS and cuDNN raise a RuntimeError that says so.
+    """
+    match error:
+        case MemoryError() | torch.OutOfMemoryError():
+            return True
+        case OSError():
+            return error.errno == errno.ENOMEM
+        case RuntimeError():
+            return str(error) == _ONEDNN or any(sign in str(error) for sign in _NO_ROOM)
+        case _:
+            return False

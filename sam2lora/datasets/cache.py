@@ -258,6 +258,8 @@ def _open(dataset: Source, found: Found, splits: tuple[str, ...], size: int, dig
     except PermissionError as error:
         raise _refused(home, error) from error
     except (OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno == errno.ENOMEM:
+            raise
         raise DiskError(
             f"{home}: a cache must be as it was written, but {error}: remove this folder, it will be built again."
         ) from error

@@ -1,0 +1,173 @@
+"""The command: see ``benchmarks.gpu``."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from benchmarks import gpu
+from benchmarks.gpu import device
+from benchmarks.gpu.bench import FULL, SMALL, Bench, Form
+from benchmarks.gpu.document import Document, Found, read, tables
+from benchmarks.gpu.parts import PARTS, Part
+from benchmarks.gpu.process import Ended, results
+from benchmarks.machine import machine
+
+_GRACE = 20.0
+"""Seconds that a part has for the case that it is at when its time is over."""
+_SAMPLE = 5.0
+"""Seconds between two looks at the clocks and the load of the device."""
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run the parts, and say whether all that must hold holds: 0, or 1 if something does not or broke."""
+    asked = _parser().parse_args(words)
+    console = Console()
+    if asked.show is not None:
+        document = read(asked.show)
+    else:
+        signal.signal(signal.SIGTERM, _interrupted)  # so that the process of a part ends with this one
+        document = _measured(asked, console)
+    for shown in tables(document):
+        console.print(shown)
+    return 0 if document.sound else 1
+
+
+def _interrupted(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _parser() -> argparse.ArgumentParser:
+    command = argparse.ArgumentParser(
+        prog="python -m benchmarks.gpu", description=gpu.__doc__.partition("\n")[2] if gpu.__doc__ else ""
+    )
+    names = [part.name for part in PARTS]
+    command.add_argument(
+        "--parts", nargs="+", choices=names, default=names, metavar="PART",
+        help=f"which parts run, in their order: {', '.join(names)} (default: all)",
+    )  # fmt: skip
+    command.add_argument(
+        "--minutes", type=_minutes, metavar="M", help="time for all parts together (default 8, on a CPU 2)"
+    )
+    command.add_argument("--form", choices=("small", "full"), help="how much is measured (default: small on a CPU)")
+    command.add_argument(
+        "--out", type=Path, default=Path("benchmarks/results/gpu.json"), metavar="FILE",
+        help="where the result grows, line by line (default: %(default)s)",
+    )  # fmt: skip
+    command.add_argument("--show", type=Path, metavar="FILE", help="print the tables of an earlier result, and no more")
+    return command
+
+
+def _minutes(text: str) -> float:
+    minutes = float(text)
+    if not 0 < minutes < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be above 0, but is {text}")
+    return minutes
+
+
+def _measured(asked: argparse.Namespace, console: Console) -> Document:
+    """The document of a run, written after every line."""
+    begun = time.monotonic()
+    about = _about()
+    usable = about["gpu"] is not None
+    form = {"small": SMALL, "full": FULL}[asked.form or ("full" if usable else "small")]
+    form = form if asked.minutes is None else replace(form, minutes=asked.minutes)
+    chosen = [part for part in PARTS if part.name in asked.parts]
+    document = Document(
+        {**about, "form": form.name, "minutes": form.minutes}, {part.name: Found(part.title) for part in chosen}
+    )
+    console.print(_headline(document, form))
+    with tempfile.TemporaryDirectory() as folder:
+        for place, part in enumerate(chosen):
+            share = part.share / sum(other.share for other in chosen[place:])
+            left = 60 * form.minutes - (time.monotonic() - begun)
+            found = document.parts[part.name]
+            try:
+                _run(part, found, _bench(usable, form, Path(folder), share * left), document, asked.out)
+            except KeyboardInterrupt:
+                found.state, found.why = "cut", "it was interrupted"
+                document.save(asked.out)
+                console.print(f"Interrupted. What is known so far is in {asked.out}.")
+                break
+            console.print(_progress(place + 1, len(chosen), part, found), highlight=False)
+    console.print(f"Written to {asked.out}.")
+    return document
+
+
+def _about() -> dict[str, Any]:
+    """The machine and the GPU, looked up in a process of their own: one that forks must not touch the GPU."""
+    found = next(results(lambda: [(device.describe(), machine())], 120.0))
+    if isinstance(found, Ended):
+        raise RuntimeError(f"The device must say what it is, but the process that asks it ended: {found.why}")
+    described, computer = found
+    if isinstance(described, device.NoGpu):
+        return {"gpu": None, "no_gpu": described.why, "machine": computer}
+    return {"gpu": described, "no_gpu": None, "machine": computer}
+
+
+def _headline(document: Document, form: Form) -> str:
+    about = document.about
+    if about["gpu"] is None:
+        where = f"torch can use no GPU here: {about['no_gpu']}. The {form.name} form runs on the CPU"
+    else:
+        found = about["gpu"]
+        where = (
+            f"{found['name']}, {found['free_mib'] / 1024:.0f} of {found['memory_mib'] / 1024:.0f} GiB free, driver "
+            f"{found['driver']}, torch {about['machine']['torch']}, CUDA {found['cuda']}. The {form.name} form runs"
+        )
+        if found["others"] or found["load"].get("utilization.gpu", 0.0) > 5:
+            where += (
+                f". [bold]The device is in use by others[/] ({found['others']} processes, "
+                f"{found['load'].get('utilization.gpu', 0.0):.0f} % busy): times are not those of a quiet one"
+            )
+    return f"{where}, {len(document.parts)} parts, {form.minutes:g} minutes at most."
+
+
+def _bench(usable: bool, form: Form, folder: Path, seconds: float) -> Bench:
+    return Bench("cuda:0" if usable else "cpu", form, folder, time.monotonic() + seconds)
+
+
+def _run(part: Part, found: Found, bench: Bench, document: Document, out: Path) -> None:
+    """One part, from its process into the document."""
+    if part.missing:
+        found.state, found.why = "skipped", f"it needs {', '.join(part.missing)}, not installed here"
+        document.save(out)
+        return
+    begun = time.monotonic()
+    samples: list[dict[str, float]] = []
+    looked = begun - _SAMPLE
+    found.state = "running"
+
+    def look() -> None:
+        nonlocal looked
+        if bench.cuda and time.monotonic() - looked >= _SAMPLE:
+            looked = time.monotonic()
+            samples.append(device.load())
+
+    for line in results(lambda: part.measure(bench), bench.deadline + _GRACE - begun, look):
+        if isinstance(line, Ended):
+            found.state = "cut" if line.cut else "broken" if line.why else "ended"
+            found.why = line.why or ""
+        else:
+            found.lines.append(line)
+        found.seconds, found.load = time.monotonic() - begun, device.summary(samples)
+        document.save(out)
+
+
+def _progress(place: int, count: int, part: Part, found: Found) -> str:
+    """A line for a part that has ended."""
+    state = found.state if found.sound else f"[bold red]{found.state}, not sound[/]"
+    why = f" ({found.why.strip().rpartition(chr(10))[2]})" if found.why else ""
+    return f"[{place}/{count}] {part.name}: {state}{why}, {len(found.lines)} lines, {found.seconds:.0f} s"
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

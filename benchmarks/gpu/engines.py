@@ -1,0 +1,29 @@
+"""Trials of an engine, as a search asks for them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from benchmarks.gpu.bench import Bench
+from benchmarks.gpu.training import Trial
+from harness.engine import Engine
+from harness.messages import Item, Order
+from sam2lora.choice import to_json
+
+
+def orders(bench: Bench, trials: Sequence[Trial], folder: Path) -> list[Order]:
+    """An order for each trial, its files under ``folder``."""
+    return [
+        Order(str(n), to_json(config), to_json(replicate), bench.runtime(), str(folder / str(n)))
+        for n, (config, replicate) in enumerate(trials)
+    ]
+
+
+def epoch(engine: Engine, asked: Sequence[Order], done: int) -> Mapping[str, Item]:
+    """What comes after the first ``done`` epochs of each trial, by its key. Raises what went wrong with any of them."""
+    items = engine.advance([(order, done) for order in asked])
+    for item in items.values():
+        if isinstance(item, Exception):
+            raise item
+    return {key: item for key, item in items.items() if not isinstance(item, Exception)}

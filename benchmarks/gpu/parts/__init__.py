@@ -1,0 +1,46 @@
+"""The parts of the check, in their order: what must hold anywhere, then how fast it runs."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from benchmarks.gpu.bench import Bench
+from benchmarks.gpu.lines import Line
+from benchmarks.gpu.parts.divergence import divergence
+from benchmarks.gpu.parts.export import export
+from benchmarks.gpu.parts.features import features
+from benchmarks.gpu.parts.forward import forward
+from benchmarks.gpu.parts.memory import memory
+from benchmarks.gpu.parts.out_of_memory import out_of_memory
+from benchmarks.gpu.parts.packing import packing
+from benchmarks.gpu.parts.resume import resume
+
+
+@dataclass(frozen=True)
+class Part:
+    """``share``: of the minutes, against the others'. ``needs``: packages without which it is skipped."""
+
+    name: str
+    title: str
+    share: float
+    measure: Callable[[Bench], Iterator[Line]]
+    needs: tuple[str, ...] = ()
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """The packages that it needs and that are not installed."""
+        return tuple(package for package in self.needs if importlib.util.find_spec(package) is None)
+
+
+PARTS = (
+    Part("forward", "The forward pass of every backbone against float64 on the CPU", 2, forward),
+    Part("packing", "A trial alone and in packs", 3, packing),
+    Part("resume", "A trial that is killed and goes on from its checkpoint", 2, resume),
+    Part("out_of_memory", "A pack that finds too little memory", 1, out_of_memory),
+    Part("divergence", "A trial that diverges and its neighbours", 1, divergence),
+    Part("features", "Features from files and features computed", 1, features),
+    Part("export", "What other tools load of a trained adapter", 1, export),
+    Part("memory", "Memory as planned and as taken", 2, memory),
+)

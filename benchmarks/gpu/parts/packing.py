@@ -1,0 +1,43 @@
+"""The law of packing on the device: a trial is the same alone as in any company, up to rounding."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+
+from benchmarks.gpu.bench import PRECISIONS, Bench, Precision, lines
+from benchmarks.gpu.lines import Law, Line, Measured
+from benchmarks.gpu.training import Distance, Ended, alone, distance, farthest, together, trials
+from sam2lora.errors import Diverged
+
+LIMITS: dict[Precision, Distance] = {
+    "float32": Distance(loss=1e-4, score=1e-3, adapter=1e-3),
+    "bfloat16": Distance(loss=1e-2, score=1e-2, adapter=float("inf")),
+}
+"""What `sam2lora.pack` promises. Adam divides by the size of a gradient: where that is all rounding, so is its step."""
+
+
+def packing(bench: Bench) -> Iterator[Line]:
+    """For each precision: how far two runs of one trial lie apart, then packs of several sizes from lone trials."""
+    yield from lines(bench, [(name, partial(_packed, bench, name)) for name in PRECISIONS])
+
+
+def _packed(bench: Bench, precision: Precision) -> Iterator[Line]:
+    company = trials(bench, max(bench.form.companies), precision)
+    expected = [alone(trial, bench) for trial in company]
+    yield Measured(f"{precision}, alone, twice", _values(distance(alone(company[0], bench), expected[0])))
+    for count in bench.form.companies:
+        found = together(company[:count], bench)
+        sound = [one for one in found if isinstance(one, Ended)]
+        apart = farthest([distance(one, lone) for one, lone in zip(sound, expected, strict=False)])
+        holds = len(sound) == count and _within(apart, LIMITS[precision])
+        faults = [str(one) for one in found if isinstance(one, Diverged)]
+        yield Law(f"{precision}, pack of {count}", holds, {**_values(apart), "diverged": "; ".join(faults)})
+
+
+def _values(apart: Distance) -> dict[str, float]:
+    return {"loss, relative": apart.loss, "score": apart.score, "adapter": apart.adapter}
+
+
+def _within(apart: Distance, limit: Distance) -> bool:
+    return apart.loss <= limit.loss and apart.score <= limit.score and apart.adapter <= limit.adapter
