@@ -6,7 +6,7 @@ import argparse
 import signal
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,26 +23,40 @@ from benchmarks.machine import machine
 
 _GRACE = 20.0
 """Seconds that a part has for the case that it is at when its time is over."""
+_PRINTED = 4000
+"""Characters that are kept of what a part prints."""
 _SAMPLE = 5.0
 """Seconds between two looks at the clocks and the load of the device."""
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Run the parts, and say whether all that must hold holds: 0, or 1 if something does not or broke."""
+    """Run the parts, and say whether what must hold holds: 0, or 1 if something does not or broke; 130 interrupted."""
     asked = _parser().parse_args(words)
     console = Console()
+    interrupted = False
     if asked.show is not None:
-        document = read(asked.show)
+        document = asked.show
     else:
-        signal.signal(signal.SIGTERM, _interrupted)  # so that the process of a part ends with this one
-        document = _measured(asked, console)
+        document, interrupted = _measured(asked, console, _watch())
     for shown in tables(document):
         console.print(shown)
+    if interrupted:
+        console.print(f"Interrupted. What is known so far is in {asked.out}.")
+        return 130
     return 0 if document.sound else 1
 
 
-def _interrupted(*_: object) -> None:
-    raise KeyboardInterrupt
+def _watch() -> Callable[[], None]:
+    """A function that raises ``KeyboardInterrupt`` once the process was asked to end, and at no other place."""
+    heard: list[int] = []
+    for sign in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(sign, lambda number, _: heard.append(number))
+
+    def check() -> None:
+        if heard:
+            raise KeyboardInterrupt
+
+    return check
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -62,19 +76,33 @@ def _parser() -> argparse.ArgumentParser:
         "--out", type=Path, default=Path("benchmarks/results/gpu.json"), metavar="FILE",
         help="where the result grows, line by line (default: %(default)s)",
     )  # fmt: skip
-    command.add_argument("--show", type=Path, metavar="FILE", help="print the tables of an earlier result, and no more")
+    command.add_argument(
+        "--show", type=_document, metavar="FILE", help="print the tables of an earlier result, and no more"
+    )
     return command
 
 
 def _minutes(text: str) -> float:
-    minutes = float(text)
+    try:
+        minutes = float(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"must be a number, but is {text!r}") from error
     if not 0 < minutes < float("inf"):
         raise argparse.ArgumentTypeError(f"must be above 0, but is {text}")
     return minutes
 
 
-def _measured(asked: argparse.Namespace, console: Console) -> Document:
-    """The document of a run, written after every line."""
+def _document(text: str) -> Document:
+    try:
+        return read(Path(text))
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise argparse.ArgumentTypeError(
+            f"must be a result that this command wrote, but {text} is not: {error}"
+        ) from error
+
+
+def _measured(asked: argparse.Namespace, console: Console, check: Callable[[], None]) -> tuple[Document, bool]:
+    """The document of a run, written after every line, and whether ``check`` has interrupted it."""
     begun = time.monotonic()
     about = _about()
     usable = about["gpu"] is not None
@@ -91,15 +119,14 @@ def _measured(asked: argparse.Namespace, console: Console) -> Document:
             left = 60 * form.minutes - (time.monotonic() - begun)
             found = document.parts[part.name]
             try:
-                _run(part, found, _bench(usable, form, Path(folder), share * left), document, asked.out)
+                _run(part, found, _bench(usable, form, Path(folder), share * left), document, asked.out, check)
             except KeyboardInterrupt:
                 found.state, found.why = "cut", "it was interrupted"
                 document.save(asked.out)
-                console.print(f"Interrupted. What is known so far is in {asked.out}.")
-                break
+                return document, True
             console.print(_progress(place + 1, len(chosen), part, found), highlight=False)
     console.print(f"Written to {asked.out}.")
-    return document
+    return document, False
 
 
 def _about() -> dict[str, Any]:
@@ -116,7 +143,7 @@ def _about() -> dict[str, Any]:
 def _headline(document: Document, form: Form) -> str:
     about = document.about
     if about["gpu"] is None:
-        where = f"torch can use no GPU here: {about['no_gpu']}. The {form.name} form runs on the CPU"
+        where = f"Torch can use no GPU here: {about['no_gpu'].rstrip('.')}. The {form.name} form runs on the CPU"
     else:
         found = about["gpu"]
         where = (
@@ -128,37 +155,41 @@ def _headline(document: Document, form: Form) -> str:
                 f". [bold]The device is in use by others[/] ({found['others']} processes, "
                 f"{found['load'].get('utilization.gpu', 0.0):.0f} % busy): times are not those of a quiet one"
             )
-    return f"{where}, {len(document.parts)} parts, {form.minutes:g} minutes at most."
+    return f"{where}, {form.minutes:g} minutes at most, {len(document.parts)} of {len(PARTS)} parts."
 
 
 def _bench(usable: bool, form: Form, folder: Path, seconds: float) -> Bench:
     return Bench("cuda:0" if usable else "cpu", form, folder, time.monotonic() + seconds)
 
 
-def _run(part: Part, found: Found, bench: Bench, document: Document, out: Path) -> None:
+def _run(part: Part, found: Found, bench: Bench, document: Document, out: Path, check: Callable[[], None]) -> None:
     """One part, from its process into the document."""
     if part.missing:
         found.state, found.why = "skipped", f"it needs {', '.join(part.missing)}, not installed here"
         document.save(out)
         return
-    begun = time.monotonic()
+    begun, log = time.monotonic(), bench.folder / f"{part.name}.log"
+    log.touch()
     samples: list[dict[str, float]] = []
     looked = begun - _SAMPLE
     found.state = "running"
+    document.save(out)
 
     def look() -> None:
         nonlocal looked
+        check()
         if bench.cuda and time.monotonic() - looked >= _SAMPLE:
             looked = time.monotonic()
             samples.append(device.load())
 
-    for line in results(lambda: part.measure(bench), bench.deadline + _GRACE - begun, look):
+    for line in results(lambda: part.measure(bench), bench.deadline + _GRACE - begun, log, look):
         if isinstance(line, Ended):
             found.state = "cut" if line.cut else "broken" if line.why else "ended"
             found.why = line.why or ""
         else:
             found.lines.append(line)
         found.seconds, found.load = time.monotonic() - begun, device.summary(samples)
+        found.printed = log.read_text(errors="replace")[-_PRINTED:]
         document.save(out)
 
 

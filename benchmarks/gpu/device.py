@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 import statistics
 import subprocess
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,18 +17,17 @@ _PATIENCE = 10.0
 
 @dataclass(frozen=True)
 class NoGpu:
-    """torch can use no GPU here, and why."""
+    """torch can use no GPU here, and why, in its words."""
 
     why: str
 
 
 def describe() -> dict[str, Any] | NoGpu:
     """The GPU, its memory in MiB and its software. Must run in a process that forks no other that uses the GPU."""
-    with warnings.catch_warnings(record=True) as heard:
-        warnings.simplefilter("always")
-        usable = torch.cuda.is_available()
-    if not usable:
-        return NoGpu(_reason([str(warning.message) for warning in heard]))
+    try:
+        torch.cuda.init()  # type: ignore[no-untyped-call]
+    except (RuntimeError, AssertionError) as error:  # the latter where torch is built without CUDA
+        return NoGpu(" ".join(str(error).split()))
     found = torch.cuda.get_device_properties(0)
     free, total = torch.cuda.mem_get_info(0)
     return {
@@ -47,16 +44,6 @@ def describe() -> dict[str, Any] | NoGpu:
         "load": load(),
         "others": others(),
     }
-
-
-def _reason(heard: Sequence[str]) -> str:
-    if torch.version.cuda is None:
-        return "this torch is built without CUDA"
-    if heard:
-        return " ".join(heard[0].split()).partition(" (Triggered")[0]
-    if shutil.which("nvidia-smi") is None:
-        return "there is no NVIDIA driver here"
-    return "the driver is here, but shows torch no device (CUDA_VISIBLE_DEVICES may hide it)"
 
 
 def load() -> dict[str, float]:

@@ -20,11 +20,16 @@ State = Literal["waiting", "running", "ended", "cut", "skipped", "broken"]
 
 @dataclass
 class Found:
-    """What a part found so far. ``why`` it was cut, skipped or broke; ``load``: of the device in the meantime."""
+    """What a part found so far.
+
+    ``why`` it was cut, skipped or broke; ``printed``: the end of what its process printed; ``load``: clocks and
+    utilisation of the device in the meantime.
+    """
 
     title: str
     state: State = "waiting"
     why: str = ""
+    printed: str = ""
     seconds: float = 0.0
     load: Mapping[str, list[float]] = field(default_factory=dict)
     lines: list[Line] = field(default_factory=list)

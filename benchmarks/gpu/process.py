@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import signal
 import time
 import traceback
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -31,16 +33,19 @@ class _Result:
 
 
 def results(
-    function: Callable[[], Iterable[Any]], seconds: float, tick: Callable[[], object] = lambda: None
+    function: Callable[[], Iterable[Any]],
+    seconds: float,
+    log: Path = Path(os.devnull),
+    tick: Callable[[], object] = lambda: None,
 ) -> Iterator[Any]:
     """What ``function`` yields in a forked process, then `Ended`. After ``seconds`` the process is killed.
 
-    ``tick`` is called about once a second meanwhile. The calling process must not have used a GPU, and the process and
-    all that it began end with the generator.
+    What it prints goes to the end of the file ``log``. ``tick`` is called about once a second meanwhile. The calling
+    process must not have used a GPU. The process ends with the generator, and what it began in this way ends with it.
     """
     context = get_context("fork")
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_serve, args=(function, sender))
+    process = context.Process(target=_serve, args=(function, sender, log))
     process.start()
     sender.close()
     until = time.monotonic() + seconds
@@ -70,8 +75,11 @@ def _received(receiver: Connection, until: float, tick: Callable[[], object], pr
             return
 
 
-def _serve(function: Callable[[], Iterable[Any]], sender: Connection) -> None:
+def _serve(function: Callable[[], Iterable[Any]], sender: Connection, log: Path) -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # nothing goes on when the caller is killed
+    with log.open("ab") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
     ended = Ended(None)
     try:
         for value in function():

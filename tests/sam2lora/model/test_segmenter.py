@@ -133,3 +133,8 @@ def test_images_are_normalised_as_imagenet(nano: Segmenter) -> None:
     nano(mean)
 
     torch.testing.assert_close(seen[0], patches.proj.bias.expand_as(seen[0]), rtol=0, atol=1e-6)
+
+
+def test_float32_is_float32_in_the_products_of_a_gpu() -> None:
+    assert not torch.backends.cudnn.allow_tf32
+    assert not torch.backends.cuda.matmul.allow_tf32
