@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
@@ -291,11 +291,12 @@ def stand_in() -> Iterator[None]:
     make = Tensor._make_subclass
 
     def placed(
-        cls: type[Tensor], data: Tensor, grad: bool = False, *, dispatch_device: bool = False, **more: Any
+        cls: type[Tensor], data: Tensor, grad: bool, *, device_for_backend_keys: torch.device, **more: Any
     ) -> Any:
-        return make(cls, data, grad, **more)
+        more["dispatch_device"] &= device_for_backend_keys.type != "cuda"
+        return make(cls, data, grad, device_for_backend_keys=device_for_backend_keys, **more)
 
-    fakes = FakeTensorMode(allow_non_fake_inputs=True)  # its first one imports what looks at the signatures of torch
+    fakes = _Fakes(allow_non_fake_inputs=True)  # its first one imports what looks at the signatures of torch
     with ExitStack() as stack:
         replaced: dict[str, Any] = {
             "torch.Tensor._make_subclass": placed,
@@ -310,15 +311,14 @@ def stand_in() -> Iterator[None]:
             stack.enter_context(patch(name, replacement))
         stack.enter_context(_kernels())
         stack.enter_context(fakes)
-        stack.enter_context(_Placing())  # type: ignore[no-untyped-call]
         yield
 
 
-class _Placing(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class _Fakes(FakeTensorMode):  # type: ignore[no-untyped-call]
     """Tensors that C++ makes like one of the GPU's are on the GPU, and pinned memory is memory."""
 
     def __torch_dispatch__(
-        self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
         if func is aten._pin_memory.default:
@@ -329,7 +329,16 @@ class _Placing(TorchDispatchMode):  # type: ignore[no-untyped-call]
         copied = func in (aten._to_copy.default, aten.scalar_tensor.default)
         if (made_by_autograd or copied) and kwargs.get("device") == torch.device("meta"):
             kwargs = {**kwargs, "device": torch.device("cuda", 0)}
-        return func(*args, **kwargs)
+        if func is aten._to_copy.default and _is_there(args[0], **kwargs):
+            return args[0]
+        return super().__torch_dispatch__(func, types, args, kwargs)
+
+
+def _is_there(
+    tensor: Tensor, *, device: torch.device | None = None, dtype: torch.dtype | None = None, **_: Any
+) -> bool:
+    """Whether a copy to ``device`` is none: C++ asks for it because it takes the GPU for another device."""
+    return tensor.device.type == "cuda" and device == tensor.device and dtype in (None, tensor.dtype)
 
 
 class _Generator(torch.Generator):

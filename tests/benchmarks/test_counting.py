@@ -107,6 +107,7 @@ def test_all_norms_are_taken_in_one_launch() -> None:
         tally = counted(lambda: clip_grad_norm_(parameters, 1.0))
     assert [operation.launches for operation in named(tally, "_foreach_norm")] == [1]
     assert [operation.launches for operation in named(tally, "_foreach_mul_")] == [1]
+    assert named(tally, "_to_copy") == [], "all lie on one device"
     assert tally.waits == []
 
 
@@ -146,6 +147,8 @@ COPIES: dict[str, tuple[Callable[[Tensor], object], int, int]] = {
     "in place": (lambda x: x.copy_(torch.ones(4)), 1, 1),
     "an index of the host": (lambda x: x[torch.tensor([0, 1])], 1, 1),
     "pinned, and not waited for": (lambda x: torch.ones(3).pin_memory().to("cuda", non_blocking=True), 1, 0),
+    "where it lies": (lambda x: x.to(x.device).to("cuda").to(x), 0, 0),
+    "by an example on the device": (lambda x: torch.ones(3).to(x), 1, 1),
     "to the host": (lambda x: x.cpu(), 0, 1),
     "a scalar of the host": (lambda x: x * torch.tensor(2.0), 0, 0),
     "one value behind a mask": (lambda x: x.__setitem__(x > 0, 0.0), 0, 0),
