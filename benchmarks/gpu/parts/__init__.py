@@ -16,6 +16,7 @@ from benchmarks.gpu.parts.memory import memory
 from benchmarks.gpu.parts.out_of_memory import out_of_memory
 from benchmarks.gpu.parts.packing import packing
 from benchmarks.gpu.parts.resume import resume
+from benchmarks.gpu.parts.steps import steps
 
 
 @dataclass(frozen=True)
@@ -43,4 +44,5 @@ PARTS = (
     Part("features", "Features from files and features computed", 1, features),
     Part("export", "What other tools load of a trained adapter", 1, export),
     Part("memory", "Memory as planned and as taken", 2, memory),
+    Part("steps", "A training step, phase by phase, alone and in packs", 8, steps),
 )

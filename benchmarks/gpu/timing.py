@@ -1,0 +1,148 @@
+"""A training step as it is, again and again on one batch, and how long it and its phases take."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import cycle, islice, pairwise
+from typing import Any, TypeVar
+from unittest.mock import patch
+
+import torch
+
+from benchmarks.gpu.bench import Bench
+from sam2lora import pack, train
+from sam2lora.config import Replicate, TrialConfig
+from sam2lora.train import Advanced, Batch, Forward, Lane, Session
+
+T = TypeVar("T")
+
+PHASES = ("forward", "backward", "optimizer")
+"""Of a step: logits and losses; gradients; their norm, their clipping and the optimizer."""
+
+
+@dataclass(frozen=True)
+class Company:
+    """Trials that train together. Without ``residents`` it is a lone trial, whose adapter is in the segmenter."""
+
+    sessions: Sequence[Session]
+    residents: Sequence[pack.Resident]
+
+    @property
+    def trials(self) -> int:
+        """How many train together."""
+        return len(self.sessions)
+
+    def epoch(self, steps: int) -> int:
+        """Train for an epoch of so many steps, without validation; the trial-steps. Neither curve nor epoch moves on.
+
+        An image is seen several times where there are too few.
+        """
+        for session in self.sessions:
+            images = steps * session.config.batch_size * session.config.accumulate
+            session.training = tuple(islice(cycle(session.training), images))
+        if self.residents:
+            lanes = pack.advance(self.residents)
+        else:
+            self.sessions[0].segmenter.train()
+            lanes = train.lockstep(self.sessions, train.alone(self.sessions[0]))
+        return sum(lane.step for lane in lanes)
+
+    def within_step(self, work: Callable[[Step], T]) -> T:
+        """What ``work`` makes of a step of all, in an epoch's first step: with all that surrounds it in place."""
+        made: list[T] = []
+        true = train.step
+
+        def instead(
+            lanes: Sequence[Lane], forward: Forward, given: Sequence[Batch], places: Sequence[int]
+        ) -> list[Advanced]:
+            made.append(work(Step(true, lanes, forward, given, places)))
+            return true(lanes, forward, given, places)
+
+        with patch.object(train, "step", instead):
+            self.epoch(1)
+        return made[0]
+
+
+@dataclass(frozen=True)
+class Step:
+    """``sam2lora.train.step`` and what it works on. It is taken by a call, as often as one likes."""
+
+    true: Callable[[Sequence[Lane], Forward, Sequence[Batch], Sequence[int]], list[Advanced]]
+    lanes: Sequence[Lane]
+    forward: Forward
+    given: Sequence[Batch]
+    places: Sequence[int]
+
+    def __call__(self) -> list[Advanced]:
+        """Clear the gradients and take a step of every trial."""
+        for lane in self.lanes:
+            lane.session.optimizer.zero_grad(set_to_none=True)
+        return self.true(self.lanes, self.forward, self.given, self.places)
+
+
+def company(bench: Bench, config: TrialConfig, trials: int) -> Company:
+    """Trials of equal settings that share their images, in a pack; 0: a lone one without a pack."""
+    started = []
+    residents = []
+    for _ in range(max(trials, 1)):
+        started.append(train.start(config, Replicate(), bench.runtime()))
+        if trials:
+            residents.append(pack.admit(started[-1]))
+    return Company(started, residents)
+
+
+def seconds(bench: Bench, work: Callable[[], object]) -> float:
+    """Wall seconds until the device has done ``work``."""
+    bench.synchronize()
+    begun = time.perf_counter()
+    work()
+    bench.synchronize()
+    return time.perf_counter() - begun
+
+
+def repetitions(bench: Bench, once: float, least: int = 2, most: int = 10) -> int:
+    """How often something that takes ``once`` seconds is repeated."""
+    return min(max(int(bench.form.repeated / max(once, 1e-9)), least), most)
+
+
+def median(bench: Bench, work: Callable[[], object]) -> float:
+    """Median wall seconds of ``work``, which runs once more to warm up."""
+    once = seconds(bench, work)
+    return statistics.median(seconds(bench, work) for _ in range(repetitions(bench, once)))
+
+
+def phases(bench: Bench, step: Step) -> dict[str, float]:
+    """Median seconds of each of ``PHASES`` in steps that follow one another without a wait."""
+    rounds = repetitions(bench, seconds(bench, step))
+    moments: list[list[Any]] = []
+    true = train._backward
+
+    def backward(objectives: Sequence[torch.Tensor]) -> None:
+        moments[-1].append(_moment(bench))
+        true(objectives)
+        moments[-1].append(_moment(bench))
+
+    with patch.object(train, "_backward", backward):
+        for _ in range(rounds):
+            moments.append([_moment(bench)])
+            step()
+            moments[-1].append(_moment(bench))
+    bench.synchronize()
+    taken = zip(*([_between(*pair) for pair in pairwise(four)] for four in moments), strict=True)
+    return dict(zip(PHASES, map(statistics.median, taken), strict=True))
+
+
+def _moment(bench: Bench) -> Any:
+    """Now on a CPU; on a GPU when it comes to this place of its queue."""
+    if not bench.cuda:
+        return time.perf_counter()
+    event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+    event.record()
+    return event
+
+
+def _between(begin: Any, end: Any) -> float:
+    return float(end - begin if isinstance(begin, float) else begin.elapsed_time(end) / 1000)
