@@ -78,7 +78,7 @@ def _pass(sessions: list[Session], residents: list[pack.Resident]) -> int:
         lanes = pack.advance(residents)
     else:
         sessions[0].segmenter.train()
-        lanes = lockstep(sessions, train.alone(sessions[0]))
+        lanes = lockstep(sessions, train.Alone(sessions[0]))
     return sum(lane.step for lane in lanes)
 
 

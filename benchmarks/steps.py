@@ -40,7 +40,7 @@ from sam2lora.losses import BCE, SoftDice, equal
 from sam2lora.optimizers import AdamW
 from sam2lora.protocols import Transfer
 from sam2lora.runtime import Runtime
-from sam2lora.train import alone, batches, lockstep, start
+from sam2lora.train import Alone, batches, lockstep, start
 
 SIDES = ("sam2lora", "peft", "plain")
 
@@ -73,7 +73,7 @@ def ours(config: TrialConfig, cache: Path) -> Callable[[], int]:
 
     def run() -> int:
         session.segmenter.train()
-        (lane,) = lockstep([session], alone(session))
+        (lane,) = lockstep([session], Alone(session))
         return lane.step
 
     return run

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple, TypeGuard, get_args, overload
@@ -62,9 +62,9 @@ class Features(NamedTuple):
     fine: Tensor
     middle: Tensor
 
-    def take(self, index: Tensor) -> Features:
-        """The features of the images at ``index`` (M,), which may name one several times."""
-        return Features(*(level[index] for level in self))
+    def take(self, places: Sequence[int], size: int) -> Features:
+        """The batches of ``size`` images at ``places``, which may name one several times, in a row."""
+        return Features(*(_taken(level, places, size) for level in self))
 
 
 class Stage(NamedTuple):
@@ -74,9 +74,15 @@ class Stage(NamedTuple):
     block: int
     outputs: tuple[Tensor, ...]
 
-    def take(self, index: Tensor) -> Stage:
-        """The images at ``index`` (M,), which may name one several times."""
-        return Stage(self.x[index], self.block, tuple(output[index] for output in self.outputs))
+    def take(self, places: Sequence[int], size: int) -> Stage:
+        """The batches of ``size`` images at ``places``, which may name one several times, in a row."""
+        x, *outputs = (_taken(level, places, size) for level in (self.x, *self.outputs))
+        return Stage(x, self.block, tuple(outputs))
+
+
+def _taken(images: Tensor, places: Sequence[int], size: int) -> Tensor:
+    batches = torch.split(images, size)
+    return torch.cat([batches[place] for place in places])
 
 
 class Sam2Segmenter(nn.Module):

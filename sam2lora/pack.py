@@ -19,7 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from sam2lora.adapters import LoRA, detach
-from sam2lora.adapters.low_rank import LoRALinear, LowRank, add_rows, keep, lora_layers, lowest_kept, random_bits
+from sam2lora.adapters.low_rank import LoRALinear, lora_layers
+from sam2lora.adapters.packed import Draws, PackedLinear, Stack
 from sam2lora.choice import digest
 from sam2lora.config import Replicate, TrialConfig
 from sam2lora.errors import Diverged
@@ -143,12 +144,15 @@ def advance(residents: Sequence[Resident]) -> list[Lane]:
     sessions = [resident.session for resident in residents]
     if len({signature(s.config, s.replicate, len(s.training)) for s in sessions}) != 1:
         raise ValueError("Residents of a pack must have one signature, but these have several: pack them apart.")
-    draws = Draws(
-        [derived(session.replicate, "dropout", session.epoch + 1) for session in sessions], sessions[0].runtime.device
-    )
-    with _packed(residents, draws) as forward:
+    with _packed(residents, _draws(sessions)) as forward, forward.stack.gradients():
         forward.segmenter.train()
         return lockstep(sessions, forward)
+
+
+def _draws(sessions: Sequence[Session]) -> Draws:
+    seeds = [derived(session.replicate, "dropout", session.epoch + 1) for session in sessions]
+    dropouts = [session.config.adapter.dropout for session in sessions if isinstance(session.config.adapter, LoRA)]
+    return Draws(seeds, dropouts, sessions[0].runtime.device)
 
 
 @contextmanager
@@ -169,10 +173,15 @@ def _packed(residents: Sequence[Resident], draws: Draws | None) -> Iterator[Toge
     sessions = [resident.session for resident in residents]
     segmenter = sessions[0].segmenter
     assert isinstance(segmenter, Sam2Segmenter)  # LoRA has no layers elsewhere
+    stack = Stack([_factors(resident.layers) for resident in residents])
     names = residents[0].layers
-    packed = {name: PackedLinear([resident.layers[name] for resident in residents], draws) for name in names}
+    packed = {name: PackedLinear([resident.layers[name] for resident in residents], stack, draws) for name in names}
     with _placed(segmenter, packed):
-        yield Together(segmenter, sessions)
+        yield Together(segmenter, sessions, stack)
+
+
+def _factors(layers: Mapping[str, LoRALinear]) -> list[nn.Parameter]:
+    return [factor for layer in layers.values() for _, update in layer.updates() for factor in (update.A, update.B)]
 
 
 @dataclass
@@ -181,6 +190,7 @@ class Together:
 
     segmenter: Sam2Segmenter
     sessions: Sequence[Session]
+    stack: Stack
 
     def __post_init__(self) -> None:
         adapter = self.sessions[0].config.adapter
@@ -191,90 +201,23 @@ class Together:
     def __call__(self, given: Sequence[Seen], places: Sequence[int]) -> Sequence[Output]:
         images, points = torch.cat([batch[0] for batch in given]), given[0][1]
         size = len(given[0][0])
-        index = torch.cat([torch.arange(size) + place * size for place in places]).to(images.device)
         with precision(self.sessions[0].config, self.sessions[0].runtime):
-            features = self._features(images, index)
+            features = self._features(images, places, size)
             if points is not None:
                 points = (points[0].repeat(len(places), 1, 1), points[1].repeat(len(places), 1))
             logits, quality = self.segmenter.decode_with_iou(features, points)
         return list(zip(torch.split(logits, size), torch.split(quality, size), strict=True))
 
-    def _features(self, images: Tensor, index: Tensor) -> Features:
+    def zero_grad(self) -> None:
+        """Set the gradients of all trials zero, in one launch."""
+        self.stack.grads.zero_()
+
+    def _features(self, images: Tensor, places: Sequence[int], size: int) -> Features:
         """Of every trial's images: what no adapter has touched yet is computed once for each distinct image."""
         if self.first is None:
-            return self.segmenter.encode(images).take(index)
+            return self.segmenter.encode(images).take(places, size)
         stage = self.segmenter.front(images, self.first)
-        return self.segmenter.neck(self.segmenter.run_blocks(stage.take(index)))
-
-
-class Draws:
-    """The bits that dropout draws for each trial of a pack: the very ones that it would draw alone.
-
-    Trials of one replicate draw the same bits, which are drawn once.
-    """
-
-    def __init__(self, seeds: Sequence[int], device: str) -> None:
-        """``seeds``: one for each trial."""
-        self.seeds = list(seeds)
-        self.generators = {seed: torch.Generator(device).manual_seed(seed) for seed in dict.fromkeys(seeds)}
-
-    def bits(self, shape: torch.Size, active: Sequence[bool]) -> Tensor:
-        """int16 ``(trials or 1, *shape)``, for trials that are ``active``; the others get bits of another trial."""
-        wanted = dict.fromkeys(seed for seed, on in zip(self.seeds, active, strict=True) if on)
-        drawn = {seed: random_bits(shape, self.generators[seed]) for seed in wanted}
-        if len(drawn) == 1:
-            return next(iter(drawn.values()))[None]
-        spare = next(iter(drawn.values()))
-        return torch.stack([drawn.get(seed, spare) for seed in self.seeds])
-
-
-class PackedLinear(nn.Linear):
-    """A frozen Linear layer plus the low-rank updates of K trials, on an input whose leading axis is trial-major.
-
-    ``y = W x + b`` is one product for all; ``s_k B_k A_k x`` is a grouped one. Ranks are padded with zeros, which stay
-    zero: neither factor of a padded rank ever gets a gradient.
-    """
-
-    def __init__(self, layers: Sequence[LoRALinear], draws: Draws | None) -> None:
-        """``draws``: where dropout has its bits from, in training."""
-        first = layers[0]
-        super().__init__(first.in_features, first.out_features, bias=first.bias is not None, device="meta")
-        self.weight, self.bias = first.weight, first.bias
-        self.layers, self.draws = list(layers), draws
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(K n, ..., out_features) for ``x`` (K n, ..., in_features)."""
-        y = super().forward(x)
-        for name, rows in self.layers[0].rows.items():
-            updates = [layer.part(name) for layer in self.layers]
-            grouped = self._update(x.reshape(len(updates), -1, x.shape[-1]), updates)
-            y = add_rows(y, rows, grouped.reshape(*x.shape[:-1], -1))
-        return y
-
-    def _update(self, x: Tensor, updates: Sequence[LowRank]) -> Tensor:
-        dropouts = [update.dropout if self.training else 0.0 for update in updates]
-        scales = [update.scale / (1 - dropout) for update, dropout in zip(updates, dropouts, strict=True)]
-        rank = max(update.A.shape[0] for update in updates)
-        first = torch.stack([_padded(update.A, (0, 0, 0, rank - update.A.shape[0])) for update in updates])
-        second = torch.stack([_padded(update.B, (0, rank - update.B.shape[1])) for update in updates])
-        if updates[0].site == "input":
-            x = self._drop(x, dropouts)
-        inner = torch.bmm(x, first.mT) * x.new_tensor(scales)[:, None, None]
-        outer = torch.bmm(inner, second.mT)
-        return outer if updates[0].site == "input" else self._drop(outer, dropouts)
-
-    def _drop(self, x: Tensor, dropouts: Sequence[float]) -> Tensor:
-        active = [dropout > 0 for dropout in dropouts]
-        if not any(active):
-            return x
-        assert self.draws is not None
-        bits = self.draws.bits(x.shape[1:], active)
-        lowest = torch.tensor([lowest_kept(dropout) for dropout in dropouts], dtype=torch.int32, device=x.device)
-        return keep(x, bits, lowest[:, None, None])
-
-
-def _padded(tensor: Tensor, widths: tuple[int, ...]) -> Tensor:
-    return nn.functional.pad(tensor, widths) if any(widths) else tensor
+        return self.segmenter.neck(self.segmenter.run_blocks(stage.take(places, size)))
 
 
 @contextmanager

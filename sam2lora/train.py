@@ -21,7 +21,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 import pandas as pd
@@ -226,7 +226,7 @@ def epoch(session: Session) -> dict[str, float]:
     session.segmenter.train()
     # Dropout draws from torch's global generator: one seed per epoch makes a resumed trial equal an uninterrupted one.
     torch.manual_seed(derived(session.replicate, "dropout", session.epoch + 1))
-    (lane,) = lockstep([session], alone(session))
+    (lane,) = lockstep([session], Alone(session))
     seconds = time.perf_counter() - begun
     if lane.fault is not None:
         raise lane.fault
@@ -286,7 +286,6 @@ class Lane:
         if self.complete:
             self.step, self.seen, self.left = self.step + 1, 0, self.left - self.group
             self.group = min(self.session.config.batch_size * self.session.config.accumulate, self.left)
-            self.session.optimizer.zero_grad(set_to_none=True)
         self.seen += images
 
     @property
@@ -309,23 +308,37 @@ Output = tuple[Tensor, Tensor | None]
 """Logits (N, 1, h, h), and the guessed IoU (N, 1) where the quality head was run."""
 Seen = tuple[Tensor, Points | None]
 """What a model sees of a batch: images and prompts."""
-Forward = Callable[[Sequence[Seen], Sequence[int]], Sequence[Output]]
-"""From distinct batches, and for each trial the place of its batch among them, to the output of each trial."""
 
 
-def alone(session: Session) -> Forward:
+class Forward(Protocol):
+    """The forward pass of trials in lock-step."""
+
+    def __call__(self, given: Sequence[Seen], places: Sequence[int], /) -> Sequence[Output]:
+        """The output of each trial, for distinct batches and for each trial the place of its batch among them."""
+
+    def zero_grad(self) -> None:
+        """Forget the gradients of the step before."""
+
+
+@dataclass
+class Alone:
     """The forward pass of one trial that has its segmenter to itself."""
 
-    def forward(given: Sequence[Seen], places: Sequence[int]) -> Sequence[Output]:
+    session: Session
+
+    def __call__(self, given: Sequence[Seen], places: Sequence[int]) -> Sequence[Output]:
+        """The output of the one trial."""
         images, points = given[places[0]]
-        segmenter = session.segmenter
+        session, segmenter = self.session, self.session.segmenter
         with precision(session.config, session.runtime):
             # a U-Net with a weight is refused
             if session.config.iou_weight > 0 and isinstance(segmenter, Sam2Segmenter):
                 return [segmenter.forward_with_iou(images, points)]
             return [(segmenter(images, points), None)]
 
-    return forward
+    def zero_grad(self) -> None:
+        """Drop them: what the step does not reach then has none, and stays as it is."""
+        self.session.optimizer.zero_grad(set_to_none=True)
 
 
 @contextmanager
@@ -355,6 +368,8 @@ def lockstep(sessions: Sequence[Session], forward: Forward) -> list[Lane]:
     device = sessions[0].runtime.device
     verdict = _stop_unless_finite([])
     for given in overlapped(together, device) if device.startswith("cuda") else together:
+        if any(lane.complete for lane in lanes if lane.fault is None):  # all of them: they have equally many batches
+            forward.zero_grad()
         for lane, place in zip(lanes, places, strict=True):
             if lane.fault is None:
                 lane.take(len(given[place][0]))

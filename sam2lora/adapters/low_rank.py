@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Literal
 
@@ -61,7 +61,7 @@ class LowRank(nn.Module):
 
 def drop(x: Tensor, probability: float) -> Tensor:
     """``x`` with every element zeroed with this probability (to 2**-17), not rescaled."""
-    return keep(x, random_bits(x.shape, None, x.device), lowest_kept(probability))
+    return keep(x, random_bits(x.shape, [None], x.device)[0], lowest_kept(probability))
 
 
 def keep(x: Tensor, bits: Tensor, lowest: int | Tensor) -> Tensor:
@@ -72,15 +72,16 @@ def keep(x: Tensor, bits: Tensor, lowest: int | Tensor) -> Tensor:
     return x * torch.ge(bits, lowest, out=torch.empty_like(x))
 
 
-def random_bits(shape: torch.Size, generator: torch.Generator | None, device: torch.device | None = None) -> Tensor:
-    """int16 of ``shape``, uniform over all values, from ``generator``, or from torch's global one for ``device``.
+def random_bits(shape: torch.Size, generators: Sequence[torch.Generator | None], device: torch.device) -> Tensor:
+    """int16 (generators, *shape), uniform over all values: each row from its generator, or torch's for ``device``.
 
     Torch draws element by element on a CPU, which was a quarter of a training step; one draw here serves four.
     """
     count = shape.numel()
-    where = device if generator is None else generator.device
-    words = torch.empty(-(-count // 4), dtype=torch.int64, device=where).random_(-(2**63), None, generator=generator)
-    return words.view(torch.int16)[:count].view(shape)
+    words = torch.empty(len(generators), -(-count // 4), dtype=torch.int64, device=device)
+    for row, generator in zip(words, generators, strict=True):
+        row.random_(-(2**63), None, generator=generator)
+    return words.view(torch.int16)[:, :count].view(-1, *shape)
 
 
 def lowest_kept(probability: float) -> int:

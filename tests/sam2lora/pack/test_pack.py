@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 import torch
 
+from benchmarks.counting import Tally
 from sam2lora import pack, train
 from sam2lora.adapters import Full, LastBlocks, LoRA
 from sam2lora.augments import Fundus, NoAugment
@@ -25,7 +28,7 @@ from sam2lora.protocols import Transfer
 from sam2lora.runtime import Runtime
 from sam2lora.schedules import Constant, Cosine
 from sam2lora.thresholds import ChosenOnValidation, Fixed
-from sam2lora.train import pristine, start
+from sam2lora.train import Lane, Session, pristine, start
 
 BASE = TrialConfig(
     protocol=Transfer(sources=(Synthetic(hospital="alder", images=8, size=64),)),
@@ -368,6 +371,109 @@ def test_a_pack_of_decoders_encodes_every_image_once_to_judge_it(
     tables = pack.judge(residents)
     assert sum(seen) == len(tables[0])
     assert [len(rows) for rows in tables] == [len(tables[0])] * 3
+
+
+def ranked(*ranks: int, **changes: object) -> list[TrialConfig]:
+    return [variant(adapter=LoRA(rank=rank, alpha=4.0, dropout=0.1), **changes) for rank in ranks]
+
+
+@pytest.mark.parametrize("seeds", [1, 8], ids=["equal draws", "other draws"])
+def test_what_is_launched_does_not_grow_with_the_trials(
+    seeds: int, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But for one draw of dropout in each layer and replicate. The losses, which are each trial's, are left out."""
+    counted: list[int] = []
+
+    def counting(sessions: Sequence[Session], forward: pack.Together) -> list[Lane]:
+        images = torch.rand(2, 3, 64, 64)
+        places = [place % seeds for place in range(len(sessions))]
+        with Tally("cpu") as tally:
+            forward.zero_grad()
+            outputs = forward([(images, None)] * (max(places) + 1), places)
+            torch.cat([logits for logits, _ in outputs]).square().sum().backward()
+        counted.append(sum(one.launches for one in tally.operations if one.name != "random_"))
+        return []
+
+    monkeypatch.setattr(pack, "lockstep", counting)
+    for count in (2, 4, 8):
+        replicates = [Replicate(seed=place % seeds) for place in range(count)]
+        configs = ranked(*range(1, count + 1))
+        pack.advance(
+            [pack.admit(start(config, each, runtime)) for config, each in zip(configs, replicates, strict=True)]
+        )
+    assert counted[0] > 100
+    assert counted == [counted[0]] * 3
+
+
+@pytest.mark.usefixtures("double")
+def test_gradients_that_several_batches_bring_are_those_of_each_trial_alone(runtime: Runtime) -> None:
+    configs = ranked(3, 1, 2, accumulate=3, batch_size=1, clip_norm=0.05)
+    residents = [pack.admit(start(config, Replicate(seed=seed), runtime)) for seed, config in enumerate(configs)]
+    assert len(residents[0].session.training) % 3, "the last step has fewer batches"
+    for _ in range(2):
+        pack.epoch(residents)
+    for seed, (found, config) in enumerate(zip(residents, configs, strict=True)):
+        check_equal(ended(found), lonely(config, Replicate(seed=seed), runtime), 1e-9)
+
+
+@pytest.mark.usefixtures("double")
+def test_a_trial_goes_back_in_the_midst_of_changing_company(alone: Callable[[int], Ended], runtime: Runtime) -> None:
+    one = resident(1, runtime)
+    pack.epoch([resident(0, runtime), one, resident(3, runtime)])
+    with pack.worn(one) as session:
+        before = deepcopy(train.state(session))
+    pack.epoch([one, resident(5, runtime)])
+    with pack.worn(one) as session:
+        train.restore(session, before)
+    pack.epoch([resident(2, runtime), one])
+    check_equal(ended(one), alone(1), 1e-9)
+
+
+def test_a_checkpoint_out_of_a_pack_is_no_larger_than_that_of_a_lone_trial(runtime: Runtime, tmp_path: Path) -> None:
+    residents = [pack.admit(start(config, Replicate(), runtime)) for config in ranked(8, 2)]
+    pack.advance(residents)
+    with pack.worn(residents[1]) as session:
+        train.save(session, tmp_path / "packed.pt")
+    session = start(residents[1].session.config, Replicate(), runtime)
+    train.lockstep([session], train.Alone(session))
+    train.save(session, tmp_path / "alone.pt")
+    assert (tmp_path / "packed.pt").stat().st_size == (tmp_path / "alone.pt").stat().st_size
+
+
+def test_a_pack_that_fails_midway_leaves_no_gradients_and_every_trial_fit_to_go_back(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    residents = [pack.admit(start(config, Replicate(), runtime)) for config in ranked(1, 4)]
+    with pack.worn(residents[0]) as session:
+        before = deepcopy(train.state(session))
+    calls, true = [], pack.Together.__call__
+
+    def failing(self: pack.Together, *given: Any) -> Sequence[train.Output]:
+        calls.append(1)
+        if len(calls) == 3:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+        return true(self, *given)
+
+    monkeypatch.setattr(pack.Together, "__call__", failing)
+    with pytest.raises(torch.OutOfMemoryError):
+        pack.epoch(residents)
+    monkeypatch.setattr(pack.Together, "__call__", true)
+    for one in residents:
+        assert all(parameter.grad is None for parameter in one.session.optimizer.param_groups[0]["params"])
+    with pack.worn(residents[0]) as session:
+        train.restore(session, before)
+        train.epoch(session)
+    expected = lonely(residents[0].session.config, Replicate(), runtime, epochs=1)
+    check_equal(ended(residents[0]), expected, 0.0)
+
+
+@pytest.mark.parametrize("iou_weight", [0.0, 0.2])
+def test_every_factor_has_a_gradient_when_its_trial_is_alone(iou_weight: float, runtime: Runtime) -> None:
+    """A pack has zeros where a lone trial has no gradient, and an optimizer tells them apart."""
+    widest = variant(adapter=LoRA(encoder="all", decoder="all", rank=1, alpha=2.0), iou_weight=iou_weight)
+    session = start(widest, Replicate(), runtime)
+    (lane,) = train.lockstep([session], train.Alone(session))
+    assert all(parameter.grad is not None for parameter in lane.trainable)
 
 
 def test_a_model_that_is_trained_whole_is_not_packed(runtime: Runtime) -> None:

@@ -19,7 +19,7 @@ from sam2lora.model import Sam2Segmenter, build
 from sam2lora.optimizers import SGD
 from sam2lora.runtime import Runtime
 from sam2lora.schedules import Step
-from sam2lora.train import Output, Seen, Session, alone, batches, epoch, lockstep, losses, pristine, start
+from sam2lora.train import Alone, Output, Seen, Session, batches, epoch, lockstep, losses, pristine, start
 
 
 @pytest.fixture
@@ -93,14 +93,15 @@ def test_losses_of_the_curve_are_means_over_images_however_they_are_batched(
 
 
 def test_denormal_numbers_are_zero_in_the_steps_of_an_epoch_alone(tiny: TrialConfig, runtime: Runtime) -> None:
-    session, seen = start(tiny, Replicate(), runtime), list[float]()
-    plain = alone(session)
+    seen = list[float]()
 
-    def forward(given: Sequence[Seen], places: Sequence[int]) -> Sequence[Output]:
-        seen.append(torch.tensor(1e-40).item())
-        return plain(given, places)
+    class Watched(Alone):
+        def __call__(self, given: Sequence[Seen], places: Sequence[int]) -> Sequence[Output]:
+            seen.append(torch.tensor(1e-40).item())
+            return super().__call__(given, places)
 
-    lockstep([session], forward)
+    session = start(tiny, Replicate(), runtime)
+    lockstep([session], Watched(session))
     assert seen
     assert set(seen) == {0.0}
     assert torch.tensor(1e-40).item() > 0
@@ -117,7 +118,7 @@ def test_the_quality_head_is_run_only_where_it_counts(
     session = start(tiny, Replicate(), runtime)
     monkeypatch.setattr(Sam2Segmenter, "forward_with_iou", lambda *_: pytest.fail("computed"))
     images, masks = batch_of(session)
-    ((logits, quality),) = alone(session)([(images, None)], [0])
+    ((logits, quality),) = Alone(session)([(images, None)], [0])
     assert quality is None
     assert "iou" not in losses(tiny, logits, quality, masks)[1]
 
@@ -128,7 +129,7 @@ def test_the_term_is_the_distance_of_the_prediction_from_the_iou_of_the_threshol
     config = replace(tiny, iou_weight=0.25)
     session = start(config, Replicate(), runtime)
     images, masks = batch_of(session)
-    ((logits, quality),) = alone(session)([(images, None)], [0])
+    ((logits, quality),) = Alone(session)([(images, None)], [0])
     assert quality is not None
     total, parts = losses(config, logits, quality, masks)
     frame = torch.nn.functional.interpolate(logits, size=64, mode="bilinear", align_corners=False)
