@@ -47,7 +47,7 @@ class Company:
             lanes = pack.advance(self.residents)
         else:
             self.sessions[0].segmenter.train()
-            lanes = train.lockstep(self.sessions, train.alone(self.sessions[0]))
+            lanes = train.lockstep(self.sessions, train.Alone(self.sessions[0]))
         return sum(lane.step for lane in lanes)
 
     def within_step(self, work: Callable[[Step], T]) -> T:
@@ -78,8 +78,7 @@ class Step:
 
     def __call__(self) -> list[Advanced]:
         """Clear the gradients and take a step of every trial."""
-        for lane in self.lanes:
-            lane.session.optimizer.zero_grad(set_to_none=True)
+        self.forward.zero_grad()
         return self.true(self.lanes, self.forward, self.given, self.places)
 
 
