@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -44,7 +45,7 @@ def environment(folder: Path) -> dict[str, str]:
 
 def test_the_small_form_runs_on_a_cpu_without_ray_optuna_and_mlflow(tmp_path: Path) -> None:
     out = tmp_path / "deep" / "gpu.json"
-    asked = [sys.executable, "-m", "benchmarks.gpu", "--form", "small", "--out", str(out)]
+    asked = [sys.executable, "-m", "benchmarks.gpu", "--form", "small", "--minutes", "20", "--out", str(out)]
     ran = subprocess.run(asked, cwd=ROOT, env=environment(tmp_path), capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     found = read(out)
@@ -300,3 +301,11 @@ def test_the_workload_has_two_batches_of_training_images_and_images_that_judge(b
     assert len(training_images((source,), 0)) == 4
     assert len(validation_images(source, 0)) == 2
     assert len(test_images(source, "test")) == 2
+
+
+def test_what_the_check_needs_is_part_of_what_the_project_needs() -> None:
+    needed = (ROOT / "benchmarks" / "gpu" / "requirements.txt").read_text().splitlines()
+    packages = {line for line in needed if line and not line.startswith("#")}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    assert packages <= set(project)
+    assert not [package for package in packages if package.startswith(("ray", "optuna", "mlflow"))]
