@@ -32,10 +32,11 @@ PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16")
 class Form:
     """How much is measured.
 
-    ``backbones`` are timed at images of ``sizes`` pixels, alone and in ``packs`` of so many trials, each figure
-    by repetitions of about ``repeated`` seconds together. The training
-    of ``checked`` is checked at ``checked_size``, in packs of ``companies`` trials, at ``crowded_size`` where memory is
-    short. The forward passes of the backbones ``forward`` are compared at ``forward_size``.
+    ``backbones`` are timed at images of ``sizes`` pixels, alone and in ``packs`` of so many trials, each figure by
+    repetitions of about ``repeated`` seconds together; ``usual`` are pairs of them as a search has them, the most usual
+    one first. The training of ``checked`` is checked at ``checked_size``, in packs of ``companies`` trials, at
+    ``crowded_size`` where memory is short. The forward passes of the backbones ``forward`` are compared at
+    ``forward_size``.
     """
 
     name: Literal["small", "full"]
@@ -50,12 +51,15 @@ class Form:
     sizes: tuple[int, ...]
     packs: tuple[int, ...]
     repeated: float
+    usual: tuple[tuple[Name, int], ...]
 
 
-SMALL = Form("small", 2.0, ("nano", "unet"), 64, "nano", 64, 256, (2, 5), ("nano",), (64,), (1, 2, 4), 0.2)
+SMALL = Form(
+    "small", 2.0, ("nano", "unet"), 64, "nano", 64, 256, (2, 5), ("nano",), (64,), (1, 2, 4), 0.2, (("nano", 64),)
+)  # fmt: skip
 FULL = Form(
     "full", 8.0, ("nano", "tiny", "small", "base+", "large", "unet"), 256, "tiny", 256, 512, (2, 5, 8),
-    ("nano", "tiny", "base+", "large"), (256, 512, 1024), (1, 2, 4, 8, 16), 1.0,
+    ("nano", "tiny", "base+", "large"), (256, 512, 1024), (1, 2, 4, 8, 16), 1.0, (("tiny", 512), ("large", 1024)),
 )  # fmt: skip
 
 

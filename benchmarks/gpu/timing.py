@@ -12,7 +12,7 @@ from unittest.mock import patch
 
 import torch
 
-from benchmarks.gpu.bench import Bench
+from benchmarks.gpu.bench import Bench, Name, Precision
 from sam2lora import pack, train
 from sam2lora.config import Replicate, TrialConfig
 from sam2lora.train import Advanced, Batch, Forward, Lane, Session
@@ -80,6 +80,11 @@ class Step:
         """Clear the gradients and take a step of every trial."""
         self.forward.zero_grad()
         return self.true(self.lanes, self.forward, self.given, self.places)
+
+
+def case(name: Name, size: int, precision: Precision, trials: int) -> str:
+    """What is measured, in words; without ``trials`` it is a lone one without a pack."""
+    return f"{name}, {size} px, {precision}, {f'pack of {trials}' if trials else 'alone'}"
 
 
 def company(bench: Bench, config: TrialConfig, trials: int) -> Company:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from torch._C._autograd import DeviceType
 
 from benchmarks.gpu import timing
 from benchmarks.gpu.bench import SMALL, Bench, config
+from benchmarks.gpu.parts.launches import _waits, counts
 from sam2lora import train
 from sam2lora.train import Advanced
 
@@ -49,3 +53,44 @@ def test_the_phases_are_the_whole_step(bench: Bench, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(timing.time, "perf_counter", lambda: float(next(ticks)))
     found = timing.company(bench, config("nano", 64), 0).within_step(lambda step: timing.phases(bench, step))
     assert found == {"forward": 1.0, "backward": 1.0, "optimizer": 1.0}
+
+
+def event(name: str, begin: float, *, device: bool = False, annotation: bool = False) -> SimpleNamespace:
+    when = SimpleNamespace(start=begin, end=begin + 100 if name == "one step" else begin + 2, elapsed_us=lambda: 2.0)
+    where = DeviceType.CUDA if device else DeviceType.CPU
+    return SimpleNamespace(name=name, time_range=when, device_type=where, is_user_annotation=annotation)
+
+
+def test_calls_count_while_the_step_runs_and_work_of_the_device_whenever_it_runs() -> None:
+    found = counts([
+        event("one step", 10),
+        event("one step", 10, device=True, annotation=True),
+        event("cudaLaunchKernel", 20),
+        event("cuLaunchKernelEx", 30),
+        event("cudaMemcpyAsync", 35),
+        event("cudaStreamSynchronize", 40),
+        event("cudaDeviceSynchronize", 120),
+        event("gemm", 200, device=True),
+        event("Memcpy HtoD (Pageable -> Device)", 210, device=True),
+        event("Memset (Device)", 220, device=True),
+        event("Optimizer.step#AdamW.step", 200, device=True, annotation=True),
+    ])  # fmt: skip
+    assert found == {
+        "launches": 2, "kernels": 1, "waits": 1, "copies to the device": 1, "copies to the host": 0,
+        "device busy ms": 0.006,
+    }  # fmt: skip
+
+
+def test_a_wait_within_a_step_is_named(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    true = train._update
+
+    def waiting(lane: train.Lane) -> torch.Tensor | None:
+        norm = true(lane)
+        assert norm is not None
+        norm.item()
+        return norm
+
+    lone = timing.company(bench, config("nano", 64), 0)
+    assert lone.within_step(partial(_waits, bench)) is None
+    monkeypatch.setattr(train, "_update", waiting)
+    assert lone.within_step(partial(_waits, bench)) == "_local_scalar_dense"

@@ -8,10 +8,13 @@ from dataclasses import dataclass
 
 from benchmarks.gpu.bench import Bench
 from benchmarks.gpu.lines import Line
+from benchmarks.gpu.parts.deterministic import deterministic
 from benchmarks.gpu.parts.divergence import divergence
+from benchmarks.gpu.parts.evaluation import evaluation
 from benchmarks.gpu.parts.export import export
 from benchmarks.gpu.parts.features import features
 from benchmarks.gpu.parts.forward import forward
+from benchmarks.gpu.parts.launches import launches
 from benchmarks.gpu.parts.memory import memory
 from benchmarks.gpu.parts.out_of_memory import out_of_memory
 from benchmarks.gpu.parts.packing import packing
@@ -45,4 +48,7 @@ PARTS = (
     Part("export", "What other tools load of a trained adapter", 1, export),
     Part("memory", "Memory as planned and as taken", 2, memory),
     Part("steps", "A training step, phase by phase, alone and in packs", 8, steps),
+    Part("launches", "Kernels that a step launches, and whether the host waits in it", 1, launches),
+    Part("evaluation", "An image that is validated, beside one that is trained on", 1, evaluation),
+    Part("deterministic", "What deterministic algorithms cost a step", 1, deterministic),
 )

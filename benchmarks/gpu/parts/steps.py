@@ -10,7 +10,7 @@ from itertools import product
 from benchmarks.gpu.bench import PRECISIONS, Bench, Case, Name, config, lines
 from benchmarks.gpu.lines import Line, Measured, Skipped
 from benchmarks.gpu.memory import peak
-from benchmarks.gpu.timing import Company, company, phases, repetitions, seconds
+from benchmarks.gpu.timing import Company, case, company, phases, repetitions, seconds
 from sam2lora import train
 from sam2lora.config import TrialConfig
 
@@ -50,13 +50,13 @@ def _cases(bench: Bench) -> Iterator[Case]:
         for precision in reversed(PRECISIONS):
             earlier: dict[int, Taken] = {}
             for trials in (0, *form.packs):
-                case = f"{name}, {size} px, {precision}, {f'pack of {trials}' if trials else 'alone'}"
-                yield case, partial(_timed, bench, case, config(name, size, precision=precision), trials, earlier)
+                what = case(name, size, precision, trials)
+                yield what, partial(_timed, bench, what, config(name, size, precision=precision), trials, earlier)
 
 
-def _timed(bench: Bench, case: str, asked: TrialConfig, trials: int, earlier: dict[int, Taken]) -> Iterator[Line]:
+def _timed(bench: Bench, what: str, asked: TrialConfig, trials: int, earlier: dict[int, Taken]) -> Iterator[Line]:
     if why := _too_much(bench, trials, earlier):
-        yield Skipped(case, why)
+        yield Skipped(what, why)
         return
     train.pristine(asked.backbone, asked.image_size, bench.runtime())  # so that its weights are no trial's memory
     made: list[Company] = []
@@ -67,7 +67,7 @@ def _timed(bench: Bench, case: str, asked: TrialConfig, trials: int, earlier: di
     wall = seconds(bench, lambda: made[0].epoch(count))
     batch = earlier[0].batch if earlier else seconds(bench, lambda: list(train.batches(made[0].sessions[0], 1))) / count
     taken = earlier[trials] = Taken(step, batch, made[0].trials * count / wall, mib)
-    yield Measured(case, {
+    yield Measured(what, {
         **{f"{phase} ms": 1000 * part for phase, part in parts.items()},
         "batch ms": 1000 * batch,
         "in an epoch ms": 1000 * wall / count,
