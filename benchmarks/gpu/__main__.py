@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 
 from benchmarks import gpu
 from benchmarks.gpu import device
@@ -143,7 +144,9 @@ def _about() -> dict[str, Any]:
 def _headline(document: Document, form: Form) -> str:
     about = document.about
     if about["gpu"] is None:
-        where = f"Torch can use no GPU here: {about['no_gpu'].rstrip('.')}. The {form.name} form runs on the CPU"
+        where = (
+            f"Torch can use no GPU here: {escape(about['no_gpu'].rstrip('.'))}. The {form.name} form runs on the CPU"
+        )
     else:
         found = about["gpu"]
         where = (
@@ -196,7 +199,7 @@ def _run(part: Part, found: Found, bench: Bench, document: Document, out: Path, 
 def _progress(place: int, count: int, part: Part, found: Found) -> str:
     """A line for a part that has ended."""
     state = found.state if found.sound else f"[bold red]{found.state}, not sound[/]"
-    why = f" ({found.why.strip().rpartition(chr(10))[2]})" if found.why else ""
+    why = f" ({escape(found.reason)})" if found.why else ""
     return f"[{place}/{count}] {part.name}: {state}{why}, {len(found.lines)} lines, {found.seconds:.0f} s"
 
 

@@ -40,7 +40,8 @@ def describe() -> dict[str, Any] | NoGpu:
         "cuda": torch.version.cuda,
         "cudnn": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]
         "bfloat16": torch.cuda.is_bf16_supported(),
-        "clocks": _asked(("clocks.max.sm", "clocks.max.mem", "pstate", "clocks_throttle_reasons.active")),
+        "clocks": _asked(("clocks.max.sm", "clocks.max.mem", "pstate")),
+        "throttled": _asked(("clocks_event_reasons.active",)).get("clocks_event_reasons.active"),
         "load": load(),
         "others": others(),
     }

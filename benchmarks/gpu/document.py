@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rich.console import RenderableType
+from rich.markup import escape
 from rich.table import Table
 
 from benchmarks.gpu.lines import Broken, Law, Line, Measured, Skipped, from_json, table, to_json
@@ -33,6 +34,11 @@ class Found:
     seconds: float = 0.0
     load: Mapping[str, list[float]] = field(default_factory=dict)
     lines: list[Line] = field(default_factory=list)
+
+    @property
+    def reason(self) -> str:
+        """The last line of ``why``, where a traceback has its error."""
+        return self.why.strip().rpartition("\n")[2]
 
     @property
     def sound(self) -> bool:
@@ -89,6 +95,6 @@ def summary(document: Document) -> Table:
         wrong = sum(isinstance(line, Law) and not line.holds for line in found.lines)
         made.add_row(
             name, found.state, str(kinds[Law]), f"[bold red]{wrong}[/]" if wrong else "0", str(kinds[Measured]),
-            str(kinds[Skipped]), str(kinds[Broken]), f"{found.seconds:.0f}", found.why.strip().rpartition("\n")[2],
+            str(kinds[Skipped]), str(kinds[Broken]), f"{found.seconds:.0f}", escape(found.reason),
         )  # fmt: skip
     return made

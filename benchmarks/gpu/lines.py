@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from rich.markup import escape
 from rich.table import Table
 
 Value = float | int | str | bool | None
@@ -68,7 +69,7 @@ def table(title: str, lines: list[Line]) -> Table:
     made = Table("case", *columns, "", title=title, title_justify="left")
     for line in lines:
         values = line.values if isinstance(line, Measured | Law) else {}
-        made.add_row(line.case, *(_cell(values.get(name)) for name in columns), _state(line))
+        made.add_row(escape(line.case), *(_cell(values.get(name)) for name in columns), _state(line))
     return made
 
 
@@ -83,7 +84,7 @@ def _cell(value: Value) -> str:
         case float():
             return f"{value:.4g}"
         case _:
-            return str(value)
+            return escape(str(value))
 
 
 def _state(line: Line) -> str:
@@ -93,6 +94,6 @@ def _state(line: Line) -> str:
         case Law(holds=holds):
             return "holds" if holds else "[bold red]does not hold[/]"
         case Skipped(why=why):
-            return f"skipped: {why}"
+            return f"skipped: {escape(why)}"
         case Broken(error=error):
-            return f"[bold red]broke:[/] {error}"
+            return f"[bold red]broke:[/] {escape(error)}"

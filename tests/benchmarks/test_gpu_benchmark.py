@@ -16,14 +16,15 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
+from rich.console import Console
 
 from benchmarks.gpu import __main__ as command
 from benchmarks.gpu import device
 from benchmarks.gpu.bench import SMALL, Bench, config, lines
-from benchmarks.gpu.document import Document, Found, read
+from benchmarks.gpu.document import Document, Found, read, summary
 from benchmarks.gpu.lines import Broken, Law, Line, Measured, Skipped, from_json, table, to_json
 from benchmarks.gpu.memory import limited, peak
-from benchmarks.gpu.parts import PARTS
+from benchmarks.gpu.parts import PARTS, Part
 from benchmarks.gpu.parts.memory import memory
 from benchmarks.gpu.process import Ended, results
 from sam2lora.memory import is_out_of_memory
@@ -129,6 +130,15 @@ def test_an_unusable_option_is_refused(words: list[str], message: str, capsys: p
 def test_a_line_comes_back_from_its_file(line: Line) -> None:
     assert from_json(json.loads(json.dumps(to_json(line)))) == line
     assert table("a part", [line]).row_count == 1
+
+
+def test_what_looks_like_markup_is_shown_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    wild = "no [/bold] here"
+    for line in (Measured(wild, {"works": wild}), Law(wild, True), Skipped(wild, wild), Broken(wild, wild, wild)):
+        Console(width=200).print(table("a part", [line]))
+        assert wild in capsys.readouterr().out
+    Console(width=200).print(summary(Document({}, {"idle": Found("A part", "broken", f"Traceback\n{wild}")})))
+    assert wild in capsys.readouterr().out
 
 
 def test_a_case_that_breaks_or_finds_no_memory_leaves_a_line_and_the_next_one_runs(bench: Bench) -> None:
@@ -239,6 +249,15 @@ def test_clocks_and_load_are_what_nvidia_smi_says_of_the_first_device(smi: Path)
 def test_without_an_answer_of_nvidia_smi_there_is_no_load(script: str, smi: Path) -> None:
     smi.write_text(script)
     assert device.load() == {}
+
+
+def test_clocks_are_recorded_while_a_part_runs(smi: Path, bench: Bench) -> None:
+    smi.write_text("#!/bin/sh\necho '1980, 3201, 41, 9000, 55, 300'\n")
+    part = Part("idle", "A part that needs no GPU", 1, lambda bench: iter([Measured("a", {})]))
+    document = Document({}, {"idle": Found(part.title)})
+    out = bench.folder / "gpu.json"
+    command._run(part, document.parts["idle"], replace(bench, device="cuda:0"), document, out, lambda: None)
+    assert read(out).parts["idle"].load["clocks.sm"] == [1980.0, 1980.0, 1980.0]
 
 
 def test_the_load_of_a_part_is_told_by_its_least_median_and_largest() -> None:
