@@ -17,7 +17,7 @@ from sam2lora.runtime import Runtime
 def official(backbone: Hiera, image_size: int, runtime: Runtime) -> Any:
     """The ``SAM2Base`` of ``backbone``, frozen, with weights, without what `sam2lora.model` leaves out or puts in."""
     sam: Any = build(backbone, image_size, runtime).sam
-    sam.image_encoder.neck.position_encoding = PositionEmbeddingSine(architecture(backbone).width)
+    sam.image_encoder.neck.position_encoding = PositionEmbeddingSine(architecture(backbone).width, warmup_cache=False)
     theirs: dict[type[nn.Module], type[nn.Module]] = {FewKeys: Attention, Planes: nn.ConvTranspose2d}
     for module in sam.modules():
         module.__class__ = theirs.get(type(module), type(module))  # ours add a forward pass and nothing else

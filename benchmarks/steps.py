@@ -18,12 +18,10 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-from peft import LoraConfig, inject_adapter_in_model
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
@@ -33,14 +31,15 @@ from benchmarks.glue import forward
 from benchmarks.machine import machine, save
 from benchmarks.official import official
 from sam2lora.adapters import LoRA
-from sam2lora.backbones import Nano
+from sam2lora.backbones import Nano, Sam2
 from sam2lora.config import Replicate, TrialConfig
 from sam2lora.datasets import Synthetic
 from sam2lora.losses import BCE, SoftDice, equal
 from sam2lora.optimizers import AdamW
 from sam2lora.protocols import Transfer
 from sam2lora.runtime import Runtime
-from sam2lora.train import Alone, batches, lockstep, start
+from sam2lora.train import Alone, Session, batches, lockstep, precision, start
+from sam2lora.transfers import overlapped
 
 SIDES = ("sam2lora", "peft", "plain")
 
@@ -67,9 +66,8 @@ def config(adapter: LoRA, size: int) -> TrialConfig:
     )
 
 
-def ours(config: TrialConfig, cache: Path) -> Callable[[], int]:
+def ours(session: Session) -> Callable[[], int]:
     """An epoch of ``sam2lora``, without validation; it returns its number of steps."""
-    session = start(config, Replicate(), Runtime(cache=cache, features_mib=0))
 
     def run() -> int:
         session.segmenter.train()
@@ -79,28 +77,33 @@ def ours(config: TrialConfig, cache: Path) -> Callable[[], int]:
     return run
 
 
-def theirs(config: TrialConfig, cache: Path, side: str) -> Callable[[], int]:
-    """The same on the official modules, with peft's LoRA or a plain one."""
-    assert isinstance(config.backbone, Nano)
+def theirs(session: Session, side: str) -> Callable[[], int]:
+    """The same, with the session's settings and batches, on the official modules with peft's LoRA or a plain one."""
+    config, runtime = session.config, session.runtime
+    assert isinstance(config.backbone, Nano | Sam2)
     assert isinstance(config.adapter, LoRA)
     assert isinstance(config.optimizer, AdamW)
-    sam = official(config.backbone, config.image_size, Runtime(cache=cache))
+    sam = official(config.backbone, config.image_size, runtime)
     names = [target.name for target in config.adapter.targets(config.backbone)]
     if side == "peft":
+        from peft import LoraConfig, inject_adapter_in_model
+
         how: dict[str, Any] = {"lora_alpha": config.adapter.alpha, "lora_dropout": config.adapter.dropout}
         inject_adapter_in_model(LoraConfig(r=config.adapter.rank, target_modules=names, **how), sam)
     else:
         for name in names:
             sam.set_submodule(name, Plain(sam.get_submodule(name), config.adapter))
+    sam.to(runtime.device)
     trainable = [parameter for parameter in sam.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trainable, lr=config.optimizer.lr)
-    stream = start(replace(config, adapter=LoRA(encoder="none", rank=1)), Replicate(), Runtime(cache=cache))
 
     def run() -> int:
         sam.train()
-        steps = 0
-        for images, masks, _ in batches(stream, 1):
-            logits = interpolate(forward(sam, images), size=masks.shape[-2:], mode="bilinear", align_corners=False)
+        given, steps = batches(session, 1), 0
+        for images, masks, _ in overlapped(given, runtime.device) if runtime.device.startswith("cuda") else given:
+            with precision(config, runtime):
+                logits = forward(sam, images)
+            logits = interpolate(logits.float(), size=masks.shape[-2:], mode="bilinear", align_corners=False)
             total, _ = config.loss(logits, masks)
             optimizer.zero_grad(set_to_none=True)
             total.mean().backward()  # type: ignore[no-untyped-call]
@@ -115,12 +118,8 @@ def theirs(config: TrialConfig, cache: Path, side: str) -> Callable[[], int]:
 def measure(place: str, adapter: LoRA, size: int, rounds: int, cache: Path) -> dict[str, Any]:
     """CPU seconds of a step of every side, a value for each round."""
     torch.set_num_threads(1)
-    asked = config(adapter, size)
-    runs = {
-        "sam2lora": ours(asked, cache),
-        "peft": theirs(asked, cache, "peft"),
-        "plain": theirs(asked, cache, "plain"),
-    }
+    session = start(config(adapter, size), Replicate(), Runtime(cache=cache, features_mib=0))
+    runs = {"sam2lora": ours(session), "peft": theirs(session, "peft"), "plain": theirs(session, "plain")}
     seconds: dict[str, list[float]] = {side: [] for side in SIDES}
     for turn in range(rounds + 1):
         for side, run in runs.items():

@@ -18,6 +18,7 @@ from benchmarks.gpu.parts.launches import launches
 from benchmarks.gpu.parts.memory import memory
 from benchmarks.gpu.parts.out_of_memory import out_of_memory
 from benchmarks.gpu.parts.packing import packing
+from benchmarks.gpu.parts.peers import peers
 from benchmarks.gpu.parts.resume import resume
 from benchmarks.gpu.parts.steps import steps
 
@@ -48,6 +49,7 @@ PARTS = (
     Part("export", "What other tools load of a trained adapter", 1, export),
     Part("memory", "Memory as planned and as taken", 2, memory),
     Part("steps", "A training step, phase by phase, alone and in packs", 8, steps),
+    Part("peers", "A training step beside peft's and plain PyTorch's", 2, peers, ("peft",)),
     Part("launches", "Kernels that a step launches, and whether the host waits in it", 1, launches),
     Part("evaluation", "An image that is validated, beside one that is trained on", 1, evaluation),
     Part("deterministic", "What deterministic algorithms cost a step", 1, deterministic),
