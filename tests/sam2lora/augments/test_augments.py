@@ -146,6 +146,27 @@ def test_black_stays_black(augment):
     assert not augment(nothing, nothing[0], 0)[0].any()
 
 
+def with_bincount(augment: Fundus, image: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+    """The colours as they were made on the host, with a histogram by ``bincount``."""
+    brightness, contrast, gamma, hue = rng.uniform(-1, 1, 4).tolist()
+    light = torch.linspace(0, 1, 256).pow((1 + augment.gamma) ** gamma) * (1 + augment.brightness * brightness)
+    counts = torch.bincount(image[:, ::4, ::4].flatten().int(), minlength=256)[1:]
+    mean = (light[1:] * counts).sum() / counts.sum().clamp(min=1)
+    table = 255 * (mean + (1 + augment.contrast * contrast) * (light - mean))
+    table[0] = 0.0
+    pixels = torch.index_select(table, 0, image.flatten().int()).view(3, -1)
+    colours = _turn(2 * np.pi * augment.hue * hue) @ pixels
+    return colours.clamp_(0, 255).add_(0.5).to(torch.uint8).view(image.shape)
+
+
+@pytest.mark.parametrize("augment", EVERY[2:4], ids=["fundus", "strongest"])
+def test_the_colours_are_bit_for_bit_those_that_the_host_made(augment, pair):
+    for image in (pair[0], torch.zeros(3, 64, 64, dtype=torch.uint8)):
+        for seed in range(8):
+            expected = with_bincount(augment, image, np.random.default_rng(seed))
+            assert torch.equal(augment._recoloured(image, np.random.default_rng(seed)), expected)
+
+
 def test_the_hue_turns_about_the_grey_axis():
     for angle in (0.0, 0.3, -1.0, 2.5):
         turn = _turn(angle).double()
