@@ -376,7 +376,7 @@ def lockstep(sessions: Sequence[Session], forward: Forward) -> list[Lane]:
         advanced = step(lanes, forward, given, places)
         for each in advanced:
             each.lane.add(each.sums)
-            if each.norm is not None:
+            if each.lane.complete:
                 each.lane.session.schedule.step()
         objectives = [(each.lane, "the loss", each.objective) for each in advanced]
         norms = [(each.lane, "the gradient", each.norm) for each in advanced if each.norm is not None]
@@ -401,7 +401,7 @@ class Advanced(NamedTuple):
     """What a batch came to in a lane, on its device.
 
     ``objective`` (): what was minimised; ``sums`` (): losses by name, summed over the images; ``norm`` (): the norm of
-    the gradient before it was clipped, where the step is complete.
+    the gradient before it was clipped, where the step is complete and trains anything.
     """
 
     lane: Lane
@@ -447,13 +447,13 @@ def _backward(objectives: Sequence[Tensor]) -> None:
 
 
 def _update(lane: Lane) -> Tensor | None:
-    """Take the lane's step, if it is complete; the norm of its gradient."""
+    """Take the lane's step, if it is complete; the norm of its gradient, if it has one."""
     if not lane.complete:
         return None
     limit = lane.session.config.clip_norm
     norm = clip_grad_norm_(lane.trainable, limit if limit is not None else float("inf"))
     lane.session.optimizer.step()
-    return norm
+    return norm if any(parameter.grad is not None for parameter in lane.trainable) else None
 
 
 def _stop_unless_finite(values: Sequence[tuple[Lane, str, Tensor]]) -> Callable[[], None]:
@@ -463,8 +463,7 @@ def _stop_unless_finite(values: Sequence[tuple[Lane, str, Tensor]]) -> Callable[
     """
     if not values:
         return lambda: None
-    device = values[0][2].device
-    finite = fetched(torch.stack([torch.isfinite(value).to(device, non_blocking=True) for _, _, value in values]))
+    finite = fetched(torch.stack([torch.isfinite(value) for _, _, value in values]))
     faults = [(lane, Diverged(f"{what} is not finite", lane.number, lane.step)) for lane, what, _ in values]
 
     def stop() -> None:

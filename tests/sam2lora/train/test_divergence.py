@@ -18,7 +18,7 @@ from sam2lora.config import Replicate, TrialConfig
 from sam2lora.errors import Diverged
 from sam2lora.optimizers import AdamW
 from sam2lora.runtime import Runtime
-from sam2lora.train import Forward, Lane, Output, Seen, Session, alone, lockstep, start
+from sam2lora.train import Alone, Forward, Lane, Output, Seen, Session, lockstep, start
 
 BATCHES = 5
 Part = Literal["loss", "gradient"]
@@ -52,6 +52,9 @@ class Poisoned:
             outputs[self.trial] = broken, quality
         return outputs
 
+    def zero_grad(self) -> None:
+        self.forward.zero_grad()
+
 
 def words(part: Part, step: int) -> str:
     return f"the {part} is not finite in epoch 1, step {step}"
@@ -64,7 +67,7 @@ def test_a_trial_says_in_which_step_it_diverged_and_stops_a_batch_later(
     tiny: TrialConfig, runtime: Runtime, part: Part, batch: int, accumulate: int
 ) -> None:
     session = start(replace(tiny, accumulate=accumulate, optimizer=AdamW()), Replicate(), runtime)
-    poisoned = Poisoned(alone(session), part, batch)
+    poisoned = Poisoned(Alone(session), part, batch)
     (lane,) = lockstep([session], poisoned)
     assert isinstance(lane.fault, Diverged)
     assert words(part, math.ceil(batch / accumulate)) in str(lane.fault)
@@ -82,7 +85,7 @@ def test_a_weight_that_the_last_step_broke_is_seen_at_the_end(tiny: TrialConfig,
                 optimizer.param_groups[0]["params"][0].fill_(math.inf)
 
     session.optimizer.register_step_post_hook(spoil)
-    (lane,) = lockstep([session], alone(session))
+    (lane,) = lockstep([session], Alone(session))
     assert "a weight is not finite in epoch 1, step 5" in str(lane.fault)
 
 
@@ -91,7 +94,7 @@ def test_nothing_of_a_trial_that_diverged_reaches_its_curve(
     tiny: TrialConfig, runtime: Runtime, part: Part, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     session = start(tiny, Replicate(), runtime)
-    monkeypatch.setattr(train, "alone", lambda session: Poisoned(alone(session), part, BATCHES))
+    monkeypatch.setattr(train, "Alone", lambda session: Poisoned(Alone(session), part, BATCHES))
     with pytest.raises(Diverged, match=words(part, BATCHES)):
         train.epoch(session)
     assert session.curve == []
