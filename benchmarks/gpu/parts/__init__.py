@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from benchmarks.gpu.bench import Bench
 from benchmarks.gpu.lines import Line
+from benchmarks.gpu.parts.capture import capture
 from benchmarks.gpu.parts.deterministic import deterministic
 from benchmarks.gpu.parts.divergence import divergence
 from benchmarks.gpu.parts.evaluation import evaluation
@@ -53,4 +54,5 @@ PARTS = (
     Part("launches", "Kernels that a step launches, and whether the host waits in it", 1, launches),
     Part("evaluation", "An image that is validated, beside one that is trained on", 1, evaluation),
     Part("deterministic", "What deterministic algorithms cost a step", 1, deterministic),
+    Part("capture", "Steps that are compiled, or captured in a CUDA graph", 3, capture),
 )
