@@ -19,7 +19,7 @@ from torch.nn.functional import interpolate
 
 from sam2lora.adapters import merged
 from sam2lora.datasets import CachedSet, Native, to_native
-from sam2lora.metrics import METRICS, Histogram, Metric, NotNumbers, histogram, measure
+from sam2lora.metrics import METRICS, Metric, NotNumbers, histogram, measure
 from sam2lora.model import Points, Segmenter
 from sam2lora.prompts import Prompt, as_tensors
 from sam2lora.runtime import Runtime
@@ -96,22 +96,33 @@ def joined(parts: Sequence[T | NotNumbers], join: Callable[[list[T]], pd.DataFra
     return wrong[0] if wrong else join(whole)
 
 
-def histograms(
-    segmenter: Segmenter,
+def dice_curves(
+    predictor: Predictor,
     cached_set: CachedSet,
     indices: Sequence[int],
     prompt: Prompt,
     runtime: Runtime,
     *,
     seed: int,
+    cuts: Sequence[NDArray[np.float64]],
     batch_size: int = 4,
-) -> Iterator[Histogram]:
-    """The histogram of every image of ``indices`` of the logits that ``evaluate_each`` scores, each when asked for."""
-    for begin in range(0, len(indices), batch_size):
-        batch = indices[begin : begin + batch_size]
-        for index, frame in zip(batch, predict(segmenter, cached_set, batch, prompt, runtime, seed=seed), strict=True):
-            native = cached_set.native(index)
-            yield histogram(to_native(frame, native), native.mask, native.fov)
+) -> list[list[NDArray[np.float64]]]:
+    """For each trial of ``predictor`` the Dice of every image of ``indices`` at each of the trial's ``cuts`` (n,).
+
+    A cut is a logit above which a pixel is predicted. The logits are those that ``evaluate_each`` scores, rounded to
+    half precision. A trial without cuts costs nothing. Raises ``NotNumbers`` if a logit of a trial with cuts is NaN.
+    """
+
+    def curves(index: int, frames: Sequence[Frame]) -> list[NDArray[np.float64]]:
+        native = cached_set.native(index)
+        return [
+            histogram(to_native(frame, native), native.mask, native.fov).dice(own) if len(own) else own
+            for frame, own in zip(frames, cuts, strict=True)
+        ]
+
+    frames = _frames(predictor, cached_set, indices, prompt, runtime, seed, batch_size)
+    found = list(_threaded(curves, frames, runtime))
+    return [[image[trial] for image in found] for trial in range(len(cuts))]
 
 
 def predict(

@@ -38,7 +38,7 @@ from sam2lora.train import (
     lockstep,
     precision,
     sight,
-    threshold,
+    threshold_each,
 )
 
 
@@ -121,12 +121,9 @@ def judge(residents: Sequence[Resident]) -> list[pd.DataFrame]:
     tables: dict[int, pd.DataFrame] = {}
     for places in _alike(range(len(residents)), residents):
         group = [residents[place] for place in places]
-        probabilities = []
-        for resident in group:
-            with worn(resident) as session:
-                probabilities.append(threshold(session))
+        sessions = [resident.session for resident in group]
         with looking(group) as predictor:
-            rows = judge_each([resident.session for resident in group], predictor, probabilities)
+            rows = judge_each(sessions, predictor, threshold_each(sessions, predictor))
         tables |= dict(zip(places, rows, strict=True))
     return [tables[place] for place in range(len(residents))]
 

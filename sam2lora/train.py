@@ -26,7 +26,9 @@ from typing import Any, Literal, NamedTuple, Protocol
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError
+from scipy.special import logit
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import clip_grad_norm_, get_total_norm
@@ -42,7 +44,7 @@ from sam2lora.errors import DataError, DiskError, Diverged
 from sam2lora.evaluate import Predictor, Role
 from sam2lora.features import remembering
 from sam2lora.losses.quality import quality_error
-from sam2lora.metrics import Histogram, NotNumbers
+from sam2lora.metrics import NotNumbers
 from sam2lora.model import Points, Sam2Segmenter, Segmenter, build
 from sam2lora.prompts import NoPrompt, as_tensors
 from sam2lora.runtime import Runtime
@@ -565,20 +567,33 @@ def _validated(rows: pd.DataFrame | NotNumbers) -> dict[str, float] | NotNumbers
     return {"score": float(np.mean([per_source[name] for name in per_source])), **per_source}
 
 
-def threshold(session: Session) -> float:
-    """The probability above which a pixel is predicted, as found on the validation images of the sources."""
-    begun = time.perf_counter()
-    with precision(session.config, session.runtime):
-        found = session.config.threshold.find(_validation_histograms(session))
-    session.cost.evaluate_seconds += time.perf_counter() - begun
-    return found
+def threshold_each(sessions: Sequence[Session], predictor: Predictor) -> list[float]:
+    """For each session the probability above which a pixel is predicted, chosen on validation images of the sources.
+
+    All sessions have one `sight`. Their images are predicted once for all of them, and only where one has a choice.
+    Raises ``NotNumbers`` if a logit of such a session is NaN.
+    """
+    begun, first = time.perf_counter(), sessions[0]
+    thresholds = [session.config.threshold for session in sessions]
+    cuts = [logit(each.candidates) for each in thresholds]
+    curves: list[list[list[NDArray[np.float64]]]] = [[] for _ in sessions]
+    for opened in first.sources if any(len(own) for own in cuts) else ():
+        images, prompt = validation_images(opened, first.replicate.fold), first.config.test_prompt
+        with precision(first.config, first.runtime):
+            seed = prompt_seed(first, opened)
+            found = evaluate.dice_curves(predictor, opened, images, prompt, first.runtime, seed=seed, cuts=cuts)
+        for own, source in zip(curves, found, strict=True):
+            own.append(source)
+    seconds = (time.perf_counter() - begun) / len(sessions)
+    for session in sessions:
+        session.cost.evaluate_seconds += seconds
+    return [each.find(own) for each, own in zip(thresholds, curves, strict=True)]
 
 
 def judge(session: Session) -> pd.DataFrame:
-    """``judge_each`` for one session, at its `threshold`."""
-    probability = threshold(session)
+    """``judge_each`` for one session, at its threshold."""
     with evaluate.alone(session.segmenter) as predictor:
-        (rows,) = judge_each([session], predictor, [probability])
+        (rows,) = judge_each([session], predictor, threshold_each([session], predictor))
     return rows
 
 
@@ -632,18 +647,6 @@ def judged(session: Session) -> list[tuple[CachedSet, Role, list[int]]]:
 def test_images(opened: CachedSet, part: Literal["all", "test"]) -> list[int]:
     """Indices of the images that judge: the test part, or all of a set that took no part in training."""
     return [i for i, split in enumerate(opened.splits) if part == "all" or split == "test"]
-
-
-def _validation_histograms(session: Session) -> Iterator[Iterator[Histogram]]:
-    for opened in session.sources:
-        yield evaluate.histograms(
-            session.segmenter,
-            opened,
-            validation_images(opened, session.replicate.fold),
-            session.config.test_prompt,
-            session.runtime,
-            seed=prompt_seed(session, opened),
-        )
 
 
 def prompt_seed(session: Session, opened: CachedSet) -> int:

@@ -1,8 +1,9 @@
 """Thresholds. A choice says above which probability a pixel counts as predicted when a trial is judged at its end.
 
-``find(sources)`` gives that probability, in (0, 1). ``sources`` holds, for every source, the histogram of each of its
-validation images, computed only when it is asked for. Nothing else is ever shown to a threshold: no test image, no
-target. The validation score after each epoch, which a sampler sees, is always that of the probability 0.5.
+``candidates`` are the probabilities in (0, 1) that it chooses among, none where images have no say: then no image is
+predicted for it. ``find(sources)`` gives one. ``sources`` holds, for every source, the Dice of each of its validation
+images at every candidate. Nothing else is ever shown to a threshold: no test image, no target. The validation score
+after each epoch, which a sampler sees, is always that of the probability 0.5.
 """
 
 from __future__ import annotations

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import logit
 
 from sam2lora.choice import choice
 from sam2lora.errors import DataError
-from sam2lora.metrics import Histogram
 
 _STEPS = 1000
 
@@ -20,27 +18,30 @@ _STEPS = 1000
 class ChosenOnValidation:
     """The probability among 0.001, 0.002, ..., 0.999 with the highest Dice on the validation images of the sources.
 
-    The Dice is the objective's own: the mean over the images of a source, then over sources with equal weight. All
-    candidates are read off one histogram per image. Of equally good ones the nearest to 0.5 is taken, then the lower,
-    so that masks which are all empty, or all found at 0.5, leave it there. The validation images have steered the
-    search as well, which a threshold may fit a little too closely; test images and targets take no part in it.
+    The Dice is the objective's own: the mean over the images of a source, then over sources with equal weight. Of
+    equally good ones the nearest to 0.5 is taken, then the lower, so that masks which are all empty, or all found at
+    0.5, leave it there. The validation images have steered the search as well, which a threshold may fit a little too
+    closely; test images and targets take no part in it.
     """
 
     kind: Literal["chosen_on_validation"] = "chosen_on_validation"
 
-    def find(self, sources: Iterable[Iterable[Histogram]]) -> float:
-        """The best candidate. An image without a pixel has no Dice and is left out.
+    @property
+    def candidates(self) -> NDArray[np.float64]:
+        """All 999 of them."""
+        return np.arange(1, _STEPS) / _STEPS
+
+    def find(self, sources: Sequence[Sequence[NDArray[np.float64]]]) -> float:
+        """The best candidate by the Dice (999,) of every image. One without a pixel has none (NaN) and is left out.
 
         Raises ``DataError`` if a source has no image with a Dice, or if there is no source.
         """
-        cuts = logit(np.arange(1, _STEPS) / _STEPS)
-        curves = [_mean([histogram.dice(cuts) for histogram in images]) for images in sources]
-        score = _mean(curves)
+        score = _mean([_mean(images) for images in sources])
         best = np.flatnonzero(score == score.max()) + 1
         return float(best[np.argmin(np.abs(2 * best - _STEPS))] / _STEPS)
 
 
-def _mean(curves: list[NDArray[np.float64]]) -> NDArray[np.float64]:
+def _mean(curves: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
     defined = [curve for curve in curves if not np.isnan(curve).any()]
     if not defined:
         raise DataError(

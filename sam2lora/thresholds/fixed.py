@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
+import numpy as np
 from annotated_types import Gt, Lt
+from numpy.typing import NDArray
 
 from sam2lora.choice import choice
-from sam2lora.metrics import Histogram
 
 
 @choice
@@ -18,6 +19,11 @@ class Fixed:
     kind: Literal["fixed"] = "fixed"
     probability: Annotated[float, Gt(0), Lt(1)] = 0.5
 
-    def find(self, sources: Iterable[Iterable[Histogram]]) -> float:
-        """``probability``; no histogram is asked for, so no image is predicted for it."""
+    @property
+    def candidates(self) -> NDArray[np.float64]:
+        """None."""
+        return np.empty(0)
+
+    def find(self, sources: Sequence[Sequence[NDArray[np.float64]]]) -> float:
+        """``probability``."""
         return self.probability

@@ -19,7 +19,7 @@ from torch.nn.functional import interpolate
 
 from sam2lora.backbones import Nano
 from sam2lora.datasets import CachedSet, Native, Synthetic, cached, to_native
-from sam2lora.evaluate import alone, evaluate_each, histograms, n_undefined, predict, summary
+from sam2lora.evaluate import alone, dice_curves, evaluate_each, n_undefined, predict, summary
 from sam2lora.metrics import METRICS, NotNumbers
 from sam2lora.model import Segmenter, build
 from sam2lora.prompts import NoPrompt, Points, Prompt
@@ -195,21 +195,21 @@ def test_the_probability_is_that_above_which_a_pixel_is_predicted(hospital: Cach
     np.testing.assert_allclose(run(redness, hospital, probability=0.99)[cut], lowered[cut], rtol=1e-4)
 
 
-def test_histograms_are_those_of_the_scored_logits(hospital: CachedSet, redness: Redness) -> None:
-    rows = run(redness, hospital, [4, 1, 3], prompt=Points())
+def test_dice_curves_are_those_of_the_scored_logits_and_of_each_trial(hospital: CachedSet, redness: Redness) -> None:
+    def both(images: torch.Tensor, points: tuple[Tensor, Tensor] | None) -> list[torch.Tensor]:
+        return [redness(images, points), redness(images, points) * nan]
+
+    probabilities = (0.2, 0.5, 0.7)
+    cuts = [np.log([p / (1 - p) for p in probabilities]), np.empty(0)]  # the second is not looked at
     for batch_size in (1, 4):
-        found = list(histograms(redness, hospital, [4, 1, 3], Points(), Runtime(), seed=3, batch_size=batch_size))
-        assert [each.auc for each in found] == rows["auc"].tolist()
-        assert [each.ece for each in found] == rows["ece"].tolist()
-        dice = [float(each.dice([0.0])[0]) for each in found]
-        assert dice == pytest.approx(rows["dice"].tolist(), abs=1e-3)
-
-
-def test_histograms_are_computed_when_they_are_asked_for(hospital: CachedSet, redness: Redness) -> None:
-    found = histograms(redness, hospital, range(6), NoPrompt(), Runtime(), seed=0, batch_size=2)
-    assert redness.batches == []
-    next(found)
-    assert redness.batches == [2]
+        with alone(redness):
+            found, nothing = dice_curves(
+                both, hospital, [4, 1, 3], Points(), Runtime(), seed=3, cuts=cuts, batch_size=batch_size
+            )
+        assert [len(curve) for curve in nothing] == [0, 0, 0]
+        for place, probability in enumerate(probabilities):
+            rows = run(redness, hospital, [4, 1, 3], prompt=Points(), probability=probability)
+            assert [curve[place] for curve in found] == pytest.approx(rows["dice"].tolist(), abs=1e-3)
 
 
 def test_every_module_returns_to_its_mode(hospital: CachedSet, redness: Redness) -> None:

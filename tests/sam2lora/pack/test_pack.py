@@ -354,10 +354,13 @@ def test_trials_that_prompt_by_other_draws_look_at_other_images(runtime: Runtime
     assert look(Replicate(), adapter=LoRA(rank=7)) == look(Replicate())
 
 
+@pytest.mark.parametrize("chosen", [(), (0, 2)], ids=["fixed thresholds", "two that are chosen"])
 def test_a_pack_of_decoders_encodes_every_image_once_to_judge_it(
-    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+    chosen: Sequence[int], runtime: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     configs = [variant(protocol=UNSEEN, adapter=LoRA(encoder="none", rank=rank, alpha=2.0)) for rank in (1, 2, 3)]
+    for place in chosen:
+        configs[place] = replace(configs[place], threshold=ChosenOnValidation())
     forgetful = replace(runtime, features_mib=0)
     residents = [pack.admit(start(config, Replicate(), forgetful)) for config in configs]
     seen: list[int] = []
@@ -369,7 +372,9 @@ def test_a_pack_of_decoders_encodes_every_image_once_to_judge_it(
 
     monkeypatch.setattr(Sam2Segmenter, "embed", counted)
     tables = pack.judge(residents)
-    assert sum(seen) == len(tables[0])
+    (source,) = residents[0].session.sources
+    validating = len(train.validation_images(source, 0)) if chosen else 0
+    assert sum(seen) == validating + len(tables[0])
     assert [len(rows) for rows in tables] == [len(tables[0])] * 3
 
 
