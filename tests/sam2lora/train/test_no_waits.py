@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,7 +14,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.optim.lr_scheduler import LambdaLR
 
 from benchmarks.counting import Tally, stand_in
-from sam2lora import train
+from sam2lora import pack, train
 from sam2lora.adapters import Frozen, Full, LastBlocks, LoRA
 from sam2lora.augments import Augment, Flips, Fundus, NoAugment, Sam2Lora
 from sam2lora.backbones import UNet
@@ -26,7 +26,7 @@ from sam2lora.optimizers import SGD, AdamW
 from sam2lora.prompts import NoPrompt, PointsAndBox, Prompt
 from sam2lora.protocols import Transfer
 from sam2lora.runtime import Runtime
-from sam2lora.train import Alone, Batch, Lane, Session, batches, enter, lockstep, start, step
+from sam2lora.train import Alone, Batch, Forward, Lane, Session, batches, enter, lockstep, start, step
 
 
 @dataclass
@@ -54,26 +54,33 @@ class Event:
         self.stream.waited.append((self.queued, self.stream.queued))
 
 
-def epochs(
-    configs: Sequence[TrialConfig],
-    runtime: Runtime,
-    monkeypatch: pytest.MonkeyPatch,
-    run: Callable[[list[Session]], list[Lane]],
+def epoch(
+    configs: Sequence[TrialConfig], runtime: Runtime, monkeypatch: pytest.MonkeyPatch, seeds: Sequence[int] = (0, 0, 0)
 ) -> Stream:
-    """What the steps of an epoch ask of a GPU, as ``run`` takes them; every number that is asked for is 1."""
-    sessions = [start(config, Replicate(), runtime) for config in configs]
+    """What the steps of an epoch ask of a GPU, of one trial alone or of several in a pack; every number that is asked
+    for is 1."""
+    sessions = [start(config, Replicate(seed=seed), runtime) for config, seed in zip(configs, seeds, strict=False)]
     made = list(batches(sessions[0], 1))
     segmenter = shapes(configs[0].backbone, configs[0].image_size).requires_grad_(False)
+    tally = Tally("cuda", answer=1.0)
+    stream = Stream(tally)
+
+    def steps(sessions: Sequence[Session], forward: Forward) -> list[Lane]:
+        with tally:
+            return lockstep(sessions, forward)
+
     with stand_in():
         segmenter.to_empty(device="cuda").train()
-        on_gpu = [_on_gpu(session, segmenter) for session in sessions]
         there = [_sent(batch) for batch in made]
         monkeypatch.setattr(train, "batches", lambda session, number: iter(there))
         monkeypatch.setattr(train, "overlapped", lambda items, device: items)
-        with Tally("cuda", answer=1.0) as tally:
-            stream = Stream(tally)
-            monkeypatch.setattr(torch.cuda, "current_stream", lambda device: stream)
-            lanes = run(on_gpu)
+        monkeypatch.setattr(torch.cuda, "current_stream", lambda device: stream)
+        monkeypatch.setattr(pack, "lockstep", steps)
+        if len(sessions) == 1:
+            alone = _on_gpu(sessions[0], segmenter)
+            lanes = steps([alone], Alone(alone))
+        else:
+            lanes = pack.advance([pack.admit(_on_gpu(session, segmenter)) for session in sessions])
     assert not any(lane.fault for lane in lanes)
     return stream
 
@@ -91,10 +98,6 @@ def _on_gpu(session: Session, segmenter: Segmenter) -> Session:
 def _sent(batch: Batch) -> Batch:
     images, masks, points = batch
     return images.to("cuda"), masks.to("cuda"), points and (points[0].to("cuda"), points[1].to("cuda"))
-
-
-def epoch(config: TrialConfig, runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> Stream:
-    return epochs([config], runtime, monkeypatch, lambda sessions: lockstep(sessions, Alone(sessions[0])))
 
 
 SHORT = Transfer(sources=(Synthetic(hospital="alder", images=8, size=64),))
@@ -121,7 +124,33 @@ def test_a_step_waits_for_nothing_and_copies_nothing_from_the_host(
     tiny: TrialConfig, runtime: Runtime, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any], precision: str
 ) -> None:
     config = replace(tiny, **{"protocol": SHORT, "optimizer": AdamW(), "precision": precision, **change})
-    stream = epoch(config, runtime, monkeypatch)
+    stream = epoch([config], runtime, monkeypatch)
+    assert len(stream.tally.operations) > 500
+    assert stream.tally.waits == []
+    assert stream.tally.copies == 0
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"adapter": LoRA(encoder="none")},
+        {"adapter": LoRA(encoder="qv", dropout_site="input"), "accumulate": 2},
+        {"train_prompt": PointsAndBox(), "test_prompt": PointsAndBox()},
+    ],
+    ids=["everywhere", "decoder", "accumulated", "prompts"],
+)
+def test_a_step_of_a_pack_waits_for_nothing_and_copies_nothing_from_the_host(
+    tiny: TrialConfig, runtime: Runtime, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any], precision: str
+) -> None:
+    """Two equal trials, with dropout of their own where they may, and one with another rank, loss and optimizer."""
+    config = replace(tiny, **{"protocol": SHORT, "optimizer": AdamW(), "precision": precision, **change})
+    assert isinstance(config.adapter, LoRA)
+    low, high = (replace(config.adapter, rank=rank, dropout=dropout) for rank, dropout in ((2, 0.1), (3, 0.3)))
+    other = replace(config, adapter=high, loss=EVERY_LOSS, iou_weight=0.1, optimizer=SGD(), clip_norm=None)
+    configs = [replace(config, adapter=low), other, replace(config, adapter=low)]
+    stream = epoch(configs, runtime, monkeypatch, (0, 0, 0 if "train_prompt" in change else 1))
     assert len(stream.tally.operations) > 500
     assert stream.tally.waits == []
     assert stream.tally.copies == 0
@@ -131,7 +160,7 @@ def test_the_host_waits_for_a_batch_when_the_next_one_is_queued(
     tiny: TrialConfig, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Five batches: what was queued when an event was recorded, and when it was waited for."""
-    waited = epoch(replace(tiny, optimizer=AdamW()), runtime, monkeypatch).waited
+    waited = epoch([replace(tiny, optimizer=AdamW())], runtime, monkeypatch).waited
     assert len(waited) == 6, "a verdict on each batch, and one on the weights"
     batch = waited[1][0] - waited[0][0]
     assert all(then - recorded > 0.9 * batch for recorded, then in waited[:4]), "a whole batch lies in between"
