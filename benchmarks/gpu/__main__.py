@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import signal
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -26,6 +27,8 @@ _GRACE = 20.0
 """Seconds that a part has for the case that it is at when its time is over."""
 _PRINTED = 4000
 """Characters that are kept of what a part prints."""
+_WIDTH = 200
+"""Columns of the tables in a file, which a terminal would not show at once."""
 _SAMPLE = 5.0
 """Seconds between two looks at the clocks and the load of the device."""
 
@@ -33,7 +36,7 @@ _SAMPLE = 5.0
 def main(words: Sequence[str] | None = None) -> int:
     """Run the parts, and say whether what must hold holds: 0, or 1 if something does not or broke; 130 interrupted."""
     asked = _parser().parse_args(words)
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else _WIDTH)
     interrupted = False
     if asked.show is not None:
         document = asked.show
