@@ -28,6 +28,7 @@ class Task:
 
     ``model``: a pickled ``SAM2Base``. ``train``: an ``.npz`` file with ``images`` (N, S, S, 3) uint8 and ``masks``
     (N, S, S). ``val``, and ``tests`` by the name of the set: folders with one ``.npz`` file for each image.
+    ``threads``: of a trial, on the host. ``bfloat16``: whether its forward passes are autocast.
     """
 
     model: Path
@@ -36,10 +37,18 @@ class Task:
     tests: dict[str, Path]
     epochs: int
     batch: int
+    device: str = "cpu"
+    threads: int = 1
+    bfloat16: bool = False
 
 
-def search(settings: list[Settings], task: Task, at_once: int, folder: Path) -> list[dict[str, float]]:
-    """Ray Tune with OptunaSearch and MLflow's callback, ``at_once`` trials at a time: the last report of each."""
+def search(
+    settings: list[Settings], task: Task, at_once: int, folder: Path, cpus: float = 1.0, gpus: float = 0.0
+) -> list[dict[str, float]]:
+    """Ray Tune with OptunaSearch and MLflow's callback, ``at_once`` trials at a time: the last report of each.
+
+    Each trial has ``cpus`` cores and ``gpus`` of a GPU.
+    """
     from ray import tune
     from ray.air.integrations.mlflow import MLflowLoggerCallback
     from ray.tune.search.optuna import OptunaSearch
@@ -51,7 +60,7 @@ def search(settings: list[Settings], task: Task, at_once: int, folder: Path) -> 
         train(settings[config["number"]], task)
 
     tuner = tune.Tuner(
-        tune.with_resources(trial, {"cpu": 1}),
+        tune.with_resources(trial, {"cpu": cpus, "gpu": gpus}),
         param_space={"number": tune.choice(range(len(settings)))},
         tune_config=tune.TuneConfig(
             metric="score", mode="max", num_samples=len(settings), max_concurrent_trials=at_once,
@@ -76,12 +85,13 @@ def train(settings: Settings, task: Task) -> None:
     from torchvision import tv_tensors
     from torchvision.transforms import v2
 
-    torch.set_num_threads(1)
+    torch.set_num_threads(task.threads)
     torch.manual_seed(0)
     sam = torch.load(task.model, weights_only=False)
     options: dict[str, Any] = {"r": settings.rank, "lora_alpha": settings.alpha, "lora_dropout": settings.dropout}
     lora = LoraConfig(**options, target_modules=list(settings.targets))
     inject_adapter_in_model(lora, sam)
+    sam.to(task.device)
     parameters = [parameter for parameter in sam.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=settings.lr)
     loss = DiceCELoss(sigmoid=True, smooth_nr=1.0, smooth_dr=1.0, lambda_dice=0.5, lambda_ce=0.5)
@@ -96,21 +106,40 @@ def train(settings: Settings, task: Task) -> None:
         for begin in range(0, len(order), task.batch):
             batch = order[begin : begin + task.batch]
             pairs = [augment(tv_tensors.Image(images[i]), tv_tensors.Mask(masks[i][None])) for i in batch]
-            x = torch.stack([image.as_subclass(torch.Tensor) for image, _ in pairs]).float() / 255
-            y = torch.stack([mask.as_subclass(torch.Tensor) for _, mask in pairs]).float()
-            logits = interpolate(forward(sam, x), size=y.shape[-2:], mode="bilinear", align_corners=False)
+            x = torch.stack([image.as_subclass(torch.Tensor) for image, _ in pairs]).to(task.device).float() / 255
+            y = torch.stack([mask.as_subclass(torch.Tensor) for _, mask in pairs]).to(task.device).float()
+            logits = interpolate(
+                _logits(sam, x, task.bfloat16), size=y.shape[-2:], mode="bilinear", align_corners=False
+            )
             optimizer.zero_grad()
             loss(logits, y).backward()
             torch.nn.utils.clip_grad_norm_(parameters, 1.0)
             optimizer.step()
             schedule.step()
-        score = evaluate(sam, task.val, full=False)["dice"]
+        score = evaluate(sam, task.val, full=False, bfloat16=task.bfloat16)["dice"]
         report = {"score": score, "epoch": epoch}
         if epoch == task.epochs:
             for name, folder in task.tests.items():
-                report |= {f"{name}/{metric}": value for metric, value in evaluate(sam, folder, full=True).items()}
-            report["peak_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+                found = evaluate(sam, folder, full=True, bfloat16=task.bfloat16)
+                report |= {f"{name}/{metric}": value for metric, value in found.items()}
+            report["peak_mib"] = _peak_mib(task.device)
         tune.report(report)
+
+
+def _peak_mib(device: str) -> float:
+    """Of the process on a CPU, of the device's allocator on a GPU."""
+    import torch
+
+    if device.startswith("cuda"):
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def _logits(sam: Any, images: Any, bfloat16: bool) -> Any:
+    import torch
+
+    with torch.autocast(images.device.type, torch.bfloat16, enabled=bfloat16):
+        return forward(sam, images).float()
 
 
 def forward(sam: Any, images: Any) -> Any:
@@ -131,7 +160,7 @@ def forward(sam: Any, images: Any) -> Any:
     return masks[:, :1]
 
 
-def evaluate(sam: Any, folder: Path, *, full: bool) -> dict[str, float]:
+def evaluate(sam: Any, folder: Path, *, full: bool, bfloat16: bool = False) -> dict[str, float]:
     """Means over the images of ``folder`` at native size inside the field of view: Dice and, if ``full``, five more."""
     import cv2
     import numpy as np
@@ -140,14 +169,18 @@ def evaluate(sam: Any, folder: Path, *, full: bool) -> dict[str, float]:
     from torch.nn.functional import interpolate
 
     sam.eval()
+    device = next(sam.parameters()).device
     rows = []
     files = sorted(folder.iterdir())
     for begin in range(0, len(files), 4):
         loaded = [dict(np.load(file)) for file in files[begin : begin + 4]]
-        x = torch.stack([torch.from_numpy(item["image"]) for item in loaded]).permute(0, 3, 1, 2).float() / 255
+        x = (
+            torch.stack([torch.from_numpy(item["image"]) for item in loaded]).to(device).permute(0, 3, 1, 2).float()
+            / 255
+        )
         with torch.no_grad():
-            logits = interpolate(forward(sam, x), size=x.shape[-2:], mode="bilinear", align_corners=False)
-        for item, frame in zip(loaded, logits[:, 0].numpy(), strict=True):
+            logits = interpolate(_logits(sam, x, bfloat16), size=x.shape[-2:], mode="bilinear", align_corners=False)
+        for item, frame in zip(loaded, logits[:, 0].cpu().numpy(), strict=True):
             (top, left, bottom, right), (height, width) = item["box"], item["content"]
             native = np.full(item["mask"].shape, -20.0, np.float32)
             native[top:bottom, left:right] = cv2.resize(frame[:height, :width], (int(right - left), int(bottom - top)))

@@ -48,7 +48,7 @@ from harness.suggest import Suggest
 from harness.track import Mirror
 from sam2lora.adapters import AllBlocks, Blocks, GlobalBlocks, LastBlocks, LoRA
 from sam2lora.augments import Flips
-from sam2lora.backbones import Nano
+from sam2lora.backbones import Nano, Sam2
 from sam2lora.config import Replicate, TrialConfig
 from sam2lora.datasets import CachedSet, Synthetic
 from sam2lora.losses import BCE, SoftDice, equal
@@ -79,15 +79,16 @@ def lora(trial: optuna.Trial, start: TrialConfig) -> TrialConfig:
     encoder = layers if place in ("encoder", "both") else "none"
     blocks = str(trial.suggest_categorical("blocks", tuple(_BLOCKS))) if encoder != "none" else "all"
     decoder = "attention" if place in ("decoder", "both") else "none"
-    return _drawn(trial, start, LoRA(encoder=encoder, decoder=decoder, blocks=_BLOCKS[blocks]))  # type: ignore[arg-type]
+    return drawn(trial, start, LoRA(encoder=encoder, decoder=decoder, blocks=_BLOCKS[blocks]))  # type: ignore[arg-type]
 
 
 def decoder(trial: optuna.Trial, start: TrialConfig) -> TrialConfig:
     """The same with LoRA in the mask decoder alone."""
-    return _drawn(trial, start, LoRA(encoder="none"))
+    return drawn(trial, start, LoRA(encoder="none"))
 
 
-def _drawn(trial: optuna.Trial, start: TrialConfig, adapter: LoRA) -> TrialConfig:
+def drawn(trial: optuna.Trial, start: TrialConfig, adapter: LoRA) -> TrialConfig:
+    """``start`` with ``adapter``; rank, scale, dropout and learning rate are drawn."""
     rank = trial.suggest_int("rank", 2, 64, log=True)
     alpha = rank * trial.suggest_float("alpha over rank", 0.5, 4.0, log=True)
     dropout = trial.suggest_float("dropout", 0.0, 0.3)
@@ -154,7 +155,7 @@ def watched() -> Iterator[Watch]:
 
 def harness(configs: list[TrialConfig], room: execute.Slots, cache: Path, folder: Path) -> Measured:
     """The whole path of a search, from an empty folder."""
-    runtime = Runtime(cache=cache)
+    runtime = Runtime(cache=cache, device=_device(room), threads=_threads(room))
     begun = time.perf_counter()
     with watched() as watch:
         search = Search(lambda trial: configs[0], len(configs), sampler=Random(), scheduler=Full())
@@ -178,15 +179,23 @@ def harness(configs: list[TrialConfig], room: execute.Slots, cache: Path, folder
 
 def plain(configs: list[TrialConfig], room: execute.Slots, cache: Path, folder: Path) -> Measured:
     """The glue, from an empty folder; its model and images lie ready."""
-    task = _written(configs[0], cache, folder)
+    task = replace(_written(configs[0], cache, folder), device=_device(room), threads=_threads(room))
     settings = [_settings(config) for config in configs]
     begun = time.perf_counter()
     with watched() as watch:
         with execute.cluster(room):
-            reports = glue.search(settings, task, room.concurrent, folder)
+            reports = glue.search(settings, task, room.concurrent, folder, room.cpus, room.gpus)
         wall = time.perf_counter() - begun
     dice = [_mean_dice(report, configs[0]) for report in reports]
     return Measured(wall, watch.total(), max(report["peak_mib"] for report in reports), dice)
+
+
+def _device(room: execute.Slots) -> str:
+    return "cuda" if room.gpus else "cpu"
+
+
+def _threads(room: execute.Slots) -> int:
+    return max(1, int(room.cpus))
 
 
 def _mean_dice(scores: dict[str, float], config: TrialConfig) -> float:
@@ -204,7 +213,7 @@ def _settings(config: TrialConfig) -> glue.Settings:
 def _written(config: TrialConfig, cache: Path, folder: Path) -> glue.Task:
     """The model and the images as files that need nothing of sam2lora to be read."""
     runtime = Runtime(cache=cache)
-    assert isinstance(config.backbone, Nano)
+    assert isinstance(config.backbone, Nano | Sam2)
     torch.save(official(config.backbone, config.image_size, runtime), folder / "sam.pt")
     (source,), targets = (open_sets(sets, config.image_size, runtime) for sets in _sets(config))
     development = [image for _, image in training_images((source,), 0)]
@@ -212,7 +221,8 @@ def _written(config: TrialConfig, cache: Path, folder: Path) -> glue.Task:
     tests = {opened.dataset.name: _folder(opened, range(len(opened)), folder / "tests") for opened in targets}
     tests[source.dataset.name] = _folder(source, test_images(source, "test"), folder / "tests")
     val = _folder(source, validation_images(source, 0), folder / "val")
-    return glue.Task(folder / "sam.pt", folder / "train.npz", val, tests, config.epochs, config.batch_size)
+    task = glue.Task(folder / "sam.pt", folder / "train.npz", val, tests, config.epochs, config.batch_size)
+    return replace(task, bfloat16=config.precision == "bfloat16")
 
 
 def _sets(config: TrialConfig) -> tuple[Any, Any]:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import optuna
 import pytest
 import torch
+from ray import tune
 
 from benchmarks import glue, makespan, packs
+from harness import execute
 from sam2lora.adapters import LoRA
 from sam2lora.config import Replicate, TrialConfig
 from sam2lora.datasets import Synthetic
@@ -88,3 +93,30 @@ def test_a_measured_pack_can_be_one(kind: packs.Kind, tmp_path: Path) -> None:
     lone, pair = (packs.measure(kind, trials, 64, tmp_path) for trials in (0, 2))
     assert (lone.steps, pair.steps) == (5, 10)
     assert packs.table([replace(lone, trials=1), pair]).row_count == 2
+
+
+def test_the_glue_runs_on_the_gpu_that_its_room_has(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    seen: list[Any] = []
+
+    def search(settings: list[glue.Settings], task: glue.Task, *how: Any) -> list[dict[str, float]]:
+        seen.extend([task, how])
+        return [{"birch/dice": 0.5, "peak_mib": 1.0}]
+
+    monkeypatch.setattr(glue, "search", search)
+    monkeypatch.setattr(execute, "cluster", lambda room: nullcontext())
+    config = makespan.decoder(optuna.create_study().ask(), replace(small(), precision="bfloat16"))
+    makespan.plain([config], execute.Slots(4, cpus=4.0, gpus=0.25), tmp_path / "cache", tmp_path)
+    task, how = seen
+    assert (task.device, task.threads, task.bfloat16) == ("cuda", 4, True)
+    assert how == (4, tmp_path, 4.0, 0.25)
+
+
+def test_a_trial_of_the_glue_asks_ray_for_its_share(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked: list[Any] = []
+    ended = SimpleNamespace(config={"number": 0}, metrics={"score": 1.0}, error=None)
+    monkeypatch.setattr(tune, "with_resources", lambda trial, resources: asked.append(resources))
+    monkeypatch.setattr(tune, "Tuner", lambda trial, **_: SimpleNamespace(fit=lambda: [ended]))
+    task = glue.Task(tmp_path, tmp_path, tmp_path, {}, 1, 2, device="cuda")
+    settings = [glue.Settings((), 1, 1.0, 0.0, 1e-3)]
+    assert glue.search(settings, task, 8, tmp_path, 2.0, 0.125) == [{"score": 1.0}]
+    assert asked == [{"cpu": 2.0, "gpu": 0.125}]

@@ -16,6 +16,7 @@ from benchmarks.gpu.parts.export import export
 from benchmarks.gpu.parts.features import features
 from benchmarks.gpu.parts.forward import forward
 from benchmarks.gpu.parts.launches import launches
+from benchmarks.gpu.parts.makespan import makespan
 from benchmarks.gpu.parts.memory import memory
 from benchmarks.gpu.parts.out_of_memory import out_of_memory
 from benchmarks.gpu.parts.packing import packing
@@ -37,8 +38,15 @@ class Part:
     @property
     def missing(self) -> tuple[str, ...]:
         """The packages that it needs and that are not installed."""
-        return tuple(package for package in self.needs if importlib.util.find_spec(package) is None)
+        return tuple(package for package in self.needs if not _installed(package))
 
+
+def _installed(package: str) -> bool:
+    spec = importlib.util.find_spec(package)
+    return spec is not None and spec.origin is not None  # the folder mlflow/ of this repository has none
+
+
+_SEARCH = ("ray", "optuna", "mlflow", "peft", "monai", "sklearn")
 
 PARTS = (
     Part("forward", "The forward pass of every backbone against float64 on the CPU", 2, forward),
@@ -55,4 +63,5 @@ PARTS = (
     Part("evaluation", "An image that is validated, beside one that is trained on", 1, evaluation),
     Part("deterministic", "What deterministic algorithms cost a step", 1, deterministic),
     Part("capture", "Steps that are compiled, or captured in a CUDA graph", 3, capture),
+    Part("makespan", "A search in packs, beside the glue that people write", 5, makespan, _SEARCH),
 )
