@@ -416,7 +416,8 @@ def step(lanes: Sequence[Lane], forward: Forward, given: Sequence[Batch], places
     """One batch of every lane without a fault: forward, losses, backward and, in a complete step, the optimizer's.
 
     Nothing in here asks for the value of a tensor or copies from the host, so that the host runs ahead of a GPU and a
-    CUDA graph can hold all of it. Lanes have taken their images (`Lane.take`); the rate is the schedule's, afterwards.
+    CUDA graph can hold all of it; the graph would keep the learning rate of its capture, which is a float. Lanes have
+    taken their images (`Lane.take`). The schedule moves on afterwards.
     """
     outputs = forward([(images, points) for images, _, points in given], places)
     running = [
