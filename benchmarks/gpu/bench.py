@@ -59,7 +59,7 @@ SMALL = Form(
 )  # fmt: skip
 FULL = Form(
     "full", 8.0, ("nano", "tiny", "small", "base+", "large", "unet"), 256, "tiny", 256, 512, (2, 5, 8),
-    ("nano", "tiny", "base+", "large"), (256, 512, 1024), (1, 2, 4, 8, 16), 1.0, (("tiny", 512), ("large", 1024)),
+    ("nano", "tiny", "base+", "large"), (256, 512, 1024), (1, 2, 4, 8, 16), 0.5, (("tiny", 512), ("large", 1024)),
 )  # fmt: skip
 
 

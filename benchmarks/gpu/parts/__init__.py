@@ -59,9 +59,9 @@ PARTS = (
     Part("memory", "Memory as planned and as taken", 2, memory),
     Part("steps", "A training step, phase by phase, alone and in packs", 8, steps),
     Part("peers", "A training step beside peft's and plain PyTorch's", 2, peers, ("peft",)),
-    Part("launches", "Kernels that a step launches, and whether the host waits in it", 1, launches),
-    Part("evaluation", "An image that is validated, beside one that is trained on", 1, evaluation),
+    Part("launches", "Kernels that a step launches; the host must wait for none", 2, launches),
+    Part("evaluation", "An image that is validated, beside one that is trained on", 2, evaluation),
     Part("deterministic", "What deterministic algorithms cost a step", 1, deterministic),
     Part("capture", "Steps that are compiled, or captured in a CUDA graph", 3, capture),
-    Part("makespan", "A search in packs, beside the glue that people write", 5, makespan, _SEARCH),
+    Part("makespan", "A search in packs, beside the glue that people write", 6, makespan, _SEARCH),
 )
