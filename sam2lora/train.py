@@ -43,6 +43,7 @@ from sam2lora.datasets import CachedSet, Dataset, cached
 from sam2lora.errors import DataError, DiskError, Diverged
 from sam2lora.evaluate import Predictor, Role
 from sam2lora.features import remembering
+from sam2lora.losses import WeightedLoss
 from sam2lora.losses.quality import quality_error
 from sam2lora.metrics import NotNumbers
 from sam2lora.model import Points, Sam2Segmenter, Segmenter, build
@@ -358,7 +359,7 @@ def _flushed() -> Iterator[None]:
 def lockstep(sessions: Sequence[Session], forward: Forward) -> list[Lane]:
     """Train each session for its next epoch, batch by batch together, with one ``forward`` pass for all.
 
-    All need the same number of batches. A lane's losses, gradients and steps are its own: trials that share their
+    All need batches and steps of equal sizes. A lane's losses, gradients and steps are its own: trials that share their
     draws share their batches, and nothing else passes from one to another. A lane whose loss or gradient is not
     finite gets its ``fault`` one batch later, when a GPU has work again, and at the end of the epoch at the latest, as
     one does whose weights are not finite.
@@ -421,12 +422,13 @@ def step(lanes: Sequence[Lane], forward: Forward, given: Sequence[Batch], places
     """
     outputs = forward([(images, points) for images, _, points in given], places)
     running = [
-        (lane, *_objective(lane, given[place], *output))
+        (lane, given[place][1], output)
         for lane, place, output in zip(lanes, places, outputs, strict=True)
         if lane.fault is None
     ]
-    _backward([objective for _, objective, _ in running])
-    return [Advanced(lane, objective, sums, _update(lane)) for lane, objective, sums in running]
+    objectives = _objectives(running)
+    _backward([objective for _, objective, _ in objectives])
+    return [Advanced(lane, objective, sums, _update(lane)) for lane, objective, sums in objectives]
 
 
 def _draws(lane: Lane) -> str:
@@ -437,10 +439,34 @@ def _draws(lane: Lane) -> str:
     return digest(session.replicate, config.augment, config.train_prompt, what)
 
 
-def _objective(lane: Lane, batch: Batch, logits: Tensor, quality: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
-    """What a lane steps on, and sums of losses: means over all images of the step, however many batches bring them."""
-    total, parts = losses(lane.session.config, logits, quality, batch[1])
-    return total.sum() / lane.group, {name: value.detach().sum() for name, value in {"total": total, **parts}.items()}
+def _objectives(running: Sequence[tuple[Lane, Tensor, Output]]) -> list[tuple[Lane, Tensor, dict[str, Tensor]]]:
+    """What lanes step on, and sums of losses: means over all images of the step, however many batches bring them.
+
+    ``running``: lanes with their masks and output. A loss is of each image by itself, so that lanes of equal losses
+    have them computed in one go.
+    """
+    alike: dict[tuple[WeightedLoss, float], list[tuple[Lane, Tensor, Output]]] = {}
+    for one in running:
+        alike.setdefault((one[0].session.config.loss, one[0].session.config.iou_weight), []).append(one)
+    return [objective for group in alike.values() for objective in _of_equal_losses(group)]
+
+
+def _of_equal_losses(group: Sequence[tuple[Lane, Tensor, Output]]) -> Iterator[tuple[Lane, Tensor, dict[str, Tensor]]]:
+    lanes = [lane for lane, _, _ in group]
+    config = lanes[0].session.config
+    logits = _joined([logits for _, _, (logits, _) in group])
+    guessed = [quality for _, _, (_, quality) in group if quality is not None and config.iou_weight > 0]
+    total, parts = losses(
+        config, logits, _joined(guessed) if guessed else None, _joined([masks for _, masks, _ in group])
+    )
+    sums = {name: value.view(len(lanes), -1).sum(1) for name, value in {"total": total, **parts}.items()}
+    objectives = (sums["total"] / lanes[0].group).unbind()
+    for place, (lane, objective) in enumerate(zip(lanes, objectives, strict=True)):
+        yield lane, objective, {name: value[place].detach() for name, value in sums.items()}
+
+
+def _joined(batches: Sequence[Tensor]) -> Tensor:
+    return batches[0] if len(batches) == 1 else torch.cat(list(batches))
 
 
 def _backward(objectives: Sequence[Tensor]) -> None:

@@ -386,19 +386,22 @@ def ranked(*ranks: int, **changes: object) -> list[TrialConfig]:
 def test_what_is_launched_does_not_grow_with_the_trials(
     seeds: int, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """But for one draw of dropout in each layer and replicate. The losses, which are each trial's, are left out."""
+    """But for one draw of dropout in each layer and replicate, and for what clips and steps, which is each trial's."""
     counted: list[int] = []
 
     def counting(sessions: Sequence[Session], forward: pack.Together) -> list[Lane]:
-        images = torch.rand(2, 3, 64, 64)
+        lanes = [train.enter(session) for session in sessions]
+        for lane in lanes:
+            lane.take(2)
         places = [place % seeds for place in range(len(sessions))]
+        batches = [(torch.rand(2, 3, 64, 64), torch.ones(2, 1, 64, 64), None)] * (max(places) + 1)
         with Tally("cpu") as tally:
             forward.zero_grad()
-            outputs = forward([(images, None)] * (max(places) + 1), places)
-            torch.cat([logits for logits, _ in outputs]).square().sum().backward()
+            train.step(lanes, forward, batches, places)
         counted.append(sum(one.launches for one in tally.operations if one.name != "random_"))
-        return []
+        return lanes
 
+    monkeypatch.setattr(train, "_update", lambda lane: None)
     monkeypatch.setattr(pack, "lockstep", counting)
     for count in (2, 4, 8):
         replicates = [Replicate(seed=place % seeds) for place in range(count)]
@@ -408,6 +411,28 @@ def test_what_is_launched_does_not_grow_with_the_trials(
         )
     assert counted[0] > 100
     assert counted == [counted[0]] * 3
+
+
+def test_equal_losses_are_computed_in_one_go(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    changes: list[dict[str, Any]] = [
+        {},
+        {"optimizer": SGD()},
+        {"loss": weighted({BCE(): 1.0})},
+        {"iou_weight": 0.2},
+        {"iou_weight": 0.2, "clip_norm": None},
+    ]
+    residents = [pack.admit(start(variant(**change), Replicate(), runtime)) for change in changes]
+    images: list[int] = []
+    true = train.losses
+
+    def counted(config: TrialConfig, logits: torch.Tensor, *rest: Any) -> Any:
+        images.append(len(logits))
+        return true(config, logits, *rest)
+
+    monkeypatch.setattr(train, "losses", counted)
+    lanes = pack.advance(residents)
+    assert images == [4, 2, 4] * 2, "in two steps with two images for each trial"
+    assert [len(lane.sums) for lane in lanes] == [4, 4, 2, 5, 5]
 
 
 @pytest.mark.usefixtures("double")
