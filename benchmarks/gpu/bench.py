@@ -55,7 +55,7 @@ class Form:
 
 
 SMALL = Form(
-    "small", 2.0, ("nano", "unet"), 64, "nano", 64, 256, (2, 5), ("nano",), (64,), (1, 2, 4), 0.2, (("nano", 64),)
+    "small", 2.0, ("nano", "unet"), 64, "nano", 64, 256, (2, 5), ("nano",), (64,), (1, 2), 0.2, (("nano", 64),)
 )  # fmt: skip
 FULL = Form(
     "full", 8.0, ("nano", "tiny", "small", "base+", "large", "unet"), 256, "tiny", 256, 512, (2, 5, 8),

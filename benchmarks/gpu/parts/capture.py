@@ -40,7 +40,10 @@ class Attempt:
 
 
 def capture(bench: Bench) -> Iterator[Line]:
-    """CUDA graphs of whole steps, then ``torch.compile`` of forward passes; on a CPU only what it can trace."""
+    """CUDA graphs of whole steps, then ``torch.compile`` of forward passes; on a CPU only what it can trace.
+
+    A compilation takes a minute or more, which ``--parts capture --minutes 10`` gives it.
+    """
     yield from lines(bench, [(one.case, partial(_tried, bench, one)) for one in _attempts(bench)])
 
 
