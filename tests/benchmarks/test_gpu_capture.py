@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from contextlib import nullcontext
 from functools import partial
@@ -65,10 +67,22 @@ def test_a_graph_knows_the_generators_of_a_pack(
     assert float(str(found["loss, relative"])) > 0, "nothing was replayed: the stand-in's losses stand still"
 
 
-def test_an_attempt_that_fails_says_how_and_is_not_broken(bench: Bench) -> None:
-    def fails(bench: Bench, step: timing.Step) -> dict[str, Any]:
-        raise RuntimeError("operation not permitted when stream is capturing")
+def raises(bench: Bench, step: timing.Step) -> dict[str, Any]:
+    raise RuntimeError("CUDA error: operation not permitted\nCompile with TORCH_USE_CUDA_DSA")
 
-    (line,) = _tried(bench, Attempt("a graph", 0, exact=False, work=fails))
-    why = "RuntimeError: operation not permitted when stream is capturing"
+
+def crashes(bench: Bench, step: timing.Step) -> dict[str, Any]:
+    os.kill(os.getpid(), signal.SIGKILL)
+    return {}
+
+
+@pytest.mark.parametrize(
+    ("work", "why"),
+    [
+        (raises, "RuntimeError: CUDA error: operation not permitted"),
+        (crashes, "its process ended with SIGKILL"),
+    ],
+)
+def test_an_attempt_that_fails_says_how_and_is_not_broken(bench: Bench, work: Any, why: str) -> None:
+    (line,) = _tried(bench, Attempt("a graph", 0, exact=False, work=work))
     assert line == Measured("a graph", {"works": False, "why not": why})

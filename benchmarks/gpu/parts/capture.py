@@ -65,7 +65,11 @@ def _tried(bench: Bench, attempt: Attempt) -> Iterator[Line]:
     yield from found
     assert isinstance(ended, Ended)
     if ended.why is not None:
-        yield Measured(attempt.case, {"works": False, "why not": ended.why.strip().rpartition("\n")[2]})
+        yield _failed(attempt, ended.why.strip().rpartition("\n")[2])
+
+
+def _failed(attempt: Attempt, why: str) -> Line:
+    return Measured(attempt.case, {"works": False, "why not": why})
 
 
 def _made(bench: Bench, attempt: Attempt) -> Iterator[Line]:
@@ -74,7 +78,11 @@ def _made(bench: Bench, attempt: Attempt) -> Iterator[Line]:
     adapter = LoRA(rank=8, alpha=16.0, dropout=0.0 if attempt.exact else 0.1)
     group = company(bench, config(name, size, precision=precision, adapter=adapter), attempt.trials)
     group.epoch(2)
-    values = group.within_step(partial(attempt.work, bench))
+    try:
+        values = group.within_step(partial(attempt.work, bench))
+    except Exception as error:
+        yield _failed(attempt, f"{type(error).__name__}: {str(error).partition(chr(10))[0]}")
+        return
     yield Measured(attempt.case, {"works": True, **values})
     apart = values["loss, relative"]
     if attempt.exact and isinstance(apart, float):
