@@ -43,7 +43,7 @@ from sam2lora.datasets import CachedSet, Dataset, cached
 from sam2lora.errors import DataError, DiskError, Diverged
 from sam2lora.evaluate import Predictor, Role
 from sam2lora.features import remembering
-from sam2lora.losses import WeightedLoss
+from sam2lora.losses import Loss
 from sam2lora.losses.quality import quality_error
 from sam2lora.metrics import NotNumbers
 from sam2lora.model import Points, Sam2Segmenter, Segmenter, build
@@ -270,13 +270,15 @@ def close_epoch(lanes: Sequence[Lane], predictor: Predictor, seconds: float) -> 
 class Lane:
     """A trial on its way through one epoch: the epoch's ``number``, steps begun, sums of losses over the images seen.
 
-    ``seen`` and ``group``: images that the step has and will have; ``left``: images that no finished step had.
-    ``fault``: why it can go no further; it then takes no part in the rest of the epoch.
+    ``weights``: of its losses, on the device. ``seen`` and ``group``: images that the step has and will have; ``left``:
+    images that no finished step had. ``fault``: why it can go no further; it then takes no part in the rest of the
+    epoch.
     """
 
     session: Session
     number: int
     trainable: list[nn.Parameter]
+    weights: Tensor
     left: int
     step: int = 0
     seen: int = 0
@@ -397,7 +399,8 @@ def lockstep(sessions: Sequence[Session], forward: Forward) -> list[Lane]:
 def enter(session: Session) -> Lane:
     """The lane of a session in front of its next epoch."""
     trainable = [parameter for group in session.optimizer.param_groups for parameter in group["params"]]
-    return Lane(session=session, number=session.epoch + 1, trainable=trainable, left=len(session.training))
+    weights = sent(torch.tensor(loss_weights(session.config), dtype=torch.float64), session.runtime.device)
+    return Lane(session, session.epoch + 1, trainable, weights, left=len(session.training))
 
 
 class Advanced(NamedTuple):
@@ -442,27 +445,28 @@ def _draws(lane: Lane) -> str:
 def _objectives(running: Sequence[tuple[Lane, Tensor, Output]]) -> list[tuple[Lane, Tensor, dict[str, Tensor]]]:
     """What lanes step on, and sums of losses: means over all images of the step, however many batches bring them.
 
-    ``running``: lanes with their masks and output. A loss is of each image by itself, so that lanes of equal losses
-    have them computed in one go.
+    ``running``: lanes with their masks and output. A loss is of each image by itself, so that lanes of the same losses
+    have them computed in one go, whatever their weights.
     """
-    alike: dict[tuple[WeightedLoss, float], list[tuple[Lane, Tensor, Output]]] = {}
+    alike: dict[tuple[tuple[Loss, ...], bool], list[tuple[Lane, Tensor, Output]]] = {}
     for one in running:
-        alike.setdefault((one[0].session.config.loss, one[0].session.config.iou_weight), []).append(one)
-    return [objective for group in alike.values() for objective in _of_equal_losses(group)]
+        config = one[0].session.config
+        alike.setdefault((config.loss.losses, config.iou_weight > 0), []).append(one)
+    return [objective for group in alike.values() for objective in _of_same_losses(group)]
 
 
-def _of_equal_losses(group: Sequence[tuple[Lane, Tensor, Output]]) -> Iterator[tuple[Lane, Tensor, dict[str, Tensor]]]:
+def _of_same_losses(group: Sequence[tuple[Lane, Tensor, Output]]) -> Iterator[tuple[Lane, Tensor, dict[str, Tensor]]]:
     lanes = [lane for lane, _, _ in group]
     config = lanes[0].session.config
     logits = _joined([logits for _, _, (logits, _) in group])
     guessed = [quality for _, _, (_, quality) in group if quality is not None and config.iou_weight > 0]
-    total, parts = losses(
-        config, logits, _joined(guessed) if guessed else None, _joined([masks for _, masks, _ in group])
-    )
-    sums = {name: value.view(len(lanes), -1).sum(1) for name, value in {"total": total, **parts}.items()}
-    objectives = (sums["total"] / lanes[0].group).unbind()
-    for place, (lane, objective) in enumerate(zip(lanes, objectives, strict=True)):
-        yield lane, objective, {name: value[place].detach() for name, value in sums.items()}
+    parts = losses(config, logits, _joined(guessed) if guessed else None, _joined([masks for _, masks, _ in group]))
+    values = torch.stack(list(parts.values())).view(len(parts), len(lanes), -1)  # of each loss, lane and image
+    weights = torch.stack([lane.weights for lane in lanes], 1).to(values.dtype)[:, :, None]
+    total = (weights * values).sum(0)
+    sums = torch.cat([total[None], values]).detach().sum(2).T
+    for lane, objective, own in zip(lanes, (total.sum(1) / lanes[0].group).unbind(), sums, strict=True):
+        yield lane, objective, dict(zip(("total", *parts), own.unbind(), strict=True))
 
 
 def _joined(batches: Sequence[Tensor]) -> Tensor:
@@ -503,21 +507,24 @@ def _stop_unless_finite(values: Sequence[tuple[Lane, str, Tensor]]) -> Callable[
     return stop
 
 
-def losses(
-    config: TrialConfig, logits: Tensor, quality: Tensor | None, masks: Tensor
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """What a batch is trained on: the total (N,) and its unweighted parts (N,) by name, the parts detached.
+def losses(config: TrialConfig, logits: Tensor, quality: Tensor | None, masks: Tensor) -> dict[str, Tensor]:
+    """What a batch is trained on: unweighted losses (N,) by name, in the order of `loss_weights`.
 
-    ``logits`` (N, 1, h, h), ``masks`` (N, 1, S, S) in {0, 1}. Where ``iou_weight`` is above 0 the total holds
-    ``iou_weight`` times the part ``iou``, the error of the guessed IoU ``quality`` (N, 1).
+    ``logits`` (N, 1, h, h), ``masks`` (N, 1, S, S) in {0, 1}. Where ``iou_weight`` is above 0 the last one is ``iou``,
+    the error of the guessed IoU ``quality`` (N, 1).
     """
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     logits = F.interpolate(logits, size=masks.shape[-2:], mode="bilinear", align_corners=False)
-    total, parts = config.loss(logits, masks)
+    values = config.loss.values(logits, masks)
     if quality is None or config.iou_weight == 0:
-        return total, parts
-    error = quality_error(quality, logits, masks)
-    return total + config.iou_weight * error, {**parts, "iou": error.detach()}
+        return values
+    return {**values, "iou": quality_error(quality, logits, masks)}
+
+
+def loss_weights(config: TrialConfig) -> tuple[float, ...]:
+    """The weight of each loss of `losses`."""
+    weights = tuple(config.loss.weights.values())
+    return (*weights, config.iou_weight) if config.iou_weight > 0 else weights
 
 
 def batches(session: Session, number: int) -> Iterator[Batch]:

@@ -57,17 +57,23 @@ class WeightedLoss:
         """The weight of each term by its name. A loss that is absent has no entry."""
         return dict(zip(self.names, (term.weight for term in self.terms), strict=True))
 
+    @property
+    def losses(self) -> tuple[Loss, ...]:
+        """The loss of each term."""
+        return tuple(term.loss for term in self.terms)
+
+    def values(self, logits: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """(N, 1, H, W) logits and mask -> the unweighted losses (N,) by the name of the term."""
+        return {name: loss(logits, target) for name, loss in zip(self.names, self.losses, strict=True)}
+
     def __call__(self, logits: Tensor, target: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """(N, 1, H, W) logits and mask -> the weighted sum (N,) and the unweighted losses (N,) by the name of the term.
 
         The parts are detached: only the sum is meant to be differentiated.
         """
-        values = [term.loss(logits, target) for term in self.terms]
-        total = sum(
-            (term.weight * value for term, value in zip(self.terms[1:], values[1:], strict=True)),
-            start=self.terms[0].weight * values[0],
-        )
-        return total, {name: value.detach() for name, value in zip(self.names, values, strict=True)}
+        values = self.values(logits, target)
+        first, *others = (self.weights[name] * value for name, value in values.items())
+        return sum(others, start=first), {name: value.detach() for name, value in values.items()}
 
 
 def weighted(weights: Mapping[Loss, float] | Iterable[tuple[Loss, float]]) -> WeightedLoss:

@@ -20,7 +20,7 @@ from sam2lora.backbones import Nano
 from sam2lora.config import Replicate, TrialConfig
 from sam2lora.datasets import Synthetic
 from sam2lora.errors import Diverged
-from sam2lora.losses import BCE, FocalTversky, SoftDice, weighted
+from sam2lora.losses import BCE, FocalTversky, SoftDice, WeightedLoss, weighted
 from sam2lora.model import Sam2Segmenter, Stage
 from sam2lora.optimizers import SGD, AdamW
 from sam2lora.prompts import Points
@@ -382,6 +382,12 @@ def ranked(*ranks: int, **changes: object) -> list[TrialConfig]:
     return [variant(adapter=LoRA(rank=rank, alpha=4.0, dropout=0.1), **changes) for rank in ranks]
 
 
+def mixed(place: int) -> WeightedLoss:
+    """The same losses with other weights for every place."""
+    first = 0.1 + 0.05 * place
+    return weighted(zip(BASE.loss.losses, (first, 0.9 - first, 0.1), strict=True))
+
+
 @pytest.mark.parametrize("seeds", [1, 8], ids=["equal draws", "other draws"])
 def test_what_is_launched_does_not_grow_with_the_trials(
     seeds: int, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
@@ -405,7 +411,7 @@ def test_what_is_launched_does_not_grow_with_the_trials(
     monkeypatch.setattr(pack, "lockstep", counting)
     for count in (2, 4, 8):
         replicates = [Replicate(seed=place % seeds) for place in range(count)]
-        configs = ranked(*range(1, count + 1))
+        configs = [replace(config, loss=mixed(place)) for place, config in enumerate(ranked(*range(1, count + 1)))]
         pack.advance(
             [pack.admit(start(config, each, runtime)) for config, each in zip(configs, replicates, strict=True)]
         )
@@ -413,13 +419,15 @@ def test_what_is_launched_does_not_grow_with_the_trials(
     assert counted == [counted[0]] * 3
 
 
-def test_equal_losses_are_computed_in_one_go(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_same_losses_are_computed_in_one_go_whatever_their_weights(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
     changes: list[dict[str, Any]] = [
         {},
-        {"optimizer": SGD()},
+        {"loss": weighted(zip(BASE.loss.losses, (0.2, 0.7, 0.1), strict=True))},
         {"loss": weighted({BCE(): 1.0})},
         {"iou_weight": 0.2},
-        {"iou_weight": 0.2, "clip_norm": None},
+        {"iou_weight": 0.5, "clip_norm": None},
     ]
     residents = [pack.admit(start(variant(**change), Replicate(), runtime)) for change in changes]
     images: list[int] = []

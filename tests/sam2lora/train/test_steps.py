@@ -19,7 +19,7 @@ from sam2lora.model import Sam2Segmenter, build
 from sam2lora.optimizers import SGD
 from sam2lora.runtime import Runtime
 from sam2lora.schedules import Step
-from sam2lora.train import Alone, Output, Seen, Session, batches, epoch, lockstep, losses, pristine, start
+from sam2lora.train import Alone, Output, Seen, Session, batches, epoch, lockstep, loss_weights, losses, pristine, start
 
 
 @pytest.fixture
@@ -120,7 +120,7 @@ def test_the_quality_head_is_run_only_where_it_counts(
     images, masks = batch_of(session)
     ((logits, quality),) = Alone(session)([(images, None)], [0])
     assert quality is None
-    assert "iou" not in losses(tiny, logits, quality, masks)[1]
+    assert "iou" not in losses(tiny, logits, quality, masks)
 
 
 def test_the_term_is_the_distance_of_the_prediction_from_the_iou_of_the_thresholded_mask(
@@ -131,13 +131,12 @@ def test_the_term_is_the_distance_of_the_prediction_from_the_iou_of_the_threshol
     images, masks = batch_of(session)
     ((logits, quality),) = Alone(session)([(images, None)], [0])
     assert quality is not None
-    total, parts = losses(config, logits, quality, masks)
+    parts = losses(config, logits, quality, masks)
     frame = torch.nn.functional.interpolate(logits, size=64, mode="bilinear", align_corners=False)
     ious = [jaccard_score(m.flatten().bool(), f.flatten() > 0) for m, f in zip(masks, frame, strict=True)]
     expected = np.abs(quality[:, 0].detach().numpy() - ious)
-    np.testing.assert_allclose(parts["iou"].numpy(), expected, atol=1e-6)
-    plain, _ = losses(tiny, logits, quality, masks)
-    np.testing.assert_allclose((total - plain).detach().numpy(), 0.25 * expected, atol=1e-6)
+    np.testing.assert_allclose(parts["iou"].detach().numpy(), expected, atol=1e-6)
+    assert dict(zip(parts, loss_weights(config), strict=True)) == {**tiny.loss.weights, "iou": 0.25}
 
 
 @pytest.mark.parametrize(
