@@ -329,3 +329,9 @@ def test_what_the_check_needs_is_part_of_what_the_project_needs() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
     assert packages <= set(project)
     assert not [package for package in packages if package.startswith(("ray", "optuna", "mlflow"))]
+
+
+def test_the_documents_name_every_part() -> None:
+    text = (ROOT / "docs" / "performance.md").read_text()
+    rows = [line.split("|")[1].strip(" `") for line in section.splitlines() if "|" in line]
+    assert rows[2:] == [part.name for part in PARTS]

@@ -18,7 +18,9 @@ from sam2lora.memory import training_need
 
 def memory(bench: Bench) -> Iterator[Line]:
     """For each backbone, size and precision: MiB of frozen weights and of a trial, and of a further one of a pack."""
-    cases = product(bench.form.backbones, bench.form.sizes, PRECISIONS)
+    every = product(bench.form.backbones, bench.form.sizes)
+    pairs = dict.fromkeys([*bench.form.usual, *every])
+    cases = [(name, size, precision) for name, size in pairs for precision in PRECISIONS]
     yield from lines(
         bench,
         [(f"{n}, {s} px, {p}", partial(_compared, bench, n, s, p)) for n, s, p in cases],
