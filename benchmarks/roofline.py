@@ -10,8 +10,8 @@ its data sheet. The model (Williams, Waterman and Patterson 2009, "Roofline") ta
 - a step takes what the slower of the two takes, or both where the host waits for the device in its midst.
 
 So a predicted second is a bound from below: real kernels reach half to four fifths of a peak, small matrices less.
-Rates are dense. Matrix products in float32 do not use TensorFloat-32 and convolutions do, as PyTorch has it. *If
-launches were free*: the device alone, as in a CUDA graph that holds the whole step.
+Rates are dense, and float32 is float32, without TensorFloat-32. *If launches were free*: the device alone, as in a CUDA
+graph that holds the whole step.
 
 The model is checked on this CPU. Its peaks are measured at start, and since one core is no data sheet, so is the share
 of them that each kind of operations attains (`measured`).
@@ -27,7 +27,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
-from itertools import pairwise, product, repeat
+from functools import lru_cache
+from itertools import pairwise, product
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Literal
@@ -82,10 +83,10 @@ def kind(name: str) -> Kind:
 class Device:
     """Peaks: floating-point operations and bytes in a second, and seconds of the smallest kernel and of its launch.
 
-    ``tensor_float32``: operations in a second of convolutions in float32. ``half``: those in bfloat16 with sums in
-    float32; None where there are none. ``memory``: bytes. ``bus``: bytes in a second from the host. ``launch``: of the
-    host's time, Python, autograd and the driver together. ``attained``: the share of its peak that a kind of operations
-    comes to; 1 unless it is named.
+    ``tensor_float32``: of products in float32 whose factors may be rounded, which ours may not. ``half``: of products
+    in bfloat16 with sums in float32; None where there are none. ``memory``: bytes. ``bus``: bytes in a second from the
+    host. ``launch``: of the host's time, Python, autograd and the driver together. ``attained``: the share of its peak
+    that a kind of operations comes to; 1 unless it is named.
     """
 
     name: str
@@ -109,7 +110,7 @@ class Device:
             if self.half is None:
                 raise ValueError(f"bfloat16 needs units for it, but {self.name} has none: predict float32.")
             return self.half
-        return self.tensor_float32 if kind(operation.name) == "convolution" else self.float32
+        return self.float32
 
 
 # Dense peaks of NVIDIA's data sheets and white papers; ``bus`` is one direction of PCIe x16. A kernel that does nothing
@@ -275,6 +276,7 @@ class Line:
     """A step of a pack of ``trials`` (0: alone) in ``place``: what it asks for, and what it is predicted to take.
 
     ``shared``, ``own``: MiB of the frozen weights and of each trial (`sam2lora.memory`). ``predicted``: by device.
+    ``worth``: by device, the factor by which one thing more would make a step faster (`worth`).
     """
 
     backbone: str
@@ -289,6 +291,7 @@ class Line:
     shared: float
     own: float
     predicted: Mapping[str, Predicted]
+    worth: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     def fits(self, device: Device) -> bool:
         """Whether the trials have room in the memory of ``device``."""
@@ -298,8 +301,10 @@ class Line:
 def line(name: str, size: int, precision: Precision, place: Place, trials: int) -> Line:
     """The line of a backbone, counted and predicted on every device that has the precision."""
     asked = config(_backbone(name), size, precision, place)
-    operations = counted(asked, trials) + asked.batch_size * augmented(asked)
-    need = training_need(asked)
+    loader = asked.batch_size * augmented(asked)
+    operations = counted(asked, trials) + loader
+    cast = counted(asked, trials, cast=True) + loader if precision == "bfloat16" else operations
+    need, devices = _need(asked), [device for device in DEVICES if device.has(precision)]
     return Line(
         name, size, precision, place, trials,
         launches=sum(operation.launches for operation in operations),
@@ -308,8 +313,12 @@ def line(name: str, size: int, precision: Precision, place: Place, trials: int) 
         moved=sum(operation.moved for operation in operations),
         shared=need.shared,
         own=need.own,
-        predicted={device.name: predict(operations, device) for device in DEVICES if device.has(precision)},
+        predicted={device.name: predict(operations, device) for device in devices},
+        worth={device.name: worth(operations, cast, device) for device in devices},
     )  # fmt: skip
+
+
+_need = lru_cache(maxsize=1)(training_need)
 
 
 def augmented(config: TrialConfig) -> list[Operation]:
@@ -321,7 +330,7 @@ def augmented(config: TrialConfig) -> list[Operation]:
     image, mask = torch.zeros(3, side, side, dtype=torch.uint8), torch.zeros(side, side, dtype=torch.uint8)
     with Tally("cpu") as tally:
         config.augment(image, mask, 0)
-    return tally.operations
+    return [operation for operation in tally.operations if not operation.waits]  # drawn on the host, wherever it runs
 
 
 def _backbone(name: str) -> Hiera:
@@ -331,21 +340,31 @@ def _backbone(name: str) -> Hiera:
     return found
 
 
-def worth(line: Line, device: Device) -> dict[str, float]:
+_FUSED: tuple[Kind, ...] = ("function", "rearrangement", "drawing", "pass")
+
+
+def worth(operations: Sequence[Operation], cast: Sequence[Operation], device: Device) -> dict[str, float]:
     """By what factor a step on ``device`` would be faster with one thing built, and all else as it is.
 
-    ``"captured"``: no launches, as in a CUDA graph. ``"cast"``: frozen weights kept in bfloat16. ``"tensor_float32"``:
-    in matrix products of float32, too.
+    ``"captured"``: no launches, as in a CUDA graph. ``"fused"``: none of the operations that a compiler can merge into
+    their neighbours, so the most that it can do. ``"captured and fused"``: both. ``"cast"``: frozen weights are kept in
+    bfloat16, which makes the step ``cast``. ``"tensor_float32"``: the factors of products in float32 are rounded to it.
     """
-    now = line.predicted[device.name]
-    factors = {"captured": now.seconds / now.free}
-    asked = config(_backbone(line.backbone), line.size, line.precision, line.place)
-    if line.precision == "bfloat16":
-        operations = counted(asked, line.trials, cast=True) + asked.batch_size * augmented(asked)
-        return factors | {"cast": now.seconds / predict(operations, device).seconds}
-    faster = replace(device, float32=device.tensor_float32)
-    operations = counted(asked, line.trials) + asked.batch_size * augmented(asked)
-    return factors | {"tensor_float32": now.seconds / predict(operations, faster).seconds}
+    now = predict(operations, device)
+    fused = predict([operation for operation in operations if kind(operation.name) not in _FUSED], device)
+    rounded = predict(operations, replace(device, float32=device.tensor_float32))
+    return {
+        "captured": now.seconds / now.free,
+        "fused": now.seconds / fused.seconds,
+        "captured and fused": now.seconds / fused.free,
+        "cast": now.seconds / predict(cast, device).seconds,
+        "tensor_float32": now.seconds / rounded.seconds,
+    }
+
+
+def transferred(line: Line, device: Device) -> float:
+    """Seconds in which the two images and masks of a batch come from the host as bytes, while a step runs."""
+    return 2 * (3 + 1) * line.size**2 / device.bus
 
 
 def measured() -> Device:
@@ -514,7 +533,16 @@ CHECKED: tuple[tuple[str, int, Place, int], ...] = (
     ("nano", 256, "decoder", 0), ("nano", 256, "decoder", 2), ("nano", 256, "decoder", 4),
     ("nano", 512, "everywhere", 0), ("tiny", 256, "everywhere", 0), ("tiny", 256, "decoder", 0),
 )  # fmt: skip
-WEIGHED = (("tiny", 512), ("large", 1024))
+
+
+MODELS = ("nano:256", "tiny:512", "tiny:1024", "base+:1024", "large:1024")
+
+
+def _model(text: str) -> tuple[str, int]:
+    name, _, pixels = text.partition(":")
+    if not pixels.isdigit():
+        raise argparse.ArgumentTypeError(f"a model must be NAME:PIXELS, but is {text!r}: write {MODELS[0]}, say")
+    return name, int(pixels)
 
 
 def main() -> None:
@@ -523,8 +551,9 @@ def main() -> None:
     command = argparse.ArgumentParser(prog="python -m benchmarks.roofline", description=first)
     names = [device.name for device in DEVICES]
     command.add_argument("--devices", nargs="+", default=names, choices=names, metavar="NAME", help=", ".join(names))
-    command.add_argument("--backbones", nargs="+", default=("nano", "tiny", "base+", "large"), metavar="NAME")
-    command.add_argument("--sizes", type=int, nargs="+", default=(256, 512, 1024), metavar="PIXELS")
+    command.add_argument(
+        "--models", nargs="+", type=_model, default=[*map(_model, MODELS)], metavar="NAME:PIXELS", help=" ".join(MODELS)
+    )
     command.add_argument("--precisions", nargs="+", default=("float32", "bfloat16"), choices=("float32", "bfloat16"))
     command.add_argument("--places", nargs="+", default=("everywhere",), choices=("everywhere", "decoder"))
     command.add_argument("--trials", type=int, nargs="+", default=(0, 8), metavar="N", help="of a pack; 0: alone")
@@ -532,21 +561,16 @@ def main() -> None:
     command.add_argument("--out", type=Path, default=Path("benchmarks/results/roofline.json"), metavar="FILE")
     given = command.parse_args()
     devices = [device for device in DEVICES if device.name in given.devices]
-    cases = [*product(given.backbones, given.sizes, given.precisions, given.places, given.trials)]
+    rest = [*product(given.precisions, given.places, given.trials)]
+    cases = [(*model, *how) for model in given.models for how in rest]
     described, lines = machine(), list[Line]()
     with ProcessPoolExecutor(len(os.sched_getaffinity(0)), get_context("spawn"), torch.set_num_threads, (1,)) as pool:
-        for done in track(pool.map(line, *zip(*cases, strict=True)), "steps counted", len(cases)):
-            lines.append(done)
-        weighed = [one for one in lines if (one.backbone, one.size) in WEIGHED]
-        worths = [*track(pool.map(worth, weighed, repeat(DEVICES[0])), "steps changed", len(weighed))]
+        counting = pool.map(line, *zip(*cases, strict=True), chunksize=len(given.trials))
+        lines += track(counting, "steps counted", len(cases))
     result: dict[str, Any] = {
         "machine": described,
         "devices": [asdict(device) for device in DEVICES],
         "lines": [written(one, devices) for one in lines],
-        "worth": [
-            {**dict(zip(("backbone", "size", "precision", "place", "trials"), _what(one), strict=True)), **factors}
-            for one, factors in zip(weighed, worths, strict=True)
-        ],
     }
     console = Console(width=220)
     console.print(table(lines, devices))
@@ -557,8 +581,8 @@ def main() -> None:
         result |= {
             "cpu": asdict(cpu),
             "checks": [asdict(run) for run in runs],
-            "augmentation": {size: loaded(size) for size in given.sizes},
-            "validation": {native: evaluated(max(given.sizes), native) for native in (1024, 2048)},
+            "augmentation": {size: loaded(size) for size in (256, 512, 1024)},
+            "validation": {native: evaluated(1024, native) for native in (1024, 2048)},
         }
     save(result, given.out)
 
@@ -569,13 +593,60 @@ def written(line: Line, devices: Sequence[Device]) -> dict[str, Any]:
         device.name: {
             "ms": round(1000 * found.seconds, 3),
             "device_ms": round(1000 * found.free, 3),
+            "transfer_ms": round(1000 * transferred(line, device), 3),
             "limit": found.limit,
             "fits": line.fits(device),
+            "worth": {what: round(factor, 2) for what, factor in line.worth[device.name].items()},
         }
         for device in devices
         if (found := line.predicted.get(device.name))
     }
-    return {**vars(line), "shared": round(line.shared), "own": round(line.own), "predicted": predicted}
+    what = {key: value for key, value in vars(line).items() if key != "worth"}
+    return {**what, "shared": round(line.shared), "own": round(line.own), "predicted": predicted}
+
+
+def documented(result: Mapping[str, Any]) -> list[str]:
+    """The rows of the tables in ``docs/performance.md``: predictions, what is worth building, and the check."""
+    predicted = {tuple(one[key] for key in _WHAT): one for one in result["lines"]}
+    packs = [one for one in result["lines"] if one["trials"]]
+    lines = [(predicted[tuple({**one, "trials": 0}[key] for key in _WHAT)], one) for one in packs]
+    names = [device["name"] for device in result["devices"]]
+    return [
+        *(f"| {_label(one)} | {' | '.join(_pair(alone, one, name) for name in names)} |" for alone, one in lines),
+        *(
+            f"| {_label(one)} | {one['trials'] or 'alone'} | {_factors(one, names[0])} |"
+            for one in result["lines"]
+            if (one["backbone"], one["size"]) in (("tiny", 512), ("large", 1024))
+        ),
+        *(f"| {_checked(one)} |" for one in result["checks"]),
+    ]
+
+
+_WHAT = ("backbone", "size", "precision", "place", "trials")
+
+
+def _label(one: Mapping[str, Any]) -> str:
+    return f"{one['backbone']} | {one['size']} | {one['precision']}"
+
+
+def _pair(alone: Mapping[str, Any], packed: Mapping[str, Any], name: str) -> str:
+    if name not in alone["predicted"]:
+        return ""
+    one, many = alone["predicted"][name], packed["predicted"][name]
+    if not many["fits"]:
+        return f"{one['ms']:.0f} {one['limit']}; no room" if one["fits"] else "no room"
+    gain = packed["trials"] * one["ms"] / many["ms"]
+    return f"{one['ms']:.0f} {one['limit']}; {many['ms']:.0f} {many['limit']}, **{gain:.1f}**"
+
+
+def _factors(one: Mapping[str, Any], name: str) -> str:
+    return " | ".join(f"{factor:.2f}" for factor in one["predicted"][name]["worth"].values())
+
+
+def _checked(one: Mapping[str, Any]) -> str:
+    words = [one["backbone"], one["size"], one["place"], one["trials"] or "alone"]
+    seconds = [one["predicted"], one["measured"], one["measured"] / one["predicted"]]
+    return " | ".join([*map(str, words), *(f"{value:.2f}" for value in seconds)])
 
 
 if __name__ == "__main__":

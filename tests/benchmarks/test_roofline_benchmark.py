@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import json
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,9 +15,11 @@ from benchmarks.roofline import (
     Device,
     Line,
     Predicted,
+    augmented,
     cell,
     config,
     counted,
+    documented,
     gain,
     kind,
     predict,
@@ -39,7 +43,7 @@ def product(**what: int) -> Operation:
         (product(flops=10**6, read=100, launches=1), "arithmetic", 1000.0),
         (product(flops=10**3, read=900, written=100, launches=1), "bandwidth", 10.0),
         (product(flops=10, read=10, launches=3), "launches", 6.0),
-        (Operation("convolution", torch.float32, flops=10**6, launches=1), "arithmetic", 100.0),
+        (Operation("convolution", torch.float32, flops=10**6, launches=1), "arithmetic", 1000.0),
         (Operation("mm", torch.bfloat16, flops=10**6, launches=1), "arithmetic", 10.0),
     ],
 )
@@ -112,6 +116,12 @@ def test_a_pack_that_sees_the_same_images_computes_what_it_shares_once() -> None
     assert sum(operation.waits for operation in four) == 0
 
 
+def test_augmentation_is_launched_and_waits_for_nothing() -> None:
+    operations = augmented(config(Nano(), 64, "bfloat16"))
+    assert sum(operation.launches for operation in operations) > 10
+    assert not any(operation.waits for operation in operations), "what it draws, it draws on the host"
+
+
 def test_the_arithmetic_of_a_forward_pass_is_that_of_its_layers() -> None:
     size, width = 64, architecture(Nano()).width
     segmenter = shapes(Nano(), size).eval()
@@ -158,3 +168,12 @@ def test_a_cell_says_how_long_why_and_what_a_pack_gains() -> None:
     assert gain(eight, H100, [eight]) != gain(eight, H100, [eight]), "not a number: nothing to compare with"
     assert cell(eight, T4, [alone, eight]) == "no bfloat16"
     assert cell(line(8, 20.0, own=10_000.0), H100, []) == "no room"
+
+
+def test_the_documents_show_what_was_predicted_and_measured() -> None:
+    root = Path(__file__).parents[2]
+    result = json.loads((root / "benchmarks" / "results" / "roofline.json").read_text())
+    text = (root / "docs" / "performance.md").read_text()
+    rows = documented(result)
+    assert len(rows) > len(result["checks"]) > 0
+    assert [row for row in rows if row not in text] == []
