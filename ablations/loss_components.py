@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from harness.ablation import Ablation, replicates
 from harness.designs import Factorial
+from harness.experiments.ablation import Ablation, replicates
 from sam2lora.base import BASE
 from sam2lora.losses import BCE, FocalTversky, SoftDice
 

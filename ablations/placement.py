@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from harness.ablation import Ablation, replicates
 from harness.designs import Crossed, setting
+from harness.experiments.ablation import Ablation, replicates
 from sam2lora.adapters import LoRA
 from sam2lora.base import BASE
 from sam2lora.config import TrialConfig

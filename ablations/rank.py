@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from harness.ablation import Ablation, replicates
 from harness.designs import Change, Levels, setting
+from harness.experiments.ablation import Ablation, replicates
 from sam2lora.adapters import LoRA
 from sam2lora.base import BASE
 

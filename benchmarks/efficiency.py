@@ -28,13 +28,15 @@ from rich.progress import track
 from rich.table import Table
 
 from benchmarks.machine import machine, save
-from harness import declared, execute, study
-from harness.execute import Slots
-from harness.record import open_record
+from harness.execution import ray_tune
+from harness.execution.ray_tune import Slots
+from harness.execution.searcher import Suggest
+from harness.experiments import declarations
+from harness.experiments import search as study
+from harness.experiments.search import Overrides
+from harness.record.study import open_record
 from harness.samplers import GP, TPE, Random, Sampler
 from harness.schedulers import ASHA, Full, Scheduler
-from harness.study import Overrides
-from harness.suggest import Suggest
 from sam2lora.config import Replicate, TrialConfig
 from sam2lora.runtime import Runtime
 from sam2lora.train import open_sets
@@ -60,7 +62,7 @@ ARMS = (
     Arm("random, asha", Random(), ASHA(grace=1)),
     Arm("tpe, asha", TPE(), ASHA(grace=1)),
     Arm("gp, asha", GP(), ASHA(grace=1)),
-    Arm("tpe, asha, packed", TPE(), ASHA(grace=1), residents=execute.RESIDENTS),
+    Arm("tpe, asha, packed", TPE(), ASHA(grace=1), residents=ray_tune.RESIDENTS),
 )
 
 
@@ -81,7 +83,7 @@ class Run:
 
 def run(arm: Arm, seed: int, trials: int, runtime: Runtime, folder: Path, room: Slots) -> Run:
     """A search by ``arm`` in an empty folder, on a cluster that is up."""
-    search = declared.search("joint")
+    search = declarations.search("joint")
     question = study.question("joint", search, SMALL, {})
     sampler = arm.sampler.build(seed, study.distributions(search.space), 0)
     record = open_record(f"sqlite:///{folder / 'optuna.db'}", arm.name, folder, question, sampler)
@@ -89,7 +91,7 @@ def run(arm: Arm, seed: int, trials: int, runtime: Runtime, folder: Path, room: 
     def propose(trial: optuna.Trial) -> tuple[TrialConfig, Replicate]:
         return SMALL.apply(search.space(trial)), Replicate()
 
-    execute.run(Suggest(record, propose, {}, runtime, trials), arm.scheduler.build(EPOCHS), room, retries=0)
+    ray_tune.run(Suggest(record, propose, {}, runtime, trials), arm.scheduler.build(EPOCHS), room, retries=0)
     return seen(arm.name, seed, record.trials())
 
 
@@ -160,12 +162,12 @@ def main() -> None:
     described, runs = machine(), list[Run]()
     with tempfile.TemporaryDirectory() as scratch:
         runtime = Runtime(cache=Path(scratch, "cache"))
-        protocol = SMALL.apply(study.draws(declared.search("joint").space)[0][0]).protocol
+        protocol = SMALL.apply(study.draws(declarations.search("joint").space)[0][0]).protocol
         open_sets((*protocol.sources, *protocol.targets), 96, runtime)
         for residents in sorted({arm.residents for arm in ARMS}):
-            cores = execute.slots(0.0).concurrent
+            cores = ray_tune.slots(0.0).concurrent
             room = Slots(cores * residents, cpus=1.0, gpus=0.0, residents=residents)
-            with execute.cluster(room):
+            with ray_tune.cluster(room):
                 plan = [(arm, seed) for arm in ARMS for seed in range(arguments.seeds) if arm.residents == residents]
                 for arm, seed in track(plan, f"{residents} to a process", console=Console(stderr=True)):
                     folder = Path(scratch, f"{arm.name}-{seed}")

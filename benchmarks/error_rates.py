@@ -46,15 +46,14 @@ from scipy.special import stdtr, stdtrit
 from scipy.stats import friedmanchisquare
 
 from benchmarks.machine import machine, save
-from harness.inference.bootstrap import pigeonhole
-from harness.inference.cells import FOLDS, Contrast, Floats, Pair, continued
-from harness.inference.crossed import Parts, clusters, crossed, per_patient, satterthwaite, target_mean
-from harness.inference.entering import entering
-from harness.inference.interplay import interplays, pairings
-from harness.inference.looks import Looks, over_looks, schedule
-from harness.inference.multiplicity import holm
-from harness.inference.permutation import sign_flip
-from harness.inference.power import (
+from harness.simulation.scores import Truth, scores, simulate
+from harness.stats.bootstrap import pigeonhole
+from harness.stats.complete_cases import entering
+from harness.stats.crossed_variance import Parts, clusters, crossed, per_patient, satterthwaite, target_mean
+from harness.stats.interplay import interplays, pairings
+from harness.stats.multiplicity import holm
+from harness.stats.permutation import sign_flip
+from harness.stats.power import (
     GOAL,
     ContrastNoise,
     decided_by,
@@ -64,10 +63,11 @@ from harness.inference.power import (
     minimum_detectable,
     more_needed,
 )
-from harness.inference.refused import Refused
-from harness.inference.shapley import main_effect
-from harness.inference.verdicts import PerTest, kinds
-from harness.simulated import Truth, scores, simulate
+from harness.stats.refusal import Refused
+from harness.stats.scores import FOLDS, Contrast, Floats, Pair, continued
+from harness.stats.sequential import Looks, over_looks, schedule
+from harness.stats.shapley import main_effect
+from harness.stats.verdicts import PerTest, kinds
 
 ALPHA = 0.05
 FIRST = Looks().planned((3,)).errors[0]
@@ -84,7 +84,7 @@ def plain(count: int) -> tuple[Pair, ...]:
 
 
 def turns(count: int) -> tuple[Pair, ...]:
-    """As `harness.ablation.replicates` has them: seed k on fold k mod 5."""
+    """As `harness.experiments.ablation.replicates` has them: seed k on fold k mod 5."""
     return tuple(Pair(k, k % FOLDS) for k in range(count))
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 import torch
 
-from harness.provenance import provenance
+from harness.record.provenance import provenance
 
 
 def machine() -> dict[str, Any]:

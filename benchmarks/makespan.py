@@ -39,13 +39,14 @@ from rich.table import Table
 from benchmarks import glue
 from benchmarks.machine import machine, save
 from benchmarks.official import official
-from harness import execute, study
-from harness.record import open_record
+from harness.execution import ray_tune
+from harness.execution.searcher import Suggest
+from harness.experiments import search as study
+from harness.experiments.search import Overrides, Search
+from harness.record.study import open_record
 from harness.samplers import Random
 from harness.schedulers import Full
-from harness.study import Overrides, Search
-from harness.suggest import Suggest
-from harness.track import Mirror
+from harness.tracking.mlflow_tracker import Mirror
 from sam2lora.adapters import AllBlocks, Blocks, GlobalBlocks, LastBlocks, LoRA
 from sam2lora.augments import Flips
 from sam2lora.backbones import Nano, Sam2
@@ -153,7 +154,7 @@ def watched() -> Iterator[Watch]:
         watch.seconds = {which: seconds + before.get(which, 0.0) for which, seconds in watch.seconds.items()}
 
 
-def harness(configs: list[TrialConfig], room: execute.Slots, cache: Path, folder: Path) -> Measured:
+def harness(configs: list[TrialConfig], room: ray_tune.Slots, cache: Path, folder: Path) -> Measured:
     """The whole path of a search, from an empty folder."""
     runtime = Runtime(cache=cache, device=_device(room), threads=_threads(room))
     begun = time.perf_counter()
@@ -165,9 +166,9 @@ def harness(configs: list[TrialConfig], room: execute.Slots, cache: Path, folder
         ask = Suggest(
             record, lambda trial: (configs[trial.number], Replicate()), {}, runtime, len(configs), [mirror]
         )  # fmt: skip
-        with execute.cluster(room):
+        with ray_tune.cluster(room):
             mirror.wait()
-            execute.run(ask, Full().build(1), room, retries=0)
+            ray_tune.run(ask, Full().build(1), room, retries=0)
         mirror.close({}, "", None, finished=True)
         wall = time.perf_counter() - begun
     trials = record.trials()
@@ -177,24 +178,24 @@ def harness(configs: list[TrialConfig], room: execute.Slots, cache: Path, folder
     return Measured(wall, watch.total(), max(trial.user_attrs["cost"]["peak_mib"] for trial in trials), dice)
 
 
-def plain(configs: list[TrialConfig], room: execute.Slots, cache: Path, folder: Path) -> Measured:
+def plain(configs: list[TrialConfig], room: ray_tune.Slots, cache: Path, folder: Path) -> Measured:
     """The glue, from an empty folder; its model and images lie ready."""
     task = replace(_written(configs[0], cache, folder), device=_device(room), threads=_threads(room))
     settings = [_settings(config) for config in configs]
     begun = time.perf_counter()
     with watched() as watch:
-        with execute.cluster(room):
+        with ray_tune.cluster(room):
             reports = glue.search(settings, task, room.concurrent, folder, room.cpus, room.gpus)
         wall = time.perf_counter() - begun
     dice = [_mean_dice(report, configs[0]) for report in reports]
     return Measured(wall, watch.total(), max(report["peak_mib"] for report in reports), dice)
 
 
-def _device(room: execute.Slots) -> str:
+def _device(room: ray_tune.Slots) -> str:
     return "cuda" if room.gpus else "cpu"
 
 
-def _threads(room: execute.Slots) -> int:
+def _threads(room: ray_tune.Slots) -> int:
     return max(1, int(room.cpus))
 
 
@@ -258,7 +259,7 @@ def compare(space: str, trials: int, native: int, seed: int, pack: bool) -> dict
     """Both sides on the same settings: their figures and the ratios of glue to harness."""
     drawn = optuna.create_study(sampler=RandomSampler(seed=seed))
     configs = [SPACES[space](drawn.ask(), base(native)) for _ in range(trials)]
-    rooms = {"harness": execute.slots(0.0, packed=pack), "glue": execute.slots(0.0)}
+    rooms = {"harness": ray_tune.slots(0.0, packed=pack), "glue": ray_tune.slots(0.0)}
     sides = {}
     with tempfile.TemporaryDirectory() as scratch:
         cache = Path(scratch, "cache")

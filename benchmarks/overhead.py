@@ -31,13 +31,14 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.machine import machine, save
-from harness import execute, study
-from harness.record import open_record, write_ahead
+from harness.execution import ray_tune
+from harness.execution.searcher import Suggest
+from harness.experiments import search as study
+from harness.experiments.search import Overrides, Search
+from harness.record.study import open_record, write_ahead
 from harness.samplers import Random
 from harness.schedulers import Full
-from harness.study import Overrides, Search
-from harness.suggest import Suggest
-from harness.track import Mirror
+from harness.tracking.mlflow_tracker import Mirror
 from sam2lora.adapters import LoRA
 from sam2lora.augments import NoAugment
 from sam2lora.backbones import Nano
@@ -80,7 +81,7 @@ def space(trial: optuna.Trial) -> TrialConfig:
 
 def harness(trials: int, folder: Path) -> Measured:
     """The whole path of a search, from an empty folder."""
-    room = execute.slots(0.0)
+    room = ray_tune.slots(0.0)
     runtime = Runtime(cache=folder / "cache")
     open_sets((*PROTOCOL.sources, *PROTOCOL.targets), 64, runtime)
     search = Search(space, trials, sampler=Random(), scheduler=Full())
@@ -89,9 +90,9 @@ def harness(trials: int, folder: Path) -> Measured:
     record = open_record(f"sqlite:///{folder / 'optuna.db'}", "overhead", folder, question, Random().build(0, {}))
     mirror = Mirror(f"sqlite:///{folder / 'mlflow.db'}", record, question, ())
     ask = Suggest(record, lambda trial: (space(trial), Replicate()), {}, runtime, trials, [mirror])
-    with execute.cluster(room):
+    with ray_tune.cluster(room):
         mirror.wait()
-        execute.run(ask, Full().build(1), room, retries=0)
+        ray_tune.run(ask, Full().build(1), room, retries=0)
     mirror.close({}, "", None, finished=True)
     wall = time.perf_counter() - begun
     costs = [trial.user_attrs["cost"] for trial in record.trials() if trial.user_attrs["cost"]]
@@ -121,9 +122,9 @@ def glue(trials: int, folder: Path) -> Measured:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         tune.report({"score": config["alpha"], "peak_mib": peak})
 
-    room = execute.slots(0.0)
+    room = ray_tune.slots(0.0)
     begun = time.perf_counter()
-    with execute.cluster(room):
+    with ray_tune.cluster(room):
         tracking = MLflowLoggerCallback(tracking_uri=f"sqlite:///{folder / 'mlflow.db'}", experiment_name="glue")
         tuner = tune.Tuner(
             tune.with_resources(train, {"cpu": 1}),
@@ -184,7 +185,7 @@ def main() -> None:
     arguments = command.parse_args()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
-    concurrent = execute.slots(0.0).concurrent
+    concurrent = ray_tune.slots(0.0).concurrent
     described = machine()
     table = Table("side", "trials", "metrics of a trial", "wall s", "worked s", "overhead s a trial, all", "further",
                   "peak MiB of a worker")  # fmt: skip

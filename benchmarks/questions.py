@@ -1,4 +1,4 @@
-"""``python -m benchmarks.questions``: how long each question of `harness.inference` takes.
+"""``python -m benchmarks.questions``: how long each question of `harness.stats` takes.
 
 Three tables of scores: an ablation (7 arms x 15 replicates x 6 data sets x 40 images), and two shapes of 10,000 trials
 x 6 data sets x 33 images, 2 million scores: many replicates of 7 arms, and 5 replicates of many arms. Seconds of the
@@ -20,16 +20,16 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.machine import machine, save
-from harness.inference.aggregate import aggregates
-from harness.inference.cells import Cells, Contrast, Pair, Target
-from harness.inference.missing import missing
-from harness.inference.mixed import mixed
-from harness.inference.mixture import fit_mixture, mixture_runs
-from harness.inference.ranks import ranks
-from harness.inference.refused import Refused
-from harness.inference.shapley import coalitions, interactions, main_effect, shapley_values
-from harness.inference.tuning import tuning_curves
-from harness.inference.variance import variances
+from harness.stats.aggregate import aggregates
+from harness.stats.missing_data import missing
+from harness.stats.mixed_model import mixed
+from harness.stats.mixture import fit_mixture, mixture_runs
+from harness.stats.ranks import ranks
+from harness.stats.refusal import Refused
+from harness.stats.scores import Cells, Contrast, Pair, Target
+from harness.stats.shapley import coalitions, interactions, main_effect, shapley_values
+from harness.stats.tuning_curves import tuning_curves
+from harness.stats.variance_components import variances
 
 SIZES = {"ablation": (7, 15, 6, 40), "replicates": (7, 1428, 6, 33), "arms": (2000, 5, 6, 33)}
 CENTROID = [(1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 1, 0), (1, 0, 1), (0, 1, 1), (1, 1, 1)]

@@ -23,8 +23,8 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.machine import machine, save
-from harness.pretended import loss_components
-from harness.simulated_study import write
+from harness.simulation.examples import loss_components
+from harness.simulation.study import write
 
 ARMS = 8
 IMAGES = 33

@@ -11,7 +11,8 @@ from dataclasses import replace
 
 from rich.console import Console
 
-from harness import declared, options
+from harness.cli import options
+from harness.experiments import declarations
 from sam2lora.commands.options import positive
 from sam2lora.commands.parser import Parser
 
@@ -25,29 +26,29 @@ def parser() -> argparse.ArgumentParser:
         description="Run every arm of an ablation in every replicate, with the same draws and folds, and say which "
         "parts matter. Run the same command again to go on; with more --replicates the study grows, "
         "which is a further look with little error left: to be decided with few, plan looks with --until-decided.",
-        epilog=f"Ablations: {', '.join(declared.names('ablations'))}.",
+        epilog=f"Ablations: {', '.join(declarations.names('ablations'))}.",
     )
     command.add_argument("name", metavar="NAME", help="a file of ablations/, without .py")
     options.add_question(command)
-    run = options.add_run(command)
-    run.add_argument(
+    runner = options.add_run(command)
+    runner.add_argument(
         "--replicates", type=positive, metavar="N", help="runs of every arm, in all runs of the command together"
     )
-    run.add_argument(
+    runner.add_argument(
         "--until-decided",
         action="store_true",
         help="add replicates to arms whose verdict is open, with the error rate kept over all looks",
     )
-    run.add_argument(
+    runner.add_argument(
         "--budget", type=seconds, metavar="T", help="add none after so long: seconds, or 30m, or 2h (--until-decided)"
     )
-    run.add_argument(
+    runner.add_argument(
         "--tuned",
         type=positive,
         metavar="N",
         help="search each arm's learning rate and weight decay with N trials first, and compare the arms at their best",
     )
-    run.add_argument(
+    runner.add_argument(
         "--dry-run", action="store_true", help="print the arms, their differences and the number of trials, and end"
     )
     return command
@@ -70,25 +71,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     def run() -> bool:
         if arguments.budget is not None and not arguments.until_decided:
             raise ValueError("--budget ends the adding of replicates, but none are added: add --until-decided.")
-        declared.check(arguments.name, "ablations")
+        declarations.check(arguments.name, "ablations")
         with console.status("loading torch, Ray, Optuna and MLflow"):
-            from harness import ablating, execute, run  # seconds, so after all that can be refused without them
-        asked = declared.ablation(arguments.name)
+            from harness.execution import (  # seconds, so after all that can be refused without them
+                ablations,
+                ray_tune,
+                runner,
+            )
+        asked = declarations.ablation(arguments.name)
         if arguments.replicates is not None:
             asked = asked.repeated(arguments.replicates)
-        plans = run.plans(arguments, f"python -m harness.ablate {shlex.join(typed)}", asked.base.protocol)
-        ways = ablating.Ways(arguments.tuned or 0, arguments.until_decided, arguments.budget)
+        plans = runner.plans(arguments, f"python -m harness.ablate {shlex.join(typed)}", asked.base.protocol)
+        ways = ablations.Ways(arguments.tuned or 0, arguments.until_decided, arguments.budget)
         owns = [replace(asked, base=plan.overrides.apply(asked.base)) for plan in plans]
         if arguments.dry_run:
             for plan, own in zip(plans, owns, strict=True):
-                ablating.show(plan, own, ways, Console())
+                ablations.show(plan, own, ways, Console())
             return True
-        with execute.started() if len(plans) > 1 or ways.tuned else nullcontext():
+        with ray_tune.started() if len(plans) > 1 or ways.tuned else nullcontext():
             for plan, own in zip(plans, owns, strict=True):
-                if not ablating.ablate(plan, own, ways, console):
+                if not ablations.ablate(plan, own, ways, console):
                     return False
         if len(plans) > 1:
-            ablating.summarise(plans, ways, arguments.study or arguments.name, console)
+            ablations.summarise(plans, ways, arguments.study or arguments.name, console)
         return True
 
     return options.carried_out(run, console)

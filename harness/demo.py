@@ -1,6 +1,6 @@
 """``python -m harness.demo``: a simulated ablation and its report, without training, in less than a minute.
 
-Shows what ``python -m harness.ablate`` ends with. The true effects are known: see `harness.pretended`.
+Shows what ``python -m harness.ablate`` ends with. The true effects are known: see `harness.simulation.examples`.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ from pathlib import Path
 import optuna
 from rich.console import Console
 
-from harness import brief, report
+from harness import report
+from harness.cli import fast_exit
 from harness.errors import HarnessError
-from harness.inference.entering import FEWEST
-from harness.pretended import loss_components, loss_mixture, rank, tuned_loss_components
-from harness.simulated_study import Simulated, write
-from harness.table import read
+from harness.record.table import read
+from harness.simulation.examples import loss_components, loss_mixture, rank, tuned_loss_components
+from harness.simulation.study import Simulated, write
+from harness.stats.complete_cases import FEWEST
 from sam2lora.commands.options import refuse, seed
 from sam2lora.commands.parser import Parser
 
@@ -72,4 +73,4 @@ def _clear(out: Path) -> None:
 
 
 if __name__ == "__main__":
-    raise SystemExit(brief.run(main))
+    raise SystemExit(fast_exit.run(main))

@@ -1,7 +1,7 @@
 """``python -m harness.report NAME``: tables and figures of a study, from its record, without training.
 
 Prints the result, and writes one HTML page, ``report.md``, every table as CSV and LaTeX and every figure (of a search
-`harness.searched`, of an ablation `harness.ablated`). Loads neither torch nor Ray.
+`harness.reports.search`, of an ablation `harness.reports.ablation`). Loads neither torch nor Ray.
 """
 
 from __future__ import annotations
@@ -14,17 +14,19 @@ from pathlib import Path
 
 from rich.console import Console
 
-from harness import brief, commands, declared
-from harness.ablated import report as ablated
-from harness.ablated.answers import answer, verdicts
-from harness.ablated.report import AblationReport
+from harness.cli import fast_exit
 from harness.errors import HarnessError
+from harness.experiments import declarations
 from harness.importance import Importance
-from harness.measured import is_ablation
-from harness.searched import report as searched
-from harness.searched.findings import EVALUATORS, summarize, with_importance
-from harness.searched.report import SearchReport
-from harness.table import StudyTable, UnknownStudy, read, seed_of, studies
+from harness.record.ablation_scores import is_ablation
+from harness.record.table import StudyTable, UnknownStudy, read, seed_of, studies
+from harness.reports import commands
+from harness.reports.ablation import report as ablated
+from harness.reports.ablation.findings import answer, verdicts
+from harness.reports.ablation.report import AblationReport
+from harness.reports.search import report as searched
+from harness.reports.search.findings import EVALUATORS, summarize, with_importance
+from harness.reports.search.report import SearchReport
 from sam2lora.commands.options import refuse
 from sam2lora.commands.parser import Parser
 
@@ -40,10 +42,10 @@ def write(
 ) -> Report:
     """Write the report of ``table`` into ``folder/STUDY/report``, which is made. Equal tables give equal files.
 
-    ``folder``: where results lie, as for `harness.table.read`; ``mlflow_uri``: the tracking address that the report
-    names. Of a search alone: ``top``, how many best trials it shows, and ``evaluators``, who measures importance.
-    Bootstraps are seeded by the study's seed. A study without a completed trial gives a report that says so, and fewer
-    figures.
+    ``folder``: where results lie, as for `harness.record.table.read`; ``mlflow_uri``: the tracking address that the
+    report names. Of a search alone: ``top``, how many best trials it shows, and ``evaluators``, which measure
+    importance. Bootstraps are seeded by the study's seed. A study without a completed trial gives a report that says
+    so, and fewer figures.
     """
     seed = seed_of(table)
     if is_ablation(table):
@@ -66,7 +68,7 @@ def resolve(name: str, storage_url: str) -> str:
     Raises ``UnknownStudy``: with the nearest name if nothing is called so, with the command that makes a study if the
     name is declared but has not been run, and what there is and what could be run.
     """
-    askable = {*declared.names("search_spaces"), *declared.names("ablations")}
+    askable = {*declarations.names("search_spaces"), *declarations.names("ablations")}
     make = f" Make one:\n  {commands.run(name)}" if name in askable else f"\n{_runnable()}"
     try:
         found = studies(storage_url)
@@ -88,7 +90,7 @@ def resolve(name: str, storage_url: str) -> str:
 
 
 def _runnable() -> str:
-    searches, ablations = declared.names("search_spaces"), declared.names("ablations")
+    searches, ablations = declarations.names("search_spaces"), declarations.names("ablations")
     return f"What can be run: the searches {', '.join(searches)}; the ablations {', '.join(ablations)}."
 
 
@@ -150,4 +152,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(brief.run(main))
+    raise SystemExit(fast_exit.run(main))

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from harness import declared, options
+from harness.cli import options
+from harness.experiments import declarations
 from harness.samplers import Sampler
 from harness.schedulers import Scheduler
 from sam2lora.choice import kinds
@@ -19,7 +20,7 @@ from sam2lora.commands.parser import Parser
 
 def parser() -> argparse.ArgumentParser:
     """The command line. Whatever changes the question is recorded in the study; devices and folders are not."""
-    names = ", ".join(declared.names("search_spaces"))
+    names = ", ".join(declarations.names("search_spaces"))
     command = Parser(
         prog="python -m harness.search",
         description="Search the settings of SAM 2 + LoRA: Ray Tune runs the trials, Optuna proposes them, MLflow "
@@ -31,16 +32,16 @@ def parser() -> argparse.ArgumentParser:
     question.add_argument("--sampler", choices=list(kinds(Sampler)), help="who proposes trials")
     question.add_argument("--scheduler", choices=list(kinds(Scheduler)), help="who stops trials early")
     question.add_argument("--seed", type=seed, metavar="N", help="of the sampler and of every trial")
-    run = options.add_run(command)
-    run.add_argument("--trials", type=positive, metavar="N", help="trials of the study in all runs together")
-    run.add_argument(
+    runner = options.add_run(command)
+    runner.add_argument("--trials", type=positive, metavar="N", help="trials of the study in all runs together")
+    runner.add_argument(
         "--probe",
         type=positive,
         metavar="N",
         help="space-filling trials beside those of the sampler, in all runs together: it never sees them, nobody stops "
         "them, and they can say which settings mattered",
     )
-    run.add_argument(
+    runner.add_argument(
         "--no-references",
         action="store_true",
         help="leave out the declared defaults and the frozen model, one trial each beside --trials, with which the "
@@ -56,13 +57,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     console = Console(stderr=True)
 
     def run() -> bool:
-        declared.check(arguments.name, "search_spaces")
+        declarations.check(arguments.name, "search_spaces")
         with console.status("loading torch, Ray, Optuna and MLflow"):
-            from harness import run, study  # seconds, so after all that can be refused without them
-        asked = run.searched(arguments)
-        protocol = study.draws(asked.space, 1)[0][0].protocol
-        plans = run.plans(arguments, f"python -m harness.search {shlex.join(typed)}", protocol)
-        return run.searches(plans, asked, arguments.study or arguments.name, console)
+            from harness.execution import runner  # seconds, so after all that can be refused without them
+            from harness.experiments import search  # seconds, so after all that can be refused without them
+        asked = runner.searched(arguments)
+        protocol = search.draws(asked.space, 1)[0][0].protocol
+        plans = runner.plans(arguments, f"python -m harness.search {shlex.join(typed)}", protocol)
+        return runner.searches(plans, asked, arguments.study or arguments.name, console)
 
     return options.carried_out(run, console)
 

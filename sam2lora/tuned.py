@@ -73,7 +73,7 @@ def is_run(where: str) -> bool:
 
 def _recorded(where: str, results: Path, storage: str | None) -> AbstractContextManager[Path]:
     # The one place where sam2lora asks the harness: only it knows the record and MLflow, and only names need them.
-    from harness.tuned import locate
+    from harness.tracking.adapters import locate
 
     return locate(where, results, storage)
 

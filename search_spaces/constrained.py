@@ -7,8 +7,8 @@ from dataclasses import replace
 import optuna
 
 from harness.constraints import TrainableShare
+from harness.experiments.search import Search
 from harness.schedulers import ASHA
-from harness.study import Search
 from sam2lora.adapters import LoRA
 from sam2lora.base import BASE
 from sam2lora.config import TrialConfig

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import optuna
 
-from harness.simplex import suggest_simplex
-from harness.study import Search
+from harness.experiments.search import Search
+from harness.experiments.simplex import suggest_simplex
 from sam2lora.adapters import LoRA
 from sam2lora.base import BASE
 from sam2lora.config import TrialConfig

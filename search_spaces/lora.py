@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import optuna
 
-from harness.study import Search
+from harness.experiments.search import Search
 from sam2lora.adapters import AllBlocks, Blocks, GlobalBlocks, LastBlocks, LoRA
 from sam2lora.base import BASE
 from sam2lora.config import TrialConfig

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import optuna
 
+from harness.experiments.search import Search
+from harness.experiments.simplex import suggest_simplex
 from harness.schedulers import ASHA
-from harness.simplex import suggest_simplex
-from harness.study import Search
 from sam2lora.base import BASE
 from sam2lora.config import TrialConfig
 from sam2lora.losses import BCE, FocalTversky, SoftDice

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import optuna
 
+from harness.experiments.search import Search
 from harness.samplers import Grid
 from harness.schedulers import Full
-from harness.study import Search
 from sam2lora.adapters import LoRA
 from sam2lora.base import BASE
 from sam2lora.config import TrialConfig

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import optuna
 
+from harness.experiments.search import Search
 from harness.samplers import Random
 from harness.schedulers import Full
-from harness.study import Search
 from sam2lora.base import BASE
 from sam2lora.config import TrialConfig
 from sam2lora.prompts import PAPER_MODES

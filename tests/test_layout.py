@@ -50,20 +50,22 @@ def test_names_of_studies_and_runs_are_the_one_thing_that_sam2lora_asks_the_harn
         for node in ast.walk(function)
         if isinstance(node, ast.Import | ast.ImportFrom)
     ]
-    assert asked == [("_recorded", "from harness.tuned import locate")]
+    assert asked == [("_recorded", "from harness.tracking.adapters import locate")]
     assert not any(
         "harness" in ast.unparse(node) for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)
     )
 
 
-@pytest.mark.parametrize("module", ["harness.report", "harness.searched.several"])
+@pytest.mark.parametrize("module", ["harness.report", "harness.reports.search.across_models"])
 def test_a_report_loads_neither_torch_nor_ray(module: str) -> None:
     code = f"import sys, {module}; print([m for m in ('torch', 'ray', 'sam2') if m in sys.modules])"
     seen = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert seen.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("module", ["harness.engine", "sam2lora.train", "sam2lora.export", "benchmarks.machine"])
+@pytest.mark.parametrize(
+    "module", ["harness.execution.engine", "sam2lora.train", "sam2lora.export", "benchmarks.machine"]
+)
 def test_an_engine_loads_neither_ray_nor_optuna_nor_mlflow(module: str) -> None:
     code = f"import sys, {module}; print([m for m in ('ray', 'optuna', 'mlflow') if m in sys.modules])"
     seen = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from harness import declared
 from harness.errors import UnknownName
-from harness.study import Overrides, Search, draws, fingerprint, question
+from harness.experiments import declarations
+from harness.experiments.search import Overrides, Search, draws, fingerprint, question
 from sam2lora.backbones import Sam2
 from sam2lora.choice import from_json, to_json
 from sam2lora.commands.asked import Asked
@@ -17,12 +17,12 @@ from sam2lora.config import TrialConfig
 from sam2lora.datasets import Synthetic, named
 from sam2lora.errors import DataError
 
-NAMES = declared.names("search_spaces")
+NAMES = declarations.names("search_spaces")
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_fifty_draws_are_settings_that_survive_their_json(name: str) -> None:
-    search = declared.search(name)
+    search = declarations.search(name)
     for config, trial in draws(search.space, 50):
         assert from_json(TrialConfig, to_json(config)) == config
         assert trial.params
@@ -30,7 +30,7 @@ def test_fifty_draws_are_settings_that_survive_their_json(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_search_asks_a_question(name: str) -> None:
-    assert declared.question_of(name, "search_spaces").endswith("?")
+    assert declarations.question_of(name, "search_spaces").endswith("?")
 
 
 def test_the_shipped_searches_are_there() -> None:
@@ -39,9 +39,9 @@ def test_the_shipped_searches_are_there() -> None:
 
 def test_an_unknown_name_lists_what_exists_and_the_nearest() -> None:
     with pytest.raises(UnknownName, match=r"Did you mean 'loss_weights'\?.*joint, .*lora, loss_weights"):
-        declared.search("loss_weight")
+        declarations.search("loss_weight")
     with pytest.raises(UnknownName, match="There are: "):
-        declared.search("zzz")
+        declarations.search("zzz")
 
 
 @pytest.mark.parametrize("package", [False, True])
@@ -59,12 +59,12 @@ def test_ones_own_searches_stand_beside_the_shipped_ones_and_build_on_them(
     )
     (own / "lora.py").write_text('"""Is this one asked instead of the shipped one?"""\n')
     monkeypatch.chdir(tmp_path)
-    assert declared.names("search_spaces") == sorted({*NAMES, "mine"})
-    assert declared.question_of("mine", "search_spaces") == "Is it mine?"
-    assert declared.question_of("lora", "search_spaces") == "Is this one asked instead of the shipped one?"
+    assert declarations.names("search_spaces") == sorted({*NAMES, "mine"})
+    assert declarations.question_of("mine", "search_spaces") == "Is it mine?"
+    assert declarations.question_of("lora", "search_spaces") == "Is this one asked instead of the shipped one?"
     (own / "lora.py").unlink()
     try:
-        assert declared.search("mine").trials == 3
+        assert declarations.search("mine").trials == 3
     finally:
         for name in ("mine", "_ranges"):
             sys.modules.pop(f"search_spaces.{name}", None)
@@ -73,7 +73,7 @@ def test_ones_own_searches_stand_beside_the_shipped_ones_and_build_on_them(
 def test_a_fingerprint_sees_ranges_and_settings_and_nothing_else() -> None:
     from dataclasses import replace
 
-    search = declared.search("loss_weights")
+    search = declarations.search("loss_weights")
     once = fingerprint(search.space)
     assert fingerprint(lambda trial: search.space(trial)) == once
     assert fingerprint(lambda trial: replace(search.space(trial), batch_size=3)) != once
@@ -89,7 +89,7 @@ def test_a_fingerprint_sees_ranges_and_settings_and_nothing_else() -> None:
 def test_the_question_holds_what_changes_results_and_not_the_number_of_trials() -> None:
     from dataclasses import replace
 
-    search = declared.search("loss_weights")
+    search = declarations.search("loss_weights")
     base = question("loss_weights", search, Overrides(), {"data": "1"})
     assert question("loss_weights", replace(search, trials=99), Overrides(), {"data": "1"}) == base
     changed = [
@@ -102,14 +102,14 @@ def test_the_question_holds_what_changes_results_and_not_the_number_of_trials() 
 
 
 def test_sources_without_targets_mean_no_targets() -> None:
-    search: Search = declared.search("loss_weights")
+    search: Search = declarations.search("loss_weights")
     config = Overrides(asked=Asked(sources=(Synthetic(hospital="elm"),))).apply(draws(search.space, 1)[0][0])
     assert [source.name for source in config.protocol.sources] == ["elm"]
     assert config.protocol.targets == ()
 
 
 def test_a_structure_is_that_of_every_data_set_and_part_of_the_question() -> None:
-    search: Search = declared.search("loss_weights")
+    search: Search = declarations.search("loss_weights")
     config = draws(search.space, 1)[0][0]
     aimed = Overrides(asked=Asked(structure="disc")).apply(config).protocol
     assert {one.target for one in aimed.sources + aimed.targets} == {"disc"}

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from benchmarks.gpu.bench import Bench
 from benchmarks.gpu.training import Trial
-from harness.engine import Engine
-from harness.messages import Item, Order
+from harness.execution.engine import Engine
+from harness.execution.messages import Item, Order
 from sam2lora.choice import to_json
 
 

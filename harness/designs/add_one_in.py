@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 from harness.designs.changes import BASE, Factor, changes_of, losses_of, named
-from harness.inference.cells import Contrast
+from harness.stats.scores import Contrast
 from sam2lora.config import TrialConfig
 from sam2lora.losses import Loss, equal
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 
 from harness.designs.changes import Change, check_joint
 from harness.designs.levels import check_levels
-from harness.inference.cells import Contrast
+from harness.stats.scores import Contrast
 from sam2lora.config import TrialConfig
 
 

@@ -8,8 +8,8 @@ from itertools import combinations
 from typing import Any, ClassVar, Literal
 
 from harness.designs.changes import BASE, Factor, changes_of, check_apart, losses_of, named, present
-from harness.inference.cells import Contrast
-from harness.inference.shapley import main_effect
+from harness.stats.scores import Contrast
+from harness.stats.shapley import main_effect
 from sam2lora.adapters import Frozen
 from sam2lora.config import TrialConfig
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from harness.designs.changes import Change, check_joint
-from harness.inference.cells import Contrast
+from harness.stats.scores import Contrast
 from sam2lora.config import TrialConfig
 
 

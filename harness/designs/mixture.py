@@ -10,7 +10,7 @@ from math import lcm
 from typing import Any, ClassVar, Literal
 
 from harness.designs.changes import named
-from harness.inference.cells import Contrast
+from harness.stats.scores import Contrast
 from sam2lora.config import TrialConfig
 from sam2lora.losses import Loss, weighted
 

@@ -18,7 +18,7 @@ from optuna.distributions import BaseDistribution
 from harness.importance.forest import forest_measure, points
 from harness.importance.regression import explain
 from harness.importance.resampling import CONSTANT, Array, Measure, finish, refused, resample, step_down, varying
-from harness.table import Direction, measured
+from harness.record.table import Direction, measured
 
 MINIMUM = 10
 

@@ -27,8 +27,8 @@ import numpy.typing as npt
 import pandas as pd
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
+from harness.experiments.stick_breaking import ABSENT, uniform
 from harness.importance.resampling import Array, Measure
-from harness.sticks import ABSENT, uniform
 
 MAX_DEPTH = 64
 MIXTURES = 512

@@ -21,7 +21,7 @@ from optuna.distributions import BaseDistribution
 from harness.importance.fanova import Fanova
 from harness.importance.forest import Points, forest_measure, points
 from harness.importance.resampling import ALPHA, COLUMNS, CONSTANT, Array, level, reach, resample, varying
-from harness.table import measured
+from harness.record.table import measured
 
 MINIMUM = 30
 """Completed trials with both settings, below which no pair is shown."""

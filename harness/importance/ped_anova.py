@@ -26,7 +26,7 @@ from optuna.trial import FrozenTrial
 
 from harness.importance.regression import explain
 from harness.importance.resampling import CONSTANT, Array, finish, refused, resample, step_down, varying
-from harness.table import Direction, measured
+from harness.record.table import Direction, measured
 
 IN_QUANTILE = 5
 """Trials that the best quantile should hold for a stable answer, as Optuna's documentation advises."""

@@ -23,8 +23,8 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from scipy.special import fdtrc
 
 from harness.importance.resampling import CONSTANT, Array, Explain
-from harness.inference.multiplicity import holm
-from harness.table import measured
+from harness.record.table import measured
+from harness.stats.multiplicity import holm
 
 SPARE = 5
 """Trials that a model must leave over for its noise."""

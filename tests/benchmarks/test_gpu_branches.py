@@ -20,7 +20,7 @@ from benchmarks.gpu.parts.deterministic import deterministic
 from benchmarks.gpu.parts.launches import launches
 from benchmarks.gpu.parts.makespan import _configs, _searches
 from benchmarks.gpu.parts.steps import steps
-from harness import execute
+from harness.execution import ray_tune
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def test_graphs_are_tried_before_compilers(bench: Bench) -> None:
 
 def test_the_glue_is_tried_with_shares_of_a_gpu(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    monkeypatch.setattr(execute, "_cores", lambda: 16)
+    monkeypatch.setattr(ray_tune, "_cores", lambda: 16)
     packs, *glue = _searches(bench)
     assert (packs.room.residents, packs.room.engines, packs.trials) == (8, 1, 8)
     shares = [(search.room.gpus, search.room.concurrent, search.trials) for search in glue]

@@ -15,7 +15,7 @@ import torch
 from ray import tune
 
 from benchmarks import glue, makespan, packs
-from harness import execute
+from harness.execution import ray_tune
 from sam2lora.adapters import LoRA
 from sam2lora.config import Replicate, TrialConfig
 from sam2lora.datasets import Synthetic
@@ -103,9 +103,9 @@ def test_the_glue_runs_on_the_gpu_that_its_room_has(monkeypatch: pytest.MonkeyPa
         return [{"birch/dice": 0.5, "peak_mib": 1.0}]
 
     monkeypatch.setattr(glue, "search", search)
-    monkeypatch.setattr(execute, "cluster", lambda room: nullcontext())
+    monkeypatch.setattr(ray_tune, "cluster", lambda room: nullcontext())
     config = makespan.decoder(optuna.create_study().ask(), replace(small(), precision="bfloat16"))
-    makespan.plain([config], execute.Slots(4, cpus=4.0, gpus=0.25), tmp_path / "cache", tmp_path)
+    makespan.plain([config], ray_tune.Slots(4, cpus=4.0, gpus=0.25), tmp_path / "cache", tmp_path)
     task, how = seen
     assert (task.device, task.threads, task.bfloat16) == ("cuda", 4, True)
     assert how == (4, tmp_path, 4.0, 0.25)

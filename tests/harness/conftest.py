@@ -8,7 +8,7 @@ import optuna
 import pytest
 from optuna.samplers import RandomSampler
 
-from harness.record import Record, open_record
+from harness.record.study import Record, open_record
 from sam2lora.adapters import LoRA
 from sam2lora.augments import Flips
 from sam2lora.backbones import Nano

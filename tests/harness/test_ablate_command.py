@@ -13,11 +13,11 @@ import pytest
 from mlflow import MlflowClient
 
 from harness import ablate
-from harness.table import measured, read
+from harness.record.table import measured, read
 
 ROOT = Path(__file__).parent.parent.parent
 TINY = '''"""Does a tiny ablation run?"""
-from harness.ablation import Ablation, replicates
+from harness.experiments.ablation import Ablation, replicates
 from harness.designs import Levels, setting
 from sam2lora.adapters import LoRA
 from sam2lora.augments import Flips

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from harness.ablation import Ablation, replicates
 from harness.designs import Factorial, LeaveOneOut, setting
+from harness.experiments.ablation import Ablation, replicates
 from sam2lora.config import Replicate, TrialConfig
 from sam2lora.losses import BCE, SoftDice
 from sam2lora.optimizers import SGD

@@ -7,8 +7,8 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
+from harness.experiments.search import distributions
 from harness.samplers import Grid, Sampler
-from harness.study import distributions
 from sam2lora.choice import from_json, kinds, to_json
 
 SAMPLERS = kinds(Sampler)

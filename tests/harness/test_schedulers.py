@@ -9,8 +9,8 @@ import pytest
 from optuna.trial import FrozenTrial, TrialState
 from ray.tune.schedulers import TrialScheduler
 
+from harness.execution.searcher import rebuild
 from harness.schedulers import ASHA, Full, HyperBand, Median, Scheduler
-from harness.suggest import rebuild
 from sam2lora.choice import kinds
 
 EPOCHS = 9

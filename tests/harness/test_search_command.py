@@ -25,7 +25,7 @@ from sam2lora.commands.options import INTERRUPTED
 ROOT = Path(__file__).parent.parent.parent
 TINY = '''"""Does a tiny search run?"""
 import optuna
-from harness.study import Search
+from harness.experiments.search import Search
 from harness.schedulers import ASHA
 from sam2lora.adapters import LoRA
 from sam2lora.augments import Flips

@@ -13,7 +13,7 @@ from benchmarks.gpu.bench import Bench, lines
 from benchmarks.gpu.engines import epoch, orders
 from benchmarks.gpu.lines import Law, Line, Skipped
 from benchmarks.gpu.training import trials
-from harness.engine import Engine
+from harness.execution.engine import Engine
 from sam2lora import evaluate, tuned
 from sam2lora.artifacts import ADAPTER
 from sam2lora.backbones import Nano, Sam2

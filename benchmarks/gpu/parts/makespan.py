@@ -19,7 +19,7 @@ from sam2lora.protocols import Transfer
 
 if TYPE_CHECKING:  # what imports Ray is imported where the part runs
     from benchmarks.makespan import Measured as Side
-    from harness.execute import Slots
+    from harness.execution.ray_tune import Slots
 
 _SHARES = (Fraction(1, 4), Fraction(1, 8), Fraction(1, 2), Fraction(1))
 """Of the GPU for a trial of the glue; the ones that are likely to be its best come first."""
@@ -40,13 +40,13 @@ def makespan(bench: Bench) -> Iterator[Line]:
     """One search in packs, then of the glue with several shares of the device for each trial. Ray starts once."""
     import optuna
 
-    from harness import execute
+    from harness.execution import ray_tune
 
     if bench.cuda:  # one GPU, wherever there are several
         os.environ["CUDA_VISIBLE_DEVICES"] = (os.environ.get("CUDA_VISIBLE_DEVICES") or "0").partition(",")[0]
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
-    with execute.started():
+    with ray_tune.started():
         yield from lines(bench, _cases(bench))
 
 
@@ -59,16 +59,16 @@ def _cases(bench: Bench) -> Iterator[Case]:
 
 def _searches(bench: Bench) -> Iterator[Search]:
     from benchmarks.makespan import harness, plain
-    from harness import execute
+    from harness.execution import ray_tune
 
     if not bench.cuda:
-        one = replace(execute.slots(0.0), concurrent=1)
-        yield Search("packs", harness, replace(one, concurrent=execute.RESIDENTS, residents=execute.RESIDENTS), 2)
+        one = replace(ray_tune.slots(0.0), concurrent=1)
+        yield Search("packs", harness, replace(one, concurrent=ray_tune.RESIDENTS, residents=ray_tune.RESIDENTS), 2)
         yield Search("glue, one at a time", plain, one, 1)
         return
-    yield Search("packs", harness, execute.slots(None, packed=True), _TRIALS)
+    yield Search("packs", harness, ray_tune.slots(None, packed=True), _TRIALS)
     for share in _SHARES:
-        room = execute.slots(float(share))
+        room = ray_tune.slots(float(share))
         yield Search(f"glue, {share} of the GPU for a trial", plain, room, min(2 * room.concurrent, _TRIALS))
 
 

@@ -12,8 +12,8 @@ from benchmarks.gpu.engines import epoch, orders
 from benchmarks.gpu.lines import Law, Line
 from benchmarks.gpu.memory import limited, peak
 from benchmarks.gpu.training import Trial, trials
-from harness.engine import Engine
-from harness.messages import Item
+from harness.execution.engine import Engine
+from harness.execution.messages import Item
 from sam2lora import pack
 from sam2lora.adapters import LoRA
 

@@ -23,7 +23,7 @@ from benchmarks.gpu.engines import epoch, orders
 from benchmarks.gpu.lines import Law, Line
 from benchmarks.gpu.process import Ended, results
 from benchmarks.gpu.training import trials
-from harness.engine import Engine
+from harness.execution.engine import Engine
 from sam2lora.artifacts import ADAPTER, IMAGES, RESULT
 
 _PATIENCE = 120.0

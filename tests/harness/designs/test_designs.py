@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.ablated.answers import reference
-from harness.ablation import Ablation, asked, replicates
 from harness.designs import AddOneIn, Crossed, Design, Factorial, LeaveOneOut, Levels, Mixture, setting
-from harness.inference.cells import Contrast
-from harness.measured import Declared
+from harness.experiments.ablation import Ablation, asked, replicates
+from harness.record.ablation_scores import Declared
+from harness.reports.ablation.findings import reference
+from harness.stats.scores import Contrast
 from sam2lora.adapters import Frozen, LoRA
 from sam2lora.base import BASE
 from sam2lora.losses import BCE, ClDice, Focal, FocalTversky, Loss, SoftDice, equal

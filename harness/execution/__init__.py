@@ -1,0 +1,1 @@
+"""Runs trials: plans, Ray Tune's end, the engine and what searches it."""

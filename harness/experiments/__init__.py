@@ -1,0 +1,1 @@
+"""Questions as values: searches, ablations, and where they are declared."""

@@ -1,0 +1,1 @@
+"""Reports of searches and ablations: tables, figures, pages."""

@@ -1,0 +1,62 @@
+"""The Pareto front: every further objective against the first."""
+
+from __future__ import annotations
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from harness.record.table import StudyTable, label, measured, objective_columns
+from harness.reports.figures import style
+
+_LOGARITHMIC = 20.0
+"""An objective whose largest value is so many times its smallest is drawn on a logarithmic axis."""
+
+
+def draw(table: StudyTable, front: pd.DataFrame) -> Figure:
+    """A panel per further objective: completed trials, those on the ``front`` filled and numbered.
+
+    With two objectives the staircase is what the front dominates. With more, a panel shows one side of the front only,
+    so no line is drawn: a trial that looks beaten there is not beaten in an objective that the panel does not show.
+    Trials that were prompted from the ground truth are marked.
+    """
+    columns = objective_columns(table)[1:]
+    figure = style.figure(1.2 + 4.2 * len(columns), 4.2)
+    rest = measured(table.trials)
+    rest = rest[~rest["number"].isin(front["number"])]
+    first: Axes | None = None
+    for index, column in enumerate(columns):
+        axes = figure.add_subplot(1, len(columns), index + 1, sharey=first)
+        _panel(axes, rest, front, column)
+        if len(columns) == 1:
+            _staircase(axes, front, column)
+        if first is not None:
+            axes.tick_params(labelleft=False)
+        first = first or axes
+    figure.axes[0].set_ylabel(style.objective(table))
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=3, frameon=False, fontsize=9)
+    return figure
+
+
+def _panel(axes: Axes, rest: pd.DataFrame, front: pd.DataFrame, column: str) -> None:
+    on, off = style.Look("on the front", "o", style.GREEN, True), style.Look("other completed", "o", style.GREY, False)
+    for trials, look in ((rest, off), (front, on)):
+        if len(trials):
+            style.points(axes, trials[column].tolist(), trials["value"].tolist(), look, size=42)
+    told = style.told(pd.concat([rest, front]))
+    style.oracle(axes, told[column].tolist(), told["value"].tolist())
+    for number, x, y in front[["number", column, "value"]].itertuples(index=False, name=None):
+        axes.annotate(str(number), (x, y), xytext=(5, 4), textcoords="offset points", fontsize=8)
+    known = pd.concat([rest[column], front[column]])
+    if known.min() > 0 and known.max() / known.min() >= _LOGARITHMIC:
+        axes.set_xscale("log")
+    measured_here = " (s, on this machine)" if column == "objective/train_seconds" else ""
+    axes.set_xlabel(label(column) + measured_here)
+    axes.margins(0.08)
+    style.tidy(axes)
+
+
+def _staircase(axes: Axes, front: pd.DataFrame, column: str) -> None:
+    ordered = front.sort_values(column)
+    axes.step(ordered[column], ordered["value"], where="post", color=style.GREEN, lw=1.4, zorder=2)

@@ -1,0 +1,1 @@
+"""Simulated scores and studies of known truth."""
