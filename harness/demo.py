@@ -13,10 +13,10 @@ from pathlib import Path
 import optuna
 from rich.console import Console
 
-from harness import report
 from harness.cli import fast_exit
 from harness.errors import HarnessError
 from harness.record.table import read
+from harness.reports import build
 from harness.simulation.examples import loss_components, loss_mixture, rank, tuned_loss_components
 from harness.simulation.study import Simulated, write
 from harness.stats.complete_cases import FEWEST
@@ -51,10 +51,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         studies = _STUDIES[given.name](given.replicates, given.seed)
         for study in studies:
             write(study, url, given.out)
-        made = report.write(read(url, studies[-1].name, given.out), given.out, f"sqlite:///{given.out / 'mlflow.db'}")
+        made = build.write(read(url, studies[-1].name, given.out), given.out, f"sqlite:///{given.out / 'mlflow.db'}")
     except HarnessError as error:
         return refuse(Console(stderr=True), error)
-    report.show(made, Console())
+    build.show(made, Console())
     return 0
 
 

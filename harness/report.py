@@ -7,7 +7,6 @@ Prints the result, and writes one HTML page, ``report.md``, every table as CSV a
 from __future__ import annotations
 
 import argparse
-import difflib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,82 +15,15 @@ from rich.console import Console
 
 from harness.cli import fast_exit
 from harness.errors import HarnessError
-from harness.experiments import declarations
-from harness.importance import Importance
+from harness.experiments.lookup import resolve
 from harness.record.ablation_scores import is_ablation
-from harness.record.table import StudyTable, UnknownStudy, read, seed_of, studies
-from harness.reports import commands
+from harness.record.table import StudyTable, read, seed_of
 from harness.reports.ablation import report as ablated
 from harness.reports.ablation.findings import answer, verdicts
-from harness.reports.ablation.report import AblationReport
 from harness.reports.search import report as searched
-from harness.reports.search.findings import EVALUATORS, summarize, with_importance
-from harness.reports.search.report import SearchReport
+from harness.reports.search.findings import summarize, with_importance
 from sam2lora.commands.options import refuse
 from sam2lora.commands.parser import Parser
-
-Report = SearchReport | AblationReport
-
-
-def write(
-    table: StudyTable,
-    folder: Path,
-    mlflow_uri: str,
-    top: int = 5,
-    evaluators: tuple[Importance, ...] = EVALUATORS,
-) -> Report:
-    """Write the report of ``table`` into ``folder/STUDY/report``, which is made. Equal tables give equal files.
-
-    ``folder``: where results lie, as for `harness.record.table.read`; ``mlflow_uri``: the tracking address that the
-    report names. Of a search alone: ``top``, how many best trials it shows, and ``evaluators``, which measure
-    importance. Bootstraps are seeded by the study's seed. A study without a completed trial gives a report that says
-    so, and fewer figures.
-    """
-    seed = seed_of(table)
-    if is_ablation(table):
-        return ablated.write(table, folder, mlflow_uri, seed)
-    return searched.written(with_importance(summarize(table, top, seed), seed, evaluators), folder, mlflow_uri)
-
-
-def show(report: Report, console: Console) -> None:
-    """Print the result, and where the rest lies."""
-    match report:
-        case AblationReport():
-            ablated.show(report, console)
-        case SearchReport():
-            searched.show(report, console)
-
-
-def resolve(name: str, storage_url: str) -> str:
-    """The study that answers the search ``name``: the latest one, or the study of that very name.
-
-    Raises ``UnknownStudy``: with the nearest name if nothing is called so, with the command that makes a study if the
-    name is declared but has not been run, and what there is and what could be run.
-    """
-    askable = {*declarations.names("search_spaces"), *declarations.names("ablations")}
-    make = f" Make one:\n  {commands.run(name)}" if name in askable else f"\n{_runnable()}"
-    try:
-        found = studies(storage_url)
-    except UnknownStudy as error:
-        raise UnknownStudy(f"{error}{make}") from None
-    fitting = [study for study in found if name in (study.search, study.name)]
-    if fitting:
-        exact = [study for study in fitting if study.name == name]
-        return (exact or fitting)[-1].name
-    if name in askable:
-        raise UnknownStudy(f"There is no study of {name!r} in {storage_url} yet.{make}")
-    recorded = [study.name for study in found]
-    near = difflib.get_close_matches(name, [*recorded, *(study.search for study in found), *sorted(askable)], n=1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    raise UnknownStudy(
-        f"Nothing is called {name!r}, neither a search nor a study in {storage_url}.{hint}\n"
-        f"Studies there: {', '.join(recorded) or 'none'}.{make}"
-    )
-
-
-def _runnable() -> str:
-    searches, ablations = declarations.names("search_spaces"), declarations.names("ablations")
-    return f"What can be run: the searches {', '.join(searches)}; the ablations {', '.join(ablations)}."
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:

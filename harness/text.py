@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable
+from typing import Any
 
 
 def count(number: int, noun: str) -> str:
@@ -32,3 +34,14 @@ def duration(seconds: float) -> str:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def difference(value: Any) -> str:
+    """A setting in which an arm differs: loss terms as a sum, choices by their kind, numbers with four digits."""
+    if isinstance(value, list) and value and all(isinstance(item, dict) and "loss" in item for item in value):
+        return " + ".join(f"{term['weight']:.3g} {term['loss']['kind']}" for term in value)
+    if isinstance(value, dict) and "kind" in value:
+        rest = ", ".join(f"{name}={difference(inner)}" for name, inner in value.items() if name != "kind")
+        return f"{value['kind']}({rest})" if rest else str(value["kind"])
+    text = json.dumps(value)
+    return f"{value:.4g}" if isinstance(value, float) and len(text) > 6 else text

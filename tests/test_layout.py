@@ -41,6 +41,46 @@ def test_imports_run_one_way(package: str, forbidden: set[str]) -> None:
     assert found == ({"sam2lora/tuned.py": {"harness"}} if package == "sam2lora" else {})
 
 
+LAYERS: tuple[tuple[str, ...], ...] = (
+    ("text", "errors", "samplers", "schedulers", "constraints"),
+    ("cli", "stats"),
+    ("record", "designs"),
+    ("experiments",),
+    ("importance", "simulation", "tracking"),
+    ("reports",),
+    ("execution",),
+    ("search", "ablate", "report", "demo"),
+)
+"""The rooms of the harness, floor by floor: what a room imports lies below it, or in the room itself."""
+
+
+def rooms(path: Path) -> set[str]:
+    """The rooms of the harness that a file imports from, in functions as well."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module == "harness":
+            found |= {name.name for name in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("harness."):
+            found.add(node.module.split(".")[1])
+        elif isinstance(node, ast.Import):
+            found |= {name.name.split(".")[1] for name in node.names if name.name.startswith("harness.")}
+    return found
+
+
+def test_imports_within_the_harness_run_down_the_floors() -> None:
+    floor = {room: number for number, level in enumerate(LAYERS) for room in level}
+    paths = [path for path in files("harness") if path.name != "__init__.py" or path.parent.name != "harness"]
+    own = {path: path.relative_to(ROOT / "harness").parts[0].removesuffix(".py") for path in paths}
+    assert set(own.values()) == set(floor), "every room has a floor"
+    upward = {
+        f"{path.relative_to(ROOT)} imports {room}"
+        for path in paths
+        for room in rooms(path) - {own[path]}
+        if floor[room] >= floor[own[path]]
+    }
+    assert not upward
+
+
 def test_names_of_studies_and_runs_are_the_one_thing_that_sam2lora_asks_the_harness() -> None:
     tree = ast.parse((ROOT / "sam2lora" / "tuned.py").read_text())
     asked = [

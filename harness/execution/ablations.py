@@ -20,8 +20,8 @@ from harness.execution.searcher import Suggest
 from harness.experiments import declarations
 from harness.experiments.ablation import Ablation, question
 from harness.record import study
+from harness.record.arm_studies import tuned_study
 from harness.reports.ablation import across_models
-from harness.reports.ablation.arm_searches import tuned_study
 from harness.reports.ablation.format import formula
 from harness.schedulers import Full
 from harness.stats.sequential import Looks

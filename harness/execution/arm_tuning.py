@@ -17,7 +17,7 @@ from harness.execution.runner import Plan
 from harness.experiments.ablation import Ablation
 from harness.experiments.search import Overrides, Search, Space
 from harness.record import study
-from harness.reports.ablation.arm_searches import best, study_of, tuned_study, within_budget
+from harness.record.arm_studies import best, study_of, tuned_study, within_budget
 from harness.samplers import Random
 from harness.schedulers import Full
 from sam2lora.adapters import Frozen

@@ -20,7 +20,6 @@ from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.markup import escape
 
-from harness import report
 from harness.errors import Hopeless, StudyBusy, TrackingError
 from harness.execution import probe as probing
 from harness.execution import ray_tune, references, searcher
@@ -33,7 +32,8 @@ from harness.experiments import search as study
 from harness.experiments.search import Overrides, Search
 from harness.record import study as record
 from harness.record import table
-from harness.report import Report
+from harness.reports import build
+from harness.reports.build import Report
 from harness.reports.rendering.console import markdown
 from harness.reports.search import across_models
 from harness.samplers import Sampler
@@ -187,7 +187,7 @@ def conclude(frame: pd.DataFrame, lines: Sequence[str], folder: Path, console: C
     console.print(f"Summary: {text}", highlight=False, soft_wrap=True)
 
 
-def search(plan: Plan, search: Search, title: str, console: Console, shown: Shown = report.show) -> bool:
+def search(plan: Plan, search: Search, title: str, console: Console, shown: Shown = build.show) -> bool:
     """Run a search, which ``title`` puts in words; True when all its trials have ended, False after an interruption.
 
     ``shown`` prints its report. Raises ``StudyBusy`` while another process runs it, ``Hopeless`` when its trials only
@@ -296,7 +296,7 @@ def carry_out(
     room: Slots,
     scheduler: Scheduler,
     probe: Suggest | None = None,
-    shown: Shown = report.show,
+    shown: Shown = build.show,
 ) -> bool:
     """Run what ``ask`` has left and report; True when nothing is left, False after an interruption.
 
@@ -319,7 +319,7 @@ def carry_out(
         raise hopeless
     if left:
         return False
-    written = report.write(table.read(plan.storage, plan.study, plan.out), plan.out, plan.mlflow)
+    written = build.write(table.read(plan.storage, plan.study, plan.out), plan.out, plan.mlflow)
     shown(written, Console())
     _close(mirror, console, written)
     return True

@@ -14,8 +14,8 @@ from typing import Any
 
 from harness.designs import Design
 from harness.record.table import unjudgeable
-from harness.reports.ablation import format
 from harness.stats.scores import FOLDS, Contrast
+from harness.text import difference
 from sam2lora.choice import to_json
 from sam2lora.config import Replicate, TrialConfig
 from sam2lora.metrics import METRICS
@@ -66,7 +66,7 @@ class Arm:
         return changed(base, [f"{path}={json.dumps(value)}" for path, value in self.differs.items()])
 
     def __str__(self) -> str:
-        return ", ".join(f"{path} = {format.difference(value)}" for path, value in self.differs.items()) or "the base"
+        return ", ".join(f"{path} = {difference(value)}" for path, value in self.differs.items()) or "the base"
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import difflib
 import importlib
+import shlex
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -145,3 +146,9 @@ def _said(error: Exception) -> str:
     if isinstance(error, AttributeError) and (near := difflib.get_close_matches(error.name or "", dir(error.obj), n=1)):
         said += f". Did you mean {near[0]!r}?"
     return said
+
+
+def command(name: str) -> str:
+    """What runs the declaration ``name``: an ablation if only ``ablations/`` has it, else a search."""
+    ablation = name in names("ablations") and name not in names("search_spaces")
+    return f"python -m harness.{'ablate' if ablation else 'search'} {shlex.quote(name)}"

@@ -9,15 +9,9 @@ from harness.experiments import declarations
 from harness.record.table import StudyTable
 
 
-def run(name: str) -> str:
-    """What runs the declaration ``name``: an ablation if only ``ablations/`` has it, else a search."""
-    ablation = name in declarations.names("ablations") and name not in declarations.names("search_spaces")
-    return f"python -m harness.{'ablate' if ablation else 'search'} {shlex.quote(name)}"
-
-
 def go_on(table: StudyTable) -> str:
     """What goes on with a study: the command that began it, as it was typed, if the record has it."""
-    return str(table.provenance.get("command") or run(str(table.question.get("search", table.name))))
+    return str(table.provenance.get("command") or declarations.command(str(table.question.get("search", table.name))))
 
 
 def report(table: StudyTable) -> str:

@@ -24,9 +24,9 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from harness.record import bulk_insert
+from harness.record.arm_studies import study_of
 from harness.record.provenance import provenance
 from harness.record.study import open_storage
-from harness.reports.ablation.arm_searches import study_of
 from harness.stats.scores import Cells, Floats
 
 START = datetime(2026, 1, 5, 9, 0, 0)

@@ -13,8 +13,8 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
-from harness import report
 from harness.errors import HarnessError
+from harness.experiments.lookup import resolve
 from harness.record import table
 from sam2lora.artifacts import ADAPTER
 from sam2lora.errors import AdapterError
@@ -50,7 +50,7 @@ def _best(name: str, results: Path, storage: str | None) -> Path:
     One that was prompted from the ground truth is taken only where there is no other: its score does not compare.
     """
     url = storage or f"sqlite:///{results / 'optuna.db'}"
-    study = report.resolve(name, url)
+    study = resolve(name, url)
     found = table.read(url, study, results)
     ranked = table.ranking(found)
     if ranked.empty:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,46 +11,17 @@ import optuna
 import pandas as pd
 from optuna.distributions import FloatDistribution
 from optuna.storages import RDBStorage
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
 from harness.record.ablation_scores import Declared
+from harness.record.arm_studies import TUNED, best, completed, study_of, within_budget
 from harness.record.study import open_storage
 from harness.record.table import StudyTable
 from harness.stats.refusal import Refused
 from harness.stats.tuning_curves import Tuning, tuning_curves
 
-_TUNED = "/tuned"
 EDGE = 0.1
 """Share of a range, at either end and on its scale, that is its edge."""
-
-
-def study_of(study: str, arm: str) -> str:
-    """The study that holds the search of an arm of ``study``."""
-    return f"{study}/tune/{arm}"
-
-
-def tuned_study(study: str) -> str:
-    """The study that holds the replicates of the tuned arms of ``study``."""
-    return f"{study}{_TUNED}"
-
-
-def within_budget(trials: Sequence[FrozenTrial], budget: int) -> list[FrozenTrial]:
-    """The first ``budget`` trials that have an ending which stands; of a search that grew since, those that chose."""
-    stand = [trial for trial in trials if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)]
-    return sorted(stand, key=lambda trial: trial.number)[:budget]
-
-
-def best(trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
-    """The completed trial with the highest validation score on the sources, the earliest of equals; None without one.
-
-    That score is the trial's value: nothing of a target enters it.
-    """
-    completed = [trial for trial in trials if _completed(trial)]
-    return max(completed, key=lambda trial: (trial.values[0], -trial.number), default=None)
-
-
-def _completed(trial: FrozenTrial) -> bool:
-    return str(trial.user_attrs.get("outcome", {}).get("kind")) == "completed"
 
 
 @dataclass(frozen=True)
@@ -109,14 +79,14 @@ def tuned(table: StudyTable, ablation: Declared, rng: np.random.Generator) -> Tu
     studies = {study.study_name for study in storage.get_all_studies()}
     found, untuned = [], []
     for arm in ablation.arms:
-        name = study_of(table.name.removesuffix(_TUNED), arm)
+        name = study_of(table.name.removesuffix(TUNED), arm)
         own = _searched(storage, name, arm, ablation.tuned) if name in studies else None
         found += [own] if own is not None else []
         untuned += [arm] if own is None else []
     if not found:
         return Refused(
             "Tuning curves need the arms' searches",
-            f"the record has no study {study_of(table.name.removesuffix(_TUNED), 'ARM')}",
+            f"the record has no study {study_of(table.name.removesuffix(TUNED), 'ARM')}",
             "report from the record that the ablation was run with",
         )
     scores = pd.DataFrame([{"arm": one.arm, "score": score} for one in found for score in one.scores])
@@ -128,7 +98,7 @@ def _searched(storage: RDBStorage, name: str, arm: str, budget: int) -> Searched
     chosen = best(trials)
     if chosen is None:
         return None
-    scores = tuple(float(trial.values[0]) if _completed(trial) else math.nan for trial in trials)
+    scores = tuple(float(trial.values[0]) if completed(trial) else math.nan for trial in trials)
     settings = tuple(_setting(name, value, chosen) for name, value in chosen.params.items())
     return Searched(arm, name, scores, chosen.number, float(chosen.values[0]), settings)
 

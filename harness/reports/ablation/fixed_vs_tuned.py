@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.record.ablation_scores import Declared
+from harness.record.arm_studies import tuned_study
 from harness.record.study import open_storage
 from harness.record.table import StudyTable, read
-from harness.reports.ablation.arm_searches import tuned_study
 from harness.stats.arm_means import ArmMean, arm_means
 from harness.stats.effects import Effect, effect
 from harness.stats.multiplicity import holm

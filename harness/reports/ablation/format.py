@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable
-from typing import Any
 
 from harness.reports.document import Cell, Tone
 from harness.stats.effects import Effect
@@ -172,14 +170,3 @@ def formula(contrast: Contrast) -> tuple[str, str]:
         else:
             sides.append("".join(arms))
     return sides[0], sides[1]
-
-
-def difference(value: Any) -> str:
-    """A setting in which an arm differs: loss terms as a sum, choices by their kind, numbers with four digits."""
-    if isinstance(value, list) and value and all(isinstance(item, dict) and "loss" in item for item in value):
-        return " + ".join(f"{term['weight']:.3g} {term['loss']['kind']}" for term in value)
-    if isinstance(value, dict) and "kind" in value:
-        rest = ", ".join(f"{name}={difference(inner)}" for name, inner in value.items() if name != "kind")
-        return f"{value['kind']}({rest})" if rest else str(value["kind"])
-    text = json.dumps(value)
-    return f"{value:.4g}" if isinstance(value, float) and len(text) > 6 else text

@@ -25,7 +25,7 @@ from harness.stats.verdicts import (
     SmallOnAverage,
     Undecided,
 )
-from harness.text import count, listed
+from harness.text import count, difference, listed
 
 
 def plainly(found: Verdicts) -> str:
@@ -290,10 +290,7 @@ def compared(found: Answers) -> Section:
 
 def _arms(found: Answers) -> Table:
     differences = found.ablation.differences
-    told = {
-        arm: "; ".join(f"{path} = {format.difference(v)}" for path, v in differences[arm].items())
-        for arm in differences
-    }
+    told = {arm: "; ".join(f"{path} = {difference(v)}" for path, v in differences[arm].items()) for arm in differences}
     rows = tuple(row(arm, text or "nothing: it is the base") for arm, text in told.items())
     frame = pd.DataFrame({"arm": list(told), "differences": [json.dumps(differences[arm]) for arm in told]})
     caption = f"What each of the {len(rows)} arms changes in the base, derived from the recorded settings."

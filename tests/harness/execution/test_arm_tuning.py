@@ -20,7 +20,7 @@ from harness.experiments import declarations
 from harness.experiments.ablation import Ablation, question
 from harness.experiments.search import Search, draws
 from harness.record import study as record
-from harness.reports.ablation.arm_searches import study_of, tuned_study
+from harness.record.arm_studies import study_of, tuned_study
 from harness.reports.ablation.fixed_vs_tuned import untuned
 from sam2lora.choice import to_json
 

@@ -25,9 +25,9 @@ from harness.execution.sequential import LOOKS, Looking
 from harness.experiments.ablation import Ablation, question, replicates
 from harness.record import study as recorded
 from harness.record import table
+from harness.record.arm_studies import tuned_study
 from harness.record.outcome import Completed, Crashed, Diverged
 from harness.record.study import Record, open_record
-from harness.reports.ablation.arm_searches import tuned_study
 from harness.reports.ablation.findings import verdicts
 from harness.stats.verdicts import Undecided
 from sam2lora.artifacts import ADAPTER, IMAGES, PREDICTIONS, RESULT

@@ -16,8 +16,9 @@ from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState, create_trial
 
 from harness.record.ablation_scores import declared
+from harness.record.arm_studies import best, within_budget
 from harness.record.table import StudyTable, read
-from harness.reports.ablation.arm_searches import Setting, Tuned, best, tuned, within_budget
+from harness.reports.ablation.arm_searches import Setting, Tuned, tuned
 from harness.reports.ablation.findings import fixed_and_tuned, verdicts
 from harness.reports.ablation.fixed_vs_tuned import Beside, fixed_command
 from harness.reports.ablation.report import AblationReport, write

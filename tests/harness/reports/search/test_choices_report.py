@@ -19,7 +19,7 @@ from pandas.testing import assert_frame_equal
 from harness.importance import PedAnova
 from harness.importance.levels import cross, levels
 from harness.record.table import StudyTable, read
-from harness.report import write
+from harness.reports.build import write
 from harness.reports.figures import cross as cross_figure
 from harness.reports.figures import pareto as pareto_figure
 from harness.reports.search.findings import summarize

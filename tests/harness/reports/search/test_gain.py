@@ -15,7 +15,7 @@ from rich.console import Console
 
 from harness.importance import PedAnova
 from harness.record.table import StudyTable, read
-from harness.report import write
+from harness.reports.build import write
 from harness.reports.search.findings import summarize
 from harness.reports.search.gain import gains, what_tuning_gained
 from harness.reports.search.overview import plainly

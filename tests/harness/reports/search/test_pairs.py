@@ -19,7 +19,7 @@ from harness.importance import Fanova
 from harness.importance.forest import points, shares
 from harness.importance.pairs import MINIMUM, PAIR_COLUMNS, pairs
 from harness.record.table import read
-from harness.report import write
+from harness.reports.build import write
 from harness.reports.search.report import SearchReport
 
 SPREADS: dict[str, BaseDistribution] = {

@@ -13,7 +13,7 @@ import pytest
 
 from harness.importance import Fanova, PedAnova
 from harness.record.table import read
-from harness.report import write
+from harness.reports.build import write
 from harness.reports.document import Refusal, Table, Text
 from harness.reports.search.findings import summarize, with_importance
 from harness.reports.search.importance import importance

@@ -23,10 +23,12 @@ from rich.console import Console
 
 import harness
 from harness.experiments import declarations
+from harness.experiments.lookup import resolve
 from harness.importance import Fanova, PedAnova
 from harness.record.table import StudyTable, UnknownStudy, label, measured, read, reading, twins
-from harness.report import main, resolve, show, write
+from harness.report import main
 from harness.reports import commands
+from harness.reports.build import show, write
 from harness.reports.rendering import markdown
 from harness.reports.search.findings import Findings, scores, summarize
 from harness.reports.search.format import interval, score, with_gaps
