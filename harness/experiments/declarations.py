@@ -32,7 +32,7 @@ _WHAT: dict[Package, str] = {"search_spaces": "search", "ablations": "ablation"}
 
 def _folders(package: Package) -> list[Path]:
     """Where declarations lie: in a folder of that name where the command runs, then in ours."""
-    places = (Path.cwd() / package, Path(__file__).resolve().parents[1] / package)
+    places = (Path.cwd() / package, Path(__file__).resolve().parents[2] / package)
     return list(dict.fromkeys(place for place in places if place.is_dir()))
 
 

@@ -24,7 +24,7 @@ def _version(package: str) -> str:
 
 
 def _commit() -> str:
-    root = Path(__file__).parent.parent
+    root = Path(__file__).parents[2]
     with suppress(OSError, subprocess.CalledProcessError):
         text = subprocess.run(
             ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12"],
