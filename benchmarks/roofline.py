@@ -535,7 +535,8 @@ CHECKED: tuple[tuple[str, int, Place, int], ...] = (
 )  # fmt: skip
 
 
-MODELS = ("nano:256", "tiny:512", "tiny:1024", "base+:1024", "large:1024")
+SIZES = (256, 512, 1024)
+MODELS = tuple(f"{name}:{size}" for name, size in product(("nano", "tiny", "small", "base+", "large"), SIZES))
 
 
 def _model(text: str) -> tuple[str, int]:
