@@ -66,6 +66,14 @@ def signature(config: TrialConfig, replicate: Replicate, training: int) -> str |
     return digest(config.backbone, layers, config.train_prompt, [*shape, draws])
 
 
+def pace(session: Session) -> int:
+    """Sessions of one signature can share a pack where this is equal, too: prompts are drawn anew in every epoch.
+
+    The number of finished epochs; 0 without prompts, where the epochs of a pack may differ.
+    """
+    return 0 if isinstance(session.config.train_prompt, NoPrompt) else session.epoch
+
+
 def pays(config: TrialConfig, device: str) -> bool:
     """Whether trials of such settings take less time in a pack than one after the other.
 
@@ -101,8 +109,8 @@ def worn(resident: Resident) -> Iterator[Session]:
 def epoch(residents: Sequence[Resident]) -> list[dict[str, float] | Diverged]:
     """Train every resident for one epoch, and validate it: the entry of its curve, or how it diverged.
 
-    All must have one signature (``ValueError``) and none may have finished. Seconds of a pack are divided equally
-    among its residents.
+    All must have one `signature` and one `pace` (``ValueError``), and none may have finished. Seconds of a pack are
+    divided equally among its residents.
     """
     begun = time.perf_counter()
     lanes = advance(residents)
@@ -139,8 +147,8 @@ def _alike(places: Iterable[int], residents: Sequence[Resident]) -> Iterator[lis
 def advance(residents: Sequence[Resident]) -> list[Lane]:
     """The training of ``epoch`` alone, as far as each resident came. No curve moves on."""
     sessions = [resident.session for resident in residents]
-    if len({signature(s.config, s.replicate, len(s.training)) for s in sessions}) != 1:
-        raise ValueError("Residents of a pack must have one signature, but these have several: pack them apart.")
+    if len({(signature(s.config, s.replicate, len(s.training)), pace(s)) for s in sessions}) != 1:
+        raise ValueError("Residents of a pack must have one signature and pace, but these differ: pack them apart.")
     with _packed(residents, _draws(sessions)) as forward, forward.stack.gradients():
         forward.segmenter.train()
         return lockstep(sessions, forward)

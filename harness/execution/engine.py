@@ -100,12 +100,13 @@ class Engine:
 
     def _groups(self, residents: Sequence[Resident]) -> Iterator[list[Resident]]:
         """Residents that train together, in the order of their asking; the rest one by one."""
-        kinds: dict[str, list[Resident]] = {}
+        kinds: dict[tuple[str, int], list[Resident]] = {}
         for resident in residents:
             session = resident.session
             alone = resident.signature is None or not pack.pays(session.config, session.runtime.device)
-            kinds.setdefault(resident.order.key if alone else str(resident.signature), []).append(resident)
-        for signature, group in kinds.items():
+            kind = resident.order.key if alone else str(resident.signature)
+            kinds.setdefault((kind, pack.pace(session)), []).append(resident)
+        for (signature, _), group in kinds.items():
             most = len(group) if len(group) == 1 else self._most(signature, group[0].session)
             yield from (group[begin : begin + most] for begin in range(0, len(group), most))
 

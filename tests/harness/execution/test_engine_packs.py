@@ -33,6 +33,7 @@ from sam2lora.config import Replicate, TrialConfig
 from sam2lora.errors import DiskError
 from sam2lora.memory import Need
 from sam2lora.optimizers import SGD, AdamW
+from sam2lora.prompts import Points
 from sam2lora.runtime import Runtime
 
 Curve = list[dict[str, float]]
@@ -116,6 +117,20 @@ def test_trials_that_ask_together_train_together_and_as_if_alone(
         assert losses(told[ours.key]) == pytest.approx(losses(expected), rel=1e-4)
         check_alike(ours, theirs)
         assert (Path(ours.folder) / artifacts.RESULT).exists()
+
+
+def test_a_prompted_trial_that_begins_later_ends_as_if_alone(
+    decoder: TrialConfig, runtime: Runtime, tmp_path: Path, packs: list[int]
+) -> None:
+    configs = ranks(replace(decoder, train_prompt=Points(positive=2)), 2, 3)
+    (first, later), apart = orders(configs, runtime, tmp_path / "pack"), orders(configs, runtime, tmp_path / "alone")
+    engine = Engine()
+    engine.advance([(first, 0)])
+    items = [engine.advance([(first, done + 1), (later, done)])[later.key] for done in range(2)]
+    items.append(engine.one(later, 2))
+    assert packs == [], "each draws the prompts of its own epoch"
+    assert losses(items) == losses(together(Engine(), apart[1:])[later.key])
+    check_alike(later, apart[1], tolerance=0.0)
 
 
 def test_on_a_cpu_trials_with_encoders_of_their_own_take_turns(

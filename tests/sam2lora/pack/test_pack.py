@@ -260,6 +260,17 @@ def test_trials_with_the_same_prompts_share_a_pack(runtime: Runtime) -> None:
         check_equal(ended(found), lonely(config, Replicate(), runtime, epochs=1), 1e-9)
 
 
+def test_trials_with_prompts_at_other_epochs_are_packed_apart(runtime: Runtime) -> None:
+    prompted = variant(train_prompt=Points(positive=2))
+    ahead, behind = (pack.admit(start(prompted, Replicate(), runtime)) for _ in range(2))
+    pack.epoch([ahead])
+    assert pack.pace(ahead.session) != pack.pace(behind.session)
+    with pytest.raises(ValueError, match="one signature and pace"):
+        pack.epoch([ahead, behind])
+    pack.epoch([behind])
+    assert not any(isinstance(entry, Diverged) for entry in pack.epoch([ahead, behind]))
+
+
 @pytest.mark.parametrize(
     "other",
     [
