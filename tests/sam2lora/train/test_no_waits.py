@@ -82,6 +82,8 @@ def epoch(
     stream = Stream(tally)
 
     def steps(sessions: Sequence[Session], forward: Forward) -> list[Lane]:
+        lanes = iter([enter(session) for session in sessions])  # sends the weights of losses, before any step
+        monkeypatch.setattr(train, "enter", lambda session: next(lanes))
         with tally:
             return lockstep(sessions, forward)
 
