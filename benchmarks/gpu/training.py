@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -97,9 +98,12 @@ def distance(found: Ended, expected: Ended) -> Distance:
     a, b = torch.tensor([found.losses, expected.losses], dtype=torch.float64)
     c, d = torch.tensor([found.scores, expected.scores], dtype=torch.float64)
     apart = [float((found.adapter[name] - tensor).abs().max()) for name, tensor in expected.adapter.items()]
-    return Distance(float(((a - b).abs() / b.abs()).max()), float((c - d).abs().max()), max(apart))
+    return Distance(float(((a - b).abs() / b.abs()).max()), float((c - d).abs().max()), float(np.max(apart)))
 
 
-def farthest(distances: Sequence[Distance]) -> Distance:
-    """The largest of each difference."""
-    return Distance(*(max(getattr(one, part) for one in distances) for part in ("loss", "score", "adapter")))
+def farthest(found: Sequence[Ended | Diverged], expected: Sequence[Ended]) -> Distance:
+    """The largest of each difference, NaN where there is one; infinite where a trial has diverged."""
+    none = Distance(*3 * (float("inf"),))
+    apart = [distance(one, lone) if isinstance(one, Ended) else none for one, lone in zip(found, expected, strict=True)]
+    # Not Python's maximum, which passes over NaN.
+    return Distance(*(float(np.max([getattr(one, part) for one in apart])) for part in ("loss", "score", "adapter")))

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -184,4 +185,4 @@ def _losses(step: Step, start: Sequence[Tensor], take: Callable[[], Sequence[Adv
 
 
 def _apart(found: Sequence[float], expected: Sequence[float]) -> float:
-    return max(abs(a - b) / abs(b) for a, b in zip(found, expected, strict=True))
+    return float(np.max([abs(a - b) / abs(b) for a, b in zip(found, expected, strict=True)]))  # NaN where one is

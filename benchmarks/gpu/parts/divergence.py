@@ -8,7 +8,7 @@ from dataclasses import replace
 from benchmarks.gpu.bench import Bench, lines
 from benchmarks.gpu.lines import Law, Line
 from benchmarks.gpu.parts.packing import LIMITS, _values, _within
-from benchmarks.gpu.training import Ended, Trial, alone, distance, farthest, together, trials
+from benchmarks.gpu.training import Trial, alone, farthest, together, trials
 from sam2lora.errors import Diverged
 from sam2lora.optimizers import SGD
 
@@ -25,10 +25,8 @@ def _diverged(bench: Bench) -> Iterator[Line]:
     before, found, after = together([first, wild, last], bench)
     same = isinstance(found, Diverged) and str(found) == str(fault)
     yield Law("the one in the middle diverges as it does alone", same, {"alone": str(fault), "in a pack": str(found)})
-    neighbours = [one for one in (before, after) if isinstance(one, Ended)]
-    apart = farthest([distance(one, lone) for one, lone in zip(neighbours, expected, strict=False)])
-    holds = len(neighbours) == 2 and _within(apart, LIMITS["float32"])
-    yield Law("its neighbours end as they do alone", holds, _values(apart))
+    apart = farthest([before, after], expected)
+    yield Law("its neighbours end as they do alone", _within(apart, LIMITS["float32"]), _values(apart))
 
 
 def _fault(trial: Trial, bench: Bench) -> Diverged | None:

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from safetensors.torch import load_file
@@ -118,4 +119,4 @@ def _equal(a: Left, b: Left) -> bool:
 
 
 def _apart(a: Left, b: Left) -> float:
-    return max(float((tensor - b.adapter[name]).abs().max()) for name, tensor in a.adapter.items())
+    return float(np.max([float((tensor - b.adapter[name]).abs().max()) for name, tensor in a.adapter.items()]))
