@@ -24,6 +24,7 @@ class NoGpu:
 
 def describe() -> dict[str, Any] | NoGpu:
     """The GPU, its memory in MiB and its software. Must run in a process that forks no other that uses the GPU."""
+    before = {"load": load(), "others": others()}  # torch makes this process one that computes on the device
     try:
         torch.cuda.init()  # type: ignore[no-untyped-call]
     except (RuntimeError, AssertionError) as error:  # the latter where torch is built without CUDA
@@ -42,8 +43,7 @@ def describe() -> dict[str, Any] | NoGpu:
         "bfloat16": torch.cuda.is_bf16_supported(),
         "clocks": _asked(("clocks.max.sm", "clocks.max.mem", "pstate")),
         "throttled": _asked(("clocks_event_reasons.active",)).get("clocks_event_reasons.active"),
-        "load": load(),
-        "others": others(),
+        **before,
     }
 
 
@@ -74,7 +74,7 @@ def _smi(question: str) -> str:
     try:
         return subprocess.run(
             ["nvidia-smi", question, "--format=csv,noheader,nounits"],
-            capture_output=True, text=True, check=True, timeout=_PATIENCE,
+            capture_output=True, text=True, errors="replace", check=True, timeout=_PATIENCE,
         ).stdout.strip()  # fmt: skip
     except (OSError, subprocess.SubprocessError):
         return ""
