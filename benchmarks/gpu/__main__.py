@@ -22,6 +22,7 @@ from benchmarks.gpu.document import Document, Found, read, tables
 from benchmarks.gpu.parts import PARTS, Part
 from benchmarks.gpu.process import Ended, results
 from benchmarks.machine import machine
+from sam2lora.errors import DiskError
 
 _GRACE = 20.0
 """Seconds that a part has for the case that it is at when its time is over."""
@@ -34,14 +35,21 @@ _SAMPLE = 5.0
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Run the parts, and say whether what must hold holds: 0, or 1 if something does not or broke; 130 interrupted."""
+    """Run the parts, and say whether what must hold holds.
+
+    0, or 1 if something does not, broke, or cannot be written; 130 if it was interrupted.
+    """
     asked = _parser().parse_args(words)
     console = Console(width=None if sys.stdout.isatty() else _WIDTH)
     interrupted = False
     if asked.show is not None:
         document = asked.show
     else:
-        document, interrupted = _measured(asked, console, _watch())
+        try:
+            document, interrupted = _measured(asked, console, _watch())
+        except DiskError as error:
+            console.print(str(error), style="bold red", markup=False)
+            return 1
     for shown in tables(document):
         console.print(shown)
     if interrupted:
@@ -77,7 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--form", choices=("small", "full"), help="how much is measured (default: small on a CPU)")
     command.add_argument(
-        "--out", type=Path, default=Path("benchmarks/results/gpu.json"), metavar="FILE",
+        "--out", type=_file, default=Path("benchmarks/results/gpu.json"), metavar="FILE",
         help="where the result grows, line by line (default: %(default)s)",
     )  # fmt: skip
     command.add_argument(
@@ -96,10 +104,19 @@ def _minutes(text: str) -> float:
     return minutes
 
 
+def _file(text: str) -> Path:
+    path = Path(text)
+    if path.exists() and not path.is_file():  # a device would be replaced by a file
+        raise argparse.ArgumentTypeError(f"must be a file or not exist, but is {text}")
+    return path
+
+
 def _document(text: str) -> Document:
     try:
-        return read(Path(text))
-    except (OSError, ValueError, LookupError, TypeError) as error:
+        document = read(Path(text))
+        list(tables(document))
+        return document
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise argparse.ArgumentTypeError(
             f"must be a result that this command wrote, but {text} is not: {error}"
         ) from error
@@ -153,8 +170,9 @@ def _headline(document: Document, form: Form) -> str:
     else:
         found = about["gpu"]
         where = (
-            f"{found['name']}, {found['free_mib'] / 1024:.0f} of {found['memory_mib'] / 1024:.0f} GiB free, driver "
-            f"{found['driver']}, torch {about['machine']['torch']}, CUDA {found['cuda']}. The {form.name} form runs"
+            f"{escape(found['name'])}, {found['free_mib'] / 1024:.0f} of {found['memory_mib'] / 1024:.0f} GiB free, "
+            f"driver {escape(found['driver'])}, torch {about['machine']['torch']}, CUDA {found['cuda']}. "
+            f"The {form.name} form runs"
         )
         if found["others"] or found["load"].get("utilization.gpu", 0.0) > 5:
             where += (

@@ -62,7 +62,7 @@ def _received(receiver: Connection, until: float, tick: Callable[[], object], pr
         if receiver.poll(max(min(_TICK, until - time.monotonic()), 0.0)):
             try:
                 message = receiver.recv()
-            except EOFError:
+            except (EOFError, OSError):  # the latter where it ended within a message
                 process.join()
                 yield Ended(f"its process ended with {_exit(process.exitcode)}")
                 return

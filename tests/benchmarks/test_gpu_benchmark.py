@@ -12,11 +12,13 @@ import tomllib
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
 import torch
 from rich.console import Console
+from rich.text import Text
 
 from benchmarks.gpu import __main__ as command
 from benchmarks.gpu import device
@@ -109,6 +111,8 @@ def test_its_tables_can_be_shown_again(tmp_path: Path, capsys: pytest.CaptureFix
         (["--minutes", "0"], "must be above 0, but is 0"),
         (["--minutes", "soon"], "must be a number"),
         (["--show", "no-such-file"], "must be a result that this command wrote"),
+        (["--out", os.devnull], "must be a file or not exist, but is /dev/null"),
+        (["--out", "/"], "must be a file or not exist, but is /"),
     ],
 )
 def test_an_unusable_option_is_refused(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -116,6 +120,32 @@ def test_an_unusable_option_is_refused(words: list[str], message: str, capsys: p
         command.main(words)
     assert refused.value.code == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "[]", '"words"', '{"parts": []}', '{"parts": {"a": {"title": "A part", "li',
+        '{"parts": {"a": {"title": "A part", "lines": [{"kind": "measured", "case": "b", "values": [1]}]}}}',
+    ],
+)  # fmt: skip
+def test_what_is_no_result_is_not_shown(text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "gpu.json").write_text(text)
+    with pytest.raises(SystemExit) as refused:
+        command.main(["--show", str(tmp_path / "gpu.json")])
+    assert refused.value.code == 2
+    assert "must be a result that this command wrote" in capsys.readouterr().err
+
+
+def test_a_result_that_cannot_be_written_is_one_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(command, "_watch", lambda: lambda: None)
+    (tmp_path / "file").touch()
+    assert command.main(["--parts", "deterministic", "--out", str(tmp_path / "file" / "gpu.json")]) == 1
+    printed = capsys.readouterr().out
+    assert "Results must be written" in printed
+    assert "Traceback" not in printed
 
 
 @pytest.mark.parametrize(
@@ -246,7 +276,10 @@ def test_clocks_and_load_are_what_nvidia_smi_says_of_the_first_device(smi: Path)
     assert device.others() == 2
 
 
-@pytest.mark.parametrize("script", ["#!/bin/sh\nexit 9\n", "#!/no/such/shell\n", "#!/bin/sh\necho nonsense\n"])
+@pytest.mark.parametrize(
+    "script",
+    ["#!/bin/sh\nexit 9\n", "#!/no/such/shell\n", "#!/bin/sh\necho nonsense\n", "#!/bin/sh\nprintf '\\377'\n"],
+)
 def test_without_an_answer_of_nvidia_smi_there_is_no_load(script: str, smi: Path) -> None:
     smi.write_text(script)
     assert device.load() == {}
@@ -278,14 +311,27 @@ def test_no_gpu_is_told_in_the_words_of_torch(fault: Exception, monkeypatch: pyt
     assert device.describe() == device.NoGpu(" ".join(str(fault).split()))
 
 
+def test_this_process_is_none_of_the_others_on_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    computing = {1}
+    monkeypatch.setattr(torch.cuda, "init", lambda: computing.add(2))
+    properties = SimpleNamespace(name="A GPU", major=9, minor=0, multi_processor_count=132)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: properties)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda index: (2**30, 2**31))
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
+    monkeypatch.setattr(device, "others", lambda: len(computing))
+    found, ended = results(lambda: iter([device.describe()]), 60.0)
+    assert ended == Ended(None)
+    assert found["others"] == 1
+
+
 @pytest.mark.parametrize(("others", "busy", "said"), [(0, 2.0, False), (3, 0.0, True), (0, 41.0, True)])
 def test_a_device_in_use_by_others_is_said(others: int, busy: float, said: bool) -> None:
     found = {
-        "name": "NVIDIA H200", "free_mib": 1e5, "memory_mib": 1.4e5, "driver": "580", "cuda": "13.0", "others": others,
-        "load": {"utilization.gpu": busy},
+        "name": "NVIDIA H200", "free_mib": 1e5, "memory_mib": 1.4e5, "driver": "no [/bold]", "cuda": "13.0",
+        "others": others, "load": {"utilization.gpu": busy},
     }  # fmt: skip
     document = Document({"gpu": found, "machine": {"torch": "2.11"}}, {})
-    assert ("in use by others" in command._headline(document, SMALL)) is said
+    assert ("in use by others" in Text.from_markup(command._headline(document, SMALL)).plain) is said
 
 
 def test_a_limit_leaves_as_much_memory_as_it_says_and_then_all_again(bench: Bench) -> None:
