@@ -38,8 +38,10 @@ Points = tuple[Tensor, Tensor]
 """Point prompts: coordinates (N, P, 2), x then y in pixels of the model frame, and labels (N, P): 1 on the object,
 0 beside it, -1 padding."""
 
-# cuDNN would multiply float32 with ten bits, and a trial in a pack would no longer be the trial alone to 1e-4.
+# cuDNN would multiply float32 with ten bits, as cuBLAS would in NVIDIA's containers, which set
+# TORCH_ALLOW_TF32_CUBLAS_OVERRIDE; a trial in a pack would no longer be the trial alone to 1e-4.
 torch.backends.cudnn.allow_tf32 = False
+torch.backends.cuda.matmul.allow_tf32 = False
 
 SHIPPED = Path(__file__).parent / "weights" / "nano.safetensors"
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)

@@ -1,5 +1,9 @@
 """The segmenter computes what the official predictor computes."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -135,6 +139,10 @@ def test_images_are_normalised_as_imagenet(nano: Segmenter) -> None:
     torch.testing.assert_close(seen[0], patches.proj.bias.expand_as(seen[0]), rtol=0, atol=1e-6)
 
 
-def test_float32_is_float32_in_the_products_of_a_gpu() -> None:
-    assert not torch.backends.cudnn.allow_tf32
-    assert not torch.backends.cuda.matmul.allow_tf32
+def test_float32_is_float32_in_the_products_of_a_gpu_whatever_its_container_sets() -> None:
+    asked = (
+        "import sam2lora.model, torch; print(torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32)"
+    )
+    environment = {**os.environ, "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE": "1"}
+    ran = subprocess.run([sys.executable, "-c", asked], env=environment, capture_output=True, text=True, check=True)
+    assert ran.stdout.split() == ["False", "False"]
