@@ -130,12 +130,22 @@ class Engine:
             if is_out_of_memory(error):
                 self.most[signature] = half
             _free(error)
+            lost: dict[str, Item | Exception] = {}
             for resident, at in zip(group, before, strict=True):
-                with resident.whole() as session:
-                    restore(session, at)
+                lost |= self._put_back(resident, at)
             del before, at  # halves copy anew
-            return self._train(group[:half]) | self._train(group[half:])
+            halves = [[one for one in part if one.order.key not in lost] for part in (group[:half], group[half:])]
+            return lost | {key: item for part in halves if part for key, item in self._train(part).items()}
         return self._told(group, entries)
+
+    def _put_back(self, resident: Resident, before: dict[str, Any]) -> dict[str, Item | Exception]:
+        """Bring a trial to where it was: nothing is told. Where even that fails it ends, and its checkpoint stays."""
+        try:
+            with resident.whole() as session:
+                restore(session, before)
+        except Exception as error:
+            return {resident.order.key: self._ended(resident.order.key, error, resident.session.epoch + 1)}
+        return {}
 
     def _train_alone(self, resident: Resident) -> dict[str, Item | Exception]:
         done, key = resident.session.epoch, resident.order.key

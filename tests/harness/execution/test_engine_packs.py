@@ -35,6 +35,7 @@ from sam2lora.memory import Need
 from sam2lora.optimizers import SGD, AdamW
 from sam2lora.prompts import Points
 from sam2lora.runtime import Runtime
+from sam2lora.train import Session
 
 Curve = list[dict[str, float]]
 
@@ -196,6 +197,24 @@ def test_no_room_for_a_pack_halves_it_and_it_stays_so(
     expected = together(Engine(), apart)[apart[0].key]
     assert losses(told[asked[0].key]) == pytest.approx(losses(expected), rel=1e-4)
     check_alike(asked[0], apart[0])
+
+
+def test_a_trial_that_finds_no_room_to_be_put_back_ends_and_its_neighbour_goes_on(
+    decoder: TrialConfig, runtime: Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    true, asked = engine.restore, orders(ranks(decoder, 2, 3), runtime, tmp_path)
+
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+
+    def restore(session: Session, state: Mapping[str, Any]) -> None:
+        if session.config == ranks(decoder, 2)[0]:
+            full()
+        true(session, state)
+
+    monkeypatch.setattr(pack, "epoch", full)
+    monkeypatch.setattr(engine, "restore", restore)
+    assert endings(together(Engine(), asked)) == ["out_of_memory", "completed"]
 
 
 def test_halves_keep_no_copies_of_the_whole(
