@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 import subprocess
 from collections.abc import Sequence
@@ -27,10 +28,10 @@ def describe() -> dict[str, Any] | NoGpu:
     before = {"load": load(), "others": others()}  # torch makes this process one that computes on the device
     try:
         torch.cuda.init()  # type: ignore[no-untyped-call]
+        found = torch.cuda.get_device_properties(0)
+        free, total = torch.cuda.mem_get_info(0)  # takes some itself, which a full device refuses
     except (RuntimeError, AssertionError) as error:  # the latter where torch is built without CUDA
         return NoGpu(" ".join(str(error).split()))
-    found = torch.cuda.get_device_properties(0)
-    free, total = torch.cuda.mem_get_info(0)
     return {
         "name": found.name,
         "capability": f"{found.major}.{found.minor}",
@@ -73,11 +74,16 @@ def _smi(question: str) -> str:
     """What nvidia-smi answers; nothing where it is missing, fails or hangs."""
     try:
         return subprocess.run(
-            ["nvidia-smi", question, "--format=csv,noheader,nounits"],
+            ["nvidia-smi", f"--id={_first()}", question, "--format=csv,noheader,nounits"],
             capture_output=True, text=True, errors="replace", check=True, timeout=_PATIENCE,
         ).stdout.strip()  # fmt: skip
     except (OSError, subprocess.SubprocessError):
         return ""
+
+
+def _first() -> str:
+    """Torch's first device as nvidia-smi names it: by its number, or by the name that the environment gives it."""
+    return os.environ.get("CUDA_VISIBLE_DEVICES", "").partition(",")[0].strip() or "0"
 
 
 def _number(text: str) -> float | None:

@@ -265,7 +265,7 @@ def smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_clocks_and_load_are_what_nvidia_smi_says_of_the_first_device(smi: Path) -> None:
     smi.write_text(
-        "#!/bin/sh\ncase $1 in\n"
+        "#!/bin/sh\ncase $2 in\n"
         "--query-gpu=clocks*) echo '1980, 3201, 41, 9000, 55, [N/A]'; echo '1, 1, 1, 1, 1, 1';;\n"
         "--query-compute-apps*) printf '11\\n12\\n';;\nesac\n"
     )
@@ -274,6 +274,17 @@ def test_clocks_and_load_are_what_nvidia_smi_says_of_the_first_device(smi: Path)
         "temperature.gpu": 55.0,
     }  # fmt: skip
     assert device.others() == 2
+
+
+@pytest.mark.parametrize(("visible", "asked"), [(None, "0"), ("", "0"), ("2,0", "2"), ("GPU-8d2a", "GPU-8d2a")])
+def test_the_device_that_is_looked_at_is_the_one_that_torch_uses(
+    visible: str | None, asked: str, smi: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    smi.write_text(f"#!/bin/sh\n[ $1 = --id={asked} ] && echo 1980\n")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert device.load() == {"clocks.sm": 1980.0}
 
 
 @pytest.mark.parametrize(
@@ -322,6 +333,16 @@ def test_this_process_is_none_of_the_others_on_the_device(monkeypatch: pytest.Mo
     found, ended = results(lambda: iter([device.describe()]), 60.0)
     assert ended == Ended(None)
     assert found["others"] == 1
+
+
+def test_a_gpu_without_any_memory_left_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(device: int) -> tuple[int, int]:
+        raise torch.OutOfMemoryError("CUDA error: out of memory")
+
+    monkeypatch.setattr(torch.cuda, "init", lambda: None)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: None)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", full)
+    assert device.describe() == device.NoGpu("CUDA error: out of memory")
 
 
 @pytest.mark.parametrize(("others", "busy", "said"), [(0, 2.0, False), (3, 0.0, True), (0, 41.0, True)])
