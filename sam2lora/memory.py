@@ -1,10 +1,12 @@
-"""What a trial's training step needs of memory, known before it runs."""
+"""Memory: what a trial's training step needs, known before it runs; what is free, what is taken, and its lack."""
 
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable
 from typing import NamedTuple
 
+import psutil
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -84,3 +86,20 @@ def is_out_of_memory(error: BaseException) -> bool:
             return str(error) == _ONEDNN or any(sign in str(error) for sign in _NO_ROOM)
         case _:
             return False
+
+
+def taking(device: str) -> Callable[[], float | None]:
+    """A function that tells how many MiB were taken at most since now, on top of what is; None where nobody counts."""
+    if not device.startswith("cuda"):
+        return lambda: None
+    torch.cuda.reset_peak_memory_stats(device)
+    before = torch.cuda.memory_allocated(device)
+    return lambda: (torch.cuda.max_memory_allocated(device) - before) / 2**20
+
+
+def free_mib(device: str) -> float:
+    """MiB of a device that nobody holds, what torch keeps unused included."""
+    if device.startswith("cuda"):
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return float(torch.cuda.mem_get_info(device)[0] + unused) / 2**20
+    return float(psutil.virtual_memory().available) / 2**20

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import psutil
 import torch
 
 from benchmarks.gpu.lines import Broken, Line, Skipped
@@ -19,7 +18,7 @@ from sam2lora.backbones import Backbone, Nano, Sam2, UNet
 from sam2lora.config import TrialConfig
 from sam2lora.datasets import Synthetic
 from sam2lora.losses import BCE, SoftDice, equal
-from sam2lora.memory import is_out_of_memory
+from sam2lora.memory import free_mib, is_out_of_memory
 from sam2lora.protocols import Transfer
 from sam2lora.runtime import Runtime
 
@@ -83,10 +82,7 @@ class Bench:
 
     def free_mib(self) -> float:
         """MiB of the device that nobody holds, what torch keeps unused included."""
-        if not self.cuda:
-            return psutil.virtual_memory().available / 2**20
-        unused = torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
-        return float(torch.cuda.mem_get_info(self.device)[0] + unused) / 2**20
+        return free_mib(self.device)
 
     def synchronize(self) -> None:
         """Wait until the device has done all that it was given."""

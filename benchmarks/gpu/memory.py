@@ -13,6 +13,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.gpu.bench import Bench
+from sam2lora.memory import taking
 
 _MIB = 2**20
 _M_MMAP_THRESHOLD = -3  # malloc.h
@@ -20,11 +21,12 @@ _M_MMAP_THRESHOLD = -3  # malloc.h
 
 def peak(bench: Bench, work: Callable[[], object]) -> float:
     """MiB of tensors that ``work`` holds at its peak, on top of what was held before."""
+    taken = taking(bench.device)
     if bench.cuda:
-        torch.cuda.reset_peak_memory_stats(bench.device)
-        before = torch.cuda.memory_allocated(bench.device)
         work()
-        return (torch.cuda.max_memory_allocated(bench.device) - before) / _MIB
+        mib = taken()
+        assert mib is not None  # a GPU counts
+        return mib
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
         work()
     assert profiled.profiler is not None

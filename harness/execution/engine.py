@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import copy
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import pandas as pd
-import psutil
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
@@ -27,7 +26,7 @@ from sam2lora.artifacts import CHECKPOINT, finish
 from sam2lora.choice import from_json
 from sam2lora.config import Replicate, TrialConfig
 from sam2lora.errors import Diverged
-from sam2lora.memory import is_out_of_memory, training_need
+from sam2lora.memory import free_mib, is_out_of_memory, taking, training_need
 from sam2lora.train import Session, check_parts, epoch, judge, restore, resume, save, start, state
 
 
@@ -114,7 +113,7 @@ class Engine:
         """How many trials of a signature fit into the memory that is free now; one always tries."""
         if signature not in self.needs:
             self.needs[signature] = training_need(session.config).own  # the rest is there: the trial is open
-        fit = max(int(_free_mib(session.runtime.device) / self.needs[signature]), 1)
+        fit = max(int(free_mib(session.runtime.device) / self.needs[signature]), 1)
         return min(fit, self.most.get(signature, fit))
 
     def _train(self, group: list[Resident]) -> dict[str, Item | Exception]:
@@ -216,7 +215,7 @@ class Engine:
     @contextmanager
     def _measured(self, group: list[Resident]) -> Iterator[None]:
         """Learn from trials of one signature what each of them needs, where the block ends well and a device counts."""
-        taken = _taking(group[0].session.runtime.device)
+        taken = taking(group[0].session.runtime.device)
         yield
         signature, mib = group[0].signature, taken()
         if signature is not None and mib is not None:
@@ -263,22 +262,6 @@ def _free(error: Exception) -> None:
     traceback.clear_frames(error.__traceback__)
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-
-
-def _taking(device: str) -> Callable[[], float | None]:
-    """A function that tells how many MiB were taken at most since now, on top of what is; None where nobody counts."""
-    if not device.startswith("cuda"):
-        return lambda: None
-    torch.cuda.reset_peak_memory_stats(device)
-    before = torch.cuda.memory_allocated(device)
-    return lambda: (torch.cuda.max_memory_allocated(device) - before) / 2**20
-
-
-def _free_mib(device: str) -> float:
-    if device.startswith("cuda"):
-        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return float(torch.cuda.mem_get_info(device)[0] + unused) / 2**20
-    return float(psutil.virtual_memory().available) / 2**20
 
 
 def _progress(session: Session, entry: dict[str, float]) -> Item:

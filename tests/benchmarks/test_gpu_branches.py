@@ -21,6 +21,7 @@ from benchmarks.gpu.parts.launches import launches
 from benchmarks.gpu.parts.makespan import _configs, _searches
 from benchmarks.gpu.parts.steps import steps
 from harness.execution import ray_tune
+from sam2lora.memory import free_mib, taking
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,8 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
     }
     for name, call in calls.items():
         monkeypatch.setattr(torch.cuda, name, call)
+    monkeypatch.setattr("benchmarks.gpu.bench.free_mib", lambda device: free_mib("cuda"))
+    monkeypatch.setattr("benchmarks.gpu.memory.taking", lambda device: taking("cuda"))
     for part in ("steps", "launches", "deterministic"):
         monkeypatch.setattr(sys.modules[f"benchmarks.gpu.parts.{part}"], "PRECISIONS", ("float32",))
     monkeypatch.setattr(sys.modules["benchmarks.gpu.parts.launches"], "_PACKS", (0, 2))

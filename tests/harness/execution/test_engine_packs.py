@@ -253,7 +253,7 @@ def test_what_is_free_now_bounds_a_pack(
     decoder: TrialConfig, runtime: Runtime, tmp_path: Path, packs: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(engine, "training_need", lambda config: Need(1000.0, 100.0))
-    monkeypatch.setattr(engine, "_free_mib", lambda device: 250.0)
+    monkeypatch.setattr(engine, "free_mib", lambda device: 250.0)
     together(Engine(), orders([replace(one, epochs=1) for one in ranks(decoder, 2, 3, 4, 5)], runtime, tmp_path))
     assert packs == [2, 2]
 
@@ -262,8 +262,8 @@ def test_a_trial_that_was_thought_too_large_for_company_is_measured_alone_and_pa
     decoder: TrialConfig, runtime: Runtime, tmp_path: Path, packs: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(engine, "training_need", lambda config: Need(0.0, 200.0))
-    monkeypatch.setattr(engine, "_free_mib", lambda device: 250.0)
-    monkeypatch.setattr(engine, "_taking", lambda device: lambda: 100.0)
+    monkeypatch.setattr(engine, "free_mib", lambda device: 250.0)
+    monkeypatch.setattr(engine, "taking", lambda device: lambda: 100.0)
     asked = orders(ranks(decoder, 2, 3), runtime, tmp_path)
     told = together(Engine(), asked)
     assert endings(told) == ["completed"] * 2
