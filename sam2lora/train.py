@@ -497,12 +497,12 @@ def _stop_unless_finite(values: Sequence[tuple[Lane, str, Tensor]]) -> Callable[
     if not values:
         return lambda: None
     finite = fetched(torch.stack([torch.isfinite(value) for _, _, value in values]))
-    faults = [(lane, Diverged(f"{what} is not finite", lane.number, lane.step)) for lane, what, _ in values]
+    asked = [(lane, what, lane.step) for lane, what, _ in values]
 
     def stop() -> None:
-        for (lane, fault), fine in zip(faults, finite().tolist(), strict=True):
+        for (lane, what, step), fine in zip(asked, finite().tolist(), strict=True):
             if not fine and lane.fault is None:
-                lane.fault = fault
+                lane.fault = Diverged(f"{what} is not finite", lane.number, step)
 
     return stop
 
