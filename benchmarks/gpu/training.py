@@ -42,6 +42,15 @@ class Distance:
         """Whether both are equal bit for bit."""
         return self == Distance(0.0, 0.0, 0.0)
 
+    @property
+    def values(self) -> dict[str, float]:
+        """All three, named for a table."""
+        return {"loss, relative": self.loss, "score": self.score, "adapter": self.adapter}
+
+    def within(self, limit: Distance) -> bool:
+        """Whether none is larger than that of ``limit``; NaN is not."""
+        return self.loss <= limit.loss and self.score <= limit.score and self.adapter <= limit.adapter
+
 
 def trials(bench: Bench, count: int, precision: Precision = "float32") -> list[Trial]:
     """Up to eight trials of one signature, whose ranks, losses, optimizers and replicates differ."""

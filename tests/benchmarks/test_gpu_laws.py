@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from benchmarks.gpu.parts.capture import _apart
-from benchmarks.gpu.parts.packing import LIMITS, _within
+from benchmarks.gpu.parts.packing import LIMITS
 from benchmarks.gpu.training import Ended, farthest
 from sam2lora.errors import Diverged
 
@@ -23,9 +23,9 @@ def test_a_trial_that_ended_in_no_number_or_diverged_is_not_near_its_lone_one(
     wrong: Ended | Diverged, place: int
 ) -> None:
     found: list[Ended | Diverged] = [FINE, FINE]
-    assert _within(farthest(found, [FINE, FINE]), LIMITS["float32"])
+    assert farthest(found, [FINE, FINE]).within(LIMITS["float32"])
     found[place] = wrong
-    assert not _within(farthest(found, [FINE, FINE]), LIMITS["float32"])
+    assert not farthest(found, [FINE, FINE]).within(LIMITS["float32"])
 
 
 def test_the_trials_beside_one_that_diverged_are_compared_with_their_own() -> None:

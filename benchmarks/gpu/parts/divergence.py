@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from benchmarks.gpu.bench import Bench, lines
 from benchmarks.gpu.lines import Law, Line
-from benchmarks.gpu.parts.packing import LIMITS, _values, _within
+from benchmarks.gpu.parts.packing import LIMITS
 from benchmarks.gpu.training import Trial, alone, farthest, together, trials
 from sam2lora.errors import Diverged
 from sam2lora.optimizers import SGD
@@ -26,7 +26,7 @@ def _diverged(bench: Bench) -> Iterator[Line]:
     same = isinstance(found, Diverged) and str(found) == str(fault)
     yield Law("the one in the middle diverges as it does alone", same, {"alone": str(fault), "in a pack": str(found)})
     apart = farthest([before, after], expected)
-    yield Law("its neighbours end as they do alone", _within(apart, LIMITS["float32"]), _values(apart))
+    yield Law("its neighbours end as they do alone", apart.within(LIMITS["float32"]), apart.values)
 
 
 def _fault(trial: Trial, bench: Bench) -> Diverged | None:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import statistics
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 
@@ -13,6 +11,7 @@ import torch
 
 from benchmarks.gpu.bench import Bench, Name, backbone, lines
 from benchmarks.gpu.lines import Law, Line, Measured
+from benchmarks.gpu.timing import median
 from benchmarks.gpu.training import alone, distance, trials
 from sam2lora.adapters import LastBlocks, LoRA
 from sam2lora.features import Store
@@ -20,7 +19,6 @@ from sam2lora.model import Sam2Segmenter, build
 from sam2lora.transfers import sent
 
 _MIB = 512
-_ROUNDS = 5
 
 
 def features(bench: Bench) -> Iterator[Line]:
@@ -65,16 +63,5 @@ def _timed(bench: Bench, name: Name, side: int) -> Iterator[Line]:
         assert levels is not None
         return [sent(tensor, bench.device) for tensor in levels.values()]
 
-    values = {"computed, seconds": _seconds(bench, computed), "from a file, seconds": _seconds(bench, found)}
+    values = {"computed, seconds": median(bench, computed), "from a file, seconds": median(bench, found)}
     yield Measured(f"an image, {name}, {side} px", values)
-
-
-def _seconds(bench: Bench, work: Callable[[], object]) -> float:
-    """The median of a few runs, after one that warms up."""
-    seen = []
-    for _ in range(_ROUNDS + 1):
-        begun = time.perf_counter()
-        work()
-        bench.synchronize()
-        seen.append(time.perf_counter() - begun)
-    return statistics.median(seen[1:])

@@ -25,18 +25,10 @@ def packing(bench: Bench) -> Iterator[Line]:
 def _packed(bench: Bench, precision: Precision) -> Iterator[Line]:
     company = trials(bench, max(bench.form.companies), precision)
     expected = [alone(trial, bench) for trial in company]
-    yield Measured(f"{precision}, alone, twice", _values(distance(alone(company[0], bench), expected[0])))
+    yield Measured(f"{precision}, alone, twice", distance(alone(company[0], bench), expected[0]).values)
     for count in bench.form.companies:
         found = together(company[:count], bench)
         apart = farthest(found, expected[:count])
         faults = [str(one) for one in found if isinstance(one, Diverged)]
-        holds = not faults and _within(apart, LIMITS[precision])
-        yield Law(f"{precision}, pack of {count}", holds, {**_values(apart), "diverged": "; ".join(faults)})
-
-
-def _values(apart: Distance) -> dict[str, float]:
-    return {"loss, relative": apart.loss, "score": apart.score, "adapter": apart.adapter}
-
-
-def _within(apart: Distance, limit: Distance) -> bool:
-    return apart.loss <= limit.loss and apart.score <= limit.score and apart.adapter <= limit.adapter
+        holds = not faults and apart.within(LIMITS[precision])
+        yield Law(f"{precision}, pack of {count}", holds, {**apart.values, "diverged": "; ".join(faults)})
