@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from harness.designs import Factorial
-from harness.experiments.ablation import Ablation, replicates
-from sam2lora.base import BASE
+from harness.experiments.ablation import Ablation
+from harness.experiments.replicates import replicates
+from sam2lora.defaults import BASE
 from sam2lora.losses import BCE, FocalTversky, SoftDice
 
 ABLATION = Ablation(

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from harness.designs import Factorial, setting
-from harness.experiments.ablation import Ablation, replicates
-from sam2lora.base import BASE
+from harness.experiments.ablation import Ablation
+from harness.experiments.replicates import replicates
 from sam2lora.config import TrialConfig
+from sam2lora.defaults import BASE
 from sam2lora.optimizers import AdamW
 from sam2lora.schedules import Constant, Cosine
 

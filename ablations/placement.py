@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from harness.designs import Crossed, setting
-from harness.experiments.ablation import Ablation, replicates
+from harness.experiments.ablation import Ablation
+from harness.experiments.replicates import replicates
 from sam2lora.adapters import LoRA
-from sam2lora.base import BASE
 from sam2lora.config import TrialConfig
+from sam2lora.defaults import BASE
 
 _RANK = 8
 
@@ -29,8 +30,8 @@ def both(config: TrialConfig) -> TrialConfig:
 
 
 def _only(config: TrialConfig, **places: str) -> TrialConfig:
-    assert isinstance(config.adapter, LoRA)
-    return replace(config, adapter=replace(config.adapter, **places))  # type: ignore[arg-type]
+    assert isinstance(config.adapters[0], LoRA)
+    return replace(config, adapters=(replace(config.adapters[0], **places),))  # type: ignore[arg-type]
 
 
 def _layers(encoder: str, decoder: str) -> LoRA:
@@ -40,12 +41,12 @@ def _layers(encoder: str, decoder: str) -> LoRA:
 ABLATION = Ablation(
     BASE,
     Crossed(
-        factor=("adapter.encoder", "adapter.decoder"),
+        factor=("adapters.0.encoder", "adapters.0.decoder"),
         first={
-            "qkv": setting(adapter=_layers("qkv", "attention")),
-            "qv": setting(adapter=_layers("qv", "qv")),
-            "mlp": setting(adapter=_layers("mlp", "mlp")),
-            "all": setting(adapter=_layers("all", "all")),
+            "qkv": setting(adapters=(_layers("qkv", "attention"),)),
+            "qv": setting(adapters=(_layers("qv", "qv"),)),
+            "mlp": setting(adapters=(_layers("mlp", "mlp"),)),
+            "all": setting(adapters=(_layers("all", "all"),)),
         },
         second={"in both": both, "in encoder": encoder, "in decoder": decoder},
         reference=("qkv", "in both"),

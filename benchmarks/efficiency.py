@@ -22,24 +22,27 @@ from typing import Any
 
 import numpy as np
 import optuna
-from optuna.trial import FrozenTrial
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
 from benchmarks.machine import machine, save
 from harness.execution import ray_tune
-from harness.execution.ray_tune import Slots
-from harness.execution.searcher import Suggest
-from harness.experiments import declarations
-from harness.experiments import search as study
-from harness.experiments.search import Overrides
+from harness.execution.ray_tune import Cluster
+from harness.execution.searcher import Searcher
+from harness.execution.slots import RESIDENTS, Slots, share_machine
+from harness.execution.sources import Sampled
+from harness.experiments import declarations, space
+from harness.experiments.overrides import Overrides
+from harness.experiments.question import search_question
+from harness.record.locations import default_storage
 from harness.record.study import open_record
+from harness.record.trials import RecordedTrial, standing_by_key
 from harness.samplers import GP, TPE, Random, Sampler
 from harness.schedulers import ASHA, Full, Scheduler
 from sam2lora.config import Replicate, TrialConfig
 from sam2lora.runtime import Runtime
-from sam2lora.train import open_sets
+from sam2lora.training.session import open_sets
 
 EPOCHS = 4
 SMALL = Overrides(image_size=96, epochs=EPOCHS)
@@ -62,7 +65,7 @@ ARMS = (
     Arm("random, asha", Random(), ASHA(grace=1)),
     Arm("tpe, asha", TPE(), ASHA(grace=1)),
     Arm("gp, asha", GP(), ASHA(grace=1)),
-    Arm("tpe, asha, packed", TPE(), ASHA(grace=1), residents=ray_tune.RESIDENTS),
+    Arm("tpe, asha, packed", TPE(), ASHA(grace=1), residents=RESIDENTS),
 )
 
 
@@ -81,42 +84,38 @@ class Run:
     unseen: float
 
 
-def run(arm: Arm, seed: int, trials: int, runtime: Runtime, folder: Path, room: Slots) -> Run:
+def run(arm: Arm, seed: int, trials: int, runtime: Runtime, folder: Path, cluster: Cluster) -> Run:
     """A search by ``arm`` in an empty folder, on a cluster that is up."""
     search = declarations.search("joint")
-    question = study.question("joint", search, SMALL, {})
-    sampler = arm.sampler.build(seed, study.distributions(search.space), 0)
-    record = open_record(f"sqlite:///{folder / 'optuna.db'}", arm.name, folder, question, sampler)
+    question = search_question("joint", search, SMALL, {})
+    sampler = arm.sampler.build(seed, space.distributions(search.space), 0)
+    record = open_record(default_storage(folder), arm.name, folder, question, sampler)
 
     def propose(trial: optuna.Trial) -> tuple[TrialConfig, Replicate]:
         return SMALL.apply(search.space(trial)), Replicate()
 
-    ray_tune.run(Suggest(record, propose, {}, runtime, trials), arm.scheduler.build(EPOCHS), room, retries=0)
+    searcher = Searcher(Sampled(record, trials), propose, standing_by_key(record.trials()), {}, runtime)
+    ray_tune.run(searcher, arm.scheduler.build(EPOCHS), cluster, retries=0)
     return seen(arm.name, seed, record.trials())
 
 
-def seen(arm: str, seed: int, trials: Sequence[FrozenTrial]) -> Run:
+def seen(arm: str, seed: int, trials: Sequence[RecordedTrial]) -> Run:
     """The course of a search by its ended trials. Without a completed one there is no best: NaN."""
-    ended = [trial for _, trial in sorted((t.datetime_complete, t) for t in trials if t.datetime_complete)]
+    ended = [trial for _, _, trial in sorted((t.finished, t.number, t) for t in trials if t.finished)]
     cost = np.cumsum([_seconds(trial) for trial in ended])
-    scores = np.array([trial.value if _completed(trial) else np.nan for trial in ended], dtype=float)
+    scores = np.array([trial.values[0] if trial.completed else np.nan for trial in ended], dtype=float)
     unseen = _on_targets(ended[int(np.nanargmax(scores))]) if np.isfinite(scores).any() else np.nan
     completed = int(np.isfinite(scores).sum())
     return Run(arm, seed, completed, cost.tolist(), np.fmax.accumulate(scores).tolist(), unseen)
 
 
-def _completed(trial: FrozenTrial) -> bool:
-    return bool(trial.user_attrs["outcome"]["kind"] == "completed")
+def _on_targets(trial: RecordedTrial) -> float:
+    names = [name for name, role in trial.roles.items() if role == "target"]
+    return float(np.mean([trial.scores[f"{name}/dice"] for name in names]))
 
 
-def _on_targets(trial: FrozenTrial) -> float:
-    names = [name for name, role in trial.user_attrs["roles"].items() if role == "target"]
-    return float(np.mean([trial.user_attrs["scores"][f"{name}/dice"] for name in names]))
-
-
-def _seconds(trial: FrozenTrial) -> float:
-    cost = trial.user_attrs["cost"]
-    return float(cost["train_seconds"] + cost["evaluate_seconds"]) if cost else 0.0
+def _seconds(trial: RecordedTrial) -> float:
+    return trial.cost["train_seconds"] + trial.cost["evaluate_seconds"] if trial.cost else 0.0
 
 
 def at(run: Run, budget: float) -> float:
@@ -162,17 +161,17 @@ def main() -> None:
     described, runs = machine(), list[Run]()
     with tempfile.TemporaryDirectory() as scratch:
         runtime = Runtime(cache=Path(scratch, "cache"))
-        protocol = SMALL.apply(study.draws(declarations.search("joint").space)[0][0]).protocol
+        protocol = SMALL.apply(space.draws(declarations.search("joint").space)[0][0]).protocol
         open_sets((*protocol.sources, *protocol.targets), 96, runtime)
         for residents in sorted({arm.residents for arm in ARMS}):
-            cores = ray_tune.slots(0.0).concurrent
+            cores = share_machine(0.0).concurrent
             room = Slots(cores * residents, cpus=1.0, gpus=0.0, residents=residents)
-            with ray_tune.cluster(room):
+            with ray_tune.cluster(room) as cluster:
                 plan = [(arm, seed) for arm in ARMS for seed in range(arguments.seeds) if arm.residents == residents]
                 for arm, seed in track(plan, f"{residents} to a process", console=Console(stderr=True)):
                     folder = Path(scratch, f"{arm.name}-{seed}")
                     folder.mkdir()
-                    runs.append(run(arm, seed, arguments.trials, runtime, folder, room))
+                    runs.append(run(arm, seed, arguments.trials, runtime, folder, cluster))
     Console().print(table(runs))
     result: dict[str, Any] = {"machine": described, "trials": arguments.trials, "runs": [vars(run) for run in runs]}
     save(result, arguments.out)

@@ -48,10 +48,10 @@ from scipy.stats import friedmanchisquare
 from benchmarks.machine import machine, save
 from harness.simulation.scores import Truth, scores, simulate
 from harness.stats.bootstrap import pigeonhole
-from harness.stats.complete_cases import entering
+from harness.stats.complete_cases import complete_cases
 from harness.stats.crossed_variance import Parts, clusters, crossed, per_patient, satterthwaite, target_mean
 from harness.stats.interplay import interplays, pairings
-from harness.stats.multiplicity import holm
+from harness.stats.multiplicity import adjust
 from harness.stats.permutation import sign_flip
 from harness.stats.power import (
     GOAL,
@@ -84,7 +84,7 @@ def plain(count: int) -> tuple[Pair, ...]:
 
 
 def turns(count: int) -> tuple[Pair, ...]:
-    """As `harness.experiments.ablation.replicates` has them: seed k on fold k mod 5."""
+    """As `harness.experiments.replicates.replicates` has them: seed k on fold k mod 5."""
     return tuple(Pair(k, k % FOLDS) for k in range(count))
 
 
@@ -367,7 +367,7 @@ def measure(setting: Scenario, studies: int, rng: np.random.Generator) -> dict[s
 
 def called(p: Floats) -> Rate:
     """The share of studies in which any contrast is told, by ``p`` (studies, contrasts)."""
-    return Rate.of((holm(p) <= FIRST).any(axis=-1))
+    return Rate.of((adjust(p) <= FIRST).any(axis=-1))
 
 
 def uncapped(values: Sequence[Floats], parts: Parts) -> Parts:
@@ -382,7 +382,7 @@ def uncapped(values: Sequence[Floats], parts: Parts) -> Parts:
 def incomplete(setting: Scenario, studies: int, rng: np.random.Generator) -> dict[str, Rate]:
     """The rates of a scenario in which runs fail: study by study, as a report does it, without a comparison."""
     used = [
-        entering(cells, contrast.vector(ARMS), None)
+        complete_cases(cells, contrast.vector(ARMS), None)
         for cells in (simulate(setting.truth, rng) for _ in range(studies))
         for contrast in setting.family
     ]
@@ -425,7 +425,7 @@ def worded(
     )
     estimates = np.stack([one.estimate for one in on], axis=-1)
     seen = PerTest(mean.estimate, mean.estimate, mean.estimate, mean.estimate, estimates, estimates)
-    p = raw.each(holm)
+    p = raw.each(adjust)
     said = kinds(p, seen, FIRST)
     names = {"matters": "beyond", "perhaps": "differs", "opposed": "opposed", "on_average": "small"}
     names["does_not_matter"] = "everywhere"
@@ -484,7 +484,7 @@ def looked(setting: Scenario, first: int, studies: int, rng: np.random.Generator
         "matters": Rate.of((differs <= ALPHA).any(axis=-1)),
         "does_not_matter": Rate.of((same <= ALPHA).any(axis=-1)),
         "found_by_look": by_look,
-        "found_without_looks": Rate.of(holm(alone[-1]) <= FIRST),
+        "found_without_looks": Rate.of(adjust(alone[-1]) <= FIRST),
     }
 
 
@@ -556,7 +556,7 @@ def grown(
                 count = seen.past[-1]
                 parts = crossed([value[:, :count] for value in own], pairs[:count])
                 error = seen.errors[seen.done - 1] if spends else ALPHA
-                open_ &= holm(np.where(open_, parts.p(), 0.0)) > error
+                open_ &= adjust(np.where(open_, parts.p(), 0.0)) > error
                 level = (seen.growing() if spends else ALPHA) / max(1, open_.sum())
                 said = [_advised(one(parts, int(k)), pairs, count, most, level) for k in np.flatnonzero(open_)]
                 more = min((number for number in said if number is not None), default=None)
@@ -609,7 +609,7 @@ def collapsed(setting: Scenario, studies: int, rng: np.random.Generator) -> dict
     *covers*: its 95 % intervals.
     """
     parts = crossed(draw(setting, studies, rng), setting.truth.replicates)
-    told = holm(parts.p())[:, 0] <= FIRST
+    told = adjust(parts.p())[:, 0] <= FIRST
     return {
         "matters": Rate.of(told),
         "helps": Rate.of(told & (parts.estimate[:, 0] > 0.0)),
@@ -625,7 +625,7 @@ def depending(gains: Mapping[str, float], studies: int, rng: np.random.Generator
     told = []
     for _ in range(studies):
         cells = simulate(truth, rng)
-        mains = {one.name: entering(cells, one.vector(ARMS), None).estimate() for one in FAMILY}
+        mains = {one.name: complete_cases(cells, one.vector(ARMS), None).estimate() for one in FAMILY}
         told.append(bool(interplays(cells, among, mains, rng, FIRST)))
     return Rate.of(told)
 
@@ -642,7 +642,7 @@ def ranked(setting: Scenario, studies: int, rng: np.random.Generator) -> dict[st
         [np.einsum("ca,sari->scri", weights, own, optimize=True) for own in drawn], setting.truth.replicates
     )
     equal = np.array([setting.truth.effect(contrast) == 0.0 for contrast in setting.family])
-    rates = {"ranked": Rate.of((holm(parts.p()) <= ALPHA)[:, equal].any(axis=-1))}
+    rates = {"ranked": Rate.of((adjust(parts.p()) <= ALPHA)[:, equal].any(axis=-1))}
     if not equal.all():
         return rates
     means = np.stack([own.mean(axis=(2, 3)) for own in drawn], axis=1)

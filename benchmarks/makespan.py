@@ -22,7 +22,7 @@ import os
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -40,23 +40,31 @@ from benchmarks import glue
 from benchmarks.machine import machine, save
 from benchmarks.official import official
 from harness.execution import ray_tune
-from harness.execution.searcher import Suggest
-from harness.experiments import search as study
-from harness.experiments.search import Overrides, Search
+from harness.execution.searcher import Searcher
+from harness.execution.slots import Slots, share_machine
+from harness.execution.sources import Sampled
+from harness.experiments.overrides import Overrides
+from harness.experiments.question import search_question
+from harness.experiments.search import Search
+from harness.record.locations import default_storage
 from harness.record.study import open_record
+from harness.record.trials import standing_by_key
 from harness.samplers import Random
 from harness.schedulers import Full
-from harness.tracking.mlflow_tracker import Mirror
+from harness.tracking.mlflow_tracker import MlflowTracker
+from harness.tracking.mlflow_tracking import local_tracking
 from sam2lora.adapters import AllBlocks, Blocks, GlobalBlocks, LastBlocks, LoRA
 from sam2lora.augments import Flips
 from sam2lora.backbones import Nano, Sam2
 from sam2lora.config import Replicate, TrialConfig
 from sam2lora.datasets import CachedSet, Synthetic
-from sam2lora.losses import BCE, SoftDice, equal
+from sam2lora.losses import BCE, SoftDice
 from sam2lora.optimizers import AdamW
 from sam2lora.protocols import Transfer
 from sam2lora.runtime import Runtime
-from sam2lora.train import open_sets, test_images, training_images, validation_images
+from sam2lora.training.parts import test_images, training_images, validation_images
+from sam2lora.training.session import open_sets
+from sam2lora.weighted_loss import equal
 
 _BLOCKS: dict[str, Blocks] = {"all": AllBlocks(), "global": GlobalBlocks(), "last 2": LastBlocks(count=2)}
 _PLACES = ("encoder qkv", "encoder mlp", "encoder all", "decoder", "both qkv", "both all")
@@ -95,7 +103,7 @@ def drawn(trial: optuna.Trial, start: TrialConfig, adapter: LoRA) -> TrialConfig
     dropout = trial.suggest_float("dropout", 0.0, 0.3)
     # As peft has them: initial values, and dropout in front of the update.
     adapter = replace(adapter, rank=rank, alpha=alpha, dropout=dropout, init="kaiming", dropout_site="input")
-    return replace(start, adapter=adapter, optimizer=AdamW(lr=trial.suggest_float("lr", 3e-4, 1e-2, log=True)))
+    return replace(start, adapters=(adapter,), optimizer=AdamW(lr=trial.suggest_float("lr", 3e-4, 1e-2, log=True)))
 
 
 SPACES: dict[str, Callable[[optuna.Trial, TrialConfig], TrialConfig]] = {"lora": lora, "decoder": decoder}
@@ -154,31 +162,36 @@ def watched() -> Iterator[Watch]:
         watch.seconds = {which: seconds + before.get(which, 0.0) for which, seconds in watch.seconds.items()}
 
 
-def harness(configs: list[TrialConfig], room: ray_tune.Slots, cache: Path, folder: Path) -> Measured:
+def harness(configs: list[TrialConfig], room: Slots, cache: Path, folder: Path) -> Measured:
     """The whole path of a search, from an empty folder."""
     runtime = Runtime(cache=cache, device=_device(room), threads=_threads(room))
     begun = time.perf_counter()
     with watched() as watch:
         search = Search(lambda trial: configs[0], len(configs), sampler=Random(), scheduler=Full())
-        question = study.question("makespan", search, Overrides(), {})
-        record = open_record(f"sqlite:///{folder / 'optuna.db'}", "makespan", folder, question, Random().build(0, {}))
-        mirror = Mirror(f"sqlite:///{folder / 'mlflow.db'}", record, question, ())
-        ask = Suggest(
-            record, lambda trial: (configs[trial.number], Replicate()), {}, runtime, len(configs), [mirror]
-        )  # fmt: skip
-        with ray_tune.cluster(room):
-            mirror.wait()
-            ray_tune.run(ask, Full().build(1), room, retries=0)
-        mirror.close({}, "", None, finished=True)
+        question = search_question("makespan", search, Overrides(), {})
+        record = open_record(default_storage(folder), "makespan", folder, question, Random().build(0, {}))
+        tracker = MlflowTracker(local_tracking(folder), record, question, ())
+        searcher = Searcher(
+            Sampled(record, len(configs)),
+            lambda trial: (configs[trial.number], Replicate()),
+            standing_by_key(record.trials()),
+            {},
+            runtime,
+            listeners=[tracker],
+        )
+        with ray_tune.cluster(room) as cluster:
+            tracker.wait()
+            ray_tune.run(searcher, Full().build(1), cluster, retries=0)
+        tracker.close(None)
         wall = time.perf_counter() - begun
     trials = record.trials()
-    if short := [trial.number for trial in trials if trial.user_attrs["outcome"]["kind"] != "completed"]:
+    if short := [trial.number for trial in trials if not trial.completed]:
         raise ValueError(f"Every trial must be completed, but {short} are not: draw other settings with --seed.")
-    dice = [_mean_dice(trial.user_attrs["scores"], configs[0]) for trial in trials]
-    return Measured(wall, watch.total(), max(trial.user_attrs["cost"]["peak_mib"] for trial in trials), dice)
+    dice = [_mean_dice(trial.scores, configs[0]) for trial in trials]
+    return Measured(wall, watch.total(), max(trial.cost["peak_mib"] for trial in trials), dice)
 
 
-def plain(configs: list[TrialConfig], room: ray_tune.Slots, cache: Path, folder: Path) -> Measured:
+def plain(configs: list[TrialConfig], room: Slots, cache: Path, folder: Path) -> Measured:
     """The glue, from an empty folder; its model and images lie ready."""
     task = replace(_written(configs[0], cache, folder), device=_device(room), threads=_threads(room))
     settings = [_settings(config) for config in configs]
@@ -191,22 +204,22 @@ def plain(configs: list[TrialConfig], room: ray_tune.Slots, cache: Path, folder:
     return Measured(wall, watch.total(), max(report["peak_mib"] for report in reports), dice)
 
 
-def _device(room: ray_tune.Slots) -> str:
+def _device(room: Slots) -> str:
     return "cuda" if room.gpus else "cpu"
 
 
-def _threads(room: ray_tune.Slots) -> int:
+def _threads(room: Slots) -> int:
     return max(1, int(room.cpus))
 
 
-def _mean_dice(scores: dict[str, float], config: TrialConfig) -> float:
+def _mean_dice(scores: Mapping[str, float], config: TrialConfig) -> float:
     return float(np.mean([scores[f"{target.name}/dice"] for target in config.protocol.targets]))
 
 
 def _settings(config: TrialConfig) -> glue.Settings:
-    assert isinstance(config.adapter, LoRA)
+    assert isinstance(config.adapters[0], LoRA)
     assert isinstance(config.optimizer, AdamW)
-    adapter = config.adapter
+    adapter = config.adapters[0]
     targets = tuple(target.name for target in adapter.targets(config.backbone))
     return glue.Settings(targets, adapter.rank, adapter.alpha, adapter.dropout, config.optimizer.lr)
 
@@ -259,7 +272,7 @@ def compare(space: str, trials: int, native: int, seed: int, pack: bool) -> dict
     """Both sides on the same settings: their figures and the ratios of glue to harness."""
     drawn = optuna.create_study(sampler=RandomSampler(seed=seed))
     configs = [SPACES[space](drawn.ask(), base(native)) for _ in range(trials)]
-    rooms = {"harness": ray_tune.slots(0.0, packed=pack), "glue": ray_tune.slots(0.0)}
+    rooms = {"harness": share_machine(0.0, packed=pack), "glue": share_machine(0.0)}
     sides = {}
     with tempfile.TemporaryDirectory() as scratch:
         cache = Path(scratch, "cache")

@@ -9,13 +9,13 @@ from sam2.modeling.sam.transformer import Attention
 from torch import nn
 
 from sam2lora.backbones import Hiera, architecture
-from sam2lora.decoder import FewKeys, Planes
-from sam2lora.model import build
+from sam2lora.models.build import build
+from sam2lora.models.cpu_decoder import FewKeys, Planes
 from sam2lora.runtime import Runtime
 
 
 def official(backbone: Hiera, image_size: int, runtime: Runtime) -> Any:
-    """The ``SAM2Base`` of ``backbone``, frozen, with weights, without what `sam2lora.model` leaves out or puts in."""
+    """The ``SAM2Base`` of ``backbone``, frozen, with weights, as Meta's package builds it."""
     sam: Any = build(backbone, image_size, runtime).sam
     sam.image_encoder.neck.position_encoding = PositionEmbeddingSine(architecture(backbone).width, warmup_cache=False)
     theirs: dict[type[nn.Module], type[nn.Module]] = {FewKeys: Attention, Planes: nn.ConvTranspose2d}

@@ -32,13 +32,20 @@ from rich.table import Table
 
 from benchmarks.machine import machine, save
 from harness.execution import ray_tune
-from harness.execution.searcher import Suggest
-from harness.experiments import search as study
-from harness.experiments.search import Overrides, Search
-from harness.record.study import open_record, write_ahead
+from harness.execution.searcher import Searcher
+from harness.execution.slots import share_machine
+from harness.execution.sources import Sampled
+from harness.experiments.overrides import Overrides
+from harness.experiments.question import search_question
+from harness.experiments.search import Search
+from harness.record.locations import default_storage
+from harness.record.storage import write_ahead
+from harness.record.study import open_record
+from harness.record.trials import standing_by_key
 from harness.samplers import Random
 from harness.schedulers import Full
-from harness.tracking.mlflow_tracker import Mirror
+from harness.tracking.mlflow_tracker import MlflowTracker
+from harness.tracking.mlflow_tracking import local_tracking
 from sam2lora.adapters import LoRA
 from sam2lora.augments import NoAugment
 from sam2lora.backbones import Nano
@@ -46,7 +53,7 @@ from sam2lora.config import Replicate, TrialConfig
 from sam2lora.datasets import Synthetic
 from sam2lora.protocols import Transfer
 from sam2lora.runtime import Runtime
-from sam2lora.train import open_sets
+from sam2lora.training.session import open_sets
 
 
 @dataclass(frozen=True)
@@ -75,27 +82,30 @@ def space(trial: optuna.Trial) -> TrialConfig:
     adapter = LoRA(rank=rank, alpha=trial.suggest_float("alpha", 1.0, 16.0))
     weights = Nano(weights="random")
     return TrialConfig(
-        protocol=PROTOCOL, backbone=weights, adapter=adapter, augment=NoAugment(), image_size=64, epochs=1
+        protocol=PROTOCOL, backbone=weights, adapters=(adapter,), augment=NoAugment(), image_size=64, epochs=1
     )
 
 
 def harness(trials: int, folder: Path) -> Measured:
     """The whole path of a search, from an empty folder."""
-    room = ray_tune.slots(0.0)
+    room = share_machine(0.0)
     runtime = Runtime(cache=folder / "cache")
     open_sets((*PROTOCOL.sources, *PROTOCOL.targets), 64, runtime)
     search = Search(space, trials, sampler=Random(), scheduler=Full())
     begun = time.perf_counter()
-    question = study.question("overhead", search, Overrides(), {})
-    record = open_record(f"sqlite:///{folder / 'optuna.db'}", "overhead", folder, question, Random().build(0, {}))
-    mirror = Mirror(f"sqlite:///{folder / 'mlflow.db'}", record, question, ())
-    ask = Suggest(record, lambda trial: (space(trial), Replicate()), {}, runtime, trials, [mirror])
-    with ray_tune.cluster(room):
-        mirror.wait()
-        ray_tune.run(ask, Full().build(1), room, retries=0)
-    mirror.close({}, "", None, finished=True)
+    question = search_question("overhead", search, Overrides(), {})
+    record = open_record(default_storage(folder), "overhead", folder, question, Random().build(0, {}))
+    tracker = MlflowTracker(local_tracking(folder), record, question, ())
+    known = standing_by_key(record.trials())
+    searcher = Searcher(
+        Sampled(record, trials), lambda trial: (space(trial), Replicate()), known, {}, runtime, listeners=[tracker]
+    )
+    with ray_tune.cluster(room) as cluster:
+        tracker.wait()
+        ray_tune.run(searcher, Full().build(1), cluster, retries=0)
+    tracker.close(None)
     wall = time.perf_counter() - begun
-    costs = [trial.user_attrs["cost"] for trial in record.trials() if trial.user_attrs["cost"]]
+    costs = [trial.cost for trial in record.trials() if trial.cost]
     worked = sum(cost["train_seconds"] + cost["evaluate_seconds"] for cost in costs)
     metrics = _metrics(folder / "mlflow.db") / trials
     return Measured(len(record.trials()), wall, worked, max(cost["peak_mib"] for cost in costs), metrics)
@@ -122,10 +132,10 @@ def glue(trials: int, folder: Path) -> Measured:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         tune.report({"score": config["alpha"], "peak_mib": peak})
 
-    room = ray_tune.slots(0.0)
+    room = share_machine(0.0)
     begun = time.perf_counter()
     with ray_tune.cluster(room):
-        tracking = MLflowLoggerCallback(tracking_uri=f"sqlite:///{folder / 'mlflow.db'}", experiment_name="glue")
+        tracking = MLflowLoggerCallback(tracking_uri=local_tracking(folder), experiment_name="glue")
         tuner = tune.Tuner(
             tune.with_resources(train, {"cpu": 1}),
             param_space={"rank": tune.randint(1, 9), "alpha": tune.uniform(1.0, 16.0)},
@@ -185,7 +195,7 @@ def main() -> None:
     arguments = command.parse_args()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
-    concurrent = ray_tune.slots(0.0).concurrent
+    concurrent = share_machine(0.0).concurrent
     described = machine()
     table = Table("side", "trials", "metrics of a trial", "wall s", "worked s", "overhead s a trial, all", "further",
                   "peak MiB of a worker")  # fmt: skip

@@ -4,7 +4,7 @@ Packs of 1, 2, 4 and 8 trials of equal replicate, whose ranks and rates differ, 
 with LoRA everywhere or in the mask decoder alone; and a lone trial without a pack. A step of one trial is one
 trial-step. CPU seconds are those of the process, which other load disturbs less than wall seconds. Each pack is
 measured in a process of its own, since peak memory is that of a process. *Computed*: a decoder-only pack that computes
-its features; *known*: one that finds them in files (``sam2lora.features``).
+its features; *known*: one that finds them in files (``sam2lora.models.feature_cache``).
 """
 
 from __future__ import annotations
@@ -21,14 +21,15 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.machine import machine, save
-from sam2lora import pack, train
 from sam2lora.adapters import LoRA
 from sam2lora.config import Replicate, TrialConfig
 from sam2lora.datasets import Synthetic
 from sam2lora.optimizers import AdamW
 from sam2lora.protocols import Transfer
 from sam2lora.runtime import Runtime
-from sam2lora.train import Session, lockstep, peak_mib, start
+from sam2lora.training import loop, packing
+from sam2lora.training.loop import lockstep
+from sam2lora.training.session import Session, peak_mib, start
 
 Kind = Literal["everywhere", "decoder, computed", "decoder, known"]
 KINDS: tuple[Kind, ...] = ("everywhere", "decoder, computed", "decoder, known")
@@ -52,7 +53,7 @@ def configs(kind: Kind, trials: int, size: int) -> list[TrialConfig]:
     source = Synthetic(hospital="dogwood", images=18, size=size)
     start = TrialConfig(protocol=Transfer(sources=(source,)), image_size=size, epochs=2)
     return [
-        replace(start, adapter=LoRA(encoder=encoder, rank=rank, alpha=2.0 * rank), optimizer=AdamW(lr=1e-3 / rank))
+        replace(start, adapters=(LoRA(encoder=encoder, rank=rank, alpha=2.0 * rank),), optimizer=AdamW(lr=1e-3 / rank))
         for rank in (4 + 2 * number for number in range(trials))
     ]
 
@@ -60,25 +61,21 @@ def configs(kind: Kind, trials: int, size: int) -> list[TrialConfig]:
 def measure(kind: Kind, trials: int, size: int, cache: Path) -> Measured:
     """One epoch of training without validation, after the same one has warmed everything up."""
     runtime = Runtime(cache=cache, features_mib=0) if kind == "decoder, computed" else Runtime(cache=cache)
-    sessions, residents = [], []
-    for config in configs(kind, max(trials, 1), size):
-        sessions.append(start(config, Replicate(), runtime))
-        if trials:
-            residents.append(pack.admit(sessions[-1]))
-    _pass(sessions, residents)
+    sessions = [start(config, Replicate(), runtime) for config in configs(kind, max(trials, 1), size)]
+    _pass(sessions, trials > 0)
     wall, cpu = time.perf_counter(), time.process_time()
-    steps = _pass(sessions, residents)
+    steps = _pass(sessions, trials > 0)
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     return Measured(kind, trials, steps, wall, cpu, peak_mib(runtime))
 
 
-def _pass(sessions: list[Session], residents: list[pack.Resident]) -> int:
+def _pass(sessions: list[Session], packed: bool) -> int:
     """The first epoch's training; neither the curve nor the epoch moves on. Trial-steps."""
-    if residents:
-        lanes = pack.advance(residents)
+    if packed:
+        lanes = packing.advance(sessions)
     else:
         sessions[0].segmenter.train()
-        lanes = lockstep(sessions, train.Alone(sessions[0]))
+        lanes = lockstep(sessions, loop.SingleForward(sessions[0]))
     return sum(lane.step for lane in lanes)
 
 

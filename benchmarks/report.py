@@ -23,6 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.machine import machine, save
+from harness.record.locations import default_storage
 from harness.simulation.examples import loss_components
 from harness.simulation.study import write
 
@@ -32,9 +33,9 @@ TARGETS = ("cedar", "willow", "rowan", "hazel", "maple", "aspen")
 _PROGRAM = """
 import resource, sys, time
 begun = time.perf_counter()
-from harness import brief
+from harness.cli import fast_exit
 from harness.report import main
-status = brief.run(lambda: main(sys.argv[1:]))
+status = fast_exit.run(lambda: main(sys.argv[1:]))
 used = resource.getrusage(resource.RUSAGE_SELF)
 print(status, time.perf_counter() - begun, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024, file=sys.stderr)
 """
@@ -56,7 +57,7 @@ def measure(trials: int, images: int, folder: Path) -> Measured:
     """Write a record of about ``trials`` and report it."""
     begun = time.perf_counter()
     study = loss_components(trials // ARMS, 0, dict.fromkeys(TARGETS, images))
-    write(study, f"sqlite:///{folder / 'optuna.db'}", folder)
+    write(study, default_storage(folder), folder)
     written = time.perf_counter() - begun
     command = [sys.executable, "-c", _PROGRAM, study.name, "--out", str(folder)]
     ran = subprocess.run(command, capture_output=True, text=True, check=True, env=_compiled(folder.parent))

@@ -1,6 +1,6 @@
 """``python -m benchmarks.roofline``: what a training step would take on GPUs that are not at hand, and what limits it.
 
-The project's training (`sam2lora.train.lockstep`, alone or in a pack) runs on tensors without numbers
+The project's training (`sam2lora.training.loop.lockstep`, alone or in a pack) runs on tensors without numbers
 (`benchmarks.counting`), so that every operation is known with its arithmetic, its bytes and its launches. A device is
 its data sheet. The model (Williams, Waterman and Patterson 2009, "Roofline") takes one operation after the other:
 
@@ -45,17 +45,19 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from benchmarks.counting import Operation, Tally, stand_in
 from benchmarks.machine import machine, save
-from sam2lora import pack, train
-from sam2lora.adapters import LoRA
+from sam2lora.adapters import Attachment, LoRA
 from sam2lora.augments import Fundus
 from sam2lora.backbones import Hiera, Nano, published
 from sam2lora.config import Replicate, TrialConfig
 from sam2lora.datasets import Native, Synthetic, to_native
-from sam2lora.memory import training_need
 from sam2lora.metrics import measure
-from sam2lora.model import Segmenter, build, shapes
+from sam2lora.models.build import build, shapes
+from sam2lora.models.segmenter import Batch, Segmenter
 from sam2lora.protocols import Transfer
 from sam2lora.runtime import Runtime
+from sam2lora.training import loop, packing
+from sam2lora.training.memory import training_need
+from sam2lora.training.session import Cost, Session, groups_of
 
 Limit = Literal["launches", "bandwidth", "arithmetic"]
 LIMITS: tuple[Limit, ...] = ("launches", "bandwidth", "arithmetic")
@@ -186,7 +188,7 @@ def config(
     return TrialConfig(
         protocol=Transfer(sources=(source,)),
         backbone=backbone,
-        adapter=LoRA(encoder="qkv" if place == "everywhere" else "none"),
+        adapters=(LoRA(encoder="qkv" if place == "everywhere" else "none"),),
         image_size=size,
         batch_size=batch,
         precision=precision,
@@ -202,35 +204,26 @@ def counted(config: TrialConfig, trials: int, *, cast: bool = False) -> list[Ope
     segmenter = shapes(config.backbone, config.image_size)
     with stand_in(), Tally("cuda", answer=1) as tally:
         segmenter.to_empty(device="cuda").requires_grad_(False)
-        entered = [_entered(config, segmenter, trials > 0) for _ in range(max(trials, 1))]
+        entered = [_entered(config, segmenter) for _ in range(max(trials, 1))]
         if cast:
             _cast(segmenter)
         marks: list[int] = []
-        _advance(entered, _batch(config), lambda: marks.append(len(tally.operations)), steps=1)
+        _advance(entered, trials > 0, _batch(config), lambda: marks.append(len(tally.operations)), steps=1)
     begin, end = marks
     return tally.operations[begin:end]
 
 
-@dataclass(frozen=True)
-class _Entered:
-    """A trial that is ready to train, and its place in a pack, if it is to have one."""
-
-    session: train.Session
-    resident: pack.Resident | None
-
-
-def _entered(config: TrialConfig, segmenter: Segmenter, packed: bool, device: str = "cuda") -> _Entered:
-    config.adapter.attach(segmenter, torch.Generator().manual_seed(0))
-    trained = [parameter for parameter in segmenter.parameters() if parameter.requires_grad]
-    optimizer = config.optimizer.build(trained)
-    for parameter in trained:
+def _entered(config: TrialConfig, segmenter: Segmenter, device: str = "cuda") -> Session:
+    """A trial that is ready to train."""
+    attachment = Attachment(segmenter, config.parts)
+    optimizer = config.optimizer.build(groups_of(config, attachment))
+    for parameter in attachment.parameters.values():
         parameter.grad = torch.zeros_like(parameter)
     optimizer.step()  # makes its state, which only the first step does
-    session = train.Session(
-        config, Replicate(), Runtime(device=device), (), (), segmenter, optimizer, LambdaLR(optimizer, lambda _: 1.0),
-        tuple((0, image) for image in range(1000)), train.Cost(),
+    return Session(
+        config, Replicate(), Runtime(device=device), (), (), attachment, optimizer, LambdaLR(optimizer, lambda _: 1.0),
+        tuple((0, image) for image in range(1000)), Cost(),
     )  # fmt: skip
-    return _Entered(session, pack.admit(session) if packed else None)
 
 
 def _cast(segmenter: nn.Module) -> None:
@@ -240,33 +233,33 @@ def _cast(segmenter: nn.Module) -> None:
                 setattr(module, name, nn.Parameter(parameter.to(torch.bfloat16), requires_grad=False))
 
 
-def _batch(config: TrialConfig, device: str = "cuda") -> train.Batch:
+def _batch(config: TrialConfig, device: str = "cuda") -> Batch:
     n, side = config.batch_size, config.image_size
-    return torch.rand(n, 3, side, side, device=device), torch.zeros(n, 1, side, side, device=device), None
+    images = torch.rand(n, 3, side, side, device=device)
+    return Batch(images, torch.zeros(n, 1, side, side, device=device), None)
 
 
-def _advance(trials: Sequence[_Entered], batch: train.Batch, mark: Callable[[], object], steps: int) -> None:
+def _advance(sessions: Sequence[Session], packed: bool, batch: Batch, mark: Callable[[], object], steps: int) -> None:
     """Train for ``steps`` steps on one batch, which is there already; ``mark`` is called around each."""
 
-    def batches(*_: Any) -> Iterator[train.Batch]:
+    def batches(*_: Any) -> Iterator[Batch]:
         for _step in range(steps):
             mark()
             yield batch
         mark()
 
     with ExitStack() as stack:
-        stack.enter_context(patch.object(train, "batches", batches))
-        stack.enter_context(patch.object(train, "overlapped", lambda items, device: items))
-        stack.enter_context(patch.object(train, "fetched", _fetched))
-        if residents := [trial.resident for trial in trials if trial.resident is not None]:
-            pack.advance(residents)
+        stack.enter_context(patch.object(loop, "batches", batches))
+        stack.enter_context(patch.object(loop, "prefetch_on_stream", lambda items, device: items))
+        stack.enter_context(patch.object(loop, "to_host", _to_host))
+        if packed:
+            packing.advance(sessions)
         else:
-            session = trials[0].session
-            session.segmenter.train()
-            train.lockstep([session], train.Alone(session))
+            sessions[0].segmenter.train()
+            loop.lockstep(sessions, loop.SingleForward(sessions[0]))
 
 
-def _fetched(tensor: Tensor) -> Callable[[], Tensor]:
+def _to_host(tensor: Tensor) -> Callable[[], Tensor]:
     host = tensor.to("cpu", non_blocking=True)
     return lambda: host
 
@@ -275,7 +268,8 @@ def _fetched(tensor: Tensor) -> Callable[[], Tensor]:
 class Line:
     """A step of a pack of ``trials`` (0: alone) in ``place``: what it asks for, and what it is predicted to take.
 
-    ``shared``, ``own``: MiB of the frozen weights and of each trial (`sam2lora.memory`). ``predicted``: by device.
+    ``shared``, ``own``: MiB of the frozen weights and of each trial (`sam2lora.training.memory`).
+    ``predicted``: by device.
     ``worth``: by device, the factor by which one thing more would make a step faster (`worth`).
     """
 
@@ -456,11 +450,11 @@ def check(name: str, size: int, place: Place, trials: int, device: Device, steps
     """A real step of the backbone, with random weights, beside what the model says of it."""
     asked = config(_backbone(name), size, "float32", place)
     segmenter = build(asked.backbone, size, Runtime())
-    entered = [_entered(asked, segmenter, trials > 0, "cpu") for _ in range(max(trials, 1))]
+    entered = [_entered(asked, segmenter, "cpu") for _ in range(max(trials, 1))]
     batch, marks, times = _batch(asked, "cpu"), list[int](), list[float]()
     with Tally("cpu") as tally:
-        _advance(entered, batch, lambda: marks.append(len(tally.operations)), steps=1)
-    _advance(entered, batch, lambda: times.append(time.process_time()), steps)
+        _advance(entered, trials > 0, batch, lambda: marks.append(len(tally.operations)), steps=1)
+    _advance(entered, trials > 0, batch, lambda: times.append(time.process_time()), steps)
     seconds = statistics.median(later - earlier for earlier, later in pairwise(times[1:]))
     return Check(name, size, place, trials, seconds, predict(tally.operations[slice(*marks)], device).free)
 

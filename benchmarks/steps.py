@@ -34,12 +34,15 @@ from sam2lora.adapters import LoRA
 from sam2lora.backbones import Nano, Sam2
 from sam2lora.config import Replicate, TrialConfig
 from sam2lora.datasets import Synthetic
-from sam2lora.losses import BCE, SoftDice, equal
+from sam2lora.losses import BCE, SoftDice
 from sam2lora.optimizers import AdamW
 from sam2lora.protocols import Transfer
 from sam2lora.runtime import Runtime
-from sam2lora.train import Alone, Session, batches, lockstep, precision, start
-from sam2lora.transfers import overlapped
+from sam2lora.training.batches import batches
+from sam2lora.training.loop import SingleForward, lockstep
+from sam2lora.training.session import Session, precision, start
+from sam2lora.transfers import prefetch_on_stream
+from sam2lora.weighted_loss import equal
 
 SIDES = ("sam2lora", "peft", "plain")
 
@@ -62,7 +65,7 @@ def config(adapter: LoRA, size: int) -> TrialConfig:
     """Eighteen photographs of ``size`` pixels, of which the training ones make some ten steps of two images."""
     source = Synthetic(hospital="dogwood", images=18, size=size)
     return TrialConfig(
-        protocol=Transfer(sources=(source,)), adapter=adapter, loss=equal(BCE(), SoftDice()), image_size=size
+        protocol=Transfer(sources=(source,)), adapters=(adapter,), loss=equal(BCE(), SoftDice()), image_size=size
     )
 
 
@@ -71,7 +74,7 @@ def ours(session: Session) -> Callable[[], int]:
 
     def run() -> int:
         session.segmenter.train()
-        (lane,) = lockstep([session], Alone(session))
+        (lane,) = lockstep([session], SingleForward(session))
         return lane.step
 
     return run
@@ -81,26 +84,28 @@ def theirs(session: Session, side: str) -> Callable[[], int]:
     """The same, with the session's settings and batches, on the official modules with peft's LoRA or a plain one."""
     config, runtime = session.config, session.runtime
     assert isinstance(config.backbone, Nano | Sam2)
-    assert isinstance(config.adapter, LoRA)
+    assert isinstance(config.adapters[0], LoRA)
     assert isinstance(config.optimizer, AdamW)
     sam = official(config.backbone, config.image_size, runtime)
-    names = [target.name for target in config.adapter.targets(config.backbone)]
+    names = [target.name for target in config.adapters[0].targets(config.backbone)]
     if side == "peft":
         from peft import LoraConfig, inject_adapter_in_model
 
-        how: dict[str, Any] = {"lora_alpha": config.adapter.alpha, "lora_dropout": config.adapter.dropout}
-        inject_adapter_in_model(LoraConfig(r=config.adapter.rank, target_modules=names, **how), sam)
+        how: dict[str, Any] = {"lora_alpha": config.adapters[0].alpha, "lora_dropout": config.adapters[0].dropout}
+        inject_adapter_in_model(LoraConfig(r=config.adapters[0].rank, target_modules=names, **how), sam)
     else:
         for name in names:
-            sam.set_submodule(name, Plain(sam.get_submodule(name), config.adapter))
+            sam.set_submodule(name, Plain(sam.get_submodule(name), config.adapters[0]))
     sam.to(runtime.device)
     trainable = [parameter for parameter in sam.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trainable, lr=config.optimizer.lr)
 
     def run() -> int:
         sam.train()
-        given, steps = batches(session, 1), 0
-        for images, masks, _ in overlapped(given, runtime.device) if runtime.device.startswith("cuda") else given:
+        drawn, steps = batches(session, 1), 0
+        if runtime.device.startswith("cuda"):
+            drawn = prefetch_on_stream(drawn, runtime.device)
+        for images, masks, _ in drawn:
             with precision(config, runtime):
                 logits = forward(sam, images)
             logits = interpolate(logits.float(), size=masks.shape[-2:], mode="bilinear", align_corners=False)

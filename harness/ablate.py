@@ -8,13 +8,14 @@ import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 
 from rich.console import Console
 
 from harness.cli import options
 from harness.experiments import declarations
-from sam2lora.commands.options import positive
-from sam2lora.commands.parser import Parser
+from sam2lora.cli.options import positive
+from sam2lora.cli.parser import Parser
 
 _UNITS = {"s": 1, "m": 60, "h": 3600}
 
@@ -23,33 +24,30 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     command = Parser(
         prog="python -m harness.ablate",
-        description="Run every arm of an ablation in every replicate, with the same draws and folds, and say which "
-        "parts matter. Run the same command again to go on; with more --replicates the study grows, "
-        "which is a further look with little error left: to be decided with few, plan looks with --until-decided.",
+        description="Run every arm of an ablation in every replicate, with the same draws and folds, and report which "
+        "components matter. Run the same command again to continue. More --replicates extend the study, which is a "
+        "further look with little error rate left: to decide with few replicates, plan the looks with --until-decided.",
         epilog=f"Ablations: {', '.join(declarations.names('ablations'))}.",
     )
     command.add_argument("name", metavar="NAME", help="a file of ablations/, without .py")
     options.add_question(command)
-    runner = options.add_run(command)
+    runner = options.add_run(command, "the arms, their differences and the number of trials")
     runner.add_argument(
-        "--replicates", type=positive, metavar="N", help="runs of every arm, in all runs of the command together"
+        "--replicates", type=positive, metavar="N", help="replicates of every arm, counted over all runs"
     )
     runner.add_argument(
         "--until-decided",
         action="store_true",
-        help="add replicates to arms whose verdict is open, with the error rate kept over all looks",
+        help="add replicates to arms with an open verdict, with one error rate for all looks",
     )
     runner.add_argument(
-        "--budget", type=seconds, metavar="T", help="add none after so long: seconds, or 30m, or 2h (--until-decided)"
+        "--budget", type=seconds, metavar="T", help="time after which --until-decided adds no more: seconds, 30m or 2h"
     )
     runner.add_argument(
         "--tuned",
         type=positive,
         metavar="N",
-        help="search each arm's learning rate and weight decay with N trials first, and compare the arms at their best",
-    )
-    runner.add_argument(
-        "--dry-run", action="store_true", help="print the arms, their differences and the number of trials, and end"
+        help="tune each arm's learning rate and weight decay with N trials first, and compare the tuned arms",
     )
     return command
 
@@ -70,30 +68,38 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def run() -> bool:
         if arguments.budget is not None and not arguments.until_decided:
-            raise ValueError("--budget ends the adding of replicates, but none are added: add --until-decided.")
+            raise ValueError(
+                "--budget limits the replicates that --until-decided adds, but there are none: add --until-decided."
+            )
         declarations.check(arguments.name, "ablations")
         with console.status("loading torch, Ray, Optuna and MLflow"):
-            from harness.execution import (  # seconds, so after all that can be refused without them
-                ablations,
-                ray_tune,
-                runner,
-            )
-        asked = declarations.ablation(arguments.name)
+            from harness.execution import ablations, dry_run, ray_tune  # seconds, so after what needs no torch
+            from harness.execution.plan import plan_studies
+            from harness.record.arm_studies import tuned_study
+            from harness.reports import build
+            from harness.reports.ablation import across_models
+        declared = declarations.ablation(arguments.name)
         if arguments.replicates is not None:
-            asked = asked.repeated(arguments.replicates)
-        plans = runner.plans(arguments, f"python -m harness.ablate {shlex.join(typed)}", asked.base.protocol)
-        ways = ablations.Ways(arguments.tuned or 0, arguments.until_decided, arguments.budget)
-        owns = [replace(asked, base=plan.overrides.apply(asked.base)) for plan in plans]
+            declared = declared.repeated(arguments.replicates)
+        plans = plan_studies(arguments, f"python -m harness.ablate {shlex.join(typed)}", declared.base.protocol)
+        chosen = ablations.AblationOptions(arguments.tuned or 0, arguments.until_decided, arguments.budget)
+        planned = [(plan, replace(declared, base=plan.overrides.apply(declared.base))) for plan in plans]
+        title = declarations.question_of(arguments.name, "ablations")
         if arguments.dry_run:
-            for plan, own in zip(plans, owns, strict=True):
-                ablations.show(plan, own, ways, Console())
+            for plan, ablation in planned:
+                dry_run.show_ablation(plan, ablation, title, chosen, Console())
             return True
-        with ray_tune.started() if len(plans) > 1 or ways.tuned else nullcontext():
-            for plan, own in zip(plans, owns, strict=True):
-                if not ablations.ablate(plan, own, ways, console):
+        first = plans[0]
+        report = partial(build.conclude, hint=first.tracking.hint)
+        with ray_tune.running() if len(plans) > 1 or chosen.tuning_trials else nullcontext():
+            for plan, ablation in planned:
+                if not ablations.run_ablation(plan, ablation, title, chosen, report, console):
                     return False
         if len(plans) > 1:
-            ablations.summarise(plans, ways, arguments.study or arguments.name, console)
+            studies = [tuned_study(plan.study) if chosen.tuning_trials else plan.study for plan in plans]
+            frame = across_models.summary(first.storage, studies, first.out)
+            folder = first.out / (arguments.study or arguments.name)
+            build.summarize_studies(frame, across_models.markdown(frame), folder, console)
         return True
 
     return options.carried_out(run, console)

@@ -1,4 +1,4 @@
-"""Errors of the harness that a person can cause or mend: rule, value, remedy."""
+"""Errors of the harness that a person can cause or fix: rule, value, remedy."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class UnknownName(HarnessError):
 
 
 class BadDeclaration(HarnessError):
-    """The file of a search or an ablation cannot be read, or raises an error of its own."""
+    """The file of a search or an ablation cannot be read, or raises an error."""
 
 
 class OtherQuestion(HarnessError):
@@ -39,5 +39,5 @@ class TrackingError(HarnessError):
     """MLflow cannot be reached or refuses what it is sent."""
 
 
-class Hopeless(HarnessError):
-    """Trials crash, or proposals are infeasible, one after the other: no further one would help."""
+class TooManyFailures(HarnessError):
+    """Trials crash, or proposals are infeasible, one after the other, so that further ones would not help."""

@@ -26,6 +26,11 @@ def amount(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
+def p_value(p: float) -> str:
+    """A p-value with three decimals, or that it is smaller than these show."""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
 def duration(seconds: float) -> str:
     """Seconds as a person would say them."""
     if math.isnan(seconds):
@@ -37,9 +42,11 @@ def duration(seconds: float) -> str:
 
 
 def difference(value: Any) -> str:
-    """A setting in which an arm differs: loss terms as a sum, choices by their kind, numbers with four digits."""
+    """A setting in which an arm differs: loss terms and lists of choices as a sum, choices by kind, four digits."""
     if isinstance(value, list) and value and all(isinstance(item, dict) and "loss" in item for item in value):
         return " + ".join(f"{term['weight']:.3g} {term['loss']['kind']}" for term in value)
+    if isinstance(value, list) and all(isinstance(item, dict) and "kind" in item for item in value):
+        return " + ".join(map(difference, value)) or "none"
     if isinstance(value, dict) and "kind" in value:
         rest = ", ".join(f"{name}={difference(inner)}" for name, inner in value.items() if name != "kind")
         return f"{value['kind']}({rest})" if rest else str(value["kind"])

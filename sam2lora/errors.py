@@ -8,6 +8,7 @@ Sam2LoraError
 ├── OverlapError       a source that shares patients or photographs with a target
 ├── OutOfMemory        a batch that cannot fit
 ├── DiskError          a cache or a result that cannot be written
+├── DamagedFile        a file that is not as it was written
 └── Diverged           a loss, a gradient, a weight or a logit that is no longer a number
 """
 
@@ -44,6 +45,10 @@ class OutOfMemory(Sam2LoraError):
 
 class DiskError(Sam2LoraError):
     """A cache or a result that cannot be written."""
+
+
+class DamagedFile(Sam2LoraError):
+    """A file that is not as it was written, or that another trial wrote."""
 
 
 class Diverged(Sam2LoraError):

@@ -20,10 +20,10 @@ from torch.nn.functional import interpolate
 from sam2lora.adapters import merged
 from sam2lora.datasets import CachedSet, Native, to_native
 from sam2lora.metrics import METRICS, Metric, NotNumbers, histogram, measure
-from sam2lora.model import Points, Segmenter
+from sam2lora.models.segmenter import Points, Segmenter
 from sam2lora.prompts import Prompt, as_tensors
 from sam2lora.runtime import Runtime
-from sam2lora.transfers import sent
+from sam2lora.transfers import to_device
 
 Role = Literal["val", "source", "target"]
 Frame = NDArray[np.float32]
@@ -37,10 +37,10 @@ Predictor = Callable[[Tensor, Points | None], Sequence[Tensor]]
 
 
 @contextmanager
-def alone(segmenter: Segmenter) -> Iterator[Predictor]:
+def single_predictor(segmenter: Segmenter) -> Iterator[Predictor]:
     """The predictor of one trial that has its segmenter to itself, to be used within the block."""
     with evaluating(segmenter), merged(segmenter):
-        yield lambda images, points: [segmenter(images, points)]
+        yield lambda images, points: [segmenter(images, points).logits]
 
 
 def evaluate_each(
@@ -132,7 +132,7 @@ def predict(
 
     Prompts, modes and gradients are those of ``evaluate_each``.
     """
-    with alone(segmenter) as predictor:
+    with single_predictor(segmenter) as predictor:
         frames = _frames(predictor, cached_set, batch, prompt, runtime, seed, len(batch))
         return np.stack([frame for _, (frame,) in frames])
 
@@ -151,7 +151,7 @@ def _frames(
         batch = indices[begin : begin + batch_size]
         pixels = np.stack([cached_set.images[index] for index in batch])
         drawn = [prompt.sample(cached_set.masks[i].astype(bool), _rng(seed, cached_set.ids[i])) for i in batch]
-        images = sent(torch.from_numpy(pixels), runtime.device).permute(0, 3, 1, 2).float() / 255
+        images = to_device(torch.from_numpy(pixels), runtime.device).permute(0, 3, 1, 2).float() / 255
         trials = [_framed(logits, pixels.shape[1:3]) for logits in predictor(images, as_tensors(drawn, runtime.device))]
         yield from zip(batch, zip(*trials, strict=True), strict=True)
 

@@ -1,146 +1,275 @@
-"""What a model sees: predictions beside the truth, as pictures. People look at pictures before they read numbers.
-
-``python -m sam2lora.predict`` segments photographs without a truth, and lives in ``sam2lora.commands.predict``.
-"""
+"""``python -m sam2lora.predict``: segment photographs with a trained adapter (files: ``prediction_writer``)."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
-from math import log
+import argparse
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
-from numpy.typing import NDArray
-from PIL import Image, ImageDraw
-from PIL.PngImagePlugin import PngInfo
+from rich.console import Console
+from rich.progress import Progress
 
-from sam2lora.datasets import CachedSet
-from sam2lora.evaluate import Frame, predict
-from sam2lora.train import Session, judged, precision, prompt_seed
+from sam2lora import trained
+from sam2lora.cli.messages import say
+from sam2lora.cli.options import (
+    INTERRUPTED,
+    add_adapter,
+    add_machine,
+    choose_device,
+    given_files,
+    number,
+    positive,
+    refuse,
+)
+from sam2lora.cli.parser import Parser
+from sam2lora.datasets.eye import why_no_fundus
+from sam2lora.datasets.listing import summary
+from sam2lora.datasets.pairs import Pixels, failure
+from sam2lora.datasets.reading import read_photograph
+from sam2lora.errors import DataError, OutOfMemory, Sam2LoraError
+from sam2lora.models.segmenter import Segmenter
+from sam2lora.models.weights import files_by_digest
+from sam2lora.photographs import Photographs, find_photographs
+from sam2lora.prediction_writer import Output, claim, content_digest, write_pictures, write_row
+from sam2lora.runtime import Runtime
+from sam2lora.tiles import View, logits_of, view
+from sam2lora.trained import TrainedAdapter
+from sam2lora.training.memory import is_out_of_memory
+from sam2lora.training.session import precision
 
-_READ_AS = "Photograph, truth, probability, errors (green found, orange missed, pink false)"
-_GAP = 4
-_TITLE = 18
-# Okabe and Ito's colour-blind safe palette: found, missed, false.
-_FOUND, _MISSED, _FALSE = (0, 158, 115), (230, 159, 0), (204, 121, 167)
+FAILED = 1
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line of the prediction."""
+    command = Parser(
+        prog="python -m sam2lora.predict",
+        description="Segment photographs with a trained adapter. Writes DIR/masks (0 and 255, in the image's size), "
+        "DIR/overlays, DIR/probabilities on request, and DIR/images.csv: for each image its sha256, its size, the "
+        "pixels that the field of view was resized to, the pixels of the field of view and of the structure, their "
+        "ratio, the mean probability of the predicted class over the field of view, and the seconds it took. "
+        "Subfolders are searched, too, and results lie in folders of the same names. An image with an EXIF rotation is "
+        "rotated, and so are its results. Existing results are kept, so the same command continues after an "
+        "interruption.",
+        epilog="Exit status: 0, 1 if an image could not be used, 2 if nothing could be done.",
+    )
+    command.add_argument(
+        "images", nargs="+", type=Path, metavar="IMAGES", help="8-bit colour images, and folders of them"
+    )
+    command.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the results")
+    add_adapter(command)
+    output = command.add_argument_group("the output")
+    output.add_argument(
+        "--probabilities",
+        type=int,
+        choices=(8, 16),
+        metavar="BITS",
+        help="write probabilities, too, as PNG of 8 or 16 bits, from 0 to the maximum",
+    )
+    output.add_argument("--no-overlays", action="store_true", help="write no overlays")
+    output.add_argument(
+        "--threshold",
+        type=number(lambda value: 0 < value < 1, "a number between 0 and 1"),
+        metavar="P",
+        help="predict a pixel above this probability (default: the adapter's threshold)",
+    )
+    output.add_argument("--overwrite", action="store_true", help="predict images again that have results")
+    command.add_argument(
+        "--unchecked",
+        action="store_true",
+        help="also segment pictures that show no fundus in colour: black, white or flat ones, strips, other colours, "
+        "and partly grey ones without a bright disc (default: refuse them)",
+    )
+    command.add_argument(
+        "--tiles",
+        type=number(lambda value: 1 <= value < math.inf, "a number of 1 or more"),
+        default=1.0,
+        metavar="K",
+        help="resize the field of view to K times the pixels that the model was trained with, at most the image's own, "
+        "and predict overlapping tiles: this resolves thin structures, but all of them look up to K times wider than "
+        "in training (default: 1, the whole field of view as in training)",
+    )
+    group = add_machine(command)
+    group.add_argument(
+        "--batch-size", type=positive, default=4, metavar="N", help="images or tiles at once (default: 4)"
+    )
+    return command
+
+
+@dataclass
+class Job:
+    """A prediction in progress: its model, its settings, its output, and the counts of its images by outcome.
+
+    ``borderless``: the images without a visible dark border, each of which is all field of view.
+    """
+
+    adapter: TrainedAdapter
+    segmenter: Segmenter
+    runtime: Runtime
+    output: Output
+    finer: float
+    batch_size: int
+    unchecked: bool
+    borderless: list[str] = field(default_factory=list)
+    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(("written", "already there", "failed"), 0))
 
 
 @dataclass(frozen=True)
-class Shown:
-    """A row of the gallery: whose image, and where it stands among the set's images by Dice (worst, median, best).
+class Opened:
+    """An opened image: the name of its results, its file, its pixels and what the model sees of them.
 
-    ``oracle``: whether its prompt came out of the ground truth.
+    ``contents``: sha256 of the file.
     """
 
-    dataset: str
-    role: str
-    image: str
-    place: str
-    dice: float
-    oracle: bool
-
-    @property
-    def title(self) -> str:
-        """What stands above the row. In words, because Pillow's own font has no dagger."""
-        prompted = ", prompted from ground truth" if self.oracle else ""
-        return f"{self.dataset} ({self.role}), {self.place} image {self.image}: Dice {self.dice:.3f}{prompted}"
+    name: str
+    file: Path
+    contents: str
+    image: Pixels
+    view: View
+    seconds: float
 
 
-def gallery(session: Session, rows: pd.DataFrame) -> tuple[Image.Image, PngInfo]:
-    """For every data set, sources first, its worst, median and best test image by the Dice of ``rows``.
-
-    ``rows``: one per test image, as ``sam2lora.train.judge`` makes them. A row is photograph, truth, probability and
-    errors in the model's frame (S x S pixels each); in the last column green is found, orange missed, pink false, at
-    the threshold that ``rows`` names. The second value is PNG's text ``rows``: JSON of every `Shown` with its ``top``
-    and ``height`` in pixels, for whoever wants to cut one out. Equal scores are ordered by name, an undefined one has
-    no place.
-    """
-    drawn: list[tuple[str, list[NDArray[np.uint8]]]] = []
-    told: list[Shown] = []
-    for opened, role, _ in judged(session):
-        own = rows[(rows["dataset"] == opened.dataset.name) & rows["dice"].notna()].sort_values(["dice", "image"])
-        picked = extremes(len(own))
-        found = own.iloc[list(picked.values())].to_dict("records")
-        indices = [opened.ids.index(str(row["image"])) for row in found]
-        for place, row, index, logits in zip(picked, found, indices, _logits(session, opened, indices), strict=True):
-            image, dice, threshold = str(row["image"]), float(row["dice"]), float(row["threshold"])
-            shown = Shown(opened.dataset.name, role, image, place, dice, session.config.test_prompt.oracle)
-            told.append(shown)
-            drawn.append((shown.title, _panels(opened, index, logits, log(threshold / (1 - threshold)))))
-    text = PngInfo()
-    size = session.config.image_size
-    sized = [{**asdict(one), "top": _top(at, size), "height": size + _TITLE} for at, one in enumerate(told)]
-    text.add_text("rows", json.dumps(sized))
-    return _stack(drawn, size), text
+def run(job: Job, files: Mapping[str, Path], console: Console) -> None:
+    """Predict ``files``, count the outcomes in ``job.counts``, and report every file that could not be used."""
+    group = job.batch_size if job.finer == 1 else 1  # the tiles of an image fill whole batches
+    names = list(files)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("predicting", total=len(names))
+        for begin in range(0, len(names), group):
+            opened = list(_opened(job, {name: files[name] for name in names[begin : begin + group]}, console))
+            if opened:
+                _predict(job, opened)
+            bar.advance(task, min(group, len(names) - begin))
 
 
-def extremes(count: int) -> dict[str, int]:
-    """Where the worst, the median and the best of ``count`` sorted things are; fewer than three have no median."""
-    places = {"worst": 0, "median": (count - 1) // 2, "best": count - 1}
-    if count >= 3:
-        return places
-    return {"worst": 0, "best": 1} if count == 2 else {"only": 0} if count else {}
+def _opened(job: Job, files: Mapping[str, Path], console: Console) -> Iterator[Opened]:
+    for name, file in files.items():
+        started = time.perf_counter()
+        try:
+            image, contents = read_photograph(file), content_digest(file)
+            if not job.unchecked and (why := why_no_fundus(image)) is not None:
+                remedy = "leave it out, or segment it anyway with --unchecked"
+                raise failure(file, "a photograph must show a fundus in colour", why, remedy)
+            seen = view(image, job.segmenter.image_size, job.finer)
+            yield Opened(name, file, contents, image, seen, time.perf_counter() - started)
+        except DataError as error:
+            _report_failure(job, error, console)
 
 
-def _logits(session: Session, opened: CachedSet, indices: list[int]) -> Iterable[Frame]:
-    """The logits that the images were scored by, from the prompts that they were scored with."""
-    if not indices:
-        return ()
-    seed = prompt_seed(session, opened)
-    with precision(session.config, session.runtime):
-        return predict(session.segmenter, opened, indices, session.config.test_prompt, session.runtime, seed=seed)
+def _report_failure(job: Job, error: DataError, console: Console) -> None:
+    job.counts["failed"] += 1
+    say(console, str(error), "failed", "bold red")
 
 
-def _panels(opened: CachedSet, index: int, logits: Frame, cut: float) -> list[NDArray[np.uint8]]:
-    image, mask = np.array(opened.images[index]), np.array(opened.masks[index]).astype(bool)
-    probability = (torch.from_numpy(logits).sigmoid().numpy() * 255).astype(np.uint8)
-    return [image, _grey(mask * np.uint8(255)), _grey(probability), errors(image, mask, logits > cut)]
+def _predict(job: Job, opened: Sequence[Opened]) -> None:
+    started = time.perf_counter()
+    frames = np.concatenate([photograph.view.frames for photograph in opened])
+    with precision(job.adapter.config, job.runtime):
+        logits = logits_of(lambda images: job.segmenter(images).logits, frames, job.runtime.device, job.batch_size)
+    share, done = (time.perf_counter() - started) / len(opened), 0
+    for photograph in opened:
+        started = time.perf_counter()
+        image_logits = photograph.view.joined(logits[done : done + len(photograph.view.frames)])
+        done += len(photograph.view.frames)
+        fov = photograph.view.native.fov
+        row = write_pictures(job.output, photograph.name, photograph.image, fov, image_logits)
+        seconds = photograph.seconds + share + time.perf_counter() - started
+        row |= {
+            "image": photograph.name,
+            "file": str(photograph.file),
+            "sha256": photograph.contents,
+            "pixels_per_field": photograph.view.side,
+            "seconds": round(seconds, 3),
+        }
+        write_row(job.output.folder, row)
+        job.counts["written"] += 1
+        if fov.all():
+            job.borderless.append(photograph.name)
 
 
-def errors(image: NDArray[np.uint8], mask: NDArray[np.bool_], found: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """``image`` (H, W, 3) darkened, with hits green, misses orange and false alarms pink. Masks are (H, W)."""
-    painted = np.asarray(image // 3, dtype=np.uint8)
-    for where, colour in ((mask & found, _FOUND), (mask & ~found, _MISSED), (~mask & found, _FALSE)):
-        painted[where] = colour
-    return painted
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit status."""
+    arguments = parser().parse_args(argv)
+    console = Console(stderr=True)
+    try:
+        photographs, adapter = _find_inputs(arguments)
+        files = photographs.files
+        job = _job(arguments, adapter)
+        settings = {
+            "adapter": job.adapter.digest,
+            "tiles": job.finer,
+            "threshold": job.output.threshold,
+            "probabilities": job.output.bits,
+            "overlays": job.output.overlays,
+        }
+        wanted = claim(job.output.folder, settings, files, arguments.overwrite)
+        job.counts["already there"] = len(files) - len(wanted)
+        if job.adapter.config.test_prompt.oracle:
+            tested = "The adapter was tested with prompts from the ground truth"
+            say(console, f"{tested}; new images have none: expect lower scores.")
+        for closed in photographs.closed:
+            _report_failure(job, closed, console)
+        run(job, wanted, console)
+    except (Sam2LoraError, ValueError) as error:
+        return refuse(console, error)
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        return refuse(console, OutOfMemory(f"A batch must fit into memory, but {error}: lower --batch-size."))
+    except KeyboardInterrupt:
+        console.print("Interrupted. Run the same command again to continue.")
+        return INTERRUPTED
+    if job.borderless:
+        some = ", ".join(job.borderless[:5]) + (" and others" if len(job.borderless) > 5 else "")
+        say(
+            console,
+            f"{len(job.borderless)} without a dark border, so the whole image counts as field of view (right for "
+            f"crops of the disc): {some}",
+        )
+    if photographs.left_out:
+        say(console, f"ignored in the folders: {summary(photographs.left_out)}")
+    counts = ", ".join(f"{count} {what}" for what, count in job.counts.items())
+    say(console, f"{len(files)} images: {counts}. Results: {job.output.folder}")
+    return FAILED if job.counts["failed"] else 0
 
 
-def overlay(image: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """``image`` (H, W, 3) with the pixels of ``mask`` (H, W) half green."""
-    painted = image.copy()
-    painted[mask] = image[mask] // 2 + np.array(_FOUND, np.uint8) // 2
-    return painted
+def _find_inputs(arguments: argparse.Namespace) -> tuple[Photographs, TrainedAdapter]:
+    """The images and the adapter of a command line; an error reports both if both are wrong."""
+    try:
+        photographs = find_photographs(arguments.images)
+    except DataError as images:
+        try:
+            trained.find(arguments.adapter, arguments.runs, arguments.storage)
+        except Sam2LoraError as adapter:
+            raise DataError(f"{images}\n{adapter}") from adapter
+        raise
+    return photographs, trained.find(arguments.adapter, arguments.runs, arguments.storage)
 
 
-def _grey(values: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    return np.repeat(values[..., None], 3, axis=2)
-
-
-def _top(row: int, size: int) -> int:
-    """Where a row begins, below the line that says how to read all of them."""
-    return _GAP + _TITLE + row * (size + _TITLE + _GAP)
-
-
-def _stack(rows: list[tuple[str, list[NDArray[np.uint8]]]], size: int) -> Image.Image:
-    """The rows under each other on white, each with its title above it."""
-    pen = ImageDraw.Draw(Image.new("RGB", (1, 1)))
-    widest = max(pen.textlength(line) for line in (_READ_AS, *(title for title, _ in rows)))
-    width = max(4 * (size + _GAP), int(widest) + _GAP) + _GAP
-    sheet = Image.new("RGB", (width, _top(len(rows), size)), "white")
-    pen = ImageDraw.Draw(sheet)
-    pen.text((_GAP, _GAP), _READ_AS, fill="black")
-    for r, (title, panels) in enumerate(rows):
-        top = _top(r, size)
-        pen.text((_GAP, top), title, fill="black")
-        for c, panel in enumerate(panels):
-            sheet.paste(Image.fromarray(panel), (_GAP + c * (size + _GAP), top + _TITLE))
-    return sheet
+def _job(arguments: argparse.Namespace, adapter: TrainedAdapter) -> Job:
+    device, threads = choose_device(arguments)
+    torch.set_num_threads(threads)
+    runtime = Runtime(weights=files_by_digest(given_files(arguments)), device=device, threads=threads)
+    return Job(
+        adapter=adapter,
+        segmenter=trained.merged(adapter, runtime).to(device),
+        runtime=runtime,
+        output=Output(
+            folder=arguments.out,
+            threshold=arguments.threshold or adapter.threshold,
+            bits=arguments.probabilities,
+            overlays=not arguments.no_overlays,
+        ),
+        finer=arguments.tiles,
+        batch_size=arguments.batch_size,
+        unchecked=arguments.unchecked,
+    )
 
 
 if __name__ == "__main__":
-    from sam2lora.commands.predict import main
-
     raise SystemExit(main())

@@ -16,8 +16,9 @@ from types import MappingProxyType
 
 from sam2lora.adapters import LoRA
 from sam2lora.augments import Sam2Lora
+from sam2lora.auxiliary import IoUError
 from sam2lora.backbones import Sam2
-from sam2lora.checkpoints import file_of
+from sam2lora.checkpoints import published_file
 from sam2lora.config import TrialConfig
 from sam2lora.datasets import (
     G1020,
@@ -32,11 +33,12 @@ from sam2lora.datasets import (
     Refuge2,
     Stare,
 )
-from sam2lora.losses import BCE, FocalTversky, SoftDice, equal
+from sam2lora.losses import BCE, FocalTversky, SoftDice
 from sam2lora.optimizers import AdamW
 from sam2lora.prompts import NoPrompt, Points
 from sam2lora.protocols import Pooled
 from sam2lora.schedules import CosineRestarts
+from sam2lora.weighted_loss import equal
 
 VESSELS = Pooled(datasets=(ChaseDB1(), Drive(), Fives(), HRF(), Stare()))
 """The vessel pool: STARE is in the code and in the results of SAM2LoRA, and missing from its list of data sets."""
@@ -44,7 +46,7 @@ VESSELS = Pooled(datasets=(ChaseDB1(), Drive(), Fives(), HRF(), Stare()))
 DISCS = Pooled(datasets=(DrishtiGS1(), G1020(), Grape(), Origa(), Papila(), Refuge2()))
 """The disc pool. IDRiD has a loader there, and takes part neither in the training nor in the results."""
 
-LARGE = Sam2(size="large", checkpoint=file_of(Sam2(size="large")).sha256)
+LARGE = Sam2(size="large", checkpoint=published_file(Sam2(size="large")).sha256)
 """The backbone, on Meta's weights."""
 
 TEST_SHARES: Mapping[str, str] = MappingProxyType(
@@ -82,7 +84,7 @@ _ASSUMED = {
     "its weights are random",
     "loss": "weights of one third each for theirs of 1, which an optimizer of the Adam type does not tell apart; sums "
     "run over each image, theirs over the batch; 1 : 1 : 1 is in the code, the paper's text was not to be had",
-    "iou_weight": "0.1 beside weights of 1 is 0.1 / 3 beside thirds: the common factor 1/3 is that of the whole loss; "
+    "auxiliary": "0.1 beside weights of 1 is 0.1 / 3 beside thirds: the common factor 1/3 is that of the whole loss; "
     "the IoU is that of the thresholded mask, which the head was pretrained to predict",
     "clip_norm": "1.0 on gradients as they are, which on thirds is 3.0 on their loss; theirs is taken of gradients "
     "that are scaled for half precision, which makes it thousands of times smaller",
@@ -102,9 +104,9 @@ def _config(rank: int) -> TrialConfig:
     return TrialConfig(
         protocol=VESSELS,
         backbone=LARGE,
-        adapter=LoRA(rank=rank, alpha=2.0 * rank, dropout=0.1),
+        adapters=(LoRA(rank=rank, alpha=2.0 * rank, dropout=0.1),),
         loss=equal(BCE(), SoftDice(), FocalTversky()),
-        iou_weight=0.1 / 3,
+        auxiliary=(IoUError(weight=0.1 / 3),),
         optimizer=AdamW(lr=1e-4, weight_decay=3e-4),
         schedule=CosineRestarts(period=1000),
         augment=Sam2Lora(),
@@ -120,7 +122,7 @@ def _config(rank: int) -> TrialConfig:
 
 
 def _preset(name: str, rank: int, why: str) -> Preset:
-    assumed = MappingProxyType({**_ASSUMED, "adapter.rank": why})
+    assumed = MappingProxyType({**_ASSUMED, "adapters.0.rank": why})
     return Preset(name, f"SAM2LoRA at rank {rank}, vessels", _config(rank), assumed)
 
 

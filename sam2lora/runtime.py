@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,14 +20,14 @@ class Runtime:
     ``data``: the folder that holds the data sets (None: only procedural ones can be opened).
     ``cache``: decoded and resized images, memory-mapped by every process of the machine, and features of images.
     ``features_mib``: how much room these features may take in all (0: none are kept). A GPU computes them in every step
-    (see ``sam2lora.features``).
-    ``checkpoint``: the file whose digest the backbone names (None: no file is needed).
+    (see ``sam2lora.models.feature_cache``).
+    ``weights``: files of weights by the sha256 that settings name them by, as ``sam2lora.models.weights`` finds them.
     ``device``: a torch device, ``"cpu"`` or ``"cuda"``. ``threads``: CPU threads of one trial.
     """
 
     data: Path | None = None
     cache: Path = field(default_factory=default_cache)
-    checkpoint: Path | None = None
+    weights: Mapping[str, Path] = field(default_factory=dict, hash=False)
     device: str = "cpu"
     threads: int = 1
     features_mib: int = 2048

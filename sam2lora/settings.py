@@ -1,4 +1,4 @@
-"""Settings as people write them: a JSON file, and ``FIELD=VALUE`` on a command line."""
+"""Settings as people write them: as a JSON file, and as ``FIELD=VALUE`` on a command line."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from sam2lora.choice import from_json, to_json, told, unlike
+from sam2lora.choice import describe, from_json, json_differences, to_plain
 from sam2lora.config import TrialConfig
 from sam2lora.errors import SettingError
 
 
 def read_settings(path: Path) -> TrialConfig:
-    """The settings of a JSON file, of which only the fields without a default have to be written.
+    """The settings in a JSON file, which needs only the fields that have no default.
 
     Raises ``SettingError`` for a file that cannot be read, an unknown field, or a value that a field does not take.
     """
@@ -28,29 +28,29 @@ def read_settings(path: Path) -> TrialConfig:
 
 
 def parse_settings(text: str, where: str) -> TrialConfig:
-    """The settings that ``text`` holds as JSON; ``where`` names it in a ``SettingError``."""
+    """The settings in the JSON text ``text``; a ``SettingError`` calls it ``where``."""
     try:
         return from_json(TrialConfig, text)
     except ValidationError as error:
         raise SettingError(
-            f"Settings must be such that a trial can have them, but in {where}:\n{told(error)}"
+            f"Settings must be valid for a trial, but those of {where} are not:\n{describe(error)}"
         ) from error
 
 
 def write_settings(config: TrialConfig) -> str:
     """The settings as JSON for people: every field, one a line, in alphabetical order. ``read_settings`` reads it."""
-    return json.dumps(json.loads(to_json(config)), indent=2, sort_keys=True) + "\n"
+    return json.dumps(to_plain(config), indent=2, sort_keys=True) + "\n"
 
 
-def changed(config: TrialConfig, assignments: Sequence[str]) -> TrialConfig:
-    """``config`` with assignments such as ``adapter.rank=16``, ``schedule=constant`` or ``loss.terms.0.weight=1.0``.
+def with_assignments(config: TrialConfig, assignments: Sequence[str]) -> TrialConfig:
+    """``config`` with assignments such as ``adapters.0.rank=16``, ``schedule=constant`` or ``loss.terms.0.weight=1.0``.
 
     A field is named by its path in the JSON form, places in a list by their number from 0. A value is JSON, or else
-    text. A choice that is given the name of a kind, as in ``adapter=frozen`` or ``adapter.kind=frozen``, becomes that
-    kind with its defaults, whose fields later assignments may change. Nothing is checked before the last assignment,
-    so values that only fit together may be given one by one. Raises ``SettingError``.
+    text. Assigning the name of a kind, as in ``schedule=constant`` or ``schedule.kind=constant``, makes a choice
+    that kind with its defaults, whose fields later assignments may change. Nothing is checked before the last
+    assignment, so values that are only valid together may be assigned one by one. Raises ``SettingError``.
     """
-    plain = json.loads(to_json(config))
+    plain = to_plain(config)
     for assignment in assignments:
         path, equals, text = assignment.partition("=")
         if not equals:
@@ -60,12 +60,11 @@ def changed(config: TrialConfig, assignments: Sequence[str]) -> TrialConfig:
 
 
 def differences(base: TrialConfig, config: TrialConfig) -> dict[str, Any]:
-    """What ``config`` has in place of ``base``: values by the paths that `changed` takes, which undoes it.
+    """The values of ``config`` that differ from ``base``, by the paths that `with_assignments` takes.
 
     A choice of another kind, and a list of another length or of other kinds, is one value, with all of its fields.
     """
-    pairs = unlike(json.loads(to_json(base)), json.loads(to_json(config)))
-    return {path: now for path, _, now in pairs}
+    return {path: after for path, _, after in json_differences(to_plain(base), to_plain(config))}
 
 
 def _value(text: str) -> Any:
@@ -80,11 +79,11 @@ def _assign(plain: Any, path: Sequence[str], value: Any) -> None:
     for depth, part in enumerate(path[:-1], start=1):
         node = _inside(node, part, path[:depth])
     place = _place(node, field, path)
-    if isinstance(node, dict):
-        if field == "kind" and node.get("kind") != value:
-            node.clear()
-        if isinstance(value, str) and isinstance(node.get(field), dict):
-            value = {"kind": value}
+    if field == "kind" and isinstance(node, dict) and node.get("kind") != value:
+        node.clear()
+    inner = node.get(field) if isinstance(node, dict) else node[place]
+    if isinstance(value, str) and isinstance(inner, dict):
+        value = {"kind": value}
     node[place] = value
 
 
@@ -98,12 +97,12 @@ def _inside(node: Any, part: str, path: Sequence[str]) -> Any:
 def _place(node: Any, part: str, path: Sequence[str]) -> Any:
     """``part`` as a key or an index of ``node``."""
     known = list(node) if isinstance(node, dict) else [str(index) for index in range(len(node))]
-    # Right after its kind was set, a choice shows nothing else: what it takes is left to the last check.
+    # A choice whose kind was just set has no other field yet: the last check says what it takes.
     if part in known or (known == ["kind"] and len(path) > 1):
         return part if isinstance(node, dict) else int(part)
     near = difflib.get_close_matches(part, known, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}" if near else "choose one of them"
     owner = ".".join(path[:-1]) or "a trial"
     raise SettingError(
-        f"A setting must be a field that exists, but {owner} has {', '.join(known)}, no {part!r}: {hint}."
+        f"A setting must be a field that exists, but {owner} has {', '.join(known) or 'nothing'}, no {part!r}: {hint}."
     )

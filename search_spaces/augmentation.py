@@ -10,8 +10,8 @@ from harness.experiments.search import Search
 from harness.samplers import Random
 from harness.schedulers import Full
 from sam2lora.augments import Augment, Flips, Fundus, NoAugment
-from sam2lora.base import BASE
 from sam2lora.config import TrialConfig
+from sam2lora.defaults import BASE
 
 
 def space(trial: optuna.Trial) -> TrialConfig:

@@ -10,8 +10,8 @@ from harness.constraints import TrainableShare
 from harness.experiments.search import Search
 from harness.schedulers import ASHA
 from sam2lora.adapters import LoRA
-from sam2lora.base import BASE
 from sam2lora.config import TrialConfig
+from sam2lora.defaults import BASE
 
 
 def space(trial: optuna.Trial) -> TrialConfig:
@@ -24,7 +24,7 @@ def space(trial: optuna.Trial) -> TrialConfig:
         alpha=2.0 * rank,
     )
     lr = trial.suggest_float("lr", 3e-4, 1e-2, log=True)
-    return replace(BASE, adapter=adapter, optimizer=replace(BASE.optimizer, lr=lr))
+    return replace(BASE, adapters=(adapter,), optimizer=replace(BASE.optimizer, lr=lr))
 
 
 SEARCH = Search(space, trials=30, scheduler=ASHA(grace=3, reduction=2.0), constraints=(TrainableShare(below=0.05),))

@@ -9,8 +9,8 @@ import optuna
 from harness.experiments.search import Search
 from harness.experiments.simplex import suggest_simplex
 from sam2lora.adapters import LoRA
-from sam2lora.base import BASE
 from sam2lora.config import TrialConfig
+from sam2lora.defaults import BASE
 from sam2lora.losses import BCE, ClDice, FocalTversky, Loss, SoftDice
 from sam2lora.optimizers import AdamW
 
@@ -25,11 +25,13 @@ def space(trial: optuna.Trial) -> TrialConfig:
     return replace(
         BASE,
         loss=suggest_simplex(trial, losses),
-        adapter=LoRA(
-            encoder=trial.suggest_categorical("encoder", ("qkv", "qv", "mlp", "all")),  # type: ignore[arg-type]
-            decoder=trial.suggest_categorical("decoder", ("attention", "none")),  # type: ignore[arg-type]
-            rank=rank,
-            alpha=2.0 * rank,
+        adapters=(
+            LoRA(
+                encoder=trial.suggest_categorical("encoder", ("qkv", "qv", "mlp", "all")),  # type: ignore[arg-type]
+                decoder=trial.suggest_categorical("decoder", ("attention", "none")),  # type: ignore[arg-type]
+                rank=rank,
+                alpha=2.0 * rank,
+            ),
         ),
         optimizer=AdamW(
             lr=trial.suggest_float("lr", 3e-4, 1e-2, log=True),

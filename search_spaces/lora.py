@@ -8,8 +8,8 @@ import optuna
 
 from harness.experiments.search import Search
 from sam2lora.adapters import AllBlocks, Blocks, GlobalBlocks, LastBlocks, LoRA
-from sam2lora.base import BASE
 from sam2lora.config import TrialConfig
+from sam2lora.defaults import BASE
 
 _BLOCKS: dict[str, Blocks] = {"all": AllBlocks(), "global": GlobalBlocks(), "last 2": LastBlocks(count=2)}
 _PLACES = ("encoder qkv", "encoder qv", "encoder mlp", "encoder all", "decoder", "both qkv", "both qv", "both all")
@@ -30,7 +30,7 @@ def space(trial: optuna.Trial) -> TrialConfig:
         dropout=trial.suggest_float("dropout", 0.0, 0.3),
     )
     lr = trial.suggest_float("lr", 3e-4, 1e-2, log=True)
-    return replace(BASE, adapter=adapter, optimizer=replace(BASE.optimizer, lr=lr))
+    return replace(BASE, adapters=(adapter,), optimizer=replace(BASE.optimizer, lr=lr))
 
 
 SEARCH = Search(space, trials=40)

@@ -9,8 +9,8 @@ import optuna
 from harness.experiments.search import Search
 from harness.experiments.simplex import suggest_simplex
 from harness.schedulers import ASHA
-from sam2lora.base import BASE
 from sam2lora.config import TrialConfig
+from sam2lora.defaults import BASE
 from sam2lora.losses import BCE, FocalTversky, SoftDice
 
 

@@ -10,8 +10,8 @@ from harness.experiments.search import Search
 from harness.samplers import Grid
 from harness.schedulers import Full
 from sam2lora.adapters import LoRA
-from sam2lora.base import BASE
 from sam2lora.config import TrialConfig
+from sam2lora.defaults import BASE
 from sam2lora.prompts import PAPER_MODES
 
 _RANKS = (32, 64, 128, 256, 512, 1024)
@@ -28,7 +28,7 @@ def space(trial: optuna.Trial) -> TrialConfig:
     mode = str(trial.suggest_categorical("test prompt", tuple(PAPER_MODES)))
     return replace(
         BASE,
-        adapter=LoRA(rank=rank, alpha=2.0 * rank),
+        adapters=(LoRA(rank=rank, alpha=2.0 * rank),),
         train_prompt=PAPER_MODES["5 points"],
         test_prompt=PAPER_MODES[mode],
     )

@@ -10,8 +10,8 @@ from harness.experiments.search import Search
 from harness.samplers import TPE
 from harness.schedulers import Full
 from sam2lora.adapters import AllBlocks, Blocks, GlobalBlocks, LastBlocks, LoRA
-from sam2lora.base import BASE
 from sam2lora.config import TrialConfig
+from sam2lora.defaults import BASE
 
 _BLOCKS: dict[str, Blocks] = {"all": AllBlocks(), "global": GlobalBlocks(), "last 2": LastBlocks(count=2)}
 
@@ -27,7 +27,7 @@ def space(trial: optuna.Trial) -> TrialConfig:
         alpha=2.0 * rank,
     )
     lr = trial.suggest_float("lr", 3e-4, 1e-2, log=True)
-    return replace(BASE, adapter=adapter, optimizer=replace(BASE.optimizer, lr=lr))
+    return replace(BASE, adapters=(adapter,), optimizer=replace(BASE.optimizer, lr=lr))
 
 
 SEARCH = Search(

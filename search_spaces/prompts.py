@@ -9,8 +9,8 @@ import optuna
 from harness.experiments.search import Search
 from harness.samplers import Random
 from harness.schedulers import Full
-from sam2lora.base import BASE
 from sam2lora.config import TrialConfig
+from sam2lora.defaults import BASE
 from sam2lora.prompts import PAPER_MODES
 
 _PROMPTS = ("none", "1 point", "5 points", "box", "points + box")

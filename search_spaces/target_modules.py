@@ -9,9 +9,9 @@ import optuna
 from harness.experiments.search import Search
 from harness.samplers import Random
 from harness.schedulers import Full
-from sam2lora.adapters import AllBlocks, Blocks, Frozen, GlobalBlocks, LastBlocks, LoRA
-from sam2lora.base import BASE
+from sam2lora.adapters import AllBlocks, Blocks, GlobalBlocks, LastBlocks, LoRA
 from sam2lora.config import TrialConfig
+from sam2lora.defaults import BASE
 
 _BLOCKS: dict[str, Blocks] = {"all": AllBlocks(), "global": GlobalBlocks(), "last 2": LastBlocks(count=2)}
 
@@ -21,7 +21,7 @@ def space(trial: optuna.Trial) -> TrialConfig:
     encoder = str(trial.suggest_categorical("encoder", ("qkv", "qv", "proj", "mlp", "all", "none")))
     decoder = str(trial.suggest_categorical("decoder", ("attention", "all", "none")))
     if encoder == decoder == "none":
-        return replace(BASE, adapter=Frozen())
+        return replace(BASE, adapters=())
     blocks = "all" if encoder == "none" else str(trial.suggest_categorical("blocks", tuple(_BLOCKS)))
     adapter = LoRA(
         encoder=encoder,  # type: ignore[arg-type]
@@ -30,7 +30,7 @@ def space(trial: optuna.Trial) -> TrialConfig:
         rank=8,
         alpha=16.0,
     )
-    return replace(BASE, adapter=adapter)
+    return replace(BASE, adapters=(adapter,))
 
 
 # Drawn without looking at scores and never stopped, so that levels can be compared.

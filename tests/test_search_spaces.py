@@ -9,21 +9,25 @@ import pytest
 
 from harness.errors import UnknownName
 from harness.experiments import declarations
-from harness.experiments.search import Overrides, Search, draws, fingerprint, question
+from harness.experiments.overrides import Overrides
+from harness.experiments.question import search_question
+from harness.experiments.search import Search
+from harness.experiments.space import draws, fingerprint, typical_settings
 from sam2lora.backbones import Sam2
 from sam2lora.choice import from_json, to_json
-from sam2lora.commands.asked import Asked
 from sam2lora.config import TrialConfig
-from sam2lora.datasets import Synthetic, named
+from sam2lora.datasets import Synthetic, parse_dataset
 from sam2lora.errors import DataError
+from sam2lora.overrides import ProtocolOptions
 
 NAMES = declarations.names("search_spaces")
+ELM = ProtocolOptions(sources=(Synthetic(hospital="elm"),))
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_fifty_draws_are_settings_that_survive_their_json(name: str) -> None:
     search = declarations.search(name)
-    for config, trial in draws(search.space, 50):
+    for config, trial in draws(search.space)[:50]:
         assert from_json(TrialConfig, to_json(config)) == config
         assert trial.params
 
@@ -90,38 +94,40 @@ def test_the_question_holds_what_changes_results_and_not_the_number_of_trials() 
     from dataclasses import replace
 
     search = declarations.search("loss_weights")
-    base = question("loss_weights", search, Overrides(), {"data": "1"})
-    assert question("loss_weights", replace(search, trials=99), Overrides(), {"data": "1"}) == base
+    base = search_question("loss_weights", search, Overrides(), {"data": "1"})
+    assert search_question("loss_weights", replace(search, trials=99), Overrides(), {"data": "1"}) == base
     changed = [
-        question("loss_weights", search, Overrides(epochs=99), {"data": "1"}),
-        question("loss_weights", search, Overrides(backbone=Sam2(size="tiny")), {"data": "1"}),
-        question("loss_weights", search, Overrides(asked=Asked(sources=(Synthetic(hospital="elm"),))), {"data": "1"}),
-        question("loss_weights", search, Overrides(), {"data": "2"}),
+        search_question("loss_weights", search, Overrides(epochs=99), {"data": "1"}),
+        search_question("loss_weights", search, Overrides(backbone=Sam2(size="tiny")), {"data": "1"}),
+        search_question("loss_weights", search, Overrides(protocol=ELM), {"data": "1"}),
+        search_question("loss_weights", search, Overrides(), {"data": "2"}),
     ]
     assert all(other != base for other in changed)
 
 
 def test_sources_without_targets_mean_no_targets() -> None:
     search: Search = declarations.search("loss_weights")
-    config = Overrides(asked=Asked(sources=(Synthetic(hospital="elm"),))).apply(draws(search.space, 1)[0][0])
+    config = Overrides(protocol=ELM).apply(typical_settings(search.space))
     assert [source.name for source in config.protocol.sources] == ["elm"]
     assert config.protocol.targets == ()
 
 
 def test_a_structure_is_that_of_every_data_set_and_part_of_the_question() -> None:
     search: Search = declarations.search("loss_weights")
-    config = draws(search.space, 1)[0][0]
-    aimed = Overrides(asked=Asked(structure="disc")).apply(config).protocol
+    config = typical_settings(search.space)
+    aimed = Overrides(protocol=ProtocolOptions(structure="disc")).apply(config).protocol
     assert {one.target for one in aimed.sources + aimed.targets} == {"disc"}
     assert [one.name for one in aimed.sources] == [one.name for one in config.protocol.sources]
-    mixed = Overrides(asked=Asked(sources=(named("drishti_gs1"),), targets=(named("elm"),), structure="disc")).apply(
-        config
-    )
+    mixed = Overrides(
+        protocol=ProtocolOptions(
+            sources=(parse_dataset("drishti_gs1"),), targets=(parse_dataset("elm"),), structure="disc"
+        )
+    ).apply(config)
     assert [one.target for one in mixed.protocol.sources + mixed.protocol.targets] == ["disc", "disc"]
     questions = [
-        question("loss_weights", search, Overrides(asked=Asked(structure=each)), {})
+        search_question("loss_weights", search, Overrides(protocol=ProtocolOptions(structure=each)), {})
         for each in (None, "vessel", "disc")
     ]
     assert questions[0] == questions[1] != questions[2]
     with pytest.raises(DataError, match="'drive' holds vessel, and cup was asked for"):
-        Overrides(asked=Asked(sources=(named("drive"),), structure="cup")).apply(config)
+        Overrides(protocol=ProtocolOptions(sources=(parse_dataset("drive"),), structure="cup")).apply(config)

@@ -17,10 +17,11 @@ from sam2lora.adapters import LoRA
 from sam2lora.backbones import Backbone, Nano, Sam2, UNet
 from sam2lora.config import TrialConfig
 from sam2lora.datasets import Synthetic
-from sam2lora.losses import BCE, SoftDice, equal
-from sam2lora.memory import free_mib, is_out_of_memory
+from sam2lora.losses import BCE, SoftDice
 from sam2lora.protocols import Transfer
 from sam2lora.runtime import Runtime
+from sam2lora.training.memory import free_mib, is_out_of_memory
+from sam2lora.weighted_loss import equal
 
 Name = Literal["nano", "tiny", "small", "base+", "large", "unet"]
 Precision = Literal["float32", "bfloat16"]
@@ -137,7 +138,7 @@ def config(name: Name, image_size: int, images: int = 8, **changes: Any) -> Tria
     source = Synthetic(hospital="dogwood", images=images, size=min(image_size, 512))
     settings: dict[str, Any] = {
         "backbone": backbone(name),
-        "adapter": LoRA(rank=8, alpha=16.0, dropout=0.1),
+        "adapters": (LoRA(rank=8, alpha=16.0, dropout=0.1),),
         "loss": equal(BCE(), SoftDice()),
         "image_size": image_size,
         "epochs": 2,

@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from benchmarks.gpu.lines import Broken, Law, Line, Measured, Skipped, from_json, table, to_json
-from sam2lora.train import write_atomically
+from sam2lora.files import write_atomically
 
 State = Literal["waiting", "running", "ended", "cut", "skipped", "broken"]
 

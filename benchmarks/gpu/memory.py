@@ -13,7 +13,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.gpu.bench import Bench
-from sam2lora.memory import taking
+from sam2lora.training.memory import taking
 
 _MIB = 2**20
 _M_MMAP_THRESHOLD = -3  # malloc.h

@@ -13,9 +13,10 @@ from unittest.mock import patch
 import torch
 
 from benchmarks.gpu.bench import Bench, Name, Precision
-from sam2lora import pack, train
 from sam2lora.config import Replicate, TrialConfig
-from sam2lora.train import Advanced, Batch, Forward, Lane, Session
+from sam2lora.training import loop, packing
+from sam2lora.training.loop import Advanced, Forward, Lane
+from sam2lora.training.session import Session, start
 
 T = TypeVar("T")
 
@@ -25,10 +26,10 @@ PHASES = ("forward", "backward", "optimizer")
 
 @dataclass(frozen=True)
 class Company:
-    """Trials that train together. Without ``residents`` it is a lone trial, whose adapter is in the segmenter."""
+    """Trials that train together. Without ``packed`` it is a lone trial without a pack."""
 
     sessions: Sequence[Session]
-    residents: Sequence[pack.Resident]
+    packed: bool
 
     @property
     def trials(self) -> int:
@@ -43,42 +44,41 @@ class Company:
         for session in self.sessions:
             images = steps * session.config.batch_size * session.config.accumulate
             session.training = tuple(islice(cycle(session.training), images))
-        if self.residents:
-            lanes = pack.advance(self.residents)
+        if self.packed:
+            lanes = packing.advance(self.sessions)
         else:
             self.sessions[0].segmenter.train()
-            lanes = train.lockstep(self.sessions, train.Alone(self.sessions[0]))
+            lanes = loop.lockstep(self.sessions, loop.SingleForward(self.sessions[0]))
         return sum(lane.step for lane in lanes)
 
     def within_step(self, work: Callable[[Step], T]) -> T:
         """What ``work`` makes of a step of all, in an epoch's first step: with all that surrounds it in place."""
         made: list[T] = []
-        true = train.step
+        true = loop.step
 
         def instead(
-            lanes: Sequence[Lane], forward: Forward, given: Sequence[Batch], places: Sequence[int]
+            lanes: Sequence[Lane], forward: Forward, given: Sequence[loop.Step], places: Sequence[int]
         ) -> list[Advanced]:
             made.append(work(Step(true, lanes, forward, given, places)))
             return true(lanes, forward, given, places)
 
-        with patch.object(train, "step", instead):
+        with patch.object(loop, "step", instead):
             self.epoch(1)
         return made[0]
 
 
 @dataclass(frozen=True)
 class Step:
-    """``sam2lora.train.step`` and what it works on. It is taken by a call, as often as one likes."""
+    """``sam2lora.training.loop.step`` and what it works on. It is taken by a call, as often as one likes."""
 
-    true: Callable[[Sequence[Lane], Forward, Sequence[Batch], Sequence[int]], list[Advanced]]
+    true: Callable[[Sequence[Lane], Forward, Sequence[loop.Step], Sequence[int]], list[Advanced]]
     lanes: Sequence[Lane]
     forward: Forward
-    given: Sequence[Batch]
+    given: Sequence[loop.Step]
     places: Sequence[int]
 
     def __call__(self) -> list[Advanced]:
-        """Clear the gradients and take a step of every trial."""
-        self.forward.zero_grad()
+        """Take a step of every trial."""
         return self.true(self.lanes, self.forward, self.given, self.places)
 
 
@@ -89,13 +89,7 @@ def case(name: Name, size: int, precision: Precision, trials: int) -> str:
 
 def company(bench: Bench, config: TrialConfig, trials: int) -> Company:
     """Trials of equal settings that share their images, in a pack; 0: a lone one without a pack."""
-    started = []
-    residents = []
-    for _ in range(max(trials, 1)):
-        started.append(train.start(config, Replicate(), bench.runtime()))
-        if trials:
-            residents.append(pack.admit(started[-1]))
-    return Company(started, residents)
+    return Company([start(config, Replicate(), bench.runtime()) for _ in range(max(trials, 1))], trials > 0)
 
 
 def seconds(bench: Bench, work: Callable[[], object]) -> float:
@@ -122,14 +116,14 @@ def phases(bench: Bench, step: Step) -> dict[str, float]:
     """Median seconds of each of ``PHASES`` in steps that follow one another without a wait."""
     rounds = repetitions(bench, seconds(bench, step))
     moments: list[list[Any]] = []
-    true = train._backward
+    true = loop._backward
 
     def backward(objectives: Sequence[torch.Tensor]) -> None:
         moments[-1].append(_moment(bench))
         true(objectives)
         moments[-1].append(_moment(bench))
 
-    with patch.object(train, "_backward", backward):
+    with patch.object(loop, "_backward", backward):
         for _ in range(rounds):
             moments.append([_moment(bench)])
             step()

@@ -10,12 +10,15 @@ import torch
 from torch import Tensor
 
 from benchmarks.gpu.bench import Bench, Precision, config
-from sam2lora import pack, train
 from sam2lora.adapters import LoRA
+from sam2lora.auxiliary import IoUError
 from sam2lora.config import Replicate, TrialConfig
 from sam2lora.errors import Diverged
-from sam2lora.losses import BCE, FocalTversky, SoftDice, weighted
+from sam2lora.losses import BCE, FocalTversky, SoftDice
 from sam2lora.optimizers import SGD, AdamW
+from sam2lora.training import loop, packing
+from sam2lora.training.session import Session, start
+from sam2lora.weighted_loss import weighted
 
 Trial = tuple[TrialConfig, Replicate]
 
@@ -60,46 +63,42 @@ def trials(bench: Bench, count: int, precision: Precision = "float32") -> list[T
     optimizers = (AdamW(), AdamW(lr=3e-4, weight_decay=0.1), SGD(lr=0.01))
     return [
         (
-            _changed(start, ranks[n], losses[n % 3], optimizers[n // 2 % 3], 0.2 if n == 3 else 0.0),
+            _changed(start, ranks[n], losses[n % 3], optimizers[n // 2 % 3], (IoUError(weight=0.2),) if n == 3 else ()),
             Replicate(seed=n // 3),
         )
         for n in range(count)
     ]
 
 
-def _changed(start: TrialConfig, rank: int, loss: object, optimizer: object, iou_weight: float) -> TrialConfig:
-    changes = {"adapter": LoRA(rank=rank, alpha=2.0 * rank, dropout=0.1), "loss": loss, "optimizer": optimizer}
-    return TrialConfig(**{**vars(start), **changes, "iou_weight": iou_weight})
+def _changed(start: TrialConfig, rank: int, loss: object, optimizer: object, auxiliary: object) -> TrialConfig:
+    changes = {"adapters": (LoRA(rank=rank, alpha=2.0 * rank, dropout=0.1),), "loss": loss, "optimizer": optimizer}
+    return TrialConfig(**{**vars(start), **changes, "auxiliary": auxiliary})
 
 
 def alone(trial: Trial, bench: Bench, features_mib: int = 0) -> Ended:
     """How a trial ends by itself. Raises ``Diverged``."""
-    session = train.start(*trial, bench.runtime(features_mib))
+    session = start(*trial, bench.runtime(features_mib))
     for _ in range(trial[0].epochs):
-        train.epoch(session)
+        loop.epoch(session)
     return ended(session)
 
 
 def together(company: Sequence[Trial], bench: Bench) -> list[Ended | Diverged]:
     """How each of the trials of one pack ends; one that diverges leaves it."""
-    residents = [pack.admit(train.start(*trial, bench.runtime())) for trial in company]
+    sessions = [start(*trial, bench.runtime()) for trial in company]
     faults: dict[int, Diverged] = {}
     for _ in range(company[0][0].epochs):
-        staying = [place for place in range(len(residents)) if place not in faults]
-        entries = pack.epoch([residents[place] for place in staying])
+        staying = [place for place in range(len(sessions)) if place not in faults]
+        entries = packing.epoch([sessions[place] for place in staying])
         faults |= {place: entry for place, entry in zip(staying, entries, strict=True) if isinstance(entry, Diverged)}
-    found: list[Ended | Diverged] = []
-    for place, resident in enumerate(residents):
-        with pack.worn(resident) as session:
-            found.append(faults[place] if place in faults else ended(session))
-    return found
+    return [faults[place] if place in faults else ended(session) for place, session in enumerate(sessions)]
 
 
-def ended(session: train.Session) -> Ended:
+def ended(session: Session) -> Ended:
     """Where a session stands."""
     losses = [value for entry in session.curve for name, value in entry.items() if name.startswith("loss/")]
     scores = [entry["score"] for entry in session.curve]
-    return Ended(losses, scores, session.config.adapter.state(session.segmenter))
+    return Ended(losses, scores, session.attachment.state())
 
 
 def distance(found: Ended, expected: Ended) -> Distance:

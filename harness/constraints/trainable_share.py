@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from annotated_types import Gt, Le
 
+from sam2lora.adapters import share
 from sam2lora.choice import choice
 from sam2lora.config import TrialConfig
 
@@ -23,13 +24,13 @@ class TrainableShare:
 
     @property
     def rule(self) -> str:
-        """What must hold."""
+        """The constraint in words."""
         return f"the trainable share must be below {self.below:.3%}"
 
     def excess(self, config: TrialConfig) -> float:
-        """The share less the largest one that is below the bound: 0 or less exactly where the constraint is met."""
-        return config.adapter.share(config.backbone) - math.nextafter(self.below, 0)
+        """The share minus the largest share below the bound: 0 or less exactly where the constraint is met."""
+        return share(config.parts, config.backbone) - math.nextafter(self.below, 0)
 
     def found(self, config: TrialConfig) -> str:
         """The share of these settings."""
-        return f"{config.adapter.share(config.backbone):.3%}"
+        return f"{share(config.parts, config.backbone):.3%}"

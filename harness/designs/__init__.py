@@ -3,7 +3,7 @@
 A design is a frozen value that knows ``arms(base)``, the settings of every arm by its name, and ``contrasts()``, the
 family of comparisons that are judged together. ``baselines()`` names the arms that may equal the base; ``membership()``
 names, for a design whose arms are sets of things, the arms that have each of them. ``describe()`` is its part of a
-study's question, as JSON; ``reference`` in it is the arm that all others are set beside.
+study's question, as JSON; ``reference`` in it is the arm that all others are compared with.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The base, and the base with one thing more: what does it bring?"""
+"""The base, and the base with one factor added: what does it bring?"""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import Any, ClassVar, Literal
 from harness.designs.changes import BASE, Factor, changes_of, losses_of, named
 from harness.stats.scores import Contrast
 from sam2lora.config import TrialConfig
-from sam2lora.losses import Loss, equal
+from sam2lora.losses import Loss
+from sam2lora.weighted_loss import equal
 
 _MOST = 16
 
@@ -35,7 +36,7 @@ class AddOneIn:
         return {BASE: base} | {_with(name): arms[name] for name in self.factors}
 
     def contrasts(self) -> tuple[Contrast, ...]:
-        """With one thing more, less the base, by its name."""
+        """The base with a factor minus the base, by the factor's name."""
         return tuple(Contrast(name, {_with(name): 1.0, BASE: -1.0}) for name in self.factors)
 
     def baselines(self) -> frozenset[str]:

@@ -1,4 +1,4 @@
-"""What an arm does to the base: named changes, and components of the loss."""
+"""Differences of an arm from the base: named changes, and components of the loss."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from typing import Any, cast
 
 from sam2lora.choice import kinds
 from sam2lora.config import TrialConfig
-from sam2lora.losses import Loss, equal
+from sam2lora.losses import Loss
 from sam2lora.settings import differences
+from sam2lora.weighted_loss import equal
 
 Change = Callable[[TrialConfig], TrialConfig]
-"""Settings -> settings. It must change the same fields to the same values whatever else was changed before."""
+"""Settings -> settings. It must set the same fields to the same values whatever changed before."""
 Factor = Loss | Change
 """Something that is in an arm or not: a component of the loss, or a change."""
 

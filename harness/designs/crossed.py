@@ -29,8 +29,11 @@ class Crossed:
     def __post_init__(self) -> None:
         for levels, reference in zip((self.first, self.second), self.reference, strict=True):
             check_levels(levels, reference, "levels of a factor")
-        if set(self.first) & set(self.second):
-            raise ValueError(f"The levels of two factors must have names of their own, but both have {self._shared()}.")
+        if shared := sorted(set(self.first) & set(self.second)):
+            raise ValueError(
+                f"The levels of the two factors must have different names, but both have {', '.join(shared)}: rename "
+                f"them in one."
+            )
 
     def arms(self, base: TrialConfig) -> dict[str, TrialConfig]:
         """The settings of every pair."""
@@ -39,7 +42,7 @@ class Crossed:
         return arms
 
     def contrasts(self) -> tuple[Contrast, ...]:
-        """Each level less the reference, by the level's name."""
+        """Each level minus the reference, by the level's name."""
         one, other = self.reference
         along = [
             Contrast(level, self._mean(0, level) | self._mean(0, one, -1.0)) for level in self.first if level != one
@@ -71,9 +74,6 @@ class Crossed:
         """The weights of the mean over the arms that have ``level``."""
         arms = [_name(*pair) for pair in self._pairs() if pair[place] == level]
         return dict.fromkeys(arms, sign / len(arms))
-
-    def _shared(self) -> str:
-        return ", ".join(sorted(set(self.first) & set(self.second)))
 
 
 def _name(one: str, other: str) -> str:

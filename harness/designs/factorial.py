@@ -1,17 +1,16 @@
-"""Every combination of some factors: what does each of them bring, and do they need each other?"""
+"""Every combination of some factors: what does each bring, and do they depend on each other?"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import combinations
 from typing import Any, ClassVar, Literal
 
 from harness.designs.changes import BASE, Factor, changes_of, check_apart, losses_of, named, present
 from harness.stats.scores import Contrast
 from harness.stats.shapley import main_effect
-from sam2lora.adapters import Frozen
-from sam2lora.config import TrialConfig
+from sam2lora.config import TrialConfig, frozen
 
 EMPTY = "empty"
 """The arm that trains nothing: the coalition without a component, where components are losses."""
@@ -23,7 +22,7 @@ class Factorial:
     """All 2^k coalitions of up to four ``factors``, components of the loss or changes, by name.
 
     Components of the loss share it equally; a coalition needs one, so k of them alone make 2^k - 1 arms. ``empty`` adds
-    the missing coalition: the untrained model (adapter ``Frozen``, one epoch, in which nothing is learned), without
+    the missing coalition: the untrained model (no adapters, one epoch, in which nothing is learned), without
     which no Shapley value exists. Where all factors are changes the empty coalition is the base and always there.
 
     The contrast of a factor is its main effect: the mean gain of adding it, over all coalitions of the others that can
@@ -38,8 +37,8 @@ class Factorial:
         named(self.factors, 2, _MOST, "A full factorial")
         if self.empty and changes_of(self.factors):
             raise ValueError(
-                "The empty coalition is an arm of its own only where all factors are components of the loss, but some "
-                "are changes: leave empty out."
+                "The empty coalition is a separate arm only where all factors are components of the loss, but some are "
+                "changes: leave empty out."
             )
 
     def coalitions(self) -> dict[str, frozenset[str]]:
@@ -52,7 +51,7 @@ class Factorial:
         """The settings of every coalition."""
         check_apart(base, self.factors)
         return {
-            name: replace(base, adapter=Frozen(), epochs=1)
+            name: frozen(base)
             if name == EMPTY
             else present(base, {other: factor for other, factor in self.factors.items() if other in members})
             for name, members in self.coalitions().items()
@@ -64,7 +63,7 @@ class Factorial:
         return tuple(main_effect(factor, trained) for factor in self.factors)
 
     def baselines(self) -> frozenset[str]:
-        """Whichever coalition it is that the base happens to have."""
+        """The coalition of the base, whichever that is."""
         return frozenset(self.coalitions())
 
     def membership(self) -> dict[str, list[str]]:

@@ -41,7 +41,7 @@ class LeaveOneOut:
         }
 
     def contrasts(self) -> tuple[Contrast, ...]:
-        """All, less all but one, by the one's name."""
+        """All factors minus all but one, by the name of that one."""
         return tuple(Contrast(name, {_ALL: 1.0, _without(name): -1.0}) for name in self.factors)
 
     def baselines(self) -> frozenset[str]:

@@ -15,8 +15,8 @@ from sam2lora.config import TrialConfig
 class Levels:
     """An arm for each of ``levels``, a change by name, in their order.
 
-    ``factor``: the paths of the settings that the levels may change, whole fields included: ``("adapter.rank",
-    "adapter.alpha")`` says that the two change jointly. A level that changes anything else is refused. The contrasts
+    ``factor``: the paths of the settings that the levels may change, whole fields included: ``("adapters.0.rank",
+    "adapters.0.alpha")`` says that the two change jointly. A level that changes anything else is refused. The contrasts
     are each level less the level ``reference``.
     """
 
@@ -35,7 +35,7 @@ class Levels:
         return arms
 
     def contrasts(self) -> tuple[Contrast, ...]:
-        """Each level less the reference, by the level's name."""
+        """Each level minus the reference, by the level's name."""
         others = (name for name in self.levels if name != self.reference)
         return tuple(Contrast(name, {name: 1.0, self.reference: -1.0}) for name in others)
 

@@ -1,4 +1,4 @@
-"""Points on the simplex of loss weights: does a mixture beat its parts?"""
+"""Points on the simplex of loss weights: does a mixture beat its components?"""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from typing import Any, ClassVar, Literal
 from harness.designs.changes import named
 from harness.stats.scores import Contrast
 from sam2lora.config import TrialConfig
-from sam2lora.losses import Loss, weighted
+from sam2lora.losses import Loss
+from sam2lora.weighted_loss import weighted
 
 Point = tuple[Fraction, ...]
 _MOST = 6
@@ -60,7 +61,7 @@ class Mixture:
         }
 
     def contrasts(self) -> tuple[Contrast, ...]:
-        """What mixing brings, by pair of components and for all of them."""
+        """The gain of mixing, by pair of components and for all of them."""
         points = self._points()
         pairs = combinations(range(len(self.losses)), 2)
         names = list(self.losses)
@@ -70,11 +71,11 @@ class Mixture:
         return tuple(Contrast(name, self._gain(inside)) for name, inside in mixed if inside)
 
     def baselines(self) -> frozenset[str]:
-        """Whichever point it is that the base happens to have."""
+        """The point of the base, whichever that is."""
         return frozenset(self.points())
 
     def membership(self) -> dict[str, list[str]]:
-        """None: what an arm has of a component is its weight."""
+        """None: an arm has a weight of each component."""
         return {}
 
     def describe(self) -> dict[str, Any]:
@@ -106,7 +107,7 @@ class Mixture:
         return [point for point in points if {i for i, weight in enumerate(point) if weight} == pair]
 
     def _gain(self, inside: list[Point]) -> dict[str, float]:
-        """The mean of some mixtures, less their components alone in the same proportions."""
+        """The mean of some mixtures minus their pure components in the same proportions."""
         weights = {self._name(point): 1.0 / len(inside) for point in inside}
         for place, name in enumerate(self.losses):
             share = float(sum(point[place] for point in inside)) / len(inside)

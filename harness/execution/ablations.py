@@ -3,153 +3,103 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import optuna
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
-from harness.execution import runner, sequential
-from harness.execution.arm_tuning import nuisances, tuned
-from harness.execution.cells import Cell, cells, crashed, left_open, missing, parameters, proposing
-from harness.execution.reuse import Elsewhere
-from harness.execution.runner import Plan
-from harness.execution.searcher import Suggest
-from harness.experiments import declarations
-from harness.experiments.ablation import Ablation, question
-from harness.record import study
+from harness.execution import sequential
+from harness.execution.arm_tuning import tune_arms
+from harness.execution.cells import cells, crashed, missing, parameters, proposing
+from harness.execution.plan import Plan
+from harness.execution.reuse import OtherStudies
+from harness.execution.runner import Report, Study, announce, carry_out, exclusive, ready
+from harness.execution.sources import Queued
+from harness.experiments.ablation import Ablation
+from harness.experiments.question import ablation_question
 from harness.record.arm_studies import tuned_study
-from harness.reports.ablation import across_models
-from harness.reports.ablation.format import formula
+from harness.record.storage import open_storage
+from harness.record.study import attributes, open_record
 from harness.schedulers import Full
 from harness.stats.sequential import Looks
-from harness.text import count
-from sam2lora.adapters import Frozen
+from sam2lora.cli.messages import say, warn
 from sam2lora.config import TrialConfig
 
 
 @dataclass(frozen=True)
-class Ways:
+class AblationOptions:
     """How far an ablation goes beyond its declared replicates, and how its arms get their settings.
 
-    ``tuned``: trials of every arm's own search, 0 for settings as declared. ``until_decided``: whether replicates are
+    ``tuning_trials``: of the search of each arm, 0 for settings as declared. ``until_decided``: whether replicates are
     added; ``budget``: seconds after which none are, None for no limit.
     """
 
-    tuned: int = 0
+    tuning_trials: int = 0
     until_decided: bool = False
     budget: float | None = None
 
 
-def ablate(plan: Plan, ablation: Ablation, ways: Ways, console: Console) -> bool:
-    """Run an ablation; True when all its trials have ended, crashed ones included, False after an interruption.
-
-    Raises as ``harness.execution.runner.search`` does. ``ablation`` holds what the command line put in place of its
-    declaration.
-    """
-    begun, settings = time.monotonic(), ablation.settings
-    if ways.tuned:
-        found = tuned(plan, ablation, ways.tuned, console)
-        if found is None:
-            return False
-        plan, settings = replace(plan, study=tuned_study(plan.study)), dict(found)
-    return runner.alone(plan, lambda: _ablate(plan, ablation, settings, ways, console, begun))
-
-
-def _ablate(
-    plan: Plan, ablation: Ablation, settings: Mapping[str, TrialConfig], ways: Ways, console: Console, begun: float
+def run_ablation(
+    plan: Plan, ablation: Ablation, title: str, options: AblationOptions, report: Report, console: Console
 ) -> bool:
-    configs = list(settings.values())
-    prepared, room, runtime = runner.ready(plan, configs, ablation.replicates.all(), console)
-    asked = {**question(plan.name, ablation, prepared.digests, settings, ways.tuned), **prepared.told}
-    before = study.attributes(plan.storage, plan.study)
-    sequential.plan(
-        Looks.of(before.get(sequential.LOOKS, {})), ablation, adding=ways.until_decided
-    )  # or refused in time
-    never = optuna.samplers.RandomSampler(seed=0)  # every parameter comes from the queue
-    book = study.open_record(
-        plan.storage, plan.study, plan.folder, asked, never, plan.command, growing="ablation.replicates"
-    )
-    wanted = cells(ablation)
-    queue = missing(book, wanted)
-    deadline = None if ways.budget is None else begun + ways.budget
-    more = sequential.Looking(book, ablation, console, ways.until_decided, deadline, set(queue))
-    more.begin(before)
-    queued = parameters(queue)
-    if not queue and not left_open(book):
-        queued = [dict(one) for one in more()]
-    ask = Suggest(
-        book,
-        proposing(settings),
-        prepared.digests,
-        runtime,
-        len(wanted) + len(queued) - len(queue),
-        queue=queued,
-        more=more,
-        elsewhere=Elsewhere(book, plan.out),
-    )
-    title = declarations.question_of(plan.name, "ablations")
-    runner.head(console, plan, title, asked, prepared, room, ask, [config.test_prompt.oracle for config in configs])
-    finished = runner.carry_out(plan, console, ask, asked, prepared, room, Full())
+    """Run an ablation, which ``title`` puts in words.
+
+    True when all its trials have ended, crashed ones included, False after an interruption.
+
+    ``ablation`` holds what the command line put in place of its declaration. Raises as
+    ``harness.execution.searches.run_search`` does.
+    """
+    started, settings = time.monotonic(), ablation.settings
+    if options.tuning_trials:
+        tuned = tune_arms(plan, ablation, options.tuning_trials, report, console)
+        if tuned is None:
+            return False
+        plan, settings = replace(plan, study=tuned_study(plan.study)), tuned
+    with exclusive(plan):
+        finished = _ablate(plan, ablation, title, settings, options, report, console, started)
     if finished:
-        _warn(console, crashed(book, wanted))
-        console.print(f"{time.monotonic() - begun:.0f} s.", highlight=False)
+        say(console, f"{time.monotonic() - started:.0f} s.")
     return finished
 
 
-def summarise(plans: Sequence[Plan], ways: Ways, name: str, console: Console) -> None:
-    """Print one table over the studies of ``plans``, and write it into the folder of ``name``."""
-    studies = [tuned_study(plan.study) if ways.tuned else plan.study for plan in plans]
-    frame = across_models.summary(plans[0].storage, studies, plans[0].out)
-    runner.conclude(frame, across_models.markdown(frame), plans[0].out / name, console)
-
-
-def _warn(console: Console, lost: Sequence[Cell]) -> None:
-    if lost:
-        named = "; ".join(map(str, lost[:5])) + (f" and {len(lost) - 5} more" if len(lost) > 5 else "")
-        console.print(
-            f"[bold yellow]warning:[/] {len(lost)} of the trials crashed: {escape(named)}. What was compared is what "
-            f"the others left; the same command tries them again.",
-            highlight=False,
-            soft_wrap=True,
-        )
-
-
-def show(plan: Plan, ablation: Ablation, ways: Ways, console: Console) -> None:
-    """Print what would run: the arms with their differences, the contrasts, and how many trials."""
-    drawn = ablation.replicates.all()
-    title = declarations.question_of(plan.name, "ablations")
-    console.print(f"[bold]{escape(plan.study)}[/]: {title}", highlight=False, soft_wrap=True)
-    arms = Table("arm", "differs from the base in", box=None, pad_edge=False)
-    for arm in ablation.arms:
-        arms.add_row(escape(arm.name), escape(str(arm)))
-    console.print(arms)
-    for contrast in ablation.contrasts:
-        above, below = formula(contrast)
-        console.print(f"{escape(contrast.name)}: {escape(above)} less {escape(below)}", highlight=False, soft_wrap=True)
-    base = ablation.base.protocol
-    replicates = ", ".join(f"{one.seed}/{one.fold}" for one in drawn)
-    console.print(
-        f"sources {', '.join(one.name for one in base.sources)}; targets "
-        f"{', '.join(one.name for one in base.targets) or 'none'}; by {ablation.primary}, where less than "
-        f"{ablation.smallest_of_interest:g} does not matter\n"
-        f"{len(ablation.arms)} arms x {len(drawn)} replicates (seed/fold {replicates}) = "
-        f"{count(len(ablation.arms) * len(drawn), 'trial')} of {count(ablation.base.epochs, 'epoch')}",
-        highlight=False,
-        soft_wrap=True,
+def _ablate(
+    plan: Plan,
+    ablation: Ablation,
+    title: str,
+    settings: Mapping[str, TrialConfig],
+    options: AblationOptions,
+    report: Report,
+    console: Console,
+    started: float,
+) -> bool:
+    configs = list(settings.values())
+    prepared, slots, runtime = ready(plan, configs, ablation.replicates.all(), console)
+    asked = ablation_question(plan.name, ablation, prepared.digests, settings, options.tuning_trials)
+    question = {**asked, **prepared.remarks}
+    before = attributes(open_storage(plan.storage), plan.study)
+    sequential.plan(Looks.of(before.get("looks", {})), ablation, adding=options.until_decided)  # or refused in time
+    never = optuna.samplers.RandomSampler(seed=0)  # every parameter comes from the queue
+    record = open_record(
+        plan.storage, plan.study, plan.out, question, never, plan.command, growing="ablation.replicates"
     )
-    if ways.tuned:
-        free = " and ".join(nuisances(ablation))
-        searches = sum(not isinstance(config.adapter, Frozen) for config in ablation.settings.values())
-        total = searches * ways.tuned + len(ablation.arms) * len(drawn)
-        console.print(
-            f"before them, {ways.tuned} trials of each arm that trains ({searches}), over {free}: "
-            f"{count(total, 'trial')} in all",
-            highlight=False,
-            soft_wrap=True,
+    declared = cells(ablation)
+    queue = missing(record, declared)
+    deadline = None if options.budget is None else started + options.budget
+    more = sequential.InterimLooks(record, ablation, console, options.until_decided, deadline, set(queue))
+    more.begin(before)
+    queued = parameters(queue)
+    if not queue and not any(trial.resumable for trial in record.trials()):
+        queued = [dict(one) for one in more()]
+    study = Study(record, question, prepared, slots, runtime, proposing(settings), others=OtherStudies(record))
+    source = Queued(record, len(declared) + len(queued) - len(queue), queued, more)
+    announce(plan, title, study, source, [config.test_prompt.oracle for config in configs], console)
+    finished = carry_out(plan, study, [(source, Full())], report, console)
+    if finished and (lost := crashed(record, declared)):
+        named = "; ".join(map(str, lost[:5])) + (f" and {len(lost) - 5} more" if len(lost) > 5 else "")
+        warn(
+            console,
+            f"{len(lost)} of the trials crashed: {named}. The report compares the arms without them; run the same "
+            f"command again to retry them.",
         )
-    if ways.until_decided:
-        looks = ", ".join(map(str, sequential.plan(Looks(), ablation, adding=True).at))
-        console.print(f"looks after {looks} replicates, until all is decided", highlight=False, soft_wrap=True)
+    return finished

@@ -1,35 +1,40 @@
-"""``--tuned N``: every arm gets a search of its own over what it should not lose by, before it is compared."""
+"""``--tuned N``: a search for each arm's best learning rate and weight decay, before the arms are compared."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 
 import optuna
 from rich.console import Console
-from rich.markup import escape
 
 from harness.designs.changes import within
-from harness.errors import Hopeless, OtherQuestion
-from harness.execution import runner
-from harness.execution.runner import Plan
+from harness.errors import OtherQuestion, TooManyFailures
+from harness.execution import searches
+from harness.execution.plan import Plan
+from harness.execution.runner import Report
 from harness.experiments.ablation import Ablation
-from harness.experiments.search import Overrides, Search, Space
-from harness.record import study
-from harness.record.arm_studies import best, study_of, tuned_study, within_budget
+from harness.experiments.overrides import Overrides
+from harness.experiments.search import Search
+from harness.experiments.space import Space
+from harness.record.arm_studies import arm_study, tuned_study, tuning, within_budget
+from harness.record.storage import open_storage
+from harness.record.study import attributes
+from harness.record.table import StudyTable
+from harness.record.trials import best, read_trials
 from harness.samplers import Random
 from harness.schedulers import Full
-from sam2lora.adapters import Frozen
+from harness.tracking.tracker import Conclusion
+from sam2lora.adapters import count
 from sam2lora.choice import from_json
+from sam2lora.cli.messages import say
 from sam2lora.config import Replicate, TrialConfig
 
 _LR, _DECAY = "optimizer.lr", "optimizer.weight_decay"
 _AROUND = 10.0
 """Learning rates are searched from a tenth to ten times an arm's own."""
 REPLICATE = Replicate(seed=1_000_000_007, fold=0)
-"""Tuning has a seed of its own. The best of N trials was lucky with its seed, too; a replicate that judges must not
-inherit that luck."""
+"""No replicate that is compared has this seed: the best of N trials was lucky with its seed, too."""
 
 
 def nuisances(ablation: Ablation) -> tuple[str, ...]:
@@ -61,7 +66,9 @@ def space(config: TrialConfig, free: tuple[str, ...]) -> Space:
     return drawn
 
 
-def tuned(plan: Plan, ablation: Ablation, trials: int, console: Console) -> Mapping[str, TrialConfig] | None:
+def tune_arms(
+    plan: Plan, ablation: Ablation, trials: int, report: Report, console: Console
+) -> dict[str, TrialConfig] | None:
     """The settings of every arm with its best nuisance parameters; None after an interruption.
 
     Each arm has a study ``STUDY/tune/ARM`` of ``trials`` trials, all run to their end, on `REPLICATE`. They are drawn
@@ -69,48 +76,51 @@ def tuned(plan: Plan, ablation: Ablation, trials: int, console: Console) -> Mapp
     few samplers do better. The best is chosen by validation on the sources, among the first ``trials`` that ended. An
     arm that trains nothing has nothing to tune.
 
-    Raises ``OtherQuestion`` where the study's replicates ran after another number of trials, ``Hopeless`` when no trial
-    of an arm completes.
+    Raises ``OtherQuestion`` where the study's replicates ran after another number of trials, ``TooManyFailures`` when
+    no trial of an arm completes.
     """
-    free, found = nuisances(ablation), dict(ablation.settings)
+
+    def quiet_report(table: StudyTable, _: Console) -> Conclusion:
+        return report(table, Console(quiet=True))
+
+    free, settings = nuisances(ablation), dict(ablation.settings)
     _check_budget(plan, trials)
     for arm, config in ablation.settings.items():
-        if isinstance(config.adapter, Frozen):
+        if count(config.parts, config.backbone) == 0:
             continue
-        own = replace(plan, name=f"{plan.name}/tune", study=study_of(plan.study, arm), overrides=Overrides())
+        tuning_plan = replace(plan, name=tuning(plan.name), study=arm_study(plan.study, arm), overrides=Overrides())
         search = Search(
             space(config, free), trials, sampler=Random(), scheduler=Full(), replicate=REPLICATE, references=False
         )
         title = f"Which learning rate and weight decay suit the arm {arm}?"
-        if not runner.search(own, search, title, console, shown=lambda made, console: None):
+        if not searches.run_search(tuning_plan, search, title, quiet_report, console):
             return None
-        found[arm] = _best(own, arm, trials, console)
-    return found
+        settings[arm] = _best(tuning_plan, arm, trials, console)
+    return settings
 
 
 def _check_budget(plan: Plan, trials: int) -> None:
     """Refuse another number of trials before any of them is trained."""
     name = tuned_study(plan.study)
     with suppress(KeyError):
-        attributes = optuna.load_study(storage=study.open_storage(plan.storage), study_name=name).user_attrs
-        before = attributes.get("question", {}).get("ablation", {}).get("tuned", trials)
+        asked = attributes(open_storage(plan.storage), name).get("question", {})
+        before = asked.get("ablation", {}).get("tuned", trials)
         if before != trials:
             raise OtherQuestion(
-                f"Going on with a study must not change its question, but the arms of {name!r} were tuned with "
+                f"A resumed study must keep its question, but the arms of {name!r} were tuned with "
                 f"{before} trials each and --tuned asks for {trials}: name another study with --study, or give "
                 f"--tuned {before}."
             )
 
 
 def _best(plan: Plan, arm: str, budget: int, console: Console) -> TrialConfig:
-    trials = optuna.load_study(storage=study.open_storage(plan.storage), study_name=plan.study).trials
-    found = best(within_budget(trials, budget))
-    if found is None:
-        raise Hopeless(
+    trials = read_trials(open_storage(plan.storage), plan.study)
+    winner = best(within_budget(trials, budget))
+    if winner is None:
+        raise TooManyFailures(
             f"An arm must have a completed trial of tuning before it can be compared, but {plan.study} has none among "
             f"{len(trials)}: see why in its report, then run the same command again."
         )
-    chosen = ", ".join(f"{name} {value:.3g}" for name, value in found.params.items())
-    told = f"{arm}: best validation {found.values[0]:.3f} of {budget} trials, with {chosen}."
-    console.print(escape(told), highlight=False, soft_wrap=True)
-    return from_json(TrialConfig, found.user_attrs["config"])
+    chosen = ", ".join(f"{name} {value:.3g}" for name, value in winner.params.items())
+    say(console, f"{arm}: best validation {winner.values[0]:.3f} of {budget} trials, with {chosen}.")
+    return from_json(TrialConfig, winner.config)

@@ -1,17 +1,17 @@
-"""The trials of an ablation: a cell is an arm in a replicate, and the queue is the cells that have no ending."""
+"""The trials of an ablation: a cell is an arm in a replicate, and the queue is the cells that have no outcome."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import optuna
-from optuna.trial import TrialState
 
 from harness.execution.searcher import Propose
 from harness.experiments.ablation import Ablation
 from harness.record.study import Record
+from harness.record.trials import RecordedTrial
 from sam2lora.config import Replicate, TrialConfig
 
 _SEEDS = 2**31 - 1
@@ -49,27 +49,20 @@ def proposing(settings: Mapping[str, TrialConfig]) -> Propose:
 
 def parameters(wanted: Iterable[Cell]) -> list[dict[str, Any]]:
     """The cells as the parameters of their trials."""
-    return [{"arm": cell.arm, "seed": cell.seed, "fold": cell.fold} for cell in wanted]
+    return [asdict(cell) for cell in wanted]
 
 
-def missing(book: Record, declared: Sequence[Cell]) -> list[Cell]:
-    """The cells without an ending that stands and without a trial that an earlier run left open, in their order."""
-    ended = set(_cells(book, (TrialState.COMPLETE, TrialState.PRUNED)))
-    return [cell for cell in declared if cell not in ended and cell not in set(_cells(book, (TrialState.RUNNING,)))]
+def missing(record: Record, declared: Sequence[Cell]) -> list[Cell]:
+    """The cells without an outcome that stands and without a trial that an earlier run left open, in their order."""
+    there = {_cell(trial) for trial in record.trials() if trial.stands or trial.resumable}
+    return [cell for cell in declared if cell not in there]
 
 
-def crashed(book: Record, declared: Sequence[Cell]) -> list[Cell]:
+def crashed(record: Record, declared: Sequence[Cell]) -> list[Cell]:
     """The cells that have only crashed so far."""
-    failed = set(_cells(book, (TrialState.FAIL,)))
-    return [cell for cell in missing(book, declared) if cell in failed]
+    failed = {_cell(trial) for trial in record.trials() if trial.outcome == "crashed"}
+    return [cell for cell in missing(record, declared) if cell in failed]
 
 
-def _cells(book: Record, states: Sequence[TrialState]) -> Iterator[Cell]:
-    for trial in book.trials():
-        if trial.state in states and "replicate" in trial.user_attrs:
-            yield Cell(**trial.params)
-
-
-def left_open(book: Record) -> bool:
-    """Whether an earlier run left a trial open that can go on."""
-    return next(_cells(book, (TrialState.RUNNING,)), None) is not None
+def _cell(trial: RecordedTrial) -> Cell:
+    return Cell(**trial.params)

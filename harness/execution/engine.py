@@ -1,8 +1,8 @@
 """The engine: trials that share one device, each advanced by an epoch when it asks, together where that is faster.
 
-It knows nothing of Tune. A trial is in the same place whoever trains beside it (the law of ``sam2lora.pack``), and its
-checkpoint is on disk before an epoch is told: an engine that dies loses no epoch that it told, and its successor
-answers the same question in the same way.
+It knows nothing of Tune. A trial is in the same place whatever trains with it (the law of
+``sam2lora.training.packing``), and its checkpoint is on disk before an epoch is reported: an engine that dies loses no
+epoch that it reported, and its successor answers the same question in the same way.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -20,30 +20,28 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from harness.execution.messages import Ending, Item, Order
-from sam2lora import pack
-from sam2lora.artifacts import CHECKPOINT, finish
+from harness.execution.messages import EpochReport, TrialOrder
 from sam2lora.choice import from_json
 from sam2lora.config import Replicate, TrialConfig
 from sam2lora.errors import Diverged
-from sam2lora.memory import free_mib, is_out_of_memory, taking, training_need
-from sam2lora.train import Session, check_parts, epoch, judge, restore, resume, save, start, state
+from sam2lora.files import CHECKPOINT
+from sam2lora.training import packing
+from sam2lora.training.artifacts import finish
+from sam2lora.training.checkpoint import open_session, restore, save, state
+from sam2lora.training.loop import epoch
+from sam2lora.training.memory import free_mib, is_out_of_memory, taking, training_need
+from sam2lora.training.parts import check_parts
+from sam2lora.training.session import Session
 
 
 @dataclass(frozen=True)
 class Resident:
-    """A trial that an engine has opened. ``apart``: its adapter beside the segmenter that it shares, if it has LoRA."""
+    """A trial that an engine has opened. ``warning``: why its checkpoint could not be used, if so."""
 
-    order: Order
+    order: TrialOrder
     session: Session
     signature: str | None
-    apart: pack.Resident | None
-
-    @contextmanager
-    def whole(self) -> Iterator[Session]:
-        """The session with its adapter in its segmenter."""
-        with nullcontext(self.session) if self.apart is None else pack.worn(self.apart) as session:
-            yield session
+    warning: str | None
 
 
 class Engine:
@@ -56,43 +54,50 @@ class Engine:
         self.needs: dict[str, float] = {}
         """MiB that a trial of a signature adds to its device, as measured when it last trained, or else as computed."""
 
-    def one(self, order: Order, told: int) -> Item:
+    def advance_one(self, order: TrialOrder, reported: int) -> EpochReport:
         """``advance`` for a single trial. Raises what went wrong."""
-        item = self.advance([(order, told)])[order.key]
+        item = self.advance([(order, reported)])[order.key]
         if isinstance(item, Exception):
             raise item
         return item
 
-    def advance(self, asked: Sequence[tuple[Order, int]]) -> dict[str, Item | Exception]:
-        """For each trial what comes after its first ``told`` epochs, by its key, or what went wrong with it.
+    def advance(self, requests: Sequence[tuple[TrialOrder, int]]) -> dict[str, EpochReport | Exception]:
+        """For each trial what comes after its first ``reported`` epochs, by its key, or what went wrong with it.
 
-        A trial that is not resident is opened, and goes on from its checkpoint if it left one; epochs that it has done
-        are told again. Test scores are not told: they are written to the trial's folder, where neither a sampler nor a
-        scheduler looks. What befalls one trial leaves the others as they are.
+        A trial that is not resident is opened, and resumed from its checkpoint if it left one; epochs that it has done
+        are reported again. Test scores are not reported: they are written to the trial's folder, where neither a
+        sampler nor a scheduler looks. What happens to one trial leaves the others as they are.
         """
-        items: dict[str, Item | Exception] = {}
+        items: dict[str, EpochReport | Exception] = {}
         training: list[Resident] = []
-        for order, told in asked:
+        warned: dict[str, str] = {}
+        for order, reported in requests:
             try:
+                new = order.key not in self.residents
                 resident = self._resident(order)
+                if new and resident.warning is not None:
+                    warned[order.key] = resident.warning
                 curve = resident.session.curve
-                if told < len(curve) and told + 1 < resident.session.config.epochs:
-                    items[order.key] = _progress(resident.session, curve[told])
+                if reported < len(curve) and reported + 1 < resident.session.config.epochs:
+                    items[order.key] = _progress(resident.session, curve[reported])
                 elif resident.session.finished:
-                    items |= self._finished([resident])
+                    items |= self._test([resident])
                 else:
                     training.append(resident)
             except Exception as error:
-                items[order.key] = self._ended(order.key, error, told + 1)
+                items[order.key] = self._end(order.key, error, reported + 1)
         for group in self._groups(training):
             items |= self._train(group)
+        for key, warning in warned.items():
+            if isinstance(item := items[key], dict):
+                item["warning"] = warning
         return items
 
     def leave(self, key: str) -> None:
-        """Let go of a trial. Its checkpoint stays; a key that is not resident is as good as gone."""
+        """Let go of a trial. Its checkpoint stays. A key that is not resident changes nothing."""
         self.residents.pop(key, None)
 
-    def _resident(self, order: Order) -> Resident:
+    def _resident(self, order: TrialOrder) -> Resident:
         if order.key not in self.residents:
             self.residents[order.key] = _open(order)
         return self.residents[order.key]
@@ -102,9 +107,9 @@ class Engine:
         kinds: dict[tuple[str, int], list[Resident]] = {}
         for resident in residents:
             session = resident.session
-            alone = resident.signature is None or not pack.pays(session.config, session.runtime.device)
+            alone = not packing.is_faster_packed(session.config, session.runtime.device)
             kind = resident.order.key if alone else str(resident.signature)
-            kinds.setdefault((kind, pack.pace(session)), []).append(resident)
+            kinds.setdefault((kind, packing.pace(session)), []).append(resident)
         for (signature, _), group in kinds.items():
             most = len(group) if len(group) == 1 else self._most(signature, group[0].session)
             yield from (group[begin : begin + most] for begin in range(0, len(group), most))
@@ -116,100 +121,100 @@ class Engine:
         fit = max(int(free_mib(session.runtime.device) / self.needs[signature]), 1)
         return min(fit, self.most.get(signature, fit))
 
-    def _train(self, group: list[Resident]) -> dict[str, Item | Exception]:
-        """One epoch of trials that fit together. Where that fails, halves of them try; one alone owns its fault."""
+    def _train(self, group: list[Resident]) -> dict[str, EpochReport | Exception]:
+        """One epoch of trials that fit together. Where that fails, halves of them try; a single trial ends by it."""
         if len(group) == 1:
             return self._train_alone(group[0])
-        before = [_aside(_state(resident)) for resident in group]
+        before = [_host_copy(state(resident.session)) for resident in group]
         try:
             with self._measured(group):
-                entries = pack.epoch([resident.apart for resident in group if resident.apart is not None])
+                entries = packing.epoch([resident.session for resident in group])
         except Exception as error:
             signature, half = str(group[0].signature), len(group) // 2
             if is_out_of_memory(error):
                 self.most[signature] = half
             _free(error)
-            lost: dict[str, Item | Exception] = {}
+            lost: dict[str, EpochReport | Exception] = {}
             for resident, at in zip(group, before, strict=True):
                 lost |= self._put_back(resident, at)
             del before, at  # halves copy anew
             halves = [[one for one in part if one.order.key not in lost] for part in (group[:half], group[half:])]
             return lost | {key: item for part in halves if part for key, item in self._train(part).items()}
-        return self._told(group, entries)
+        return self._reports(group, entries)
 
-    def _put_back(self, resident: Resident, before: dict[str, Any]) -> dict[str, Item | Exception]:
-        """Bring a trial to where it was: nothing is told. Where even that fails it ends, and its checkpoint stays."""
+    def _put_back(self, resident: Resident, before: dict[str, Any]) -> dict[str, EpochReport | Exception]:
+        """Bring a trial to where it was; nothing is reported. Where that fails it ends, and its checkpoint stays."""
         try:
-            with resident.whole() as session:
-                restore(session, before)
+            restore(resident.session, before)
         except Exception as error:
-            return {resident.order.key: self._ended(resident.order.key, error, resident.session.epoch + 1)}
+            return {resident.order.key: self._end(resident.order.key, error, resident.session.epoch + 1)}
         return {}
 
-    def _train_alone(self, resident: Resident) -> dict[str, Item | Exception]:
+    def _train_alone(self, resident: Resident) -> dict[str, EpochReport | Exception]:
         done, key = resident.session.epoch, resident.order.key
         try:
-            with resident.whole() as session, self._measured([resident]):
-                entry = epoch(session)
+            with self._measured([resident]):
+                entry = epoch(resident.session)
         except Exception as error:
-            return {key: self._ended(key, error, done + 1)}
-        return self._told([resident], [entry])
+            return {key: self._end(key, error, done + 1)}
+        return self._reports([resident], [entry])
 
-    def _told(
+    def _reports(
         self, group: list[Resident], entries: Sequence[dict[str, float] | Diverged]
-    ) -> dict[str, Item | Exception]:
-        """What is told of an epoch that was trained and validated; of the last one, once the trial has been judged."""
+    ) -> dict[str, EpochReport | Exception]:
+        """The reports on an epoch that was trained and validated; of the last one, once the trial has been tested."""
         items = {
-            resident.order.key: self._closed(resident, entry) for resident, entry in zip(group, entries, strict=True)
+            resident.order.key: self._save(resident, entry) for resident, entry in zip(group, entries, strict=True)
         }
-        over = [resident for resident in group if resident.order.key in self.residents and resident.session.finished]
-        return items | self._finished(over)
+        trained = [one for one in group if one.order.key in self.residents and one.session.finished]
+        return items | self._test(trained)
 
-    def _closed(self, resident: Resident, entry: dict[str, float] | Diverged) -> Item | Exception:
-        """An epoch that was trained and validated: on disk before it is told."""
+    def _save(self, resident: Resident, entry: dict[str, float] | Diverged) -> EpochReport | Exception:
+        """The report on an epoch that was trained and validated, whose checkpoint is on disk before."""
         session, key = resident.session, resident.order.key
         if isinstance(entry, Diverged):
-            return self._ended(key, entry, session.epoch + 1)
+            return self._end(key, entry, session.epoch + 1)
         try:
-            with resident.whole():
-                save(session, Path(resident.order.folder) / CHECKPOINT)
+            save(session, Path(resident.order.folder) / CHECKPOINT)
             return _progress(session, entry)
         except Exception as error:
-            return self._ended(key, error, session.epoch + 1)
+            return self._end(key, error, session.epoch + 1)
 
-    def _finished(self, group: list[Resident]) -> dict[str, Item | Exception]:
-        """Judge trials whose epochs have all run: together, or where that fails by halves; one alone owns its fault."""
+    def _test(self, group: list[Resident]) -> dict[str, EpochReport | Exception]:
+        """Test trials whose epochs have all run: together, or where that fails by halves; a single trial ends by it."""
         try:
-            tables = _judged(group)
+            tables = packing.final_scores([resident.session for resident in group])
         except Exception as error:
             if len(group) == 1:
                 key = group[0].order.key
-                return {key: self._ended(key, error, group[0].session.epoch + 1)}
+                return {key: self._end(key, error, group[0].session.epoch + 1)}
             if is_out_of_memory(error):
                 _free(error)
             half = len(group) // 2
-            return self._finished(group[:half]) | self._finished(group[half:])
-        return {resident.order.key: self._sealed(resident, rows) for resident, rows in zip(group, tables, strict=True)}
+            return self._test(group[:half]) | self._test(group[half:])
+        return {
+            resident.order.key: self._complete(resident, rows) for resident, rows in zip(group, tables, strict=True)
+        }
 
-    def _sealed(self, resident: Resident, rows: pd.DataFrame) -> Item | Exception:
-        """Write what a judged trial leaves, and let go of it."""
+    def _complete(self, resident: Resident, rows: pd.DataFrame) -> EpochReport | Exception:
+        """Write what a tested trial leaves, and let go of it."""
         session, key = resident.session, resident.order.key
         try:
-            with resident.whole():
-                finish(session, rows, key, Path(resident.order.folder))
+            finish(session, rows, key, Path(resident.order.folder))
         except Exception as error:
-            return self._ended(key, error, session.epoch + 1)
+            return self._end(key, error, session.epoch + 1)
         self.leave(key)
-        return _progress(session, session.curve[-1]) | {"ending": "completed", "why": "all epochs ran"}
+        return _progress(session, session.curve[-1]) | {"outcome": "completed", "why": "all epochs ran"}
 
-    def _ended(self, key: str, error: Exception, number: int) -> Item | Exception:
-        """The ending that an error means for a trial, or the error itself. The trial is let go of."""
+    def _end(self, key: str, error: Exception, number: int) -> EpochReport | Exception:
+        """The outcome that an error means for a trial, or the error itself. The trial is let go of."""
         self.leave(key)
+        report: EpochReport = {"epoch": number, "entry": None, "cost": {}, "why": str(error).partition("\n")[0]}
         if isinstance(error, Diverged):
-            return _end("diverged", number, str(error))
+            return report | {"outcome": "diverged"}
         if is_out_of_memory(error):
             _free(error)
-            return _end("out_of_memory", number, str(error).partition("\n")[0])
+            return report | {"outcome": "out_of_memory"}
         return error
 
     @contextmanager
@@ -222,33 +227,14 @@ class Engine:
             self.needs[signature] = mib / len(group)
 
 
-def _open(order: Order) -> Resident:
+def _open(order: TrialOrder) -> Resident:
     config, replicate = from_json(TrialConfig, order.config), from_json(Replicate, order.replicate)
-    session = start(config, replicate, order.runtime)
+    session, warning = open_session(config, replicate, order.runtime, Path(order.folder) / CHECKPOINT)
     check_parts(session.sources, replicate.fold)
-    if (Path(order.folder) / CHECKPOINT).exists():
-        resume(session, Path(order.folder) / CHECKPOINT)
-    signature = pack.signature(config, replicate, len(session.training))
-    return Resident(order, session, signature, pack.admit(session) if signature is not None else None)
+    return Resident(order, session, packing.signature(config, replicate, len(session.training)), warning)
 
 
-def _judged(group: Sequence[Resident]) -> list[pd.DataFrame]:
-    """The test scores of every trial of a group."""
-    if len(group) > 1:
-        return pack.judge([resident.apart for resident in group if resident.apart is not None])
-    tables = []
-    for resident in group:
-        with resident.whole() as session:
-            tables.append(judge(session))
-    return tables
-
-
-def _state(resident: Resident) -> dict[str, Any]:
-    with resident.whole() as session:
-        return state(session)
-
-
-def _aside(value: dict[str, Any]) -> dict[str, Any]:
+def _host_copy(value: dict[str, Any]) -> dict[str, Any]:
     """A copy in the memory of the host: a device that runs out of its own keeps none of it."""
 
     def copied(part: Any) -> Any:
@@ -264,16 +250,12 @@ def _free(error: Exception) -> None:
         torch.cuda.empty_cache()
 
 
-def _progress(session: Session, entry: dict[str, float]) -> Item:
+def _progress(session: Session, entry: dict[str, float]) -> EpochReport:
     return {
         "epoch": int(entry["epoch"]),
         "score": entry["score"],
         "entry": entry,
         "cost": asdict(session.cost),
-        "ending": None,
+        "outcome": None,
         "why": "",
     }
-
-
-def _end(ending: Ending, number: int, why: str) -> Item:
-    return {"epoch": number, "entry": None, "cost": {}, "ending": ending, "why": why}

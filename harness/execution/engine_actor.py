@@ -8,37 +8,37 @@ from __future__ import annotations
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from harness.execution.messages import Item, Order
+from harness.execution.messages import EpochReport, TrialOrder
 
 PATIENCE = 2.0
-"""Seconds that an engine waits for a resident that has not asked for its next epoch, before it goes on without it."""
+"""Seconds that an engine waits for a resident that has not asked for its next epoch, before it trains the others."""
 
 
-class Shared:
-    """An engine as an actor: residents ask from threads of their own, and wait for each other to train together.
+class EngineActor:
+    """An engine as an actor: residents ask from separate threads, and wait for each other to train together.
 
     A resident that does not ask within `PATIENCE` seconds, because a scheduler paused it or its actor died, is not
     waited for until it asks again.
     """
 
     def __init__(self) -> None:
-        from harness.execution.engine import Engine  # whoever holds a handle loads this class, and most need no torch
+        from harness.execution.engine import Engine  # every holder of a handle loads this class, and most need no torch
 
         self.engine = Engine()
         self.turn = threading.Condition()
         self.thread = ThreadPoolExecutor(1)  # all of torch in one thread
-        self.asked: dict[str, tuple[Order, int]] = {}
-        self.answers: dict[str, Future[Item]] = {}
+        self.asked: dict[str, tuple[TrialOrder, int]] = {}
+        self.answers: dict[str, Future[EpochReport]] = {}
         self.absent: set[str] = set()
         self.busy = False
 
-    def advance(self, order: Order, told: int) -> Item:
-        """As ``Engine.one``; of the residents that ask, one trains for all."""
+    def advance(self, order: TrialOrder, reported: int) -> EpochReport:
+        """As ``Engine.advance_one``; of the residents that ask, one trains for all."""
         with self.turn:
-            answer: Future[Item] = Future()
+            answer: Future[EpochReport] = Future()
             if order.key in self.answers:  # of an actor that died while it waited
                 self.answers[order.key].cancel()
-            self.asked[order.key], self.answers[order.key] = (order, told), answer
+            self.asked[order.key], self.answers[order.key] = (order, reported), answer
             self.absent.discard(order.key)
             self.turn.notify_all()
             while not answer.done():
@@ -62,7 +62,7 @@ class Shared:
         asked, answers = self.asked, self.answers
         self.asked, self.answers, self.busy = {}, {}, True
         self.turn.release()
-        items: dict[str, Item | Exception]
+        items: dict[str, EpochReport | Exception]
         try:
             items = self.thread.submit(self.engine.advance, list(asked.values())).result()
         except Exception as fault:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from sam2lora.runtime import Runtime
 
-Ending = Literal["completed", "diverged", "out_of_memory"]
-Item = dict[str, Any]
-"""``{"epoch", "score", "entry", "cost", "ending", "why"}`` of an epoch; ``ending`` is None until the last one."""
+EpochReport = dict[str, Any]
+"""``{"epoch", "score", "entry", "cost", "outcome", "why"}`` of an epoch. ``outcome`` is None until the trial ends, then
+completed, diverged or out_of_memory, and ``why`` its reason in words. A ``"warning"`` is there where the trial's
+checkpoint could not be used."""
 
 
 @dataclass(frozen=True)
-class Order:
+class TrialOrder:
     """One trial to run: its key, its settings and replicate as JSON, where to run, and where its files go."""
 
     key: str

@@ -1,38 +1,31 @@
-"""What can be known before the first trial: data, weights and memory. Everything that is wrong is said here."""
+"""The checks before the first trial: data, weights and memory. Whatever can be refused is refused here."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import psutil
-import torch
 from rich.console import Console
-from rich.markup import escape
 
-from harness.tracking.mlflow_tracker import Material
-from sam2lora import checkpoints
-from sam2lora.backbones import Backbone, Nano, Sam2, UNet
+from harness.execution.memory_plan import fitting
+from harness.tracking.tracker import Material
+from sam2lora.cli.messages import warn
 from sam2lora.config import Replicate, TrialConfig
 from sam2lora.datasets import CachedSet, Dataset, Synthetic, cached, left_out
-from sam2lora.errors import DataError, OutOfMemory
-from sam2lora.memory import Need, training_need
-from sam2lora.model import SHIPPED, build, sha256
+from sam2lora.errors import DataError
+from sam2lora.models.build import build
+from sam2lora.models.weights import provide
 from sam2lora.protocols.copies import check_photographs
 from sam2lora.runtime import Runtime
-from sam2lora.train import check_parts, check_targets, given_images, training_images, validation_images
-
-_PROCESS_MIB = 1100.0
-"""Resident memory of a worker that has imported torch and sam2 and holds nano, as measured."""
-_ACTOR_MIB = 250.0
-"""Resident memory of a trial's actor whose engine lives elsewhere, as measured."""
+from sam2lora.training.parts import check_parts, check_targets, given_images, training_images, validation_images
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """``digests``: what the settings only point at, by name; part of every trial's key. ``materials``: for MLflow.
+    """What the trials of a study have to go by, opened and checked.
+
+    ``digests``: what the settings only point at, by name; part of every trial's key. ``materials``: for MLflow.
     ``left_out``: by data set, what it was asked to do without, one text each; most sets have none.
     ``copies``: photographs that seem to be copies of each other, by set and id.
 
@@ -50,8 +43,8 @@ class Prepared:
     fitting: int
 
     @property
-    def told(self) -> dict[str, Any]:
-        """What a question says of the data for its report: the digests of the data change with it."""
+    def remarks(self) -> dict[str, Any]:
+        """What a question adds on its data for the report; the digests of the data change with it."""
         gone = {"left_out": {name: list(why) for name, why in self.left_out.items()}} if self.left_out else {}
         return gone | ({"copies": list(self.copies)} if self.copies else {})
 
@@ -91,16 +84,18 @@ def prepare(
     )
     distinct = {opened.dataset.name: opened for opened in sets.values()}.values()
     for line in (*left_out(distinct), *map(str, doubts)):
-        console.print(f"[bold yellow]warning:[/] {escape(line)}", highlight=False, soft_wrap=True)
-    typical = configs[0]
+        warn(console, line)
     counted = [_parts(config, replicate, sets) for config in _protocols(configs) for replicate in replicates]
-    backbones = _distinct(config.backbone for config in configs)
-    for backbone in backbones:
-        if isinstance(backbone, Sam2) and runtime.checkpoint == checkpoints.place(backbone).resolve():
-            checkpoints.fetch(backbone, console)
-        build(backbone, typical.image_size, runtime)
+    provide({digest: what for config in configs for digest, what in config.weights.items()}, runtime, console)
+    for backbone in dict.fromkeys(config.backbone for config in configs):
+        build(backbone, configs[0].image_size, runtime)
     digests = {f"data/{opened.dataset.name}": opened.digest for opened in sets.values()}
-    digests |= {f"weights/{backbone.kind}": weights_digest(backbone) for backbone in backbones}
+    digests |= {
+        f"weights/{choice.kind}": (choice.weights_sha256 or "random")[:16]
+        for config in configs
+        for choice in config.choices.values()
+        if hasattr(choice, "weights_sha256")
+    }
     return Prepared(
         digests=digests,
         left_out={opened.dataset.name: opened.absent for opened in sets.values() if opened.absent},
@@ -129,10 +124,11 @@ def _opened(config: TrialConfig, sets: dict[str, CachedSet]) -> list[CachedSet]:
 def _parts(config: TrialConfig, replicate: Replicate, sets: dict[str, CachedSet]) -> tuple[int, int, int]:
     """How many images train and validate, and the latter's patients; raises ``DataError`` where a part has none."""
     protocol, fold = config.protocol, replicate.fold
-    sources = [sets[f"{dataset.name}@{config.image_size}"] for dataset in protocol.sources]
-    given = [sets[f"{dataset.name}@{config.image_size}"] for dataset in protocol.targets if protocol.shots]
+    opened_sets = _opened(config, sets)
+    sources, targets = opened_sets[: len(protocol.sources)], opened_sets[len(protocol.sources) :]
+    given = targets if protocol.shots else []
     check_parts(sources, fold)
-    check_targets([sets[f"{dataset.name}@{config.image_size}"] for dataset in protocol.targets], protocol.target_images)
+    check_targets(targets, protocol.target_images)
     shots = given_images(given, protocol.shots, replicate, sources)
     training = len(training_images(sources, fold)) + len(shots)
     validating = [[opened.patients[i] for i in validation_images(opened, fold)] for opened in sources or given]
@@ -147,62 +143,6 @@ def _protocols(configs: Sequence[TrialConfig]) -> Iterable[TrialConfig]:
     return seen.values()
 
 
-def fitting(configs: Sequence[TrialConfig], runtime: Runtime, concurrent: int, residents: int = 1) -> int:
-    """How many trials, ``concurrent`` at most, fit into memory at once, ``residents`` of them in one process.
-
-    Raises ``OutOfMemory`` when not one does.
-    """
-    needs = [(training_need(config), config) for config in _largest(configs)]
-    need, largest = max(needs, key=lambda pair: sum(pair[0]))
-    if runtime.device == "cpu":
-        free = psutil.virtual_memory().available / 2**20
-    else:
-        free = torch.cuda.mem_get_info(runtime.device)[0] / 2**20
-    needed = _taken(1, need, runtime.device, residents)
-    if needed > free:
-        raise OutOfMemory(
-            f"A training step must fit into memory, but {largest.batch_size} images of {largest.image_size} pixels "
-            f"need about {needed:,.0f} MiB and {runtime.device} has {free:,.0f} MiB free: lower batch_size or "
-            f"image_size, choose a smaller backbone, or free memory."
-        )
-    return max(count for count in range(1, concurrent + 1) if _taken(count, need, runtime.device, residents) <= free)
-
-
-def _taken(trials: int, need: Need, device: str, residents: int) -> float:
-    """MiB of so many trials at once: of the machine's memory on a CPU, else of every GPU's, which share the trials."""
-    if device != "cpu":
-        trials = math.ceil(trials / torch.cuda.device_count())
-    processes = math.ceil(trials / residents)
-    taken = need.own * trials + need.shared * processes
-    if device != "cpu":
-        return taken
-    actors = trials if residents > 1 else 0
-    return taken + _PROCESS_MIB * processes + _ACTOR_MIB * actors
-
-
-def _largest(configs: Sequence[TrialConfig]) -> Iterable[TrialConfig]:
-    """Of every combination of model and batch shape, the settings that train the most parameters."""
-    shapes: dict[object, TrialConfig] = {}
-    for config in sorted(configs, key=lambda config: config.adapter.count(config.backbone)):
-        shapes[config.backbone, config.image_size, config.batch_size, config.precision] = config
-    return shapes.values()
-
-
 def _roles(config: TrialConfig) -> Iterable[tuple[Dataset, str]]:
     yield from ((dataset, "training") for dataset in config.protocol.sources)
     yield from ((dataset, "testing") for dataset in config.protocol.targets)
-
-
-def _distinct(backbones: Iterable[Backbone]) -> list[Backbone]:
-    return list(dict.fromkeys(backbones))
-
-
-def weights_digest(backbone: Backbone) -> str:
-    """What names a backbone's weights: the digest of their file, or the word random."""
-    match backbone:
-        case Nano(weights="shipped"):
-            return sha256(SHIPPED)[:16]
-        case Sam2(checkpoint=str(digest)) | UNet(checkpoint=str(digest)):
-            return digest[:16]
-        case _:
-            return "random"

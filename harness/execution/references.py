@@ -9,16 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from optuna.trial import TrialState
-
-from harness.experiments.search import Overrides, Search
-from harness.record.study import Record, is_reference
-from sam2lora.adapters import Frozen
-from sam2lora.backbones import UNet
-from sam2lora.base import BASE
+from harness.experiments.overrides import Overrides
+from harness.experiments.search import Search
+from harness.record.study import Record
 from sam2lora.choice import to_json
-from sam2lora.commands.asked import on
-from sam2lora.config import TrialConfig
+from sam2lora.config import TrialConfig, frozen
+from sam2lora.defaults import BASE
+from sam2lora.overrides import with_backbone
 
 DEFAULTS, FROZEN = "defaults", "frozen"
 
@@ -36,18 +33,13 @@ def references(search: Search, overrides: Overrides, typical: TrialConfig) -> di
         defaults = overrides.apply(search.base)
     else:
         alike = {name: getattr(typical, name) for name in ("protocol", "image_size", "epochs")}
-        defaults = replace(on(BASE, typical.backbone), **alike)
-    if isinstance(defaults.backbone, UNet):
+        defaults = replace(with_backbone(BASE, typical.backbone), **alike)
+    if defaults.backbone.trained_whole:
         return {DEFAULTS: defaults}
-    return {DEFAULTS: defaults, FROZEN: replace(defaults, adapter=Frozen(), epochs=1)}
+    return {DEFAULTS: defaults, FROZEN: frozen(defaults)}
 
 
-def missing(book: Record, wanted: Mapping[str, TrialConfig]) -> list[str]:
-    """The references without an ending that stands and without a trial that an earlier run left open."""
-    standing = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
-    there = {
-        (trial.user_attrs["reference"], trial.user_attrs["config"])
-        for trial in book.trials()
-        if is_reference(trial) and trial.state in standing and "replicate" in trial.user_attrs
-    }
+def missing(record: Record, wanted: Mapping[str, TrialConfig]) -> list[str]:
+    """The references without an outcome that stands and without a trial that an earlier run left open."""
+    there = {(trial.reference, trial.config) for trial in record.trials() if trial.stands or trial.resumable}
     return [name for name, config in wanted.items() if (name, to_json(config)) not in there]

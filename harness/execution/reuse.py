@@ -1,4 +1,4 @@
-"""Trials that another study of the same record has completed: they are copied, not trained again."""
+"""Results that are copied and not trained again: those of equal settings in another study of the record."""
 
 from __future__ import annotations
 
@@ -8,52 +8,51 @@ from functools import partial
 from pathlib import Path
 
 import optuna
-from optuna.trial import FrozenTrial, TrialState
 
-from harness.record import study as recorded
-from harness.record.study import Record
-from sam2lora.artifacts import ADAPTER, IMAGES, PREDICTIONS, RESULT
-from sam2lora.train import write_atomically
+from harness.record import optuna_writer
+from harness.record.locations import study_folder, trial_folder
+from harness.record.storage import open_storage
+from harness.record.study import Record, questions
+from harness.record.trials import RecordedTrial, read_trials
+from sam2lora.files import ADAPTER, IMAGES, PREDICTIONS, RESULT, write_atomically
+from sam2lora.integrity import read_result
 
 _FILES = (IMAGES, ADAPTER, PREDICTIONS, RESULT)  # the result last: it seals the folder
 
 
 @dataclass(frozen=True)
-class _Found:
+class _Completed:
     study: str
-    trial: FrozenTrial
+    trial: RecordedTrial
     folder: Path
 
 
-class Elsewhere:
-    """What the other studies of a record have completed, by key; a ``harness.execution.searcher.Elsewhere``.
+class OtherStudies:
+    """The completed trials of the other studies of a record, by key, as they were when this was made.
 
-    ``results``: the folder that holds the folder of every study. A trial whose files are not there is not taken. What
-    other studies complete later is not seen.
+    A trial whose files are gone is left out.
     """
 
-    def __init__(self, record: Record, results: Path) -> None:
+    def __init__(self, record: Record) -> None:
         self.record = record
-        self.found: dict[str, _Found] = {}
-        storage = recorded.open_storage(record.storage_url)
-        for study in storage.get_all_studies():
-            if study.study_name != record.name:
-                for trial in storage.get_all_trials(study._study_id, deepcopy=False, states=(TrialState.COMPLETE,)):
-                    self._note(study.study_name, trial, results)
+        self._trials: dict[str, _Completed] = {}
+        storage = open_storage(record.storage_url)
+        for study in questions(storage):
+            for trial in read_trials(storage, study) if study != record.name else ():
+                folder = trial_folder(study_folder(record.out, study), trial.key)
+                trained = trial.completed and trial.reused_from is None
+                if trained and all((folder / name).is_file() for name in _FILES):
+                    self._trials.setdefault(trial.key, _Completed(study, trial, folder))
 
-    def _note(self, study: str, trial: FrozenTrial, results: Path) -> None:
-        attributes = trial.user_attrs
-        if "reused_from" in attributes or attributes.get("outcome", {}).get("kind") != "completed":
-            return
-        folder = results / study / "trials" / attributes["key"]
-        if all((folder / name).is_file() for name in _FILES):
-            self.found.setdefault(attributes["key"], _Found(study, trial, folder))
+    def copy(self, trial: optuna.Trial, key: str) -> RecordedTrial | None:
+        """Give ``trial`` the result of the trial with that key and a copy of its files; None if there is none.
 
-    def __call__(self, trial: optuna.Trial, key: str) -> FrozenTrial | None:
-        """Give ``trial`` the result of the trial with that key, with a copy of its files; None if there is none."""
-        found = self.found.get(key)
-        if found is None:
+        Raises ``DamagedFile`` where a file is not as it was written: nothing is copied.
+        """
+        twin = self._trials.pop(key, None)
+        if twin is None:
             return None
+        read_result(twin.folder)
         for name in _FILES:
-            write_atomically(self.record.files(key) / name, partial(shutil.copyfile, found.folder / name))
-        return recorded.take(self.record, trial, found.trial, found.study)
+            write_atomically(self.record.files(key) / name, partial(shutil.copyfile, twin.folder / name))
+        return optuna_writer.copy(self.record, trial, twin.trial, twin.study)

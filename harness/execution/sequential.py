@@ -1,7 +1,7 @@
-"""The looks of an ablation while it runs: verdicts come at numbers of replicates that were fixed before.
+"""The interim looks of an ablation: verdicts come at numbers of replicates that were fixed before.
 
 A study with a fixed number of replicates is looked at when they have all ended; ``--until-decided`` plans several
-looks, and adds replicates between them where verdicts are open. Either may be grown later, by looks of their own.
+looks, and adds replicates between them where verdicts are open. Either may grow later, with further looks.
 """
 
 from __future__ import annotations
@@ -13,22 +13,16 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
-from rich.markup import escape
 
-from harness.execution.cells import Cell, crashed, missing, parameters
+from harness.execution.cells import Cell, cells, crashed, missing, parameters
 from harness.experiments.ablation import Ablation
 from harness.record import table
-from harness.record.ablation_scores import declared, measured
+from harness.record.ablation_scores import ablation_scores, recorded_ablation
 from harness.record.study import Record
-from harness.reports.ablation import format
-from harness.stats.sequential import Looks, judge_looks, saw, schedule
-from harness.stats.verdicts import Differs, Judged, Undecided
+from harness.stats.sequential import Looks, judge_looks, look_record, schedule
+from harness.stats.verdicts import Differs, Judged, Undecided, phrase
+from sam2lora.cli.messages import say
 
-LOOKS = "looks"
-"""The study's attribute that holds its looks: the ``schedule``, the ``errors`` that each may make, whether the last
-command was ``adding`` replicates by verdicts, and the looks ``done``, each with its ``tests``
-(``harness.stats.sequential.Saw``), so that its verdicts stand whatever is trained again later. A look that was recorded
-before that was kept is computed from the results there are."""
 GIVE_UP = 0.1
 """The chance of a verdict below which no replicate is added: what a study thinks of its chances is rough. To stop where
 80 % are out of reach would lose half of the effects of which 20 replicates find four in five; this loses one in fifty.
@@ -36,18 +30,18 @@ GIVE_UP = 0.1
 
 
 @dataclass
-class Looking:
-    """Asked for further cells when all others have ended; a ``harness.execution.searcher.More``.
+class InterimLooks:
+    """Looks at the verdicts when all trials have ended, and says which cells come next; `Queued.more` calls it.
 
     Looks happen at numbers of replicates that are fixed before (``harness.stats.sequential``), and are written into the
-    study, so that a study that goes on spends no error twice. ``adding``: whether replicates are added between two of
+    study, so that a resumed study spends no error twice. ``adding``: whether replicates are added between two of
     them, to the arms of open contrasts alone, as long as one of the looks to come has a chance of `GIVE_UP` or more to
     decide more, with effect and variances as they seem. Then it ends when there are no such contrasts, at
-    ``ablation.most`` replicates, or, before the next round begins, once ``deadline`` (of the monotonic clock; None:
-    never) has passed: a round that has begun is finished.
+    ``ablation.most`` replicates, or, before the next round starts, once ``deadline`` (of the monotonic clock; None:
+    never) has passed: a round that has started is finished.
     """
 
-    book: Record
+    record: Record
     ablation: Ablation
     console: Console
     adding: bool = False
@@ -61,24 +55,24 @@ class Looking:
         """
         state = self._state()
         looks = Looks.of(state)
-        if LOOKS not in before and (had := _replicates(before)) and self._ended(had):
+        if "looks" not in before and (had := _replicates(before)) and self._ended(had):
             looks = Looks().planned((had,)).looked()
             state["done"] = [{"replicates": had}]
         planned = plan(looks, self.ablation, adding=self.adding)
         state |= {**planned.json(), "adding": self.adding}
         if planned != looks and planned.done:
             state["done"][-1] |= self._judged(state, planned)
-        self.book.study.set_user_attr(LOOKS, state)
+        self.record.write(looks=state)
 
     def __call__(self) -> Sequence[Mapping[str, Any]]:
         """The parameters of the cells that come next; none when it is over."""
         while (at := self._next_look()) is not None:
-            fresh = [cell for cell in missing(self.book, self._cells(at)) if cell not in self.tried]
+            fresh = [cell for cell in missing(self.record, self._cells(at)) if cell not in self.tried]
             if fresh and not self.adding:
                 return ()
             if fresh:
                 if self.deadline is not None and time.monotonic() >= self.deadline:
-                    self._say("The budget is spent; the same command goes on from here.")
+                    say(self.console, "The budget is spent; run the same command again to continue from here.")
                     return ()
                 self.tried.update(fresh)
                 self._grow(at)
@@ -87,12 +81,12 @@ class Looking:
         return ()
 
     def _state(self) -> dict[str, Any]:
-        return {"schedule": [], "errors": [], "done": [], **self.book.study.user_attrs.get(LOOKS, {})}
+        return {"schedule": [], "errors": [], "done": [], **self.record.attributes.get("looks", {})}
 
     def _ended(self, count: int) -> bool:
         """Whether every trial of the first ``count`` replicates has ended, crashed or not."""
-        cells = self._all(count)
-        return set(missing(self.book, cells)) <= set(crashed(self.book, cells))
+        declared = cells(self.ablation.repeated(count))
+        return set(missing(self.record, declared)) <= set(crashed(self.record, declared))
 
     def _next_look(self) -> int | None:
         state = self._state()
@@ -101,52 +95,45 @@ class Looking:
             return None
         return ahead[0]
 
-    def _all(self, count: int) -> list[Cell]:
-        drawn = self.ablation.repeated(count).replicates.all()
-        return [Cell(arm, one.seed, one.fold) for one in drawn for arm in self.ablation.settings]
-
     def _cells(self, count: int) -> list[Cell]:
         """The cells in the first ``count`` replicates; where they are added, of the arms that are still of interest."""
-        done = self._state()["done"]
+        declared, done = cells(self.ablation.repeated(count)), self._state()["done"]
         if not (self.adding and done):
-            return self._all(count)
-        open_ = set(done[-1]["open"])
-        arms = {arm for one in self.ablation.contrasts if one.name in open_ for arm in one.weights}
-        return [cell for cell in self._all(count) if cell.arm in arms]
+            return declared
+        open_contrasts = [contrast for contrast in self.ablation.contrasts if contrast.name in done[-1]["open"]]
+        arms = {arm for contrast in open_contrasts for arm in contrast.weights}
+        return [cell for cell in declared if cell.arm in arms]
 
     def _grow(self, count: int) -> None:
         """Write into the study's question that it has so many replicates."""
-        question = dict(self.book.study.user_attrs["question"])
+        question = dict(self.record.attributes["question"])
         drawn = [[one.seed, one.fold] for one in self.ablation.repeated(count).replicates.all()]
         if len(drawn) > len(question["ablation"]["replicates"]):
             question["ablation"] = {**question["ablation"], "replicates": drawn}
-            self.book.study.set_user_attr("question", question)
+            self.record.write(question=question)
 
     def _look(self, at: int) -> None:
         self._grow(at)
         state = self._state()
         seen = self._judged(state, Looks.of(state).looked())
         state["done"] = [*state["done"], {"replicates": at, **seen}]
-        self.book.study.set_user_attr(LOOKS, state)
-        told = "; ".join(f"{name}: {word}" for name, word in seen["verdicts"].items())
-        self._say(f"After {at} replicates: {told}.")
+        self.record.write(looks=state)
+        verdicts = "; ".join(f"{name}: {word}" for name, word in seen["verdicts"].items())
+        say(self.console, f"After {at} replicates: {verdicts}.")
 
     def _judged(self, state: Mapping[str, Any], looks: Looks) -> dict[str, Any]:
         """What the last of the ``looks`` that are done sees: verdicts, contrasts worth more replicates, p-values."""
-        read = table.read(self.book.storage_url, self.book.name, self.book.folder.parents[self.book.name.count("/")])
-        cells = measured(read, declared(read)).cells
+        read = table.read(self.record.storage_url, self.record.name, self.record.out)
+        scores = ablation_scores(read, recorded_ablation(read)).cells
         smallest = self.ablation.smallest_of_interest
         kept = [one.get("tests") for one in state["done"]]
-        judged = judge_looks(cells, self.ablation.contrasts, smallest, looks, np.random.default_rng(0), kept=kept)
+        judged = judge_looks(scores, self.ablation.contrasts, smallest, looks, np.random.default_rng(0), kept=kept)
         again = kept[looks.done - 1] if len(kept) == looks.done else None
         return {
-            "verdicts": {one.effect.contrast: format.verdict(one.verdict).text for one in judged},
+            "verdicts": {one.effect.contrast: phrase(one.verdict) for one in judged},
             "open": [one.effect.contrast for one in judged if _worth(one)],
-            "tests": again or saw([(one.effect, one.targets) for one in judged], smallest),
+            "tests": again or look_record([(one.effect, one.targets) for one in judged], smallest),
         }
-
-    def _say(self, text: str) -> None:
-        self.console.print(escape(text), highlight=False, soft_wrap=True)
 
 
 def plan(looks: Looks, ablation: Ablation, *, adding: bool) -> Looks:

@@ -1,4 +1,4 @@
-"""Ray Tune's end of a trial: an actor that asks an engine for one epoch after the other.
+"""Ray Tune's end of a trial: an actor that asks an engine for one epoch after another.
 
 This module imports neither torch nor sam2: where an engine has a process of its own, a trial's actor stays small.
 """
@@ -12,7 +12,7 @@ from typing import Any
 import ray
 from ray import tune
 
-from harness.execution.messages import Item, Order
+from harness.execution.messages import EpochReport, TrialOrder
 from harness.record.outcome import WORST
 
 
@@ -30,25 +30,25 @@ class Trial(tune.Trainable):
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Let go of the last order, and take the next."""
         self._leave()
-        order: Order = new_config["order"]
+        order: TrialOrder = new_config["order"]
         name: str | None = new_config["engine"]
-        self._told = 0
+        self._reported = 0
         if name is None:
             from harness.execution.engine import Engine  # a process that only forwards does without torch
 
             engine = Engine()
-            self._advance: Callable[[int], Item] = lambda told: engine.one(order, told)
+            self._advance: Callable[[int], EpochReport] = lambda reported: engine.advance_one(order, reported)
             self._leave = lambda: engine.leave(order.key)
         else:
             shared = ray.get_actor(name)
-            self._advance = lambda told: ray.get(shared.advance.remote(order, told))
+            self._advance = lambda reported: ray.get(shared.advance.remote(order, reported))
             self._leave = lambda: ray.get(shared.leave.remote(order.key))
         return True
 
     def step(self) -> dict[str, Any]:
         """Run one epoch."""
-        item = self._advance(self._told)
-        self._told = item["epoch"]
+        item = self._advance(self._reported)
+        self._reported = item["epoch"]
         return result_of(item)
 
     def cleanup(self) -> None:
@@ -57,10 +57,10 @@ class Trial(tune.Trainable):
 
 
 def result_of(item: Mapping[str, Any]) -> dict[str, Any]:
-    """What Ray is told of an epoch: an ending is ``done``.
+    """What Ray gets to know of an epoch; a trial with an outcome is ``done``.
 
     A diverged trial has the worst score; one that ran out of memory has NaN, which schedulers pass over.
     """
     scores = {"diverged": WORST, "out_of_memory": math.nan}
-    score = scores.get(item["ending"] or "", item.get("score"))
-    return {**item, "score": score, "done": item["ending"] is not None}
+    score = scores.get(item["outcome"] or "", item.get("score"))
+    return {**item, "score": score, "done": item["outcome"] is not None}

@@ -1,4 +1,4 @@
-"""Ablation: a question about parts, frozen: arms that differ from a base as declared, each in every replicate."""
+"""An ablation, as a frozen value: arms that differ from a base as declared, each run in every replicate."""
 
 from __future__ import annotations
 
@@ -6,64 +6,36 @@ import difflib
 import json
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import combinations
 from typing import Any
 
 from harness.designs import Design
-from harness.record.table import unjudgeable
-from harness.stats.scores import FOLDS, Contrast
+from harness.experiments.replicates import Replicates
+from harness.record.metric_names import unjudgeable
+from harness.stats.scores import Contrast
 from harness.text import difference
-from sam2lora.choice import to_json
-from sam2lora.config import Replicate, TrialConfig
+from sam2lora.config import TrialConfig
 from sam2lora.metrics import METRICS
-from sam2lora.settings import changed, differences
+from sam2lora.settings import differences, with_assignments
 
 LEAST_SEEDS = 3
-"""A difference between two runs says nothing of a third: so many seeds are the fewest that have a spread."""
+"""The fewest seeds whose spread says anything: a difference between two runs says nothing about a third."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _+.,=%()-]*")
 
 
 @dataclass(frozen=True)
-class Replicates:
-    """The first ``count`` of a sequence of replicates that does not end: ``at(k)`` is the one at place k, from 0."""
-
-    count: int
-    at: Callable[[int], Replicate]
-
-    def all(self) -> tuple[Replicate, ...]:
-        """The replicates, in order."""
-        return tuple(self.at(place) for place in range(self.count))
-
-
-def replicates(n: int) -> Replicates:
-    """n replicates, each with a seed of its own: seed k validates on fold k mod 5."""
-    return Replicates(n, lambda place: _replicate(place, place))
-
-
-def grid(*, seeds: int, folds: int) -> Replicates:
-    """Every seed with every fold, so that what each of them adds to the spread can be told apart. Up to five folds."""
-    if not 1 <= folds <= FOLDS:
-        raise ValueError(f"There are {FOLDS} folds, but folds is {folds}: choose 1 to {FOLDS}.")
-    return Replicates(seeds * folds, lambda place: _replicate(place // folds, place % folds))
-
-
-def _replicate(seed: int, fold: int) -> Replicate:
-    return Replicate(seed=seed, fold=fold % FOLDS)  # type: ignore[arg-type]
-
-
-@dataclass(frozen=True)
 class Arm:
-    """What differs from the base, and nothing else: ``differs`` holds values by the path of a setting."""
+    """The base with the values ``differs``, by the path of a setting, and no other difference."""
 
     name: str
     differs: Mapping[str, Any]
 
     def of(self, base: TrialConfig) -> TrialConfig:
         """The settings of the arm."""
-        return changed(base, [f"{path}={json.dumps(value)}" for path, value in self.differs.items()])
+        return with_assignments(base, [f"{path}={json.dumps(value)}" for path, value in self.differs.items()])
 
     def __str__(self) -> str:
         return ", ".join(f"{path} = {difference(value)}" for path, value in self.differs.items()) or "the base"
@@ -71,14 +43,14 @@ class Arm:
 
 @dataclass(frozen=True)
 class Ablation:
-    """Which arms are compared with which, how often, by what, and how small a difference is of no interest.
+    """The arms, their comparisons, the replicates, the metric, and the smallest difference of interest.
 
     ``base``: what the arms of ``design`` start from. ``replicates``: every arm runs in each of them, with the same
-    draws and folds as the others. ``primary``: the metric of the test images that verdicts are about, one of which more
-    is better. ``smallest_of_interest``: a difference that lies within plus and minus this does not matter. ``most``:
-    the number of replicates at which adding some until all is decided ends.
+    draws and folds as the others. ``primary``: the metric of the test images that verdicts are about, for which more
+    is better. ``smallest_of_interest``: a difference between minus and plus this value does not matter. ``most``: the
+    number of replicates at which adding replicates until all is decided ends.
 
-    Raises ``ValueError`` for what could not be answered: see the checks below.
+    Raises ``ValueError`` for a question that could not be answered: see the checks below.
     """
 
     base: TrialConfig
@@ -105,7 +77,7 @@ class Ablation:
         if not (0 < self.smallest_of_interest < math.inf):
             raise ValueError(
                 f"smallest_of_interest must be a positive number in units of {self.primary}, but is "
-                f"{self.smallest_of_interest}: say which difference would be too small to act on."
+                f"{self.smallest_of_interest}: give the difference that would be too small to act on."
             )
 
     @cached_property
@@ -120,7 +92,7 @@ class Ablation:
 
     @property
     def contrasts(self) -> tuple[Contrast, ...]:
-        """The family of comparisons that are judged together."""
+        """The family of comparisons, whose verdicts are corrected together."""
         return self.design.contrasts()
 
     def repeated(self, count: int) -> Ablation:
@@ -131,7 +103,7 @@ class Ablation:
         for name in self.settings:
             if not _NAME.fullmatch(name):
                 raise ValueError(
-                    f"The name of an arm must begin with a letter or a digit and go on with these, spaces and "
+                    f"The name of an arm must begin with a letter or a digit and continue with these, spaces and "
                     f"_ + - . , = % ( ), but is {name!r}: rename its factor or level."
                 )
 
@@ -147,15 +119,15 @@ class Ablation:
                 )
 
     def _check_targets(self) -> None:
-        judged = {
+        tested = {
             name: (config.protocol.targets, config.protocol.target_images) for name, config in self.settings.items()
         }
-        first = next(iter(judged))
-        for name, sets in judged.items():
-            if sets != judged[first]:
+        first = next(iter(tested))
+        for name, sets in tested.items():
+            if sets != tested[first]:
                 raise ValueError(
-                    f"Arms must be judged on the same images, but the targets of {name!r} are not those of {first!r}: "
-                    f"let arms differ in their sources alone."
+                    f"Arms must be tested on the same images, but the targets of {name!r} are not those of {first!r}: "
+                    f"let arms differ in their sources only."
                 )
 
     def _check_replicates(self) -> None:
@@ -168,53 +140,5 @@ class Ablation:
             )
         if self.most < len(drawn):
             raise ValueError(
-                f"most must be {len(drawn)} replicates or more, which are declared, but is {self.most}: raise it."
+                f"most must be at least {len(drawn)}, the declared replicates, but is {self.most}: raise it."
             )
-
-
-def question(
-    name: str,
-    ablation: Ablation,
-    materials: Mapping[str, str],
-    settings: Mapping[str, TrialConfig] | None = None,
-    tuned: int = 0,
-) -> dict[str, Any]:
-    """Whatever decides what a study's numbers mean, as JSON, as of a search (``harness.experiments.search.question``).
-
-    ``settings``: of the arms after each had ``tuned`` trials of tuning; None as they are declared.
-    """
-    base = ablation.base
-    return {
-        "search": name,
-        "ablation": asked(ablation, settings, tuned),
-        "sources": [dataset.name for dataset in base.protocol.sources],
-        "targets": [dataset.name for dataset in base.protocol.targets],
-        "protocol": json.loads(to_json(base.protocol)),
-        "backbone": json.loads(to_json(base.backbone)),
-        "image_size": base.image_size,
-        "epochs": base.epochs,
-        "objectives": ["val/dice"],
-        "directions": ["maximize"],
-        "materials": dict(sorted(materials.items())),
-    }
-
-
-def asked(ablation: Ablation, settings: Mapping[str, TrialConfig] | None = None, tuned: int = 0) -> dict[str, Any]:
-    """What is asked of the arms, as JSON: a report needs neither the declaration nor torch.
-
-    ``settings`` and ``tuned`` as for ``question``; ``chosen`` holds what tuning put in place of the declared settings.
-    """
-    ran = settings or ablation.settings
-    chosen = {name: differences(ablation.settings[name], config) for name, config in ran.items()}
-    return {
-        "design": ablation.design.describe(),
-        "base": json.loads(to_json(ablation.base)),
-        "arms": {name: differences(ablation.base, config) for name, config in ran.items()},
-        "contrasts": {contrast.name: dict(contrast.weights) for contrast in ablation.contrasts},
-        "components": ablation.design.membership(),
-        "replicates": [[replicate.seed, replicate.fold] for replicate in ablation.replicates.all()],
-        "primary": ablation.primary,
-        "smallest_of_interest": ablation.smallest_of_interest,
-        "tuned": tuned,
-        **({"chosen": chosen} if tuned else {}),
-    }

@@ -16,14 +16,15 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import ValidationError
 
 from harness.errors import BadDeclaration, HarnessError, UnknownName
-from sam2lora.choice import told
+from sam2lora.choice import describe
 from sam2lora.errors import Sam2LoraError
 
 if TYPE_CHECKING:
     import optuna
 
     from harness.experiments.ablation import Ablation
-    from harness.experiments.search import Search, Space
+    from harness.experiments.search import Search
+    from harness.experiments.space import Space
     from sam2lora.config import TrialConfig
 
 Package = Literal["search_spaces", "ablations"]
@@ -31,19 +32,19 @@ _WHAT: dict[Package, str] = {"search_spaces": "search", "ablations": "ablation"}
 
 
 def _folders(package: Package) -> list[Path]:
-    """Where declarations lie: in a folder of that name where the command runs, then in ours."""
+    """The folders of declarations: that of the working folder, then ours."""
     places = (Path.cwd() / package, Path(__file__).resolve().parents[2] / package)
     return list(dict.fromkeys(place for place in places if place.is_dir()))
 
 
 def names(package: Package) -> list[str]:
-    """The names of all that a package declares, sorted; files that begin with an underscore declare nothing."""
-    found = {file.stem for folder in _folders(package) for file in folder.glob("*.py")}
-    return sorted(name for name in found if not name.startswith("_"))
+    """The names of all declarations of a package, sorted; files that begin with an underscore declare nothing."""
+    stems = {file.stem for folder in _folders(package) for file in folder.glob("*.py")}
+    return sorted(name for name in stems if not name.startswith("_"))
 
 
 def question_of(name: str, package: Package) -> str:
-    """What a declaration asks: the first line of its docstring. The name must be one of ``names(package)``."""
+    """The question of a declaration: the first line of its docstring. The name must be one of ``names(package)``."""
     file = next(file for folder in _folders(package) if (file := folder / f"{name}.py").is_file())
     return (ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or "").partition("\n")[0]
 
@@ -61,27 +62,27 @@ def check(name: str, package: Package) -> None:
 def search(name: str) -> Search:
     """The search that ``search_spaces/<name>.py`` declares as ``SEARCH``. Raises ``UnknownName``, ``BadDeclaration``.
 
-    Its space raises ``BadDeclaration`` in place of whatever it runs into, and when it returns no ``TrialConfig``.
+    Its space raises ``BadDeclaration`` in place of any error, and when it returns no ``TrialConfig``.
     """
     from harness.experiments.search import Search  # loads torch: naming the searches must not
 
-    found: Search = _declared(name, "search_spaces", "SEARCH", Search, "Search(space, trials=30)")
-    return replace(found, space=_watched(found.space, f"search_spaces/{name}.py"))
+    declared: Search = _load(name, "search_spaces", "SEARCH", Search, "Search(space, trials=30)")
+    return replace(declared, space=_checked_space(declared.space, f"search_spaces/{name}.py"))
 
 
 def ablation(name: str) -> Ablation:
     """The ablation that ``ablations/<name>.py`` declares as ``ABLATION``. Raises as ``search`` does."""
     from harness.experiments.ablation import Ablation
 
-    found: Ablation = _declared(name, "ablations", "ABLATION", Ablation, "Ablation(BASE, ...)")
-    return found
+    declared: Ablation = _load(name, "ablations", "ABLATION", Ablation, "Ablation(BASE, ...)")
+    return declared
 
 
-def _declared(name: str, package: Package, variable: str, kind: type[Any], example: str) -> Any:
+def _load(name: str, package: Package, variable: str, kind: type[Any], example: str) -> Any:
     check(name, package)
-    # One's own files are found first, and import each other and ours as if they lay in one package.
+    # The files of the working folder come first, and import each other and ours as if they lay in one package.
     importlib.import_module(package).__path__ = [str(folder) for folder in _folders(package)]
-    with _blaming(f"{package}/{name}.py"):
+    with _naming_errors(f"{package}/{name}.py"):
         declared = getattr(importlib.import_module(f"{package}.{name}"), variable, None)
     if not isinstance(declared, kind):
         article = "an" if kind.__name__[0] in "AEIOU" else "a"
@@ -92,11 +93,11 @@ def _declared(name: str, package: Package, variable: str, kind: type[Any], examp
     return declared
 
 
-def _watched(space: Callable[[optuna.Trial], object], file: str) -> Space:
+def _checked_space(space: Callable[[optuna.Trial], object], file: str) -> Space:
     def watched(trial: optuna.Trial) -> TrialConfig:
         from sam2lora.config import TrialConfig
 
-        with _blaming(file):
+        with _naming_errors(file):
             config = space(trial)
         if not isinstance(config, TrialConfig):
             name = getattr(space, "__name__", "space")
@@ -110,36 +111,36 @@ def _watched(space: Callable[[optuna.Trial], object], file: str) -> Space:
 
 
 @contextmanager
-def _blaming(file: str) -> Iterator[None]:
-    """Raise ``BadDeclaration`` for whatever ``file``, as a person knows it, runs into, with the line there."""
+def _naming_errors(file: str) -> Iterator[None]:
+    """Raise ``BadDeclaration`` for any error of ``file``, as a person knows it, with the line of the error."""
     try:
         yield
     except SyntaxError as error:
         line = "" if error.lineno is None else f"{_other(file, error.filename)}line {error.lineno}: "
         raise BadDeclaration(
-            f"{file} cannot be read: {line}{error.msg}. Mend it and run the same command again."
+            f"{file} cannot be read: {line}{error.msg}. Fix it and run the same command again."
         ) from error
-    except Exception as error:  # a person's own code may raise anything
+    except Exception as error:  # a declaration may raise anything
         places = {folder.resolve() for package in _WHAT for folder in _folders(package)}
         frames = traceback.extract_tb(error.__traceback__)
         own = next((frame for frame in reversed(frames) if Path(frame.filename).resolve().parent in places), None)
         place = "it" if own is None else f"{_other(file, own.filename)}line {own.lineno}"
         source = "" if own is None else f"  {own.line}\n"
         raise BadDeclaration(
-            f"{file} must run without an error, but {place} raises one:\n{source}{_said(error)}\n"
-            f"Mend it and run the same command again."
+            f"{file} must run without an error, but {place} raises one:\n{source}{_message(error)}\n"
+            f"Fix it and run the same command again."
         ) from error
 
 
 def _other(file: str, path: str | None) -> str:
-    """The file of a line, where it is not ``file`` itself but one that is imported there."""
+    """The file of a line, where that is not ``file`` but one that it imports."""
     return "" if path is None or Path(path).name == Path(file).name else f"{path}, "
 
 
-def _said(error: Exception) -> str:
-    """What an exception says, as Python prints it; what our own values refuse, as their own rule."""
+def _message(error: Exception) -> str:
+    """The message of an exception, as Python prints it; of our errors, the rule that they state."""
     if isinstance(error, ValidationError):
-        return told(error)
+        return describe(error)
     if isinstance(error, ValueError | HarnessError | Sam2LoraError):
         return f"  {error}"
     said = f"  {type(error).__name__}: {error}"
@@ -149,6 +150,6 @@ def _said(error: Exception) -> str:
 
 
 def command(name: str) -> str:
-    """What runs the declaration ``name``: an ablation if only ``ablations/`` has it, else a search."""
+    """The command that runs the declaration ``name``: an ablation if only ``ablations/`` has it, else a search."""
     ablation = name in names("ablations") and name not in names("search_spaces")
     return f"python -m harness.{'ablate' if ablation else 'search'} {shlex.quote(name)}"

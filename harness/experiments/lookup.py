@@ -1,4 +1,4 @@
-"""From a name that a person gives to the study that is meant."""
+"""The study that a name on a command line means."""
 
 from __future__ import annotations
 
@@ -11,23 +11,22 @@ from harness.record.table import UnknownStudy, studies
 def resolve(name: str, storage_url: str) -> str:
     """The study that answers the search ``name``: the latest one, or the study of that very name.
 
-    Raises ``UnknownStudy``: with the nearest name if nothing is called so, with the command that makes a study if the
-    name is declared but has not been run, and what there is and what could be run.
+    Raises ``UnknownStudy`` with the nearest name if there is no such study, with the command that makes it if ``name``
+    is declared but has not been run, and with the studies that exist and the declarations that can be run.
     """
     askable = {*declarations.names("search_spaces"), *declarations.names("ablations")}
     make = f" Make one:\n  {declarations.command(name)}" if name in askable else f"\n{_runnable()}"
     try:
-        found = studies(storage_url)
+        recorded = studies(storage_url)
     except UnknownStudy as error:
         raise UnknownStudy(f"{error}{make}") from None
-    fitting = [study for study in found if name in (study.search, study.name)]
-    if fitting:
-        exact = [study for study in fitting if study.name == name]
-        return (exact or fitting)[-1].name
+    if name in recorded:
+        return name
+    if fitting := [study for study, search in recorded.items() if search == name]:
+        return fitting[-1]
     if name in askable:
         raise UnknownStudy(f"There is no study of {name!r} in {storage_url} yet.{make}")
-    recorded = [study.name for study in found]
-    near = difflib.get_close_matches(name, [*recorded, *(study.search for study in found), *sorted(askable)], n=1)
+    near = difflib.get_close_matches(name, [*recorded, *recorded.values(), *sorted(askable)], n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     raise UnknownStudy(
         f"Nothing is called {name!r}, neither a search nor a study in {storage_url}.{hint}\n"

@@ -13,7 +13,8 @@ import numpy as np
 import optuna
 
 from harness.experiments.stick_breaking import ABSENT, ends, share
-from sam2lora.losses import Loss, WeightedLoss, weighted
+from sam2lora.losses import Loss
+from sam2lora.weighted_loss import WeightedLoss, weighted
 
 
 def suggest_simplex(trial: optuna.Trial, losses: Mapping[str, Loss], absent: float = ABSENT) -> WeightedLoss:

@@ -20,7 +20,7 @@ def ends(components: int, absent: float) -> tuple[float, float]:
 
 
 def share(drawn: npt.NDArray[np.float64], behind: int) -> npt.NDArray[np.float64]:
-    """What a component takes of the rest: a share that leaves ``behind`` exchangeable others is Beta(1, behind)."""
+    """The share of the rest that a component takes: with ``behind`` exchangeable ones after it, Beta(1, behind)."""
     quantile: npt.NDArray[np.float64] = 1.0 - (1.0 - np.clip(drawn, 0.0, 1.0)) ** (1.0 / behind)
     return quantile
 

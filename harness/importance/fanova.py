@@ -18,7 +18,7 @@ from optuna.distributions import BaseDistribution
 from harness.importance.forest import forest_measure, points
 from harness.importance.regression import explain
 from harness.importance.resampling import CONSTANT, Array, Measure, finish, refused, resample, step_down, varying
-from harness.record.table import Direction, measured
+from harness.record.table import Direction, completed_trials
 
 MINIMUM = 10
 
@@ -51,13 +51,13 @@ class Fanova:
     ) -> pd.DataFrame:
         """A table as in `harness.importance.resampling`, from the completed rows of ``trials``.
 
-        ``blind``: whether the trials were chosen without a look at scores; no chance is told of others.
+        ``blind``: whether the trials were chosen without regard to scores; others get no chance level.
 
         Parameters searched on a logarithmic scale are measured on that scale, as they were sampled. A parameter that
         some trials lack because of a condition is refused, since a forest needs every parameter of every trial. Fewer
         than 10 completed trials are refused altogether. A share has no direction.
         """
-        sample = measured(trials)
+        sample = completed_trials(trials)
         present = {name: int(sample[name].notna().sum()) for name in distributions}
         if len(sample) < MINIMUM:
             note = f"needs {MINIMUM} completed trials, there are {len(sample)}"

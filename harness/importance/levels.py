@@ -1,4 +1,4 @@
-"""How the levels of categorical settings did: pure functions of a study's table.
+"""Scores by level of the categorical settings: pure functions of a study's table.
 
 Means over the trials that a search happened to make: unless they were drawn without looking at scores, or are a full
 grid, the levels of one setting also differ in the others.
@@ -15,22 +15,12 @@ import pandas as pd
 from optuna.distributions import CategoricalDistribution
 
 from harness.record.table import StudyTable, metric_of, ranking
-from sam2lora.intervals import MeanInterval, mean_interval, possible
+from sam2lora.intervals import MeanInterval, mean_interval
+from sam2lora.metrics import reading
 
 LEVEL_COLUMNS = (
-    "probe",
-    "parameter",
-    "level",
-    "trials",
-    "oracle_trials",
-    "dataset",
-    "role",
-    "mean",
-    "low",
-    "high",
-    "n",
-    "clusters",
-    "undefined",
+    *("probe", "parameter", "level", "trials", "oracle_trials", "dataset", "role"),
+    *("mean", "low", "high", "n", "clusters", "undefined"),
 )
 CROSS_COLUMNS = ("probe", "row", "column", "trials", "oracle_trials", "validation", "target")
 _NO_TRIAL = MeanInterval(math.nan, math.nan, math.nan, 0, 0, 0)
@@ -77,7 +67,9 @@ def _by_level(table: StudyTable) -> Iterator[dict[str, Any]]:
             named = {"parameter": column, "level": str(level), "trials": len(part)}
             named["oracle_trials"] = int(part["oracle_prompt"].sum())
             over_trials = (
-                mean_interval(part["value"], part["number"], possible(metric_of(table))) if len(part) else _NO_TRIAL
+                mean_interval(part["value"], part["number"], reading(metric_of(table)).range)
+                if len(part)
+                else _NO_TRIAL
             )
             yield {**named, "dataset": "validation", "role": "val", **asdict(over_trials)}
             for tested in _tested(table, part["key"]):
@@ -90,7 +82,7 @@ def _tested(table: StudyTable, keys: pd.Series) -> list[dict[str, Any]]:
     rows = []
     for (dataset, role), part in images.groupby(["dataset", "role"], sort=True):
         by_image = part.groupby(["image", "patient"], as_index=False)[metric].mean()
-        interval = mean_interval(by_image[metric], by_image["patient"], possible(metric))
+        interval = mean_interval(by_image[metric], by_image["patient"], reading(metric).range)
         rows.append({"dataset": dataset, "role": role, **asdict(interval)})
     return rows
 

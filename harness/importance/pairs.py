@@ -1,4 +1,4 @@
-"""Which settings mattered together: what a pair explains beyond its two settings, by `harness.importance.forest`.
+"""Importance of pairs of settings: what a pair explains beyond its two settings, by `harness.importance.forest`.
 
 A tree that climbs two separate slopes branches on one below the other, and so seems to know of a joint effect where
 there is none: in simulations of 40 trials with two separate effects, a quarter to a half of the pairs of these were
@@ -21,7 +21,7 @@ from optuna.distributions import BaseDistribution
 from harness.importance.fanova import Fanova
 from harness.importance.forest import Points, forest_measure, points
 from harness.importance.resampling import ALPHA, COLUMNS, CONSTANT, Array, level, reach, resample, varying
-from harness.record.table import measured
+from harness.record.table import completed_trials
 
 MINIMUM = 30
 """Completed trials with both settings, below which no pair is shown."""
@@ -41,13 +41,13 @@ def pairs(
 ) -> pd.DataFrame:
     """A row for every pair of settings, `PAIR_COLUMNS`, from the completed rows of ``trials``, the largest share first.
 
-    ``blind``: whether the trials were chosen without a look at scores; no chance is told of others.
+    ``blind``: whether the trials were chosen without regard to scores; others get no chance level.
 
     Settings that only some trials have are measured among the trials that have both, where these are 30 or more, and
     are given no rank, since their shares are of the variance among those trials. Refused, with the reason in ``note``:
     pairs with fewer trials, a pair with a constant, and two weights of one simplex, which cannot be varied apart.
     """
-    sample = measured(trials)
+    sample = completed_trials(trials)
     there = {name: sample[name].notna().to_numpy() for name in distributions}
     alike: dict[bytes, list[Pair]] = {}
     rows = []

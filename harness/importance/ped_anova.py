@@ -1,7 +1,8 @@
-"""PED-ANOVA: which parameters tell the best trials from the others (Watanabe et al., IJCAI 2023, arXiv 2304.10255).
+"""PED-ANOVA: the parameters that distinguish the best trials from the others.
 
-The density of a parameter's values among the best trials is compared with its density among all trials by the Pearson
-divergence. The conditional variant (arXiv 2601.20800) takes a parameter that some trials lack as it is.
+Watanabe et al., IJCAI 2023, arXiv 2304.10255: the density of a parameter's values among the best trials is compared
+with its density among all trials by the Pearson divergence. The conditional variant (arXiv 2601.20800) takes a
+parameter that some trials lack as it is.
 
 It speaks of single parameters only. Neither paper estimates pairs, nor does Optuna: the density of two parameters at
 once would have to be read off the five or ten best trials, and what a pair adds to its two divergences is a joint
@@ -26,7 +27,7 @@ from optuna.trial import FrozenTrial
 
 from harness.importance.regression import explain
 from harness.importance.resampling import CONSTANT, Array, finish, refused, resample, step_down, varying
-from harness.record.table import Direction, measured
+from harness.record.table import Direction, completed_trials
 
 IN_QUANTILE = 5
 """Trials that the best quantile should hold for a stable answer, as Optuna's documentation advises."""
@@ -45,7 +46,7 @@ class PedAnova:
 
     @property
     def question(self) -> str:
-        """What its table answers."""
+        """The question that its table answers."""
         return f"local: what separates the best {100 * self.quantile:.0f} % of the trials from all of them?"
 
     @property
@@ -64,10 +65,10 @@ class PedAnova:
     ) -> pd.DataFrame:
         """A table as in `harness.importance.resampling`, from the completed rows of ``trials``.
 
-        ``blind``: whether the trials were chosen without a look at scores; no chance is told of others. Importances
+        ``blind``: whether the trials were chosen without regard to scores; others get no chance level. Importances
         are divided by their sum; where all are zero they stay zero. Fewer completed trials than `needed` are refused.
         """
-        sample = measured(trials)
+        sample = completed_trials(trials)
         present = [int(sample[name].notna().sum()) for name in distributions]
         if len(sample) < self.needed:
             note = f"needs {self.needed} completed trials, there are {len(sample)}"

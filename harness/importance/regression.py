@@ -1,7 +1,7 @@
-"""Which settings a regression says matter: slope, curvature and presence of each, with p-values of one family.
+"""Regression of the score on the settings: slope, curvature and presence of each, with adjusted p-values.
 
-Beside the trees, which ask for no shape and pay for it with trials: least squares knows that most effects of settings
-are slopes or hills, and finds smaller ones. Every setting is a block of columns of the same model: a number its slope
+Trees assume no shape and need more trials for it: least squares assumes that most effects of settings are slopes or
+hills, and detects smaller ones. Every setting is a block of columns of the same model: a number its slope
 and its curvature over the searched range (on the scale it was searched on), a loss weight its presence as well, a
 category an effect of each choice. A block is tested by the F-test of the model with it against the model without, and
 the p-values are adjusted for their number (Holm 1979).
@@ -23,13 +23,13 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from scipy.special import fdtrc
 
 from harness.importance.resampling import CONSTANT, Array, Explain
-from harness.record.table import measured
-from harness.stats.multiplicity import holm
+from harness.record.table import completed_trials
+from harness.stats.multiplicity import adjust
 
 SPARE = 5
 """Trials that a model must leave over for its noise."""
 FEWEST = 3
-"""Trials without a loss component, and with it, from which its presence has a column of its own."""
+"""Trials without a loss component, and with it, from which its presence has a column."""
 REGRESSION_COLUMNS = ("parameter", "explains", "slope", "curvature", "presence", "p", "holm", "n", "present", "note")
 
 
@@ -80,7 +80,7 @@ def _number(values: Array, there: np.ndarray, name: str, spread: BaseDistributio
 
 
 def explain(sample: pd.DataFrame, distributions: Mapping[str, BaseDistribution]) -> Explain:
-    """What the blocks of settings, by their numbers in ``distributions``, make of the scores by least squares.
+    """The least squares fit of the scores by the blocks of settings, by their numbers in ``distributions``.
 
     What is left over is scaled up by the trials that the fit has used, so that it spreads as the noise does.
     """
@@ -109,7 +109,7 @@ def regression(trials: pd.DataFrame, distributions: Mapping[str, BaseDistributio
     setting that did not vary, and of all where a model leaves fewer than `SPARE` trials for its noise. Trials must have
     been drawn without a look at scores; nothing is random.
     """
-    sample = measured(trials)
+    sample = completed_trials(trials)
     names = list(distributions)
     blocks = {name: block(sample, name, distributions[name]) for name in names}
     rows = [_row(sample, name, blocks) for name in names]
@@ -117,7 +117,7 @@ def regression(trials: pd.DataFrame, distributions: Mapping[str, BaseDistributio
     figures = ["explains", "slope", "curvature", "presence", "p", "holm"]
     frame[figures] = frame[figures].astype(float)
     tested = frame["p"].notna()
-    frame.loc[tested, "holm"] = holm(frame.loc[tested, "p"].to_numpy(dtype=float))
+    frame.loc[tested, "holm"] = adjust(frame.loc[tested, "p"].to_numpy(dtype=float))
     return frame.sort_values(["p", "parameter"], na_position="last", ignore_index=True)
 
 
@@ -155,6 +155,6 @@ def _row(sample: pd.DataFrame, name: str, blocks: Mapping[str, Block]) -> dict[s
 
 
 def _squares(columns: Array, scores: Array) -> tuple[float, int]:
-    """What least squares leave of the scores, and the rank of the columns: weights add up to one."""
+    """The residual sum of squares of the scores, and the rank of the columns, since weights add up to one."""
     solved = np.linalg.lstsq(columns, scores, rcond=None)
     return float(np.sum((scores - columns @ solved[0]) ** 2)), int(solved[2])

@@ -1,4 +1,4 @@
-"""What every importance shares: its table, a bootstrap over the trials, and how far chance reaches.
+"""The common part of all importance measures: the table, a bootstrap over the trials, and the level of chance.
 
 The columns of an importance table (`COLUMNS`):
 
@@ -11,7 +11,7 @@ The columns of an importance table (`COLUMNS`):
 - ``chance``: the level that an importance must exceed to stand out. In 95 % of studies none of the settings without
   effect is above its level, those with one having theirs (`step_down`). NaN where trials were chosen by looking at
   scores, since no shuffle of the scores imitates a sampler that would have reacted to them; infinite where there are
-  too few shuffles or trials to tell;
+  too few shuffles or trials;
 - ``rank``: 1 is the largest; ``keeps_rank``: share of bootstraps with that rank; ``is_first``: share in which it is the
   largest; both NaN where all importances are zero, since then there is no order;
 - ``note``: what a reader must know, empty if nothing.
@@ -30,20 +30,11 @@ Array = npt.NDArray[np.float64]
 Measure = Callable[[npt.NDArray[np.int64], Array], Array]
 """Importances (P,) of the trials with these rows (repeats allowed) and these scores, one for each row picked."""
 Explain = Callable[[Sequence[int]], Array | None]
-"""What settings of these numbers make of every trial's score (trials,); None where there are too few trials to tell."""
+"""What settings of these numbers make of every trial's score (trials,); None with too few trials."""
 
 COLUMNS = (
-    "parameter",
-    "importance",
-    "low",
-    "high",
-    "n",
-    "present",
-    "chance",
-    "rank",
-    "keeps_rank",
-    "is_first",
-    "note",
+    *("parameter", "importance", "low", "high", "n", "present"),
+    *("chance", "rank", "keeps_rank", "is_first", "note"),
 )
 ALPHA = 0.05
 
@@ -116,8 +107,8 @@ def step_down(
     First all settings are compared with what they reach where scores are shuffled, each on the scale of its own spread,
     since chance gives a category less than a weight that falls where another rises. If one or more are above their
     levels, the one that is furthest above is found; then the others are compared with what they reach where what it
-    explains stays and the remainder is shuffled; and so on, until none is above. A setting beside a strong one is
-    thereby measured against what the strong one leaves over.
+    explains stays and the remainder is shuffled; and so on, until none is above. A setting next to a strong one is
+    thereby compared with what the strong one leaves unexplained.
     """
     chance, found = np.full(len(estimate), np.inf), list[int]()
     while len(found) < len(estimate):
@@ -175,7 +166,7 @@ def _ranks(importances: Array) -> npt.NDArray[np.int64]:
 
 
 def refused(parameters: Sequence[str], n: int, present: Sequence[int], note: str) -> pd.DataFrame:
-    """The table of an importance that cannot be told: every figure is NaN and ``note`` says what is missing."""
+    """The table of an importance that cannot be measured: every number is NaN and ``note`` gives the reason."""
     frame = pd.DataFrame({"parameter": list(parameters), "n": n, "present": list(present), "note": note})
     return finish(frame)
 

@@ -13,13 +13,14 @@ import pandas as pd
 from pydantic import TypeAdapter
 
 from harness.errors import RecordError
-from harness.record.table import StudyTable, empty_truths, unjudgeable
+from harness.record.metric_names import unjudgeable
+from harness.record.table import StudyTable, empty_truths
 from harness.stats.scores import Cells, Contrast, Pair, Target
 from sam2lora.datasets import Dataset
 
 
 @dataclass(frozen=True)
-class Declared:
+class RecordedAblation:
     """An ablation as its record holds it, so that a report needs neither its file nor torch.
 
     ``differences``: what each arm changes in ``base``, by dotted path. ``components``: which arms hold a component,
@@ -48,15 +49,15 @@ class Declared:
 
 
 @dataclass(frozen=True)
-class Measured:
+class AblationScores:
     """What an ablation's trials say.
 
-    ``cells``: scores of the primary metric on the sets that judge. ``sources``: the same on the sources' test parts.
-    ``unseen``: whether the sets that judge are targets; False where the study has none, so that the sources' test
-    parts judge. ``keys``: (arms, replicates) the trial's key, "" where none completed. ``left_out``: what did not enter
-    and why, in words. ``asked``: (arms, replicates) whether the trial was wanted at all: replicates that were added
-    until verdicts were in are not run by arms of no open comparison. ``ended``: whether all of these trials have ended,
-    whatever came of them.
+    ``cells``: scores of the primary metric on the sets that are tested on. ``sources``: the same on the sources' test
+    parts. ``unseen``: whether the sets that are tested on are targets; False where the study has none, so that they are
+    the sources' test parts. ``keys``: (arms, replicates) the trial's key, "" where none completed. ``left_out``: what
+    did not enter and why, in words. ``asked``: (arms, replicates) whether the trial was wanted at all: replicates that
+    were added until verdicts were in are not run by arms of no open comparison. ``ended``: whether all of these trials
+    have ended, whatever came of them.
     """
 
     cells: Cells
@@ -73,7 +74,7 @@ def is_ablation(table: StudyTable) -> bool:
     return "ablation" in table.question
 
 
-def declared(table: StudyTable) -> Declared:
+def recorded_ablation(table: StudyTable) -> RecordedAblation:
     """The declaration in the study's question. Raises ``RecordError`` where it cannot be read as one, or is about a
     metric of which less is better: every verdict would say the opposite of what it means.
     """
@@ -81,7 +82,7 @@ def declared(table: StudyTable) -> Declared:
     try:
         base = recorded["base"]
         arms = tuple(recorded["arms"])
-        found = Declared(
+        found = RecordedAblation(
             design=recorded["design"],
             arms=arms,
             differences=recorded["arms"],
@@ -119,9 +120,9 @@ def _replicates(table: StudyTable, asked: tuple[Pair, ...]) -> tuple[Pair, ...]:
 
 
 def _pools(protocol: Mapping[str, Any]) -> dict[str, frozenset[str]]:
-    named = [one for held in protocol.values() if isinstance(held, list) for one in held if isinstance(one, dict)]
-    sets: list[Dataset] = TypeAdapter(list[Dataset]).validate_json(json.dumps(named))
-    return {one.name: one.overlaps for one in sets}
+    named = [item for value in protocol.values() if isinstance(value, list) for item in value if isinstance(item, dict)]
+    datasets: list[Dataset] = TypeAdapter(list[Dataset]).validate_json(json.dumps(named))
+    return {dataset.name: dataset.overlaps for dataset in datasets}
 
 
 def _contrast(name: str, weights: Mapping[str, float], arms: tuple[str, ...]) -> Contrast:
@@ -139,7 +140,7 @@ def _members(held: Any, arms: tuple[str, ...]) -> tuple[bool, ...]:
     return tuple(arm in held for arm in arms)
 
 
-def measured(table: StudyTable, ablation: Declared) -> Measured:
+def ablation_scores(table: StudyTable, ablation: RecordedAblation) -> AblationScores:
     """The scores of ``ablation``. Raises ``RecordError`` when the per-image scores lack its primary metric."""
     images = table.images[table.images["role"] != "val"]
     if len(images) and ablation.primary not in images:
@@ -147,14 +148,15 @@ def measured(table: StudyTable, ablation: Declared) -> Measured:
             f"The primary metric of ablation {table.name!r} is {ablation.primary!r}, but the per-image scores have "
             f"none of that name: they hold {', '.join(_metrics(images))}. Declare one of these."
         )
-    keys, finished = _keys(table, ablation)
+    keys = _keys_of(table.trials[table.trials["outcome"] == "completed"], ablation)
+    finished = keys != ""
     asked = _asked(table, ablation)
     readable = np.isin(keys, images["key"].unique().astype(str)) & finished
     names = {role: _sets(table, images, role) for role in ("source", "target")}
     unseen = bool(names["target"])
     judging = names["target"] or names["source"]
     cells = _cells(images, ablation, keys, readable, judging)
-    return Measured(
+    return AblationScores(
         cells=cells,
         sources=_cells(images, ablation, keys, readable, names["source"]),
         unseen=unseen,
@@ -176,51 +178,41 @@ def _sets(table: StudyTable, images: pd.DataFrame, role: str) -> list[str]:
     return [*asked, *sorted(set(there) - set(asked))]
 
 
-def _keys(table: StudyTable, ablation: Declared) -> tuple[np.ndarray, np.ndarray]:
-    """(arms, replicates): the key of the completed trial of each cell, and whether there is one."""
-    keys = np.full((len(ablation.arms), len(ablation.replicates)), "", dtype="<U64")
-    done = table.trials[table.trials["outcome"] == "completed"]
-    if "param/arm" not in done:
-        return keys, keys != ""
-    arms = {arm: place for place, arm in enumerate(ablation.arms)}
-    pairs = {(pair.seed, pair.fold): place for place, pair in enumerate(ablation.replicates)}
-    for arm, seed, fold, key in done[["param/arm", "seed", "fold", "key"]].itertuples(index=False, name=None):
-        a, r = arms.get(arm), pairs.get((seed, fold))
-        if a is not None and r is not None and not keys[a, r]:
-            keys[a, r] = key
-    return keys, keys != ""
-
-
-def _asked(table: StudyTable, ablation: Declared) -> np.ndarray:
+def _asked(table: StudyTable, ablation: RecordedAblation) -> np.ndarray:
     """(arms, replicates): all; where they are added by verdicts, of those after the first look what has a trial."""
     asked = np.ones((len(ablation.arms), len(ablation.replicates)), dtype=bool)
     if not table.looks.get("adding", bool(table.looks)):
         return asked
     first = int(table.looks["schedule"][0])
-    asked[:, first:] = _has_trial(table.trials, ablation)[:, first:]
+    asked[:, first:] = _keys_of(table.trials, ablation)[:, first:] != ""
     return asked
 
 
-def _has_trial(trials: pd.DataFrame, ablation: Declared) -> np.ndarray:
-    """(arms, replicates): whether one of ``trials`` is of that cell."""
-    columns = ["param/arm", "seed", "fold"]
-    run = set(trials[columns].dropna().itertuples(index=False, name=None)) if columns[0] in trials else set()
-    has = [[(arm, pair.seed, pair.fold) in run for pair in ablation.replicates] for arm in ablation.arms]
-    return np.array(has, dtype=bool)
+def _keys_of(trials: pd.DataFrame, ablation: RecordedAblation) -> np.ndarray:
+    """(arms, replicates): the key of the first of ``trials`` that is of that cell, "" without one."""
+    columns = ["param/arm", "seed", "fold", "key"]
+    run = trials[columns].dropna().itertuples(index=False, name=None) if columns[0] in trials else ()
+    first: dict[tuple[Any, ...], str] = {}
+    for *cell, key in run:
+        first.setdefault(tuple(cell), key)
+    keys = [[first.get((arm, pair.seed, pair.fold), "") for pair in ablation.replicates] for arm in ablation.arms]
+    return np.array(keys, dtype="<U64")
 
 
-def _ended(table: StudyTable, ablation: Declared, asked: np.ndarray) -> bool:
+def _ended(table: StudyTable, ablation: RecordedAblation, asked: np.ndarray) -> bool:
     over = table.trials[~table.trials["outcome"].isin(["running", "waiting"])]
-    return bool(_has_trial(over, ablation)[asked].all())
+    return bool((_keys_of(over, ablation)[asked] != "").all())
 
 
-def _cells(images: pd.DataFrame, ablation: Declared, keys: np.ndarray, readable: np.ndarray, sets: list[str]) -> Cells:
+def _cells(
+    images: pd.DataFrame, ablation: RecordedAblation, keys: np.ndarray, readable: np.ndarray, sets: list[str]
+) -> Cells:
     place = pd.Series(np.arange(keys.size), index=keys.ravel())[readable.ravel()]
     targets = [_target(images[images["dataset"] == name], name, ablation, place) for name in sets]
     return Cells(ablation.arms, ablation.replicates, tuple(targets), readable)
 
 
-def _target(rows: pd.DataFrame, name: str, ablation: Declared, place: pd.Series) -> Target:
+def _target(rows: pd.DataFrame, name: str, ablation: RecordedAblation, place: pd.Series) -> Target:
     shape = len(ablation.arms), len(ablation.replicates)
     cell = rows["key"].map(place)
     rows, where = rows[cell.notna()], cell[cell.notna()].to_numpy(dtype=int)
@@ -234,7 +226,7 @@ def _target(rows: pd.DataFrame, name: str, ablation: Declared, place: pd.Series)
 
 def _left_out(
     table: StudyTable,
-    ablation: Declared,
+    ablation: RecordedAblation,
     asked: np.ndarray,
     finished: np.ndarray,
     readable: np.ndarray,

@@ -7,13 +7,13 @@ would take an hour. Here all trials go in by one statement a table of Optuna's p
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from optuna.distributions import distribution_to_json
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial
-from sqlalchemy import Connection, MetaData, func, insert, select
+from sqlalchemy import MetaData, func, insert, select
 
 _TABLES = ("trials", "trial_params", "trial_values", "trial_user_attributes")
 
@@ -22,7 +22,7 @@ def add(storage: RDBStorage, study: str, trials: Sequence[FrozenTrial]) -> None:
     """Append closed ``trials`` to ``study``: state, times, values, parameters and user attributes of each.
 
     ``optuna.Study.add_trials`` does the same, slowly, and also keeps intermediate values, which these trials must not
-    have (``ValueError``). Numbers go on from those that are there.
+    have (``ValueError``). Numbers continue those of the study.
     """
     if any(trial.intermediate_values or not trial.state.is_finished() for trial in trials):
         raise ValueError(
@@ -32,27 +32,23 @@ def add(storage: RDBStorage, study: str, trials: Sequence[FrozenTrial]) -> None:
     tables = MetaData()
     tables.reflect(storage.engine, only=_TABLES)
     with storage.engine.begin() as connection:
-        own = tables.tables["trials"]
-        number = connection.scalar(select(func.count()).where(own.c.study_id == study_id)) or 0
-        first = (connection.scalar(select(func.max(own.c.trial_id))) or 0) + 1
+        table = tables.tables["trials"]
+        number = connection.scalar(select(func.count()).where(table.c.study_id == study_id)) or 0
+        first = (connection.scalar(select(func.max(table.c.trial_id))) or 0) + 1
         rows = _rows(trials, study_id, first, int(number))
         for name in _TABLES:
-            _insert(connection, tables, name, rows[name])
-
-
-def _insert(connection: Connection, tables: MetaData, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
-    if rows:
-        connection.execute(insert(tables.tables[name]), list(rows))
+            if rows[name]:
+                connection.execute(insert(tables.tables[name]), rows[name])
 
 
 def _rows(trials: Sequence[FrozenTrial], study: int, first: int, number: int) -> dict[str, list[dict[str, Any]]]:
     rows: dict[str, list[dict[str, Any]]] = {name: [] for name in _TABLES}
     described: dict[Any, str] = {}
     for offset, trial in enumerate(trials):
-        own = {"trial_id": first + offset}
+        of_trial = {"trial_id": first + offset}
         rows["trials"].append(
             {
-                **own,
+                **of_trial,
                 "number": number + offset,
                 "study_id": study,
                 "state": trial.state.name,
@@ -65,9 +61,9 @@ def _rows(trials: Sequence[FrozenTrial], study: int, first: int, number: int) ->
             if kind not in described:
                 described[kind] = distribution_to_json(kind)
             stored = {"param_value": kind.to_internal_repr(value), "distribution_json": described[kind]}
-            rows["trial_params"].append({**own, "param_name": name, **stored})
+            rows["trial_params"].append({**of_trial, "param_name": name, **stored})
         for objective, value in enumerate(trial.values or ()):
-            rows["trial_values"].append({**own, "objective": objective, "value": value, "value_type": "FINITE"})
+            rows["trial_values"].append({**of_trial, "objective": objective, "value": value, "value_type": "FINITE"})
         for name, attribute in trial.user_attrs.items():
-            rows["trial_user_attributes"].append({**own, "key": name, "value_json": json.dumps(attribute)})
+            rows["trial_user_attributes"].append({**of_trial, "key": name, "value_json": json.dumps(attribute)})
     return rows

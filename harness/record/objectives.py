@@ -1,4 +1,4 @@
-"""What a search can be after, besides Dice: names, directions, worst values. Loads nothing heavy."""
+"""The objectives that a search can have: names, directions, worst values. Loads nothing heavy."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DIRECTIONS: dict[Objective, Literal["maximize", "minimize"]] = {
     "train_seconds": "minimize",
 }
 WORST: dict[Objective, float] = {"val/dice": WORST_SCORE, "trainable_parameters": math.inf, "train_seconds": math.inf}
-"""What a sampler is told of a trial that may not be repeated: whatever it cost, it is on no Pareto front."""
+"""The values of a trial that must not be repeated: whatever it cost, it is on no Pareto front."""
 
 
 def values(objectives: Sequence[Objective], score: float, cost: Mapping[str, float]) -> list[float]:

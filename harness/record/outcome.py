@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 WORST = 0.0
-"""The worst value of the objective: Dice 0. Diverged trials are told with it, so that a sampler stays away."""
+"""The worst value of the objective: Dice 0. A diverged trial has it, so that a sampler stays away."""
 
 
 @dataclass(frozen=True)
@@ -16,8 +16,8 @@ class Completed:
     ``score``: the objective after the last epoch. ``scores``: ``"<dataset>/<metric>"`` -> mean over the test images on
     which the metric is defined; ``n_images`` and ``roles`` (``"source"`` or ``"target"``) by data set;
     ``validation``: the last epoch's mean per source. ``undefined``: how many images a mean of ``scores`` leaves out,
-    where it leaves any; ``threshold``: the probability above which a pixel was predicted, None if nothing was judged.
-    Both are None for a result that a version sealed which did not tell them.
+    where it leaves any; ``threshold``: the probability above which a pixel was predicted, None without test images.
+    ``files``: the sha256 of what it left, by file name. Each is None in a result of a version that did not record it.
     """
 
     epoch: int
@@ -28,15 +28,16 @@ class Completed:
     validation: dict[str, float]
     undefined: dict[str, int] | None = None
     threshold: float | None = None
+    files: dict[str, str] | None = None
 
 
-JUDGED = ("scores", "n_images", "roles", "validation", "undefined", "threshold")
-"""What the judging of a completed trial tells: fields of `Completed`, of the sealed result and of the record."""
+TEST_RESULTS = ("scores", "n_images", "roles", "validation", "undefined", "threshold", "files")
+"""The fields of `Completed` that testing yields; they have the same names in the trial's result file and record."""
 
 
 @dataclass(frozen=True)
 class Stopped:
-    """The scheduler stopped it after ``epoch``: ``score`` is where it stood, not where it would have ended."""
+    """The scheduler stopped it after ``epoch``, where it had ``score``: not the score that it would have ended with."""
 
     epoch: int
     score: float
@@ -44,7 +45,7 @@ class Stopped:
 
 @dataclass(frozen=True)
 class Diverged:
-    """Loss or gradient ceased to be a number in ``epoch``: the settings are at fault."""
+    """The loss or a gradient was no longer finite in ``epoch``: the settings are at fault."""
 
     epoch: int
     why: str
@@ -52,7 +53,7 @@ class Diverged:
 
 @dataclass(frozen=True)
 class OutOfMemory:
-    """The device was too small for these settings: infeasible here, and no use to try again."""
+    """These settings need more memory than the device has: trying again would not help."""
 
     epoch: int
     why: str
@@ -68,7 +69,7 @@ class Infeasible:
 
 @dataclass(frozen=True)
 class Crashed:
-    """Anything else, after its retries: says nothing about the settings."""
+    """Any other error, after the retries: it says nothing about the settings."""
 
     epoch: int
     why: str
@@ -76,12 +77,31 @@ class Crashed:
 
 Outcome = Completed | Stopped | Diverged | OutOfMemory | Infeasible | Crashed
 
-KINDS: dict[type[Any], str] = {
-    Completed: "completed",
-    Stopped: "stopped",
-    Diverged: "diverged",
-    OutOfMemory: "out_of_memory",
-    Infeasible: "infeasible",
-    Crashed: "crashed",
+
+@dataclass(frozen=True)
+class Kind:
+    """What follows from how a trial ended, wherever it is kept or counted.
+
+    ``name``: in the record and in MLflow's tag. ``state``: the one that Optuna is given, so that a sampler learns from
+    it what it should; a record in which the two disagree was not written by this harness. ``run_status``: of the run in
+    MLflow. ``counts``: whether it is one of the trials that a study was asked for; one that does not count is replaced.
+    """
+
+    name: str
+    state: Literal["COMPLETE", "PRUNED", "FAIL"]
+    run_status: Literal["FINISHED", "KILLED", "FAILED"]
+    counts: bool = True
+
+
+KINDS: dict[type[Any], Kind] = {
+    Completed: Kind("completed", "COMPLETE", "FINISHED"),
+    Stopped: Kind("stopped", "PRUNED", "KILLED"),
+    Diverged: Kind("diverged", "COMPLETE", "FAILED"),
+    OutOfMemory: Kind("out_of_memory", "PRUNED", "FAILED"),
+    Infeasible: Kind("infeasible", "COMPLETE", "FAILED", counts=False),
+    Crashed: Kind("crashed", "FAIL", "FAILED", counts=False),
 }
-"""The name of each outcome in the record."""
+"""Every outcome, in the order in which people are shown them."""
+
+KIND_OF = {kind.name: kind for kind in KINDS.values()}
+"""The kinds by their names in a record."""

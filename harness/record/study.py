@@ -1,55 +1,72 @@
-"""The study's record: an Optuna study, read and written in one place.
+"""The study's record: an Optuna study, opened and held to its question and its folder.
 
-``tell`` is the commit point: everything a trial leaves behind is written before it. MLflow is a view of this record and
-Ray's folder is disposable.
+MLflow is a view of this record and Ray's folder is disposable.
 """
 
 from __future__ import annotations
 
 import json
-import sqlite3
 import uuid
 from collections.abc import Mapping
-from contextlib import closing, suppress
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack, cast
 
 import optuna
-import psutil
-from optuna.exceptions import StorageInternalError
 from optuna.samplers import BaseSampler
-from optuna.storages import RDBStorage
-from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy.exc import SQLAlchemyError
+from optuna.storages import BaseStorage
 
-from harness.errors import OtherFolder, OtherQuestion, RecordError
-from harness.record.objectives import DIRECTIONS, Objective, values, worst
-from harness.record.outcome import (
-    JUDGED,
-    KINDS,
-    WORST,
-    Completed,
-    Crashed,
-    Diverged,
-    Infeasible,
-    Outcome,
-    OutOfMemory,
-    Stopped,
-)
+from harness.errors import OtherFolder, OtherQuestion
+from harness.record.locations import study_folder, trial_folder
+from harness.record.objectives import DIRECTIONS, Objective
 from harness.record.provenance import provenance
+from harness.record.storage import open_storage, usable, write_ahead
+from harness.record.trials import RecordedTrial
+from harness.text import count
+from sam2lora.choice import dotted
+from sam2lora.files import RESULT, TRIALS
+
+
+class _Folder(TypedDict):
+    path: str
+    mark: str
+
+
+class StudyAttributes(TypedDict, total=False):
+    """The ``user_attrs`` of a study, as JSON: the one list of their names.
+
+    ``question``: all that must not change while the study grows. ``provenance``: versions, commit, and the ``command``
+    that started it. ``folder``: where its files lie. ``validation``: on how many images (``n``) and patients
+    (``clusters``) a validation score rests. ``looks``: of an ablation, the ``schedule``, the ``errors`` that each may
+    make, whether the last command was ``adding`` replicates by verdicts, and the looks ``done``, each with its
+    ``tests`` (`harness.stats.sequential.LookRecord`), so that its verdicts stand whatever is trained again later. A
+    look that was recorded before that was kept is computed from the results there are.
+    """
+
+    question: Mapping[str, Any]
+    provenance: Mapping[str, Any]
+    folder: _Folder
+    validation: Mapping[str, int]
+    looks: Mapping[str, Any]
+
+
+def write(study: optuna.Study, **attributes: Unpack[StudyAttributes]) -> None:
+    """Write attributes of a study."""
+    for name, value in attributes.items():
+        study.set_user_attr(name, value)
 
 
 @dataclass(frozen=True)
 class Record:
-    """One study in its storage, with the folder that holds its trials' files: ``<folder>/trials/<key>/``.
+    """One study in its storage. ``out``: the folder of all results (`harness.record.locations`).
 
     ``objectives``: what each value of a trial is, in the study's order.
     """
 
     study: optuna.Study
     storage_url: str
-    folder: Path
+    out: Path
     objectives: tuple[Objective, ...] = ("val/dice",)
 
     @property
@@ -57,37 +74,53 @@ class Record:
         """The study's name."""
         return self.study.study_name
 
-    def trials(self) -> list[FrozenTrial]:
-        """All trials, by number."""
-        return self.study.get_trials(deepcopy=False)
+    @property
+    def folder(self) -> Path:
+        """Where the study's files lie."""
+        return study_folder(self.out, self.name)
 
-    def trial(self, number: int) -> FrozenTrial:
+    @property
+    def attributes(self) -> StudyAttributes:
+        """The attributes that the study has so far."""
+        return cast(StudyAttributes, self.study.user_attrs)
+
+    def write(self, **attributes: Unpack[StudyAttributes]) -> None:
+        """Write attributes of the study."""
+        write(self.study, **attributes)
+
+    def trials(self) -> list[RecordedTrial]:
+        """All trials, by number."""
+        return [RecordedTrial.of(trial) for trial in self.study.get_trials(deepcopy=False)]
+
+    def trial(self, number: int) -> RecordedTrial:
         """The trial of that number."""
-        return self.trials()[number]
+        storage = self.study._storage
+        trial_id = storage.get_trial_id_from_study_id_trial_number(self.study._study_id, number)
+        return RecordedTrial.of(storage.get_trial(trial_id))
 
     def files(self, key: str) -> Path:
         """Where the files of the trial ``key`` lie."""
-        return self.folder / "trials" / key
+        return trial_folder(self.folder, key)
 
 
 def open_record(
     storage_url: str,
     name: str,
-    folder: Path,
+    out: Path,
     question: Mapping[str, Any],
     sampler: BaseSampler,
     command: str = "",
     objectives: tuple[Objective, ...] = ("val/dice",),
     growing: str = "",
 ) -> Record:
-    """The study ``name``, created on first use; ``command``, as it was typed, tells a report how to go on.
+    """The study ``name``, created on first use. ``command``: as it was typed; a report repeats it to resume the study.
 
-    ``growing``: the dotted name of a list in the question that is no part of its identity: the longer one is kept.
-    Raises ``OtherQuestion`` with every difference when the study exists and asks something else, ``OtherFolder`` when
-    its files lie elsewhere, ``RecordError`` when the storage cannot be used.
+    ``growing``: the dotted name of a list in the question that may grow: it is no part of the question's identity, and
+    the longer one is kept. Raises ``OtherQuestion`` with every difference when the study exists and asks something
+    else, ``OtherFolder`` when its files lie elsewhere, ``RecordError`` when the storage cannot be used.
     """
     storage = open_storage(storage_url)
-    try:
+    with usable(storage_url):
         write_ahead(storage_url)
         study = optuna.create_study(
             storage=storage,
@@ -96,49 +129,69 @@ def open_record(
             sampler=sampler,
             load_if_exists=True,
         )
-        recorded = study.user_attrs.get("question")
+        recorded = cast(StudyAttributes, study.user_attrs).get("question")
         if recorded is None:
-            study.set_user_attr("question", dict(question))
-            study.set_user_attr("provenance", {**provenance(), "command": command})
+            # The question last: a study that has it is complete.
+            write(study, provenance={**provenance(), "command": command}, question=dict(question))
         else:
-            _go_on(study, recorded, question, growing)
-        _settle(study, folder)
-    except FAULTS as error:
-        raise unusable(storage_url, error) from error
-    return Record(study, storage_url, folder, objectives)
+            _resume(study, recorded, question, growing)
+        _claim_folder(study, study_folder(out, name))
+    return Record(study, storage_url, out, objectives)
 
 
-def _go_on(study: optuna.Study, recorded: Mapping[str, Any], asked: Mapping[str, Any], growing: str) -> None:
+def _resume(study: optuna.Study, recorded: Mapping[str, Any], asked: Mapping[str, Any], growing: str) -> None:
     (before, had), (now, has) = _apart(recorded, growing), _apart(asked, growing)
     if differences := compare(before, now):
-        command = study.user_attrs.get("provenance", {}).get("command")
-        typed = f" It was begun with:\n  {command}" if command else ""
+        command = cast(StudyAttributes, study.user_attrs).get("provenance", {}).get("command")
+        typed = f" The study was started with:\n  {command}" if command else ""
         raise OtherQuestion(
-            f"Going on with a study must not change its question, but study {study.study_name!r} differs:\n"
+            f"A resumed study must keep its question, but study {study.study_name!r} differs:\n"
             + "\n".join(f"  {line}" for line in differences)
-            + f"\nName another study with --study, or give the recorded values.{typed}"
+            + f"\n{_remedy(study)}{typed}"
         )
     if len(has) > len(had):
-        study.set_user_attr("question", dict(asked))
+        write(study, question=dict(asked))
+
+
+def _remedy(study: optuna.Study) -> str:
+    """What to do about another question: a study whose settings have fields of an earlier version is only read."""
+    from sam2lora.config import TrialConfig  # brings torch, which a report does without
+
+    configs = (RecordedTrial.of(trial).config for trial in study.get_trials(deepcopy=False))
+    before = set(json.loads(next(filter(None, configs), "{}")))
+    now = {field.name for field in fields(TrialConfig)}
+    if gone := sorted(before - now):
+        return (
+            f"Its trials have settings that this version does not know ({', '.join(gone)}; new are "
+            f"{', '.join(sorted(now - before))}): its report still opens, but only the version that started it can "
+            f"continue it. Name another study with --study."
+        )
+    return "Name another study with --study, or give the recorded values."
 
 
 MARK = ".study"
-"""The file in a study's folder by which its record knows the folder again, wherever it was moved to."""
+"""The file that identifies a study's folder to its record, wherever the folder is moved."""
 
 
-def _settle(study: optuna.Study, folder: Path) -> None:
+def _claim_folder(study: optuna.Study, folder: Path) -> None:
     """Keep a study to one folder: its lock keeps other processes away, and a second folder would have a second lock."""
-    mark, recorded = folder / MARK, study.user_attrs.get("folder")
+    mark, recorded = folder / MARK, cast(StudyAttributes, study.user_attrs).get("folder")
     if recorded is None:
+        if results := sorted(folder.glob(f"{TRIALS}/*/{RESULT}")):
+            raise OtherFolder(
+                f"A new study must have a folder without results, but {folder} holds {count(len(results), 'result')} "
+                f"that the record does not know: name the record of these results with --storage or restore it from a "
+                f"copy, or name another study with --study."
+            )
         identity = uuid.uuid4().hex
         folder.mkdir(parents=True, exist_ok=True)
         mark.write_text(identity)
-        study.set_user_attr("folder", {"path": str(folder), "mark": identity})
+        write(study, folder={"path": str(folder), "mark": identity})
     elif not mark.is_file() or mark.read_text() != recorded["mark"]:
         raise OtherFolder(
-            f"All files of a study must lie in one folder, but study {study.study_name!r} began in {recorded['path']} "
-            f"and {folder} is another: give the --out that it began with, or name another study with --study (as also "
-            f"where its files are gone)."
+            f"All files of a study must lie in one folder, but study {study.study_name!r} keeps its files in "
+            f"{recorded['path']}, and {folder} is another folder: repeat the --out of its first run, or name another "
+            f"study with --study (also if its files are gone)."
         )
 
 
@@ -154,64 +207,13 @@ def _apart(question: Mapping[str, Any], name: str) -> tuple[Mapping[str, Any], l
     return {**others, first: inner}, value
 
 
-LOCAL = frozenset({"apfs", "btrfs", "ext2", "ext3", "ext4", "f2fs", "hfs", "ntfs", "overlay", "tmpfs", "xfs", "zfs"})
-"""File systems of one machine: SQLite's write-ahead log needs memory that all who open the file share."""
-
-
-def write_ahead(url: str) -> None:
-    """Keep a log beside the SQLite file at ``url``: a commit then waits for the disk once, not three times.
-
-    It stands in the file itself, for whoever opens it. Other databases stay as they are; so do a file that somebody is
-    writing to and one on a file system that may be a network's.
-    """
-    path = Path(url.removeprefix("sqlite:///"))
-    if url.startswith("sqlite:///") and file_system(path) in LOCAL:
-        with suppress(sqlite3.DatabaseError), closing(sqlite3.connect(path)) as database:
-            database.execute("PRAGMA journal_mode=WAL")
-
-
-def file_system(path: Path) -> str:
-    """The kind of file system that ``path`` is or would be on; empty where the machine does not say."""
-    mounts = {Path(part.mountpoint): part.fstype for part in psutil.disk_partitions(all=True)}
-    return next((mounts[place] for place in (path.resolve(), *path.resolve().parents) if place in mounts), "")
-
-
-def open_storage(url: str) -> RDBStorage:
-    """The storage at ``url``. Raises ``RecordError``, also where the folder of a SQLite file is not there."""
-    folder = Path(url.removeprefix("sqlite:///")).parent
-    if url.startswith("sqlite:///") and not folder.is_dir():
-        raise RecordError(
-            f"The record must be in a folder that exists, but {folder} of {url} does not: make it, or name "
-            f"another with --storage."
-        )
-    try:
-        return RDBStorage(url)
-    except (OSError, ImportError, *FAULTS) as error:
-        raise unusable(url, error) from error
-
-
-FAULTS = (SQLAlchemyError, StorageInternalError)
-"""What a storage raises when it cannot be read or written."""
-
-
-def unusable(url: str, error: BaseException) -> RecordError:
-    """What to tell a person when the storage at ``url`` raised ``error``: its first cause, and what can be done."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    first = str(error).partition("\n")[0]
-    return RecordError(
-        f"The record must be a database that Optuna can open and write, but {url} cannot be used: {first}. Check the "
-        f"address, the folder's rights and the free space, or name another with --storage. What was finished is kept: "
-        f"run the same command again."
-    )
-
-
 def compare(recorded: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
-    """One line per value in which two questions differ; of data sets the names, not what follows.
+    """One line for each value in which two questions differ.
 
-    Of the digests those are told whose material both questions name.
+    Where data sets differ, their names are listed, and what follows from them is not. A digest is compared if both
+    questions name its material.
     """
-    before, now = _flat(recorded), _flat(asked)
+    before, now = dotted(recorded), dotted(asked)
     names = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
     sets = [name for name in names if name in ("sources", "targets")]
     if sets:
@@ -232,177 +234,21 @@ def _shown(value: Any) -> str:
     return "nothing" if value is None else str(value)
 
 
-def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
-    if isinstance(value, Mapping) and value:
-        return {k: v for name, inner in value.items() for k, v in _flat(inner, f"{prefix}{name}.").items()}
-    if isinstance(value, list) and value and all(isinstance(item, Mapping) for item in value):
-        return {k: v for i, inner in enumerate(value) for k, v in _flat(inner, f"{prefix}{i}.").items()}
-    return {prefix.removesuffix("."): value}
-
-
-def begin(
-    trial: optuna.Trial,
-    key: str,
-    config: str,
-    replicate: str,
-    excess: Mapping[str, float] | None = None,
-    *,
-    oracle_prompt: bool,
-) -> None:
-    """Write what a trial is about to run, before anything of it runs.
-
-    ``excess``: by how much it misses each constraint of the search, met ones included: a sampler learns from both.
-    ``oracle_prompt``: whether its scores will be reached with prompts drawn from the ground truth, ``Prompt.oracle`` of
-    its test prompt. Whoever reads the record reads this and does not judge by the settings again.
-    """
-    for name, value in (excess or {}).items():
-        trial.set_constraint(name, value)
-    trial.set_user_attr("key", key)
-    trial.set_user_attr("config", config)
-    trial.set_user_attr("oracle_prompt", oracle_prompt)
-    trial.set_user_attr("replicate", json.loads(replicate))
-
-
-def report(trial: optuna.Trial, epoch: int, score: float) -> None:
-    """Write the validation score of an epoch. An epoch that is already there was replayed and is left as it is.
-
-    Optuna keeps no intermediate values for several objectives: there the curve of the trial's attributes is all.
-    """
-    if len(trial.study.directions) > 1:
-        return
-    if epoch not in trial.storage.get_trial(trial._trial_id).intermediate_values:
-        trial.report(score, epoch)
-
-
-def tell(
-    record: Record, trial: optuna.Trial, outcome: Outcome, curve: list[dict[str, float]], cost: Mapping[str, float]
-) -> FrozenTrial:
-    """Commit how a trial ended.
-
-    Completed is COMPLETE with its values; Stopped is PRUNED; Diverged is COMPLETE with the worst value of every
-    objective, which teaches the sampler; so is Infeasible, which violates its constraints, too: of samplers that learn
-    from constraints TPE alone looks at trials that are not COMPLETE. OutOfMemory is PRUNED and violates a constraint of
-    its own; Crashed is FAIL.
-    """
-    trial.set_user_attr("outcome", {"kind": KINDS[type(outcome)], "epoch": outcome.epoch, "why": _why(outcome)})
-    trial.set_user_attr("curve", curve)
-    trial.set_user_attr("cost", dict(cost))
-    study = record.study
-    match outcome:
-        case Completed():
-            for name in JUDGED:
-                trial.set_user_attr(name, getattr(outcome, name))
-            return study.tell(trial, values(record.objectives, outcome.score, cost))
-        case Stopped():
-            return study.tell(trial, state=TrialState.PRUNED)
-        case Diverged():
-            report(trial, outcome.epoch, WORST)
-            return study.tell(trial, worst(record.objectives))
-        case Infeasible():
-            return study.tell(trial, worst(record.objectives))
-        case OutOfMemory():
-            trial.set_constraint("memory", 1.0)
-            return study.tell(trial, state=TrialState.PRUNED)
-        case Crashed():
-            return study.tell(trial, state=TrialState.FAIL)
-
-
-def _why(outcome: Outcome) -> str:
-    match outcome:
-        case Completed():
-            return "all epochs ran"
-        case Stopped(epoch=epoch):
-            return f"stopped by the scheduler after epoch {epoch}"
-        case Diverged(why=why) | OutOfMemory(why=why) | Infeasible(why=why) | Crashed(why=why):
-            return why
-
-
-_COPIED = ("outcome", "curve", *JUDGED)
-
-
-def reuse(record: Record, trial: optuna.Trial, twin: FrozenTrial) -> FrozenTrial:
-    """Give ``trial`` the ending of ``twin``, which has the same key: the same experiment is never run twice.
-
-    Its cost is zero and ``reused_from`` names the twin.
-    """
-    trial.set_user_attr("reused_from", twin.user_attrs.get("reused_from", twin.number))
-    for name in _COPIED:
-        if name in twin.user_attrs:
-            trial.set_user_attr(name, twin.user_attrs[name])
-    trial.set_user_attr("cost", {})
-    for epoch, score in sorted(twin.intermediate_values.items()):
-        trial.report(score, epoch)
-    own = record.trial(trial.number).constraints
-    for name, value in twin.constraints.items():
-        if name not in own:  # equal settings have equal constraints, and Optuna takes each once
-            trial.set_constraint(name, value)
-    return record.study.tell(trial, twin.values if twin.state == TrialState.COMPLETE else None, state=twin.state)
-
-
-def take(record: Record, trial: optuna.Trial, twin: FrozenTrial, study: str) -> FrozenTrial:
-    """Give ``trial`` the result of ``twin``, a completed trial of equal key in another ``study``.
-
-    It is a measurement of this study like any other, and its cost is what it cost there; ``taken_from`` says where.
-    """
-    trial.set_user_attr("taken_from", {"study": study, "number": twin.number})
-    for name in (*_COPIED, "cost"):
-        if name in twin.user_attrs:
-            trial.set_user_attr(name, twin.user_attrs[name])
-    for entry in twin.user_attrs["curve"]:
-        report(trial, int(entry["epoch"]), entry["score"])
-    return record.study.tell(trial, values(record.objectives, twin.values[0], twin.user_attrs["cost"]))
-
-
-def finished(trials: list[FrozenTrial]) -> dict[str, FrozenTrial]:
-    """The trials that have an ending which stands, by key: all but the crashed ones and those still open.
-
-    Of several the first that was told COMPLETE, else the first: a probe trains what was stopped early to its end.
-    """
-    told = [
-        trial
-        for state in (TrialState.PRUNED, TrialState.COMPLETE)
-        for trial in reversed(trials)
-        if trial.state == state and "key" in trial.user_attrs
-    ]
-    return {trial.user_attrs["key"]: trial for trial in told}
-
-
-def is_probe(trial: FrozenTrial) -> bool:
-    """Whether a trial is one of the study's probe, kept apart from its sampler's: see `harness.execution.probe`."""
-    return "probe" in trial.user_attrs
-
-
-def is_reference(trial: FrozenTrial) -> bool:
-    """Whether a trial is one that the study's best is compared with: see `harness.execution.references`."""
-    return "reference" in trial.user_attrs
-
-
-def is_beside(trial: FrozenTrial) -> bool:
-    """Whether a trial is none of the sampler's, who does not see it, and no scheduler stops it."""
-    return is_probe(trial) or is_reference(trial)
-
-
-def reopen(record: Record, frozen: FrozenTrial) -> optuna.Trial:
-    """The handle of a trial that an earlier run left open."""
-    return optuna.Trial(record.study, frozen._trial_id)
-
-
-def abandon(record: Record, frozen: FrozenTrial) -> None:
-    """Close a trial that was asked for but never began: it holds no settings and nothing can go on from it."""
-    record.study.tell(frozen.number, state=TrialState.FAIL)
-
-
-def count(storage_url: str, name: str) -> int:
+def trial_count(storage: BaseStorage, name: str) -> int:
     """How many trials the study ``name`` has so far; 0 if there is no such study."""
-    storage = open_storage(storage_url)
     with suppress(KeyError):
         return storage.get_n_trials(storage.get_study_id_from_name(name))
     return 0
 
 
-def attributes(storage_url: str, name: str) -> dict[str, Any]:
-    """What the study ``name`` has written about itself so far; nothing if there is no such study."""
-    storage = open_storage(storage_url)
+def attributes(storage: BaseStorage, name: str) -> StudyAttributes:
+    """The attributes of the study ``name``; none if there is no such study."""
     with suppress(KeyError):
-        return dict(storage.get_study_user_attrs(storage.get_study_id_from_name(name)))
+        return cast(StudyAttributes, storage.get_study_user_attrs(storage.get_study_id_from_name(name)))
     return {}
+
+
+def questions(storage: BaseStorage) -> dict[str, Mapping[str, Any]]:
+    """The studies of a record, oldest first, by name: what each asks, nothing where it does not say."""
+    studies = sorted(storage.get_all_studies(), key=lambda study: study._study_id)
+    return {study.study_name: cast(StudyAttributes, study.user_attrs).get("question", {}) for study in studies}

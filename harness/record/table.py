@@ -7,9 +7,7 @@ torch or Ray, so a report opens at once.
 from __future__ import annotations
 
 import difflib
-import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -21,12 +19,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.storages import RDBStorage
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 
 from harness.errors import HarnessError
-from harness.record.study import FAULTS, is_reference, unusable
-from harness.text import listed
-from sam2lora.intervals import nothing_to_find
+from harness.record.locations import sqlite_file, study_folder, trial_folder
+from harness.record.outcome import KIND_OF
+from harness.record.storage import usable
+from harness.record.study import attributes, questions
+from harness.record.trials import RecordedTrial, read_trials
+from sam2lora.errors import DamagedFile
+from sam2lora.files import IMAGES
+from sam2lora.integrity import read_checked
+from sam2lora.intervals import empty_mask_note
 
 Direction = Literal["maximize", "minimize"]
 
@@ -34,43 +38,8 @@ SIMPLEX = "simplex/"
 """Prefix of the Optuna parameters that stand for a point on the simplex of loss weights. They have no meaning one by
 one, so the table carries the weights they became instead."""
 
-ORACLE = "†"
-"""Stands beside every score that was reached with a prompt from the ground truth."""
-
-TRIAL_COLUMNS = (
-    "number",
-    "key",
-    "outcome",
-    "epoch",
-    "value",
-    "last_score",
-    "why",
-    "reused_from",
-    "taken_from",
-    "probe",
-    "seed",
-    "fold",
-    "started",
-    "finished",
-    "seconds",
-    "train_prompt",
-    "test_prompt",
-    "oracle_prompt",
-    "threshold",
-    "config",
-)
 IMAGE_COLUMNS = ("dataset", "role", "image", "patient", "dice")
 CURVE_COLUMNS = ("number", "key", "outcome", "epoch", "score", "lr", "seconds")
-
-# What Optuna's state must be for an outcome to be believed: `tell` is the commit point, the attributes come before it.
-_STATE_OF = {
-    "completed": TrialState.COMPLETE,
-    "diverged": TrialState.COMPLETE,
-    "stopped": TrialState.PRUNED,
-    "out_of_memory": TrialState.PRUNED,
-    "infeasible": TrialState.COMPLETE,
-    "crashed": TrialState.FAIL,
-}
 
 
 class UnknownStudy(HarnessError):
@@ -88,16 +57,16 @@ class StudyTable:
       waiting for a trial that the record holds open; unreadable where outcome and state contradict each other
       (``why`` says how);
     - ``epoch``: the last epoch that was reached; ``value``: the final objective, the first of several, NaN unless
-      completed (the worst value that a diverged trial is told with is no measurement); ``last_score``: the last
+      completed (the worst value, which Optuna gets for a diverged trial, is no measurement); ``last_score``: the last
       validation score, of any trial; ``objective/NAME``: the further objectives of a completed trial;
       ``constraint/NAME``: by how much it misses a constraint, 0 or less where it meets it;
     - ``why``: the reason of an outcome in words; ``reused_from``: the trial whose result this one repeats, untrained;
-      ``taken_from``: study and number of the trial that measured this, if another study did: a measurement like others;
+      ``copied_from``: study and number of the trial that measured this, if another study did: it is no less measured;
     - ``probe``: whether it is of the study's probe, whose trials cover the space and which its sampler did not see;
     - ``seed``, ``fold``: the replicate; ``started``, ``finished``: local time; ``seconds``: between the two;
     - ``train_prompt``, ``test_prompt``: their kinds; ``oracle_prompt``: whether the test prompt was drawn from the
       ground truth of the very images that were scored, as the trial recorded it; missing where it did not begin;
-    - ``threshold``: the probability above which a pixel was predicted in the test images, missing unless judged;
+    - ``threshold``: the probability above which a pixel was predicted in the test images, missing unless tested;
     - ``param/NAME``: as sampled, missing where a condition left it out;
     - ``weight/KIND``: weight of a loss component in [0, 1], 0 where absent (terms of one kind are added up);
     - ``score/DATASET/METRIC``: mean over test images; ``n_images/DATASET``; ``validation/DATASET/METRIC``;
@@ -134,74 +103,62 @@ class StudyTable:
     references: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=["reference", *TRIAL_COLUMNS]))
 
 
-@dataclass(frozen=True)
-class StudyName:
-    """A study of a record: its name, the search it answers (its own name if it does not say) and its number there."""
+def studies(storage_url: str) -> dict[str, str]:
+    """The searches that the studies of a record answer, by the studies' names, oldest first.
 
-    name: str
-    search: str
-    position: int
-
-
-def studies(storage_url: str) -> list[StudyName]:
-    """The studies of a record, oldest first.
-
-    Raises ``UnknownStudy`` if there is no record at ``storage_url``, ``RecordError`` if it cannot be read.
+    A study that does not name its search has its own name. Raises ``UnknownStudy`` if there is no record at
+    ``storage_url``, ``RecordError`` if it cannot be read.
     """
-    with _readable(storage_url):
-        found = _open(storage_url).get_all_studies()
-    return [
-        StudyName(study.study_name, str(study.user_attrs.get("question", {}).get("search", study.study_name)), position)
-        for position, study in enumerate(sorted(found, key=lambda study: study._study_id))
-    ]
+    with usable(storage_url):
+        return {name: str(question.get("search", name)) for name, question in questions(_open(storage_url)).items()}
 
 
 def read(storage_url: str, study_name: str, folder: Path) -> StudyTable:
     """The tables of ``study_name`` in the record at ``storage_url``; per-image files lie in ``folder/study_name``.
 
     Raises ``UnknownStudy`` with the names that are there, ``RecordError`` where the record is locked or damaged. A
-    per-image file that is missing or cannot be read is listed
-    in ``left_out``, never passed over in silence. A study without trials gives tables without rows.
+    per-image file that is missing or cannot be read is listed in ``left_out``, never passed over in silence. A study
+    without trials gives tables without rows.
     """
-    with _readable(storage_url):
+    with usable(storage_url):
         storage = _open(storage_url)
-        names = [study.study_name for study in storage.get_all_studies()]
+        names = list(questions(storage))
         if study_name not in names:
             raise UnknownStudy(f"No study {study_name!r} in {storage_url}.{_hint(study_name, names)}")
-        study_id = storage.get_study_id_from_name(study_name)
-        attributes = storage.get_study_user_attrs(study_id)
-        recorded = sorted(storage.get_all_trials(study_id, deepcopy=False), key=lambda trial: trial.number)
-        directions = storage.get_study_directions(study_id)
-    question = dict(attributes.get("question", {}))
+        written = attributes(storage, study_name)
+        everything = read_trials(storage, study_name)
+        directions = storage.get_study_directions(storage.get_study_id_from_name(study_name))
+    question = dict(written.get("question", {}))
     objectives = _objectives(directions, question)
-    beside = [trial for trial in recorded if is_reference(trial)]
-    recorded = [trial for trial in recorded if not is_reference(trial)]
+    compared = [trial for trial in everything if trial.reference is not None]
+    recorded = [trial for trial in everything if trial.reference is None]
     trials = _trials(recorded, list(objectives))
-    references = _trials(beside, list(objectives))
-    references.insert(0, "reference", [trial.user_attrs["reference"] for trial in beside])
+    references = _trials(compared, list(objectives))
+    references.insert(0, "reference", [trial.reference for trial in compared])
     run = pd.concat([trials[_FILED], references[_FILED]]).drop_duplicates("number")
-    images, left_out = _images(run, folder / study_name)
+    files = {trial.number: (trial.files or {}).get(IMAGES) for trial in everything}
+    images, left_out = _images(run, files, study_folder(folder, study_name))
     return StudyTable(
         name=study_name,
         storage=storage_url,
         direction=next(iter(objectives.values())),
         objectives=objectives,
         question=question,
-        provenance=dict(attributes.get("provenance", {})),
+        provenance=dict(written.get("provenance", {})),
         trials=trials,
         curves=_curves(recorded, trials),
         images=images,
         distributions=_distributions(recorded, trials),
         roles=_roles(recorded),
         left_out=left_out,
-        looks=dict(attributes.get("looks", {})),
+        looks=dict(written.get("looks", {})),
         out=folder,
         references=references,
-        validation=dict(attributes.get("validation", {})),
+        validation=dict(written.get("validation", {})),
     )
 
 
-def measured(trials: pd.DataFrame) -> pd.DataFrame:
+def completed_trials(trials: pd.DataFrame) -> pd.DataFrame:
     """The rows that are one finished, separate measurement each: completed, with a finite value, each key once.
 
     A stopped trial's score belongs to another epoch, a diverged trial's value was set and not measured, and a reused
@@ -211,16 +168,21 @@ def measured(trials: pd.DataFrame) -> pd.DataFrame:
     return finished.drop_duplicates("key")
 
 
+def failed(trials: pd.DataFrame) -> pd.DataFrame:
+    """The rows of trials that ran and ended without a result; ``why`` says what was at fault."""
+    return trials[trials["outcome"].isin(["diverged", "out_of_memory", "crashed", "unreadable"])]
+
+
 def ranking(table: StudyTable) -> pd.DataFrame:
     """The measured trials, the best by validation score first, the earlier first among equals.
 
     Trials that were prompted from the ground truth were shown a part of the answer: they come after all others,
     whatever their scores. ``oracle_prompt`` is False for a trial that does not say.
     """
-    done = measured(table.trials)
-    told = done["oracle_prompt"].fillna(False).astype(bool)
+    done = completed_trials(table.trials)
+    oracle = done["oracle_prompt"].fillna(False).astype(bool)
     order = ["oracle_prompt", "value", "number"]
-    return done.assign(oracle_prompt=told).sort_values(order, ascending=[True, table.direction == "minimize", True])
+    return done.assign(oracle_prompt=oracle).sort_values(order, ascending=[True, table.direction == "minimize", True])
 
 
 def objective_columns(table: StudyTable) -> list[str]:
@@ -248,87 +210,6 @@ def metric_of(table: StudyTable) -> str:
     return next(iter(table.objectives)).rpartition("/")[2]
 
 
-@dataclass(frozen=True)
-class Reading:
-    """How a metric is read: its name in the literature, its unit (none for a share), and which way is better."""
-
-    name: str
-    unit: str = ""
-    smaller: bool = False
-
-
-_READINGS = {
-    "dice": Reading("Dice"),
-    "iou": Reading("IoU"),
-    "auc": Reading("AUC"),
-    "mcc": Reading("MCC"),
-    "hd95": Reading("HD95", unit="pixels", smaller=True),
-    "assd": Reading("ASSD", unit="pixels", smaller=True),
-    "boundary_iou": Reading("boundary IoU"),
-    "cldice": Reading("clDice"),
-    "ece": Reading("ECE", smaller=True),
-    "accuracy_full": Reading("accuracy, full photograph"),
-    "auc_full": Reading("AUC, full photograph"),
-}
-
-
-def reading(metric: str) -> Reading:
-    """How ``metric``, a column of ``images``, is read. One that is not listed bears its own name; larger is better."""
-    return _READINGS.get(metric, Reading(metric))
-
-
-_TWINS = (
-    ("boundary_iou", "iou", "no structure of {} is wider than the band of the boundary IoU, as with vessels"),
-    ("accuracy_full", "accuracy", "the field of view of {} is the whole photograph"),
-    ("auc_full", "auc", "the field of view of {} is the whole photograph"),
-)
-"""Metrics that are one number on some data sets, and when."""
-
-
-def metrics_like(metric: str) -> tuple[str, ...]:
-    """The metrics of which ``metric`` may be the number on some data sets."""
-    return tuple(other for name, other, _ in _TWINS if name == metric)
-
-
-def twins(scores: pd.DataFrame) -> str:
-    """Which metrics are one number on which data sets, in sentences with a leading space; empty where none are.
-
-    ``scores``: a column ``dataset``, and one for each metric; its rows are images or means.
-    """
-    told = ""
-    for metric, other, why in _TWINS:
-        if metric not in scores or other not in scores:
-            continue
-        apart = (scores[metric] - scores[other]).abs().groupby(scores["dataset"]).max()
-        same = tuple(str(name) for name in apart.index[apart < _SAME])
-        if same:
-            name, another = (metric_name(one) for one in (metric, other))
-            told += f" On {listed(same)} {name} and {another} are one number: {why.format(listed(same))}."
-    return told
-
-
-_SAME = 5e-4
-"""What two numbers of three decimals may differ by and still look alike."""
-
-
-def unjudgeable(metric: str) -> str:
-    """Why no verdict of an ablation can rest on ``metric``, as a clause; empty where one can.
-
-    A verdict calls a positive effect help. A distance would not be judged with its sign turned either: effects are
-    means over data sets with equal weight, and a pixel is another length in every camera.
-    """
-    read = reading(metric)
-    if not read.smaller:
-        return ""
-    pixels = ", and its pixels differ between cameras, so that its mean over data sets has no meaning" * bool(read.unit)
-    return f"of {read.name} less is better{pixels}"
-
-
-def metric_name(metric: str) -> str:
-    """A metric as the literature writes it."""
-    return reading(metric).name
-
-
 def _objectives(directions: Sequence[optuna.study.StudyDirection], question: Mapping[str, Any]) -> dict[str, Direction]:
     """Direction by name; a record that does not name its objective is after validation Dice."""
     names = question.get("objectives") or ["val/dice"]
@@ -337,19 +218,10 @@ def _objectives(directions: Sequence[optuna.study.StudyDirection], question: Map
     return dict(zip(names, ways, strict=True))
 
 
-@contextmanager
-def _readable(storage_url: str) -> Iterator[None]:
-    """Says what is wrong with a record that cannot be read, and what to do."""
-    try:
-        yield
-    except FAULTS as error:
-        raise unusable(storage_url, error) from error
-
-
 def _open(storage_url: str) -> RDBStorage:
     """The storage at a URL. Optuna would create a missing SQLite file; reading must not leave an empty one behind."""
-    path = storage_url.removeprefix("sqlite:///")
-    if path != storage_url and not Path(path).is_file():
+    file = sqlite_file(storage_url)
+    if file is not None and not file.is_file():
         raise UnknownStudy(
             f"There is no record at {storage_url}: give the --out or --storage that a study was run with."
         )
@@ -364,7 +236,7 @@ def _hint(name: str, names: Iterable[str]) -> str:
     return (f" Did you mean {near[0]!r}?" if near else "") + f" It holds: {', '.join(known)}."
 
 
-def _trials(recorded: list[FrozenTrial], objectives: Sequence[str]) -> pd.DataFrame:
+def _trials(recorded: list[RecordedTrial], objectives: Sequence[str]) -> pd.DataFrame:
     frame = pd.DataFrame([_row(trial, objectives) for trial in recorded])
     frame = frame.reindex(columns=[*TRIAL_COLUMNS, *_grouped(set(frame.columns) - set(TRIAL_COLUMNS))])
     weights = [column for column in frame.columns if column.startswith("weight/")]
@@ -377,88 +249,70 @@ def _trials(recorded: list[FrozenTrial], objectives: Sequence[str]) -> pd.DataFr
 
 
 def _grouped(columns: set[str]) -> list[str]:
-    order = (
-        "param/",
-        "weight/",
-        "objective/",
-        "constraint/",
-        "validation/",
-        "score/",
-        "n_images/",
-        "undefined/",
-        "cost/",
-    )
-    return sorted(columns, key=lambda column: ([column.startswith(prefix) for prefix in order].index(True), column))
+    order = ("param", "weight", "objective", "constraint", "validation", "score", "n_images", "undefined", "cost")
+    return sorted(columns, key=lambda column: (order.index(column.partition("/")[0]), column))
 
 
-def _row(trial: FrozenTrial, objectives: Sequence[str]) -> dict[str, Any]:
-    attributes = trial.user_attrs
-    config = json.loads(attributes["config"]) if "config" in attributes else {}
+def _row(trial: RecordedTrial, objectives: Sequence[str]) -> dict[str, Any]:
+    settings = trial.settings
     outcome, why = _outcome(trial)
-    values = dict(zip(objectives, trial.values or (), strict=False)) if outcome == "completed" else {}
-    curve = attributes.get("curve") or []
-    replicate = attributes.get("replicate") or {}
-    duration = trial.duration
+    values = dict(zip(objectives, trial.values, strict=False)) if outcome == "completed" else {}
+    replicate = trial.replicate or {}
+    seconds = (trial.finished - trial.started).total_seconds() if trial.started and trial.finished else None
     return {
         "number": trial.number,
-        "key": attributes.get("key"),
+        "key": trial.key or None,
         "outcome": outcome,
-        "epoch": (attributes.get("outcome") or {}).get("epoch"),
+        "epoch": trial.epoch,
         "value": values.get(objectives[0]),
-        "last_score": curve[-1].get("score") if curve else None,
+        "last_score": trial.curve[-1].get("score") if trial.curve else None,
         "why": why,
-        "reused_from": attributes.get("reused_from"),
-        "taken_from": _taken(attributes.get("taken_from")),
-        "probe": "probe" in attributes,
+        "reused_from": trial.reused_from,
+        "copied_from": trial.copied_from,
+        "probe": trial.probe,
         "seed": replicate.get("seed"),
         "fold": replicate.get("fold"),
-        "started": trial.datetime_start,
-        "finished": trial.datetime_complete,
-        "seconds": duration.total_seconds() if duration is not None else None,
-        "train_prompt": (config.get("train_prompt") or {}).get("kind"),
-        "test_prompt": (config.get("test_prompt") or {}).get("kind"),
-        "oracle_prompt": attributes.get("oracle_prompt"),
-        "threshold": attributes.get("threshold"),
-        "config": attributes.get("config"),
+        "started": trial.started,
+        "finished": trial.finished,
+        "seconds": seconds,
+        "train_prompt": (settings.get("train_prompt") or {}).get("kind"),
+        "test_prompt": (settings.get("test_prompt") or {}).get("kind"),
+        "oracle_prompt": trial.oracle_prompt,
+        "threshold": trial.threshold,
+        "config": trial.config or None,
         **{f"param/{name}": _plain(v) for name, v in trial.params.items() if not name.startswith(SIMPLEX)},
-        **_weights(config),
+        **_weights(settings),
         **{f"objective/{name}": values.get(name) for name in objectives[1:]},
-        # What did not fit into memory is told to Optuna as a constraint, too, but it is an outcome, not a question.
+        # Optuna gets what did not fit into memory as a constraint, too, but it is an outcome, not a question.
         **_prefixed("constraint/", {k: v for k, v in trial.constraints.items() if k != "memory"}),
-        **_prefixed("validation/", attributes.get("validation")),
-        **_prefixed("score/", attributes.get("scores")),
-        **_prefixed("n_images/", attributes.get("n_images")),
-        **_prefixed("undefined/", attributes.get("undefined")),
-        **_prefixed("cost/", attributes.get("cost")),
+        **_prefixed("validation/", trial.validation),
+        **_prefixed("score/", trial.scores),
+        **_prefixed("n_images/", trial.n_images),
+        **_prefixed("undefined/", trial.undefined or {}),
+        **_prefixed("cost/", trial.cost),
     }
 
 
-def _taken(origin: Mapping[str, Any] | None) -> str | None:
-    return f"{origin['study']} {origin['number']}" if origin else None
-
-
-def _outcome(trial: FrozenTrial) -> tuple[str, str]:
-    recorded = trial.user_attrs.get("outcome") or {}
-    kind, why = str(recorded.get("kind", "")), str(recorded.get("why", "") or "")
+def _outcome(trial: RecordedTrial) -> tuple[str, str]:
     if not trial.state.is_finished():
         return ("waiting", "") if trial.state == TrialState.WAITING else ("running", "not closed in the record")
-    if kind not in _STATE_OF:
-        return "unreadable", f"closed as {trial.state.name} with outcome {kind or 'missing'!r}"
-    if trial.state != _STATE_OF[kind]:
-        return "unreadable", f"closed as {trial.state.name}, which does not fit outcome {kind!r}"
-    return kind, why
+    if trial.outcome not in KIND_OF:
+        return "unreadable", f"closed as {trial.state.name} with outcome {trial.outcome or 'missing'!r}"
+    if trial.state.name != KIND_OF[trial.outcome].state:
+        return "unreadable", f"closed as {trial.state.name}, which does not fit outcome {trial.outcome!r}"
+    return trial.outcome, trial.why
 
 
-def _weights(config: Mapping[str, Any]) -> dict[str, float]:
+def _weights(settings: Mapping[str, Any]) -> dict[str, float]:
     weights: dict[str, float] = {}
-    for term in (config.get("loss") or {}).get("terms", ()):
+    for term in (settings.get("loss") or {}).get("terms", ()):
         column = f"weight/{term['loss']['kind']}"
         weights[column] = weights.get(column, 0.0) + float(term["weight"])
     return weights
 
 
-def _prefixed(prefix: str, values: Mapping[str, Any] | None) -> dict[str, Any]:
-    return {prefix + name: value for name, value in (values or {}).items()}
+def _prefixed(prefix: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    return {prefix + name: value for name, value in values.items()}
 
 
 def _plain(value: Any) -> Any:
@@ -466,12 +320,16 @@ def _plain(value: Any) -> Any:
     return "None" if value is None else value
 
 
-def _curves(recorded: list[FrozenTrial], trials: pd.DataFrame) -> pd.DataFrame:
+TRIAL_COLUMNS: tuple[str, ...] = tuple(_row(RecordedTrial(number=0, state=TrialState.WAITING), ("val/dice",)))
+"""The columns of every study's trials: those of a trial that has left nothing yet."""
+
+
+def _curves(recorded: list[RecordedTrial], trials: pd.DataFrame) -> pd.DataFrame:
     outcomes = dict(zip(trials["number"], trials["outcome"], strict=True))
     rows = [
-        {"number": trial.number, "key": trial.user_attrs.get("key"), "outcome": outcomes[trial.number], **point}
+        {"number": trial.number, "key": trial.key or None, "outcome": outcomes[trial.number], **point}
         for trial in recorded
-        for point in trial.user_attrs.get("curve") or ()
+        for point in trial.curve
     ]
     frame = pd.DataFrame(rows)
     return frame.reindex(columns=[*CURVE_COLUMNS, *sorted(set(frame.columns) - set(CURVE_COLUMNS))])
@@ -484,21 +342,21 @@ def empty_truths(images: pd.DataFrame) -> list[str]:
     tested = images[images["role"] != "val"]
     empty = tested["sensitivity"].isna().groupby([tested["dataset"], tested["image"]]).all().groupby(level=0)
     counts = empty.agg(["sum", "size"]).astype(int)
-    return [nothing_to_find(str(name), n, of) for name, n, of in counts[counts["sum"] > 0].itertuples(name=None)]
+    return [empty_mask_note(str(name), n, of) for name, n, of in counts[counts["sum"] > 0].itertuples(name=None)]
 
 
 _FILED = ["number", "key", "outcome", "reused_from"]
 
 
-def _images(trials: pd.DataFrame, folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _images(trials: pd.DataFrame, digests: Mapping[int, str | None], folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     own = trials[(trials["outcome"] == "completed") & trials["reused_from"].isna()]
     parts: list[pa.Table] = []
     found, left_out = [], []
     for number, key in zip(own["number"], own["key"], strict=True):
-        path = folder / "trials" / str(key) / "images.parquet"
+        path = trial_folder(folder, str(key)) / IMAGES
         try:
-            parts.append(_image_rows(path))
-        except (OSError, ValueError) as error:  # ArrowInvalid, of a torn file, is a ValueError
+            parts.append(_image_rows(path, digests[number]))
+        except (OSError, ValueError, DamagedFile) as error:  # ArrowInvalid, of a torn file, is a ValueError
             left_out.append({"number": number, "key": key, "path": str(path), "why": _reason(error, path)})
             continue
         found.append((number, key))
@@ -514,11 +372,11 @@ def _images(trials: pd.DataFrame, folder: Path) -> tuple[pd.DataFrame, pd.DataFr
     return images, gone
 
 
-def _image_rows(path: Path) -> pa.Table:
+def _image_rows(path: Path, digest: str | None) -> pa.Table:
     if not path.is_file():
         raise FileNotFoundError("the file is missing")
     # Thousands of small files: opening one as a data set, or starting threads for it, costs more than reading it.
-    with pq.ParquetFile(path) as file:
+    with pq.ParquetFile(pa.BufferReader(read_checked(path, digest))) as file:
         rows = file.read(use_threads=False)
     missing = [column for column in IMAGE_COLUMNS if column not in rows.column_names]
     if missing:
@@ -531,7 +389,7 @@ def _reason(error: Exception, path: Path) -> str:
     return first or type(error).__name__
 
 
-def _distributions(recorded: list[FrozenTrial], trials: pd.DataFrame) -> dict[str, BaseDistribution]:
+def _distributions(recorded: list[RecordedTrial], trials: pd.DataFrame) -> dict[str, BaseDistribution]:
     found: dict[str, BaseDistribution] = {}
     simplex = False
     for trial in recorded:
@@ -558,8 +416,8 @@ def _widest(known: BaseDistribution | None, new: BaseDistribution) -> BaseDistri
     return FloatDistribution(low, high, log=cast(FloatDistribution, new).log)
 
 
-def _roles(recorded: list[FrozenTrial]) -> dict[str, str]:
+def _roles(recorded: list[RecordedTrial]) -> dict[str, str]:
     roles: dict[str, str] = {}
     for trial in recorded:
-        roles |= trial.user_attrs.get("roles") or {}
+        roles |= trial.roles
     return dict(sorted(roles.items(), key=lambda item: (item[1] != "source", item[0])))

@@ -1,47 +1,73 @@
-"""The report of a study, whichever it is of: written, and printed."""
+"""Writes and prints the report of a study, and the summary of several studies."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
+import pandas as pd
 from rich.console import Console
 
 from harness.importance import Importance
 from harness.record.ablation_scores import is_ablation
 from harness.record.table import StudyTable, seed_of
 from harness.reports.ablation import report as ablated
-from harness.reports.ablation.report import AblationReport
+from harness.reports.rendering.console import markdown
+from harness.reports.search import across_models
 from harness.reports.search import report as searched
-from harness.reports.search.findings import EVALUATORS, summarize, with_importance
-from harness.reports.search.report import SearchReport
+from harness.reports.search.findings import EVALUATORS
+from harness.tracking.tracker import Conclusion, OpenHint
 
-Report = SearchReport | AblationReport
+SILENT = Console(quiet=True)
+
+
+class Report(Protocol):
+    """The written report of a study, and what a tracker shows of it (`Conclusion`)."""
+
+    @property
+    def folder(self) -> Path: ...
+    @property
+    def files(self) -> tuple[Path, ...]: ...
+    @property
+    def summary(self) -> dict[str, float]: ...
+    @property
+    def note(self) -> str: ...
+    @property
+    def front(self) -> tuple[int, ...]: ...
+    @property
+    def tags(self) -> dict[str, str]: ...
 
 
 def write(
     table: StudyTable,
     folder: Path,
-    mlflow_uri: str,
+    hint: OpenHint,
     top: int = 5,
     evaluators: tuple[Importance, ...] = EVALUATORS,
+    console: Console = SILENT,
 ) -> Report:
     """Write the report of ``table`` into ``folder/STUDY/report``, which is made. Equal tables give equal files.
 
-    ``folder``: where results lie, as for `harness.record.table.read`; ``mlflow_uri``: the tracking address that the
-    report names. Of a search alone: ``top``, how many best trials it shows, and ``evaluators``, which measure
-    importance. Bootstraps are seeded by the study's seed. A study without a completed trial gives a report that says
-    so, and fewer figures.
+    ``folder``: where results lie, as for `harness.record.table.read`; ``hint``: how the report tells a
+    person to open the tracker; ``console``: prints each part as soon as it is known. Of a search alone: ``top``, how
+    many best trials it shows, and ``evaluators``, which measure importance. Bootstraps are seeded by the study's seed.
+    A study without a completed trial gives a report that says so, and fewer figures.
     """
     seed = seed_of(table)
     if is_ablation(table):
-        return ablated.write(table, folder, mlflow_uri, seed)
-    return searched.written(with_importance(summarize(table, top, seed), seed, evaluators), folder, mlflow_uri)
+        return ablated.write(table, folder, hint, seed, console)
+    return searched.write(table, folder, hint, seed, top, evaluators, console)
 
 
-def show(report: Report, console: Console) -> None:
-    """Print the result, and where the rest lies."""
-    match report:
-        case AblationReport():
-            ablated.show(report, console)
-        case SearchReport():
-            searched.show(report, console)
+def conclude(table: StudyTable, console: Console, hint: OpenHint) -> Conclusion:
+    """Write and print the report of a finished study; returns what a tracker shows of it."""
+    report = write(table, table.out, hint, console=console)
+    return Conclusion(report.summary, report.note, report.folder, report.front, report.tags)
+
+
+def summarize_studies(frame: pd.DataFrame, lines: Sequence[str], folder: Path, console: Console) -> None:
+    """Write the summary of several studies into ``folder``; print its ``lines``, and on ``console`` where it lies."""
+    text, _ = across_models.write(frame, lines, folder)
+    Console().print(markdown(text.read_text()))
+    console.print(f"Summary: {text}", highlight=False, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""What a report says, apart from how it is written: sections of text, tables and figures.
+"""The content of a report, apart from its rendering: sections of text, tables and figures.
 
 Texts may hold two marks, which every writer understands: ``**strong**`` and ```code```.
 """
@@ -6,27 +6,38 @@ Texts may hold two marks, which every writer understands: ``**strong**`` and ```
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import pandas as pd
 
+if TYPE_CHECKING:  # these take a second to load, and are needed only where a figure is drawn
+    from matplotlib.figure import Figure as Plot
+    from PIL.Image import Image
+
 Tone = Literal["helps", "hurts", "perhaps_helps", "perhaps_hurts", "opposed", "average", "equal", "undecided"]
-"""What a verdict looks like. ``perhaps_helps``: it does, perhaps too little to matter; ``opposed``: it helps here and
-hurts there; ``average``: its mean is shown to be small; ``equal``: it is shown to be small everywhere; ``undecided`` is
-not shown at all: no writer and no figure may draw two of them alike."""
+"""The appearance of a verdict, different for each in every rendering and figure. ``perhaps_helps``: helps, perhaps too
+little to matter; ``opposed``: helps on some targets, hurts on others; ``average``: the mean effect is shown to be
+small; ``equal``: the effect is shown to be small everywhere; ``undecided``: nothing is shown."""
 
 _MARK = re.compile(r"\*\*(?P<strong>.+?)\*\*|`(?P<code>[^`]+)`")
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A table's cell: its text, whether it stands out, and the verdict it states, if any."""
+    """A cell of a table: its text, whether it is bold, and the verdict that it states, if any."""
 
     text: str
     bold: bool = False
     tone: Tone | None = None
+
+
+T = TypeVar("T")
+Columns = Mapping[str, Callable[[T], str | Cell]]
+"""The columns of a table from left to right: the header of each, and its cell in the row of an item."""
+Record = Mapping[Any, Any]
+"""A row of a data frame by column."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +63,7 @@ class Items:
 
 @dataclass(frozen=True)
 class Refusal:
-    """What cannot be shown, and why: said where the figure or the table would stand."""
+    """What cannot be shown, and why, in place of the figure or table."""
 
     text: str
 
@@ -85,10 +96,11 @@ class Table:
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure; ``name`` is the stem of its files, ``caption`` says what to see in it."""
+    """A figure; ``name`` is the stem of its files, ``caption`` says what to see in it, ``draw`` makes it."""
 
     name: str
     caption: str
+    draw: Callable[[], Plot | Image]
 
 
 Block = Text | Heading | Items | Refusal | Code | Table | Figure
@@ -96,7 +108,7 @@ Block = Text | Heading | Items | Refusal | Code | Table | Figure
 
 @dataclass(frozen=True)
 class Section:
-    """A heading and what stands below it."""
+    """A heading and the blocks below it."""
 
     title: str
     blocks: tuple[Block, ...]
@@ -104,7 +116,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Document:
-    """A title and its sections. ``lead``: stands before the first heading."""
+    """A title and its sections. ``lead``: the blocks before the first heading."""
 
     title: str
     lead: tuple[Block, ...]
@@ -120,6 +132,10 @@ class Document:
         """The tables, in order."""
         return [block for block in self.blocks() if isinstance(block, Table)]
 
+    def figures(self) -> list[Figure]:
+        """The figures, in order."""
+        return [block for block in self.blocks() if isinstance(block, Figure)]
+
 
 Mark = Literal["plain", "strong", "code"]
 
@@ -127,14 +143,26 @@ Mark = Literal["plain", "strong", "code"]
 def marks(text: str) -> Iterator[tuple[Mark, str]]:
     """``text`` in pieces, each with its mark."""
     end = 0
-    for found in _MARK.finditer(text):
-        if found.start() > end:
-            yield "plain", text[end : found.start()]
-        strong = found.group("strong")
-        yield ("strong", strong) if strong is not None else ("code", found.group("code"))
-        end = found.end()
+    for mark in _MARK.finditer(text):
+        if mark.start() > end:
+            yield "plain", text[end : mark.start()]
+        strong = mark.group("strong")
+        yield ("strong", strong) if strong is not None else ("code", mark.group("code"))
+        end = mark.end()
     if end < len(text):
         yield "plain", text[end:]
+
+
+def table(name: str, caption: str, items: Iterable[T], columns: Columns[T], frame: pd.DataFrame) -> Table:
+    """A table with a row for each of ``items``."""
+    rows = tuple(row(*(cell(item) for cell in columns.values())) for item in items)
+    return Table(name, caption, tuple(columns), rows, frame)
+
+
+def plain_table(name: str, caption: str, frame: pd.DataFrame) -> Table:
+    """A table that shows ``frame`` as it is."""
+    rows = tuple(row(*map(str, line)) for line in frame.itertuples(index=False, name=None))
+    return Table(name, caption, tuple(frame.columns), rows, frame)
 
 
 def row(*cells: str | Cell) -> tuple[Cell, ...]:

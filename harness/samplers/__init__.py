@@ -1,8 +1,8 @@
-"""Samplers: who proposes the next trial. Each choice builds one of Optuna's own samplers.
+"""Samplers, which propose the next trial. Each choice builds a sampler of Optuna.
 
-The verb is ``build(seed, space, begun)``: ``seed`` a non-negative integer, ``space`` every parameter's distribution by
-name (which only ``Grid`` reads), ``begun`` how many trials the study has so far. ``limit(space)`` is the number of
-distinct trials that the sampler can propose, or None.
+The verb is ``build(seed, space, started)``: ``seed`` a non-negative integer, ``space`` the distributions by parameter
+(which only ``Grid`` reads), ``started`` how many trials the study has so far. ``limit(space)`` is the number of
+distinct trials that the sampler can propose, or None; ``several_objectives`` says whether it can search for a front.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import optuna
 from annotated_types import Ge
@@ -20,13 +20,14 @@ class CMAES:
     ``startup``: trials drawn at random first. Categorical parameters are drawn at random throughout.
     """
 
+    several_objectives: ClassVar[bool] = False
     kind: Literal["cmaes"] = "cmaes"
     startup: Annotated[int, Ge(1)] = 10
 
-    def build(self, seed: int, space: dict[str, BaseDistribution], begun: int = 0) -> BaseSampler:
+    def build(self, seed: int, space: dict[str, BaseDistribution], started: int = 0) -> BaseSampler:
         """Optuna's sampler, seeded."""
         return optuna.samplers.CmaEsSampler(
-            n_startup_trials=self.startup, seed=resumed(seed, begun), warn_independent_sampling=False
+            n_startup_trials=self.startup, seed=resumed(seed, started), warn_independent_sampling=False
         )
 
     def limit(self, space: dict[str, BaseDistribution]) -> int | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import optuna
 from annotated_types import Ge
@@ -20,13 +20,14 @@ class GP:
     ``startup``: trials drawn at random before the model speaks.
     """
 
+    several_objectives: ClassVar[bool] = True
     kind: Literal["gp"] = "gp"
     startup: Annotated[int, Ge(1)] = 10
 
-    def build(self, seed: int, space: dict[str, BaseDistribution], begun: int = 0) -> BaseSampler:
+    def build(self, seed: int, space: dict[str, BaseDistribution], started: int = 0) -> BaseSampler:
         """Optuna's sampler, seeded."""
         return optuna.samplers.GPSampler(
-            n_startup_trials=self.startup, deterministic_objective=False, seed=resumed(seed, begun)
+            n_startup_trials=self.startup, deterministic_objective=False, seed=resumed(seed, started)
         )
 
     def limit(self, space: dict[str, BaseDistribution]) -> int | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import optuna
@@ -31,11 +31,12 @@ class Grid:
     parameter that is not in force are recognised as the same trial and not trained twice.
     """
 
+    several_objectives: ClassVar[bool] = True
     kind: Literal["grid"] = "grid"
     levels: Annotated[int, Ge(2)] = 4
 
-    def build(self, seed: int, space: dict[str, BaseDistribution], begun: int = 0) -> BaseSampler:
-        """Optuna's grid sampler over the levels of ``space``; the seed numbers the cells: ``begun`` plays no part."""
+    def build(self, seed: int, space: dict[str, BaseDistribution], started: int = 0) -> BaseSampler:
+        """Optuna's grid sampler over the levels of ``space``; the seed numbers the cells: ``started`` plays no part."""
         return _AskedGrid(self.values(space), seed=seed)
 
     def limit(self, space: dict[str, BaseDistribution]) -> int | None:
@@ -63,7 +64,21 @@ class Grid:
 
 
 class _AskedGrid(GridSampler):
-    """Optuna's grid sampler stops ``Study.optimize`` after its last point; asked trials have no such loop."""
+    """Optuna's grid sampler for trials that are asked for: a cell is done once its trial has an outcome that stands.
+
+    Optuna's numbers the cells as the trials, whatever else the study holds, takes a cell whose trial crashed as
+    visited, and stops ``Study.optimize`` after the last one.
+    """
+
+    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        """Give the trial the first cell that no other one has, which crashed and abandoned ones do not."""
+        if "fixed_params" in trial.system_attrs:  # of a probe or a reference
+            return
+        others = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING))
+        taken = {each.system_attrs.get("grid_id") for each in others if each.number != trial.number}
+        cell = next((cell for cell in range(self._n_min_trials) if cell not in taken), 0)
+        for name, value in (("search_space", self._search_space), ("grid_id", cell)):
+            study._storage.set_trial_system_attr(trial._trial_id, name, value)
 
     def after_trial(
         self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import optuna
 from annotated_types import Ge
@@ -20,12 +20,13 @@ class NSGA2:
     ``population``: trials in one generation.
     """
 
+    several_objectives: ClassVar[bool] = True
     kind: Literal["nsga2"] = "nsga2"
     population: Annotated[int, Ge(2)] = 20
 
-    def build(self, seed: int, space: dict[str, BaseDistribution], begun: int = 0) -> BaseSampler:
+    def build(self, seed: int, space: dict[str, BaseDistribution], started: int = 0) -> BaseSampler:
         """Optuna's sampler, seeded."""
-        return optuna.samplers.NSGAIISampler(population_size=self.population, seed=resumed(seed, begun))
+        return optuna.samplers.NSGAIISampler(population_size=self.population, seed=resumed(seed, started))
 
     def limit(self, space: dict[str, BaseDistribution]) -> int | None:
         """None: there is always a next proposal."""

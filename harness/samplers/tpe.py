@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import optuna
 from annotated_types import Ge
@@ -23,10 +23,11 @@ class TPE:
     aware of what is still running (``constant_liar``), since several trials run at once.
     """
 
+    several_objectives: ClassVar[bool] = True
     kind: Literal["tpe"] = "tpe"
     startup: Annotated[int, Ge(1)] = 10
 
-    def build(self, seed: int, space: dict[str, BaseDistribution], begun: int = 0) -> BaseSampler:
+    def build(self, seed: int, space: dict[str, BaseDistribution], started: int = 0) -> BaseSampler:
         """Optuna's sampler, seeded."""
         with warnings.catch_warnings():
             # `group` is what makes the joint model fit conditional spaces; it is marked experimental since 2021.
@@ -36,7 +37,7 @@ class TPE:
                 multivariate=True,
                 group=True,
                 constant_liar=True,
-                seed=resumed(seed, begun),
+                seed=resumed(seed, started),
             )
 
     def limit(self, space: dict[str, BaseDistribution]) -> int | None:

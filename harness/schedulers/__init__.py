@@ -1,4 +1,4 @@
-"""Schedulers: which trials are stopped early. Each choice builds one of Ray Tune's own schedulers.
+"""Schedulers, which stop trials early. Each choice builds a scheduler of Ray Tune.
 
 The verb is ``build(epochs)``. Time is counted in epochs and the score is maximised. Every scheduler here decides from
 what trials have reported so far and never pauses one, so its state can be rebuilt from recorded curves.

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class ASHA:
     """Asynchronous successive halving (Li et al., MLSys 2020): the default.
 
-    At ``grace``, ``grace * reduction``, ... epochs a trial goes on only if its score is among the best
+    At ``grace``, ``grace * reduction``, ... epochs a trial continues only if its score is among the best
     ``1 / reduction`` of those that got as far. A ``grace`` beyond the last epoch stops nobody.
     """
 

@@ -25,7 +25,7 @@ class Median:
     least: Annotated[int, Ge(1)] = 3
 
     def build(self, epochs: int) -> TrialScheduler:
-        """Ray Tune's scheduler. It never pauses a trial to wait for others: too few samples means go on."""
+        """Ray Tune's scheduler. It never pauses a trial to wait for others: with too few samples it continues."""
         from ray.tune.schedulers import MedianStoppingRule
 
         return MedianStoppingRule(

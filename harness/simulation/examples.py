@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from harness.record.arm_studies import tuned_study
 from harness.simulation.scores import Truth, simulate
-from harness.simulation.study import Simulated, Tried
+from harness.simulation.study import SearchTrial, SimulatedStudy
 from harness.stats.scores import Cells, Pair
 from harness.stats.shapley import main_effect
 
@@ -23,7 +24,7 @@ GAINS = {"bce": 0.0, "soft_dice": 0.02, "focal_tversky": 0.004}
 """What each component of `loss_components` truly adds: soft Dice matters, BCE does not, focal Tversky is too little to
 be seen with few replicates."""
 UNTRAINED = -0.45
-"""What the arm without any training lies below the others."""
+"""The distance of the untrained arm below the others."""
 
 
 _NONE: Mapping[str, float] = {}
@@ -31,7 +32,7 @@ _NONE: Mapping[str, float] = {}
 
 def loss_components(
     replicates: int = 7, seed: int = 0, targets: Mapping[str, int] | None = None, gains: Mapping[str, float] = _NONE
-) -> Simulated:
+) -> SimulatedStudy:
     """The full factorial over three components of the loss, the untrained model as its empty coalition.
 
     Two of its trials have no result, so that the report has something to say about that: the first arm's last
@@ -56,12 +57,14 @@ def loss_components(
     finished = cells.finished.copy()
     finished[1, -1] = finished[4, 1] = False
     cells = Cells(cells.arms, cells.replicates, cells.targets, finished)
-    return Simulated("loss_components", ablation, cells, _roles(targets), endings={(1, replicates - 1): "diverged"})
+    return SimulatedStudy(
+        "loss_components", ablation, cells, _roles(targets), endings={(1, replicates - 1): "diverged"}
+    )
 
 
 def tuned_loss_components(
     budget: int = 16, replicates: int = 7, seed: int = 0, targets: Mapping[str, int] | None = None
-) -> Simulated:
+) -> SimulatedStudy:
     """`loss_components` after each arm that trains had a search of ``budget`` trials.
 
     The declared learning rate suits soft Dice; the arms without it gain from another one, by what they lack.
@@ -79,18 +82,18 @@ def tuned_loss_components(
     untrained = declared.cells.arms.index("empty")  # the same trials both times
     for target, same in zip(again.cells.targets, declared.cells.targets, strict=True):
         target.scores[untrained] = same.scores[untrained]
-    return replace(again, name="loss_components/tuned", ablation=ablation, searches=searches)
+    return replace(again, name=tuned_study(again.name), ablation=ablation, searches=searches)
 
 
-def _search(optimum: float, budget: int, rng: np.random.Generator) -> list[Tried]:
+def _search(optimum: float, budget: int, rng: np.random.Generator) -> list[SearchTrial]:
     """A random search; validation falls off by the square of decades from ``optimum``, in decades from 0.001."""
     lr, decay = 10 ** rng.uniform(-4, -2, budget), 10 ** rng.uniform(-5, -1, budget)
     scores = 0.76 - 0.04 * (np.log10(lr) + 3 - optimum) ** 2 + rng.normal(0, 0.003, budget)
     scores[lr > 8e-3] = np.nan
-    return [Tried(float(a), float(b), float(c)) for a, b, c in zip(lr, decay, scores, strict=True)]
+    return [SearchTrial(float(a), float(b), float(c)) for a, b, c in zip(lr, decay, scores, strict=True)]
 
 
-def loss_mixture(replicates: int = 5, seed: int = 0) -> Simulated:
+def loss_mixture(replicates: int = 5, seed: int = 0) -> SimulatedStudy:
     """The simplex-centroid design over three components with the points half-way inside, and a known optimum."""
     names = list(GAINS)
     points: dict[str, tuple[float, ...]] = {}
@@ -117,29 +120,29 @@ def loss_mixture(replicates: int = 5, seed: int = 0) -> Simulated:
         "reference": "+".join(names),
     }
     ablation = {"design": design, "components": {}, **_declaration(differences, contrasts, replicates)}
-    return Simulated("loss_mixture", ablation, _cells(effects, replicates, seed, SOURCES | TARGETS), _roles(None))
+    return SimulatedStudy("loss_mixture", ablation, _cells(effects, replicates, seed, SOURCES | TARGETS), _roles(None))
 
 
-def rank(replicates: int = 5, seed: int = 0) -> Simulated:
+def rank(replicates: int = 5, seed: int = 0) -> SimulatedStudy:
     """Ranks 4 to 256: no effect from 16 on, a little less below."""
     levels = (4, 8, 16, 32, 64, 128, 256)
     effects = {f"rank {level}": -0.012 if level == 4 else -0.004 if level == 8 else 0.0 for level in levels}
     differences = {
-        f"rank {level}": {"adapter.rank": level, "adapter.alpha": 2.0 * level} if level != 64 else {}
+        f"rank {level}": {"adapters.0.rank": level, "adapters.0.alpha": 2.0 * level} if level != 64 else {}
         for level in levels
     }
     contrasts = {name: {name: 1.0, "rank 64": -1.0} for name in effects if name != "rank 64"}
     design = {
         "kind": "levels",
-        "factor": ["adapter.rank", "adapter.alpha"],
+        "factor": ["adapters.0.rank", "adapters.0.alpha"],
         "levels": list(effects),
         "reference": "rank 64",
     }
     ablation = {"design": design, "components": {}, **_declaration(differences, contrasts, replicates)}
-    return Simulated("rank", ablation, _cells(effects, replicates, seed, SOURCES | TARGETS), _roles(None))
+    return SimulatedStudy("rank", ablation, _cells(effects, replicates, seed, SOURCES | TARGETS), _roles(None))
 
 
-_FROZEN: dict[str, Any] = {"adapter": {"kind": "frozen"}, "epochs": 1}
+_FROZEN: dict[str, Any] = {"adapters": [], "epochs": 1}
 
 
 def _surface(weights: Sequence[float]) -> float:
@@ -174,7 +177,7 @@ _BASE: dict[str, Any] = {
         "target_images": "all",
     },
     "backbone": {"kind": "simulated"},
-    "adapter": {"kind": "lora", "rank": 64, "alpha": 128.0},
+    "adapters": [{"kind": "lora", "rank": 64, "alpha": 128.0}],
     "loss": {"terms": _terms(dict.fromkeys(sorted(GAINS), 1 / 3))},
     "optimizer": {"kind": "adamw", "lr": 1e-3},
     "train_prompt": {"kind": "no_prompt"},

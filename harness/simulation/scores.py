@@ -24,7 +24,7 @@ LEVEL = 0.78
 
 @dataclass(frozen=True, kw_only=True)
 class Truth:
-    """What a study is drawn from, in units of the metric.
+    """The distribution that a study is drawn from, in units of the metric.
 
     ``effects``: by arm. ``replicates``: seeds and folds. ``images``: by target. The others are standard deviations:
     ``image``: of an image's own level; ``replicate``, ``seed``, ``fold``: of one arm's shift in a replicate (drawn for

@@ -1,6 +1,6 @@
-"""A simulated ablation as a study's record: what a real one leaves behind, without training.
+"""A simulated ablation, recorded as a real one is, without training.
 
-Scores come from `harness.stats.scores.Cells`; everything else that a report reads is made up around them. Used by
+Scores come from `harness.stats.scores.Cells`; everything else that a report reads is made up. Used by
 tests, the documentation, ``make demo`` and ``benchmarks.report``. Loads neither torch nor Ray.
 """
 
@@ -24,18 +24,23 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from harness.record import bulk_insert
-from harness.record.arm_studies import study_of
+from harness.record import study as record
+from harness.record.arm_studies import arm_study, fixed_study
+from harness.record.locations import study_folder, trial_folder
+from harness.record.outcome import KIND_OF
 from harness.record.provenance import provenance
-from harness.record.study import open_storage
+from harness.record.storage import open_storage
+from harness.record.trials import Attributes
 from harness.stats.scores import Cells, Floats
+from sam2lora.files import IMAGES
 
 START = datetime(2026, 1, 5, 9, 0, 0)
 _SECONDS = 90.0
 
 
 @dataclass(frozen=True)
-class Tried:
-    """A trial of an arm's search: its learning rate and weight decay, and its validation score, NaN if it diverged."""
+class SearchTrial:
+    """A trial of the search that tunes an arm: learning rate, weight decay and validation score, NaN if it diverged."""
 
     lr: float
     decay: float
@@ -43,16 +48,16 @@ class Tried:
 
 
 LR, DECAY = FloatDistribution(1e-4, 1e-2, log=True), FloatDistribution(1e-5, 1e-1, log=True)
-"""The ranges that a simulated search draws from: as the real one's, around a learning rate of 0.001."""
+"""The ranges of a simulated search: those of a real one around a learning rate of 0.001."""
 
 
 @dataclass(frozen=True)
-class Simulated:
-    """A study that could have been run: its name, its declaration as a record holds it, and its scores.
+class SimulatedStudy:
+    """A simulated study: its name, its declaration as in a record, and its scores.
 
     ``ablation``: the declaration as in ``question["ablation"]``. ``roles``: ``source`` or ``target`` of every test set
-    of ``cells``. ``why``: how the trials that ``cells`` has as not finished ended, by (arm, replicate), ``diverged``
-    or ``crashed``; crashed where it is not said.
+    of ``cells``. ``endings``: how unfinished trials of ``cells`` ended, by (arm, replicate): ``diverged`` or
+    ``crashed``, which is the default. ``searches``: the trials that tuned each arm.
     """
 
     name: str
@@ -61,13 +66,13 @@ class Simulated:
     roles: Mapping[str, str]
     epochs: int = 8
     endings: Mapping[tuple[int, int], str] = field(default_factory=dict)
-    searches: Mapping[str, Sequence[Tried]] = field(default_factory=dict)
+    searches: Mapping[str, Sequence[SearchTrial]] = field(default_factory=dict)
 
     def question(self) -> dict[str, Any]:
         """The question as the command that runs an ablation would record it."""
         by_role = {role: [name for name, own in self.roles.items() if own == role] for role in ("source", "target")}
         return {
-            "search": self.name.removesuffix("/tuned"),
+            "search": fixed_study(self.name),
             "sources": by_role["source"],
             "targets": by_role["target"],
             "backbone": {"kind": "simulated"},
@@ -83,34 +88,34 @@ class Simulated:
         }
 
 
-def write(study: Simulated, url: str, folder: Path) -> None:
+def write(study: SimulatedStudy, url: str, folder: Path) -> None:
     """Write ``study`` into the record at ``url``, with one folder per trial below ``folder/NAME/trials``.
 
-    Its arms' searches are studies of their own, without files.
+    The searches of its arms are separate studies, without files.
     Optuna raises ``DuplicatedStudyError`` where a study of that name is there.
     """
     storage = open_storage(url)
     made = optuna.create_study(storage=storage, study_name=study.name, direction="maximize")
-    made.set_user_attr("question", study.question())
     command = f"python -m harness.demo --out {folder}"
-    made.set_user_attr("provenance", {**provenance(), "command": command, "simulated": True})
+    made_by = {**provenance(), "command": command, "simulated": True}
+    record.write(made, question=study.question(), provenance=made_by)
     distributions = _distributions(study)
     trials: list[FrozenTrial] = []
     for a, r in np.ndindex(study.cells.finished.shape):
         key = _digest(f"{study.name} {a} {r}")
         trials.append(_trial(study, a, r, key, distributions, len(trials)))
         if study.cells.finished[a, r]:
-            place = folder / study.name / "trials" / key
+            place = trial_folder(study_folder(folder, study.name), key)
             place.mkdir(parents=True, exist_ok=True)
-            pq.write_table(_images(study, a, r, key), place / "images.parquet")
+            pq.write_table(_images(study, a, r, key), place / IMAGES)
     bulk_insert.add(storage, study.name, trials)
     for arm, tried in study.searches.items():
-        name = study_of(study.name.removesuffix("/tuned"), arm)
+        name = arm_study(fixed_study(study.name), arm)
         optuna.create_study(storage=storage, study_name=name, direction="maximize")
         bulk_insert.add(storage, name, [_searched(one, place) for place, one in enumerate(tried)])
 
 
-def _searched(tried: Tried, number: int) -> FrozenTrial:
+def _searched(tried: SearchTrial, number: int) -> FrozenTrial:
     finished = math.isfinite(tried.score)
     kind = "completed" if finished else "diverged"
     trial = create_trial(
@@ -118,7 +123,7 @@ def _searched(tried: Tried, number: int) -> FrozenTrial:
         value=tried.score if finished else 0.0,
         params={"lr": tried.lr, "weight decay": tried.decay},
         distributions={"lr": LR, "weight decay": DECAY},
-        user_attrs={"key": _digest(f"{tried}"), "outcome": {"kind": kind, "epoch": 1, "why": _WHY[kind]}},
+        user_attrs=dict(Attributes(key=_digest(f"{tried}"), outcome={"kind": kind, "epoch": 1, "why": _WHY[kind]})),
     )
     trial.datetime_start = START + timedelta(seconds=_SECONDS * number)
     trial.datetime_complete = trial.datetime_start + timedelta(seconds=_SECONDS)
@@ -129,7 +134,7 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _distributions(study: Simulated) -> dict[str, BaseDistribution]:
+def _distributions(study: SimulatedStudy) -> dict[str, BaseDistribution]:
     pairs = study.cells.replicates
     return {
         "arm": CategoricalDistribution(list(study.cells.arms)),
@@ -139,14 +144,14 @@ def _distributions(study: Simulated) -> dict[str, BaseDistribution]:
 
 
 def _trial(
-    study: Simulated, a: int, r: int, key: str, distributions: dict[str, BaseDistribution], number: int
+    study: SimulatedStudy, a: int, r: int, key: str, distributions: dict[str, BaseDistribution], number: int
 ) -> FrozenTrial:
     arm, pair = study.cells.arms[a], study.cells.replicates[r]
     finished = bool(study.cells.finished[a, r])
     kind = "completed" if finished else study.endings.get((a, r), "crashed")
     config = _config(study, arm)
     curve = _curve(study, a, r, kind, int(config["epochs"]))
-    attributes: dict[str, Any] = {
+    attributes: Attributes = {
         "key": key,
         "config": json.dumps(config, sort_keys=True),
         "replicate": {"seed": pair.seed, "fold": pair.fold},
@@ -156,14 +161,13 @@ def _trial(
         "cost": _cost(a, r, len(curve), config),
         **(_tested(study, a, r, curve) if finished else {}),
     }
-    states = {"completed": TrialState.COMPLETE, "diverged": TrialState.COMPLETE, "crashed": TrialState.FAIL}
     value = {"completed": curve[-1]["score"], "diverged": 0.0}.get(kind) if curve else None
     trial = create_trial(
-        state=states[kind],
+        state=TrialState[KIND_OF[kind].state],
         value=value,
         params={"arm": arm, "seed": pair.seed, "fold": pair.fold},
         distributions=distributions,
-        user_attrs=attributes,
+        user_attrs=dict(attributes),
     )
     trial.datetime_start = START + timedelta(seconds=_SECONDS * number)
     trial.datetime_complete = trial.datetime_start + timedelta(seconds=_SECONDS)
@@ -177,19 +181,19 @@ _WHY = {
 }
 
 
-def _config(study: Simulated, arm: str) -> dict[str, Any]:
+def _config(study: SimulatedStudy, arm: str) -> dict[str, Any]:
     """The base with the arm's differences in place."""
     config: dict[str, Any] = copy.deepcopy(study.ablation["base"])
     for path, value in study.ablation["arms"][arm].items():
         *outer, last = path.split(".")
-        inner = config
+        inner: Any = config
         for name in outer:
-            inner = inner[name]
+            inner = inner[int(name) if isinstance(inner, list) else name]
         inner[last] = value
     return config
 
 
-def _curve(study: Simulated, a: int, r: int, kind: str, most: int) -> list[dict[str, float]]:
+def _curve(study: SimulatedStudy, a: int, r: int, kind: str, most: int) -> list[dict[str, float]]:
     """Validation scores of ``most`` epochs that rise to the mean of the test scores, a little noisy; a trial without an
     end stops early, and a crashed one leaves none.
     """
@@ -215,9 +219,9 @@ def _finite_mean(values: Floats) -> float:
 
 
 def _cost(a: int, r: int, epochs: int, config: Mapping[str, Any]) -> dict[str, float]:
-    adapter = config.get("adapter", {})
-    trains = adapter.get("kind") != "frozen"
-    rank = int(adapter.get("rank", 16)) if trains else 0
+    adapters = config.get("adapters", [{}])
+    trains = len(adapters) > 0
+    rank = int(adapters[0].get("rank", 16)) if trains else 0
     drawn = np.random.default_rng([a, r, 2])
     return {
         "setup_seconds": 3.0,
@@ -229,7 +233,7 @@ def _cost(a: int, r: int, epochs: int, config: Mapping[str, Any]) -> dict[str, f
     }
 
 
-def _tested(study: Simulated, a: int, r: int, curve: list[dict[str, float]]) -> dict[str, Any]:
+def _tested(study: SimulatedStudy, a: int, r: int, curve: list[dict[str, float]]) -> Attributes:
     scores = {}
     for target in study.cells.targets:
         own = target.scores[a, r]
@@ -244,7 +248,7 @@ def _tested(study: Simulated, a: int, r: int, curve: list[dict[str, float]]) -> 
     }
 
 
-def _images(study: Simulated, a: int, r: int, key: str) -> pa.Table:
+def _images(study: SimulatedStudy, a: int, r: int, key: str) -> pa.Table:
     targets = study.cells.targets
     lengths = [len(target.patients) for target in targets]
     names = [f"{target.name}_{i:03d}" for target in targets for i in range(len(target.patients))]

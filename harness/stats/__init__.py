@@ -1,5 +1,5 @@
-"""Inference: what an ablation's scores say, as pure functions of `Cells`. Whoever draws at random is given a generator.
+"""Statistical inference on the scores of an ablation: pure functions of `scores.Cells`, with generators passed in.
 
-`cells`: the scores, arms by replicates by images, and contrasts of arms. `effects`: estimates with intervals and
-p-values. `verdicts`: from matters to does not matter, or undecided. The other modules answer one further question each.
+`scores`: arms by replicates by images, and contrasts of arms. `effects`: estimates with intervals and p-values.
+`verdicts`: from matters to does not matter, or undecided. Each other module is a method by its usual name.
 """

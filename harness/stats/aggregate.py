@@ -1,4 +1,4 @@
-"""Arms in one number each: the interquartile mean over replicates and data sets, and the probability of improvement.
+"""Robust aggregates of an arm: interquartile mean over replicates and data sets, and probability of improvement.
 
 Both are robust aggregates of Agarwal et al. 2021 (*Deep RL at the edge of the statistical precipice*): the
 interquartile mean drops the lowest and the highest quarter of an arm's (replicate, data set) scores; the probability of
@@ -6,11 +6,11 @@ improvement is how often a training run of the arm beats a run of the base on th
 replicates, ties counting half, averaged over data sets. Bouthillier et al. 2021 read 0.75 or more as a meaningful
 improvement; no verdict here rests on that.
 
-Their intervals are bootstrap intervals over replicates, drawn whole, because a replicate is one model that was judged
+Their intervals are bootstrap intervals over replicates, drawn whole, because a replicate is one model that was tested
 on all data sets, and over the patients of each data set. Replicates that share a fold or a seed are drawn by fold and
 by seed, patients who are in several data sets once for all. Percentiles are taken further out than nominal by
 Hesterberg's (2015) expansion for the number of whatever is fewest, replicates, folds, seeds or patients of a data set,
-since plain ones are too narrow for a handful. That does not mend fewer than five replicates: all runs of an arm beat
+since plain ones are too narrow for a handful. That does not help fewer than five replicates: all runs of an arm beat
 all those of an equal one in 10 % of studies of three and in 3 % of four, and no resampling sees it.
 """
 

@@ -1,4 +1,4 @@
-"""Arms on their own: the mean score of each with its interval."""
+"""Marginal means: the mean score of each arm with its interval."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.stats.complete_cases import entering
+from harness.stats.complete_cases import complete_cases
 from harness.stats.scores import Cells
 
 
@@ -34,15 +34,12 @@ class ArmMean:
 
 def arm_means(cells: Cells, level: float = 0.95) -> tuple[ArmMean, ...]:
     """Every arm on all targets together, then on each target."""
-    return tuple(_mean(cells, a, place, level) for a in range(len(cells.arms)) for place in _places(cells))
-
-
-def _places(cells: Cells) -> tuple[str | None, ...]:
-    return (None, *(target.name for target in cells.targets))
+    places = (None, *(target.name for target in cells.targets))
+    return tuple(_mean(cells, a, place, level) for a in range(len(cells.arms)) for place in places)
 
 
 def _mean(cells: Cells, arm: int, place: str | None, level: float) -> ArmMean:
-    used = entering(cells, np.eye(len(cells.arms))[arm], place)
+    used = complete_cases(cells, np.eye(len(cells.arms))[arm], place)
     mean = used.estimate()
     margin = math.nan if used.why else float(used.parts().margin(level))
     return ArmMean(

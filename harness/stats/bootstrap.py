@@ -1,4 +1,4 @@
-"""The pigeonhole bootstrap: replicates and patients are drawn again, independently of each other."""
+"""The pigeonhole bootstrap: replicates and patients are resampled, independently of each other."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ def pigeonhole(
 ) -> tuple[Floats, Floats]:
     """(...), (...): percentile interval of the mean over replicates, patients and targets (Owen 2007).
 
-    ``values`` and ``shares``: as ``crossed.crossed`` takes them. Replicates that share seeds or folds
+    ``values`` and ``shares``: as `crossed_variance.crossed` takes them. Replicates that share seeds or folds
     are drawn by seed and by fold. Each axis of n gives n - 1 draws, which makes the variance of a mean unbiased (Rao
     & Wu 1988); even so the interval is too narrow for few replicates, since its tails are not those of a t. It
-    counts what is drawn anew in every cell more than once, which widens it a little. It stands beside the interval
-    of ``effects``, and no verdict uses it.
+    counts what is drawn anew in every cell more than once, which widens it a little. It is a check on the interval
+    of ``effects``; no verdict uses it.
     """
     drawn = np.broadcast_to(weights(pairs), (resamples, len(pairs)))
     for codes in clusters(pairs).values():

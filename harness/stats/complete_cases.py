@@ -1,4 +1,4 @@
-"""Which scores enter an estimate: decided in one place, for differences of arms and for arms on their own."""
+"""Complete cases: the scores that enter an estimate, of a difference of arms or of a single arm."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.stats.crossed_variance import Parts, crossed, per_patient, target_mean, weights
-from harness.stats.incomplete import Gaps, fill, gaps, usable
+from harness.stats.imputation import Gaps, gaps, impute, usable
 from harness.stats.scores import Cells, Floats, Pair, Target
 
 FEWEST = 3
@@ -19,11 +19,11 @@ FEWEST = 3
 
 
 @dataclass(frozen=True)
-class Entering:
-    """What of the cells enters a weighted sum of arms: ``values``, per target (replicates, patients), over ``pairs``.
+class CompleteCases:
+    """The scores that enter a weighted sum of arms: ``values``, per target (replicates, patients), over ``pairs``.
 
-    Targets that share patients are one here, the mean of both. ``shares``: as ``crossed.crossed`` takes them.
-    ``gaps``: what was filled in, None for nothing. ``images``, ``undefined``: how many enter, and how many an arm has
+    Targets that share patients are one here, the mean of both. ``shares``: as `crossed_variance.crossed` takes them.
+    ``gaps``: what was imputed, None for nothing. ``images``, ``undefined``: how many enter, and how many an arm has
     no score for. ``why``: why there is no interval, empty where there is one.
     """
 
@@ -46,15 +46,15 @@ class Entering:
         return crossed(self.values, self.pairs, self.shares, self.gaps)
 
     def estimate(self) -> float:
-        """The mean over replicates, each of its weight (``crossed.weights``); NaN where there is nothing to average."""
+        """The mean over replicates, by `crossed_variance.weights`; NaN where there is nothing to average."""
         means = self.means()
         return float(means @ weights(self.pairs)) if np.isfinite(means).all() else math.nan
 
 
-def entering(cells: Cells, by_arm: Floats, target: str | None) -> Entering:
+def complete_cases(cells: Cells, by_arm: Floats, target: str | None) -> CompleteCases:
     """The sum of the arms by ``by_arm`` (arms,) on ``target``, or on all targets (None), where it is defined.
 
-    A replicate enters where every arm with a weight, or enough of them to fill in the others (`incomplete.usable`),
+    A replicate enters where every arm with a weight, or enough of them to impute the others (`imputation.usable`),
     completed and has a defined score on each target; an image enters where its score is defined in all of these cells.
     A target without any score in some replicate costs no replicate: it leaves the estimate undefined, and ``why`` names
     it. Raises ``ValueError`` for a target that is not there.
@@ -88,7 +88,7 @@ def entering(cells: Cells, by_arm: Floats, target: str | None) -> Entering:
             shares.append(np.empty(0))
             continue
         matrix, share = per_patient(*(found.patients[defined[found.name]] for found in together))
-        scores = fill(
+        scores = impute(
             np.concatenate([found.scores[arms][:, replicates][:, :, defined[found.name]] for found in together], 2),
             present,
         )
@@ -97,7 +97,7 @@ def entering(cells: Cells, by_arm: Floats, target: str | None) -> Entering:
         shares.append(share * (len(together) / len(wanted)))
         alone += [" and ".join(named)] * (len(share) == 1)
         unmatched += [named] * (not matched(together))
-    return Entering(
+    return CompleteCases(
         values=tuple(values),
         shares=tuple(shares),
         pairs=pairs,

@@ -1,4 +1,4 @@
-"""How far a contrast can be off: replicates and patients are both drawn, and every replicate meets every patient.
+"""The variance of a contrast in a crossed design: random replicates and random patients, each with each.
 
 This is the multi-reader multi-case design of diagnostic imaging with replicates as readers and patients as cases
 (Obuchowski & Rockette 1995; Hillis, Berbaum & Metz 2008). With d[r, t, i] the contrast in replicate r on patient i of
@@ -14,7 +14,7 @@ replicates' part instead: whichever is known worst keeps its mean square whole.
 
 Few replicates estimate their part badly, many patients theirs well. One t quantile with Satterthwaite's degrees of
 freedom (Hillis 2007) lets the well known part hide the badly known one: with 3 replicates it rejects a true null
-twice as often as a Holm-corrected level allows (``benchmarks/error_rates.py`` shows it beside). So each part gets the
+twice as often as a Holm-corrected level allows (``benchmarks/error_rates.py`` shows both). So each part gets the
 quantile of its own degrees of freedom, margin^2 = sum over parts of t(part)^2 V(part), which covers at least as often
 as it says whatever the parts' true sizes (Banerjee 1960, Sankhya 22).
 
@@ -36,8 +36,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import stdtr, stdtrit
 
-from harness.stats.incomplete import Gaps
+from harness.stats.imputation import Gaps
 from harness.stats.scores import Floats, Pair
+from sam2lora.intervals import bell_mccaffrey
 
 _STEPS = 60
 """Bisections of a p-value's logarithm."""
@@ -144,7 +145,7 @@ def crossed(
     between, inside, alike, free_of = [], [], [], []
     for value, share in zip(values, shares, strict=True):
         size = float(share.sum())
-        factors, known = spread(share / size)
+        factors, known = cr2(share / size)
         across = np.einsum("r,...rp->...p", weight, value)
         rest = value - value.mean(axis=-1, keepdims=True) - value.mean(axis=-2, keepdims=True)
         squares = ((rest + value.mean(axis=(-2, -1), keepdims=True)) ** 2).sum(axis=-2) @ factors / (count - 1)
@@ -194,20 +195,9 @@ def weights(pairs: Sequence[Pair]) -> Floats:
     return weight
 
 
-def spread(shares: Floats) -> tuple[Floats, float]:
-    """(n,), and degrees of freedom: the variance of a mean sum w x of independent clusters of ``shares`` w.
-
-    It is the sum of factor x (z - mean z)^2 over the linearised values z = mean + n w (x - mean): Bell & McCaffrey's
-    (2002) sum of w^2 (x - mean)^2 / (1 - w), with the degrees of freedom that it has where clusters vary alike. Equal
-    shares make it s2 / n, n - 1.
-    """
-    count, size = len(shares), float((shares**2).sum())
-    c = shares**2 / (1.0 - shares)
-    first, second = float(c @ shares), float(c @ shares**2)
-    trace = float(c @ (1.0 + size - 2.0 * shares))
-    square = float(c**2 @ (1.0 + 2.0 * size - 4.0 * shares)) + (size * c.sum()) ** 2
-    square += 2.0 * c.sum() * second + 2.0 * first**2 - 4.0 * size * c.sum() * first
-    return 1.0 / (count**2 * (1.0 - shares)), trace**2 / square
+def cr2(shares: Floats) -> tuple[Floats, float]:
+    """`bell_mccaffrey` of independent clusters that vary alike."""
+    return bell_mccaffrey(shares, np.ones(len(shares)))
 
 
 def satterthwaite(variances: Floats, degrees: Floats) -> Floats:
@@ -228,13 +218,13 @@ def replicate_parts(means: Floats, pairs: Sequence[Pair]) -> tuple[tuple[str, ..
     ``means``: (..., R), the contrast in every replicate. How the replicates hang together decides:
 
     - no two share a seed or a fold, or one of the two is the same for all: R plain replicates, s2 / R, R - 1;
-    - folds are shared and seeds are not (or the reverse): whoever shares one is averaged first, since they vary
+    - folds are shared and seeds are not (or the reverse): the replicates of each are averaged first, since they vary
       together, and the G clusters weigh alike: s2 of their means / G, G - 1;
     - a full grid of S seeds x F folds: (MS_seed + MS_fold - MS_rest) / R in two parts. The factor with fewer levels
       keeps its whole mean square, MS / R; the other adds its excess, (MS - MS_rest) / R where positive. Taking
       the rest away from the one that is known worst makes it look small too often: with 10 seeds x 2 folds that
       rejected four times as often as the level allows, this at most as often;
-    - a grid with holes: fold clusters and seed clusters of unequal shares (``spread``), a part each, which counts what
+    - a grid with holes: fold clusters and seed clusters of unequal shares (`cr2`), a part each, which counts what
       is drawn anew twice.
     """
     count = means.shape[-1]
@@ -259,11 +249,11 @@ def replicate_parts(means: Floats, pairs: Sequence[Pair]) -> tuple[tuple[str, ..
 def own_variances(
     means: Floats, pairs: Sequence[Pair], names: Sequence[str], variances: Sequence[Floats]
 ) -> dict[str, Floats]:
-    """What ``replicate_parts`` found, told apart by where it comes from, in variances (...) of the mean.
+    """Variance components (...) of the mean: what ``replicate_parts`` estimated, by where it comes from.
 
     *replicates*: what each of them adds by itself, the mean square around the means of the seeds and folds that are
     shared, over R where all weigh alike; *seeds*, *folds*: what these add beyond it. Where no seed or fold is shared
-    all of it is the replicates', although folds may be behind it: nobody can tell.
+    all of it is the replicates', although folds may cause it: the two are confounded.
     """
     if "replicates" in names:
         return {"replicates": variances[0]}
@@ -295,7 +285,7 @@ def clusters(pairs: Sequence[Pair]) -> dict[str, npt.NDArray[np.intp]]:
 def per_patient(*sets: npt.NDArray[np.str_]) -> tuple[Floats, Floats]:
     """(images of all sets, patients), (patients,): turns scores per image into values per patient with the same mean.
 
-    ``sets``: by target, whose each image is; images of equal name are one patient's, in different targets, too. The
+    ``sets``: by target, the patient of each image; equal names are one patient, in different targets as well. The
     mean is that over the images of each target, then over targets. A value is that mean plus P times the patient's part
     of its deviation: the linearised mean when whole patients are drawn. The identity where everybody has one image of
     one target. The patients' shares of the mean sum to 1.
@@ -332,7 +322,7 @@ def _clustered(means: Floats, codes: npt.NDArray[np.intp]) -> tuple[Floats, floa
     """The variance (...) of the plain mean over replicates whose clusters are drawn, with its degrees of freedom."""
     shares = np.bincount(codes) / len(codes)
     away = (means - means.mean(axis=-1, keepdims=True)) @ _member(codes) / len(codes)
-    factors, free = spread(shares)
+    factors, free = cr2(shares)
     variance: Floats = (len(shares) * away) ** 2 @ factors
     return variance, free
 

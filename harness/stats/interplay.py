@@ -1,9 +1,10 @@
-"""Interplay: what one component adds depends on another, so that a main effect, their average, says neither.
+"""Interactions that a main effect hides: the gain of a component depends on another component.
 
-Two components that do each other's work each have a main effect, and beside the other each adds nothing. An average
+Two components that do the same work both have a main effect, and next to each other neither adds anything. An average
 hides that where the interaction is as large as what it averages. The rule: the interaction differs from 0, Holm over
 all interactions of the design, and it is at least as large as the smaller of the two main effects, or what one of the
-components adds changes its sign with the other. Such pairs are told before any main effect, by their simple effects.
+components adds changes its sign with the other. Such pairs are reported by their simple effects,
+before any main effect.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from itertools import combinations
 import numpy as np
 
 from harness.stats.effects import Effect, effect
-from harness.stats.multiplicity import holm
+from harness.stats.multiplicity import adjust
 from harness.stats.scores import Cells, Contrast
 from harness.stats.shapley import Coalitions, interaction, simple_effect
 
@@ -32,13 +33,14 @@ class Pairing:
 
 @dataclass(frozen=True)
 class Interplay:
-    """A pair that depends on each other: ``interaction`` with its ``holm_p``; ``simple``: the first without the second
-    and with it, then the second without the first and with it."""
+    """A pair that depends on each other: ``interaction`` with its ``adjusted_p``.
+
+    ``simple``: the first without the second and with it, then the second without the first and with it."""
 
     one: str
     other: str
     interaction: Effect
-    holm_p: float
+    adjusted_p: float
     simple: tuple[Effect, Effect, Effect, Effect]
 
 
@@ -90,7 +92,7 @@ def interplays(
     ``mains``: the main effects, by name.
     """
     tested = [effect(cells, pair.interaction, None, rng) for pair in among]
-    adjusted = holm(np.array([one.p for one in tested]))
+    adjusted = adjust(np.array([one.p for one in tested]))
     made = []
     for pair, found, p in zip(among, tested, adjusted.tolist(), strict=True):
         if not p <= alpha:

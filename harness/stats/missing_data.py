@@ -1,4 +1,4 @@
-"""Whether failures depend on the arm. If they do, comparing the trials that are left is biased towards arms that fail.
+"""Missing data: do failures depend on the arm? If so, a comparison of the other trials favours arms that fail.
 
 The replicates are blocks: a hard seed or fold makes every arm fail, which says nothing about arms. So the question is
 asked within replicates: given how many arms failed in each, are the failures spread over the arms as if arms were
@@ -39,10 +39,10 @@ class ArmFailures:
 class Missing:
     """Failures by arm and the p-value that arms do not matter for them.
 
-    ``p``: NaN where no trial failed, or all did in every replicate where one did, since nothing then tells arms apart.
+    ``p``: NaN where no trial failed, or all did in every replicate where one did, which cannot distinguish arms.
     ``exact``: all ``arrangements`` were enumerated; else that many were drawn. ``floor``: the smallest p that the
     failures could have given, the share of the arrangements that are as uneven as any can be; a ``floor`` above 0.05
-    means that the test could not have found anything. It is NaN for drawn arrangements.
+    means that the test could not have rejected. It is NaN for drawn arrangements.
     """
 
     arms: tuple[ArmFailures, ...]
@@ -90,7 +90,7 @@ def _medians(values: Floats) -> Floats:
     return np.array([np.median(row) if len(row) else math.nan for row in finite])
 
 
-def not_excluded(bad: int, runs: int, level: float = 0.95) -> float:
+def upper_rate(bad: int, runs: int, level: float = 0.95) -> float:
     """The rate of failing or collapsing runs that ``bad`` of ``runs`` leave open (Clopper & Pearson 1934, one-sided).
 
     1 - 0.05^(1 / n), about 3 / n, for n clean runs; 1 where all were bad, or none was made.

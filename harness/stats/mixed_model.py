@@ -1,4 +1,4 @@
-"""A cross-check of the contrasts by another method: a linear mixed model of the trials' means.
+"""A linear mixed model of the trials' means, fitted by restricted maximum likelihood, as a check on the contrasts.
 
 The model of the mean score of arm a, replicate r on data set t is
 

@@ -1,13 +1,13 @@
-"""Weights on the simplex: a polynomial over mixtures of loss components, whether it fits, and where it is highest.
+"""Mixture designs: a Scheffe polynomial over weights of loss components, its lack of fit, and its highest point.
 
 In a mixture design every arm is a point x of the simplex, the weights of the components, which sum to 1. Scheffe's
 canonical polynomials (1958) have no intercept, since x sums to 1: *linear* is sum b_i x_i, so b_i is the score of the
 pure component i; *quadratic* adds b_ij x_i x_j, 4 times what an even blend of i and j scores above the line between the
 two; *special cubic* adds b_ijk x_i x_j x_k. Replicates are blocks with effects that sum to 0, since every arm of a
 replicate saw the same draws. `fit_mixture` speaks of other replicates on the same test images, `over_patients` of other
-patients as well: where images dominate, the former's lack of fit cries wolf in two studies of three.
+patients as well: where images dominate, the former's lack of fit is a false alarm in two studies of three.
 
-*Lack of fit* compares the polynomial with a mean of its own for every point: what the points' means deviate from it,
+*Lack of fit* compares the polynomial with a separate mean for every point: what the points' means deviate from it,
 against what replicates deviate from them (F test; Box & Draper 2007). A small p means that the surface is not to be
 read.
 """
@@ -24,14 +24,13 @@ import numpy as np
 import pandas as pd
 from scipy.special import stdtrit
 
-from harness.stats.complete_cases import entering
-from harness.stats.multiplicity import holm
+from harness.stats.complete_cases import complete_cases
+from harness.stats.multiplicity import adjust
 from harness.stats.refusal import Refused
 from harness.stats.scores import Cells, Floats
 
 Model = Literal["linear", "quadratic", "special_cubic"]
 _DEGREE = {"linear": 1, "quadratic": 2, "special_cubic": 3}
-TERM_COLUMNS = ("term", "estimate", "low", "high", "p")
 
 LEAST = 3
 MOST = 200
@@ -71,10 +70,10 @@ class Region:
 class Mixture:
     """A fitted surface.
 
-    ``terms``: `TERM_COLUMNS`, a row for each coefficient, named ``a`` or ``a*b``. ``surface``: the lattice, a column of
-    weights for each component, ``predicted``, and ``in_region`` (all True where the region is refused: nothing is left
-    out). ``best``: the weights of its highest point, ``predicted`` there, with the interval ``low``, ``high`` of that
-    one point. ``runs`` of ``declared`` were used, at ``points`` over ``replicates``.
+    ``terms``: columns term, estimate, low, high, p; a row for each coefficient, named ``a`` or ``a*b``. ``surface``:
+    the lattice, a column of weights for each component, ``predicted``, and ``in_region`` (all True where the region is
+    refused: nothing is left out). ``best``: the weights of its highest point, ``predicted`` there, with the interval
+    ``low``, ``high`` of that one point. ``runs`` of ``declared`` were used, at ``points`` over ``replicates``.
     """
 
     model: Model
@@ -94,7 +93,7 @@ class Mixture:
 
     @property
     def fits(self) -> bool:
-        """Whether nothing was found to speak against the polynomial: a surface that does not fit is not to be read."""
+        """Whether lack of fit was not shown: a surface that does not fit is not to be read."""
         return isinstance(self.lack_of_fit, Refused) or not self.lack_of_fit.p <= 0.05
 
 
@@ -126,7 +125,7 @@ def fit_mixture(
 ) -> Mixture | Refused:
     """Fit ``model`` to ``runs``: a column for each of ``components`` (weights that sum to 1), ``replicate``, ``score``.
 
-    Runs without a score (NaN) are left out and counted. Refused where the points cannot tell the terms apart or leave
+    Runs without a score (NaN) are left out and counted. Refused where the points do not identify the terms or leave
     no degree of freedom, and beyond 200 replicates. Raises ``ValueError`` for weights off the simplex or fewer than two
     components.
     """
@@ -261,7 +260,7 @@ def _region(
 
     Were g the best, the surface's maximum would exceed its value there only by error: reject g where it does by more
     than the ``level`` quantile of that error over bootstraps of replicates. Only replicates with every point serve, for
-    each has a polynomial of its own, and the fit is their mean. Errors are widened to those of Student's t, because the
+    each has its polynomial, and the fit is their mean. Errors are widened to those of Student's t, because the
     spread among few replicates is known badly.
     """
     count = int(replicate.max()) + 1
@@ -295,7 +294,7 @@ def over_patients(
     Every coefficient, and every difference of two points of the surface, is a weighted sum of the arms of ``weights``.
     A product's p is Holm-adjusted over the products; a single component's is NaN, for no score is 0. Lack of fit: the
     smallest p, Holm-adjusted, of what the points' means deviate from the polynomial in. A point leaves the region where
-    the best is shown to exceed it as well, at the level divided by the number of coefficients beside the mean. What has
+    the best is shown to exceed it as well, at the level divided by the number of coefficients less one. What has
     no interval is NaN, and leaves nothing out; where no coefficient has one, region and lack of fit are refused.
     """
     arms = [arm for arm in weights if arm in cells.arms]
@@ -308,7 +307,7 @@ def over_patients(
         """Margin and p, or NaN and why there are none."""
         by_arm = np.zeros(len(cells.arms))
         by_arm[place] = np.where(np.abs(by_point) < 1e-12, 0.0, by_point)
-        used = entering(cells, by_arm, None)
+        used = complete_cases(cells, by_arm, None)
         if used.why:
             return math.nan, math.nan, used.why
         parts = used.parts()
@@ -321,7 +320,7 @@ def over_patients(
     )
     products = np.array([len(term) > 1 for term in terms])
     p = np.full(len(terms), math.nan)
-    p[products] = holm(np.array(own_p)[products])
+    p[products] = adjust(np.array(own_p)[products])
     table = found.terms.assign(low=found.terms["estimate"] - margin, high=found.terms["estimate"] + margin, p=p)
     surface, region, fit = found.surface.copy(), found.region, found.lack_of_fit
     basis = _polynomial(surface[list(found.components)].to_numpy(), terms)
@@ -329,7 +328,7 @@ def over_patients(
     half = judged(top @ solve)[0]
     if isinstance(fit, LackOfFit):
         left = np.linalg.svd(_polynomial(x, terms).T)[2][len(terms) :]
-        known = holm(np.array([judged(row)[1] for row in left]))
+        known = adjust(np.array([judged(row)[1] for row in left]))
         fit = unanswered if np.isnan(known).all() else replace(fit, p=float(np.fmin.reduce(known)))
     if isinstance(region, Region) and np.isnan(margin).all():
         region, surface["in_region"] = unanswered, True

@@ -1,4 +1,4 @@
-"""Sign flips: a p-value that needs no distribution, for what the replicates alone can say."""
+"""The sign-flip permutation test: a p-value over the replicates that assumes no distribution."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def sign_flip(values: Floats, pairs: Sequence[Pair], rng: np.random.Generator) -
 
     The share of sign patterns whose mean is at least as far from 0 as the one seen: exact up to ``EXACT`` signs, else
     (b + 1) / (B + 1) over B drawn ones (Phipson & Smyth 2010). ``pairs``, what the R replicates are: those that share
-    a fold (or a seed) vary together and have one sign; they weigh what ``crossed.weights`` has. It takes the images as
-    given: an effect that these images happen to show is no accident to it. 1 where all values are 0.
+    a fold (or a seed) vary together and have one sign; their weights are
+    `crossed_variance.weights`. The images are taken as fixed: p is about these images. 1 where all values are 0.
 
     Refused where replicates share seeds and folds: what a seed adds keeps its sign over the folds, and what a fold adds
     over the seeds, so no pattern of signs but the two of all replicates together leaves the distribution alone.

@@ -1,9 +1,9 @@
-"""Power: how often a verdict is reached, for an effect and variances that are given, on replicates that are named.
+"""Statistical power: the chance of a verdict for an effect, its variances and the replicates of a study.
 
 Which replicates there would be decides it, not only how many: those that share a fold (or a seed) vary together, so
 that with folds taken in turn the degrees of freedom end at the number of folds less one, and what the effect varies by
 from fold to fold is averaged over no more of them. So every function here takes the very `Pair`s, and expects of the
-parts of the variance what ``crossed.replicate_parts`` would estimate on them.
+parts of the variance what `crossed_variance.replicate_parts` would estimate on them.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from scipy.optimize import brentq
 from scipy.special import chdtri, ndtr, stdtrit
 
 from harness.stats.complete_cases import FEWEST
-from harness.stats.crossed_variance import Parts, clusters, spread, weights
+from harness.stats.crossed_variance import Parts, clusters, cr2, weights
 from harness.stats.scores import Floats, Pair
 
 GOAL = 0.8
 """The power that "expected" means."""
 MOST = 1000
-"""Further replicates above which nobody waits for a verdict."""
+"""Further replicates above which a verdict is out of reach."""
 
 Grown = Callable[[int], Sequence[Pair]]
 """The replicates that a study would use with so many more than it has."""
@@ -32,7 +32,7 @@ Grown = Callable[[int], Sequence[Pair]]
 
 @dataclass(frozen=True)
 class ContrastNoise:
-    """What a contrast's uncertainty is made of.
+    """The variance components of a contrast.
 
     ``replicate``: variance of one replicate's contrast, averaged over images and targets, without what ``seed`` and
     ``fold`` add to all replicates that share one; ``residual``: what of it is drawn anew on every image. ``images``:
@@ -50,8 +50,8 @@ class ContrastNoise:
     def of(cls, parts: Parts, pairs: Sequence[Pair]) -> ContrastNoise:
         """As the data of a study of ``pairs`` have it: one estimate, without leading axes.
 
-        Where no two replicates share a fold, all that they vary by is ``replicate``: what a fold adds cannot be told
-        from what a seed adds, so a forecast that takes folds again is the best case.
+        Where no two replicates share a fold, all that they vary by is ``replicate``: what a fold adds is confounded
+        with what a seed adds, so a forecast that takes folds again is the best case.
         """
         axes, weight = clusters(pairs), weights(pairs)
         shared = {
@@ -70,15 +70,15 @@ class ContrastNoise:
         )
 
     def unshared(self) -> ContrastNoise:
-        """The same noise, had every replicate a seed and a fold of its own."""
+        """The same noise if no two replicates shared a seed or a fold."""
         return ContrastNoise(self.replicate + self.seed + self.fold, self.images, self.df_images, self.residual)
 
 
 def power(
     effect: float, noise: ContrastNoise, pairs: Sequence[Pair], level: float = 0.05, beyond: float = 0.0
 ) -> float:
-    """The chance that a true ``effect`` is found different from 0, in either direction, at ``level``; or, where
-    ``beyond`` is not 0, that it is found to be larger than that.
+    """The chance that a true ``effect`` is shown to differ from 0, in either direction, at ``level``, or to be larger
+    than ``beyond``.
 
     ``pairs``: the replicates of the study. ``level``: that of the one test, so alpha / m for a promise that holds in a
     family of m (Holm does no worse). Averages the normal probability over the quantiles of the variance estimates,
@@ -93,8 +93,9 @@ def power(
 def exaggeration(
     effect: float, noise: ContrastNoise, pairs: Sequence[Pair], level: float = 0.05, beyond: float = 0.0
 ) -> float:
-    """How many times too large the estimates of a true ``effect`` are on average, in size, in those studies that find
-    it (``power``): the type M error of Gelman & Carlin (2014), by the formula of a truncated normal mean.
+    """The factor by which studies that show a true ``effect`` (`power`) overstate its size on average.
+
+    The type M error of Gelman & Carlin (2014), by the formula of a truncated normal mean.
 
     1 where every study finds it; larger the less power there is. Infinite for an effect of 0. Another study, which does
     not select, does not overstate.
@@ -142,7 +143,7 @@ def decided_by(
 
 
 def minimum_detectable(noise: ContrastNoise, pairs: Sequence[Pair], level: float = 0.05, goal: float = GOAL) -> float:
-    """The smallest true effect that is found with probability ``goal``; 0 where nothing varies."""
+    """The minimum detectable effect: shown with probability ``goal``; 0 where nothing varies."""
     margin, se = _margins(noise, pairs, level)
     if se == 0.0:
         return 0.0
@@ -242,7 +243,7 @@ def _margins(
 
 def _expected(noise: ContrastNoise, pairs: Sequence[Pair]) -> tuple[list[tuple[float, float, float]], float]:
     """Of each of the replicates' parts: its mean with nothing taken off, its degrees of freedom, what is taken off;
-    and the variance that the replicates truly give the estimate. As ``crossed.replicate_parts`` has them.
+    and the variance that the replicates truly give the estimate. As `crossed_variance.replicate_parts` has them.
     """
     axes, weight, own = clusters(pairs), weights(pairs), {"seeds": noise.seed, "folds": noise.fold}
     alone = noise.replicate + sum(variance for name, variance in own.items() if name not in axes)
@@ -257,7 +258,7 @@ def _expected(noise: ContrastNoise, pairs: Sequence[Pair]) -> tuple[list[tuple[f
     parts = [
         (
             own.get(name, 0.0) * _crowd(codes, weight) + single,
-            spread(np.bincount(codes, weight).astype(np.float64))[1],
+            cr2(np.bincount(codes, weight).astype(np.float64))[1],
             0.0,
         )
         for name, codes in axes.items()

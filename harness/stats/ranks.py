@@ -1,4 +1,4 @@
-"""The rank of every arm by its mean over all targets, and the ranks that it may have.
+"""Ranks of arms by their means over all targets, with simultaneous confidence intervals.
 
 What is shown is which of two arms scores higher: by the paired differences of all pairs, over replicates and patients,
 adjusted by Holm together. An arm may have every rank that these leave open (Mogstad, Romano, Shaikh & Wilhelm 2024,
@@ -6,7 +6,7 @@ adjusted by Holm together. An arm may have every rank that these leave open (Mog
 rank but the first is open.
 
 Ranks are not compared over data sets (Friedman, Wilcoxon, Bayesian signed ranks; Demsar 2006, Benavoli et al. 2017):
-those tests take data sets for independent, and here all of them judged the same trained models.
+those tests take data sets for independent, and here all of them tested the same trained models.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from itertools import combinations
 import numpy as np
 import numpy.typing as npt
 
-from harness.stats.complete_cases import entering
-from harness.stats.multiplicity import holm
+from harness.stats.complete_cases import complete_cases
+from harness.stats.multiplicity import adjust
 from harness.stats.refusal import Refused
 from harness.stats.scores import Cells, Floats
 
@@ -64,7 +64,7 @@ def ranks(cells: Cells, alpha: float = 0.05) -> tuple[Rank, ...] | Refused:
     for i, j in combinations(range(count), 2):
         weights = np.zeros(len(cells.arms))
         weights[arms[i]], weights[arms[j]] = 1.0, -1.0
-        used = entering(cells, weights, None)
+        used = complete_cases(cells, weights, None)
         difference[i, j] = used.estimate()
         difference[j, i] = -difference[i, j]
         common[i, j] = common[j, i] = len(used.pairs)
@@ -72,7 +72,7 @@ def ranks(cells: Cells, alpha: float = 0.05) -> tuple[Rank, ...] | Refused:
         why = used.why or why
     if np.isnan(p).all():
         return Refused("Ranks need an interval of some difference", why, "add replicates or patients")
-    shown = _square(holm(np.array(p)) <= alpha, count)
+    shown = _square(adjust(np.array(p)) <= alpha, count)
     made = [
         Rank(
             arm=cells.arms[arms[i]],
@@ -95,7 +95,7 @@ def _place(differences: Floats) -> float:
 
 
 def _scored(cells: Cells, arm: int) -> bool:
-    return math.isfinite(entering(cells, np.eye(len(cells.arms))[arm], None).estimate())
+    return math.isfinite(complete_cases(cells, np.eye(len(cells.arms))[arm], None).estimate())
 
 
 def _square(shown: Shown, count: int) -> Shown:

@@ -1,4 +1,4 @@
-"""What cannot be answered is a value: the rule that forbids it, what was found, and what would help."""
+"""A question that the data cannot answer, as a value: the rule, what breaks it, and the remedy."""
 
 from __future__ import annotations
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from harness.text import listed
+
 Floats = npt.NDArray[np.float64]
 FOLDS = 5
 """The folds that a replicate can have, from 0 on (``sam2lora.config.Replicate``)."""
@@ -25,7 +27,7 @@ class Pair:
 def continued(pairs: Sequence[Pair], more: int) -> tuple[Pair, ...]:
     """The ``more`` replicates that come after ``pairs`` (one or more), by the rule that these follow.
 
-    As `harness.experiments.ablation` declares them: where seeds lie on several folds, or all on one, every new seed
+    As `harness.experiments.replicates` declares them: where seeds lie on several folds, or all on one, every new seed
     goes through the same folds; else a new seed has the next fold in turn, of those seen once they repeat, of all
     `FOLDS` before.
     """
@@ -123,6 +125,18 @@ class Contrast:
         if unknown := set(self.weights) - set(arms):
             raise ValueError(f"Contrast {self.name} must name arms of {', '.join(arms)}, but names {sorted(unknown)}.")
         return np.array([self.weights.get(arm, 0.0) for arm in arms], dtype=np.float64)
+
+    def sides(self) -> tuple[str, str]:
+        """The arms with positive and those with negative weight, in words; with their weights where these differ."""
+        return self._side(1.0), self._side(-1.0)
+
+    def _side(self, sign: float) -> str:
+        arms = {arm: abs(weight) for arm, weight in self.weights.items() if weight * sign > 0}
+        if len({round(weight, 9) for weight in arms.values()}) > 1:
+            return " + ".join(f"{weight:.3g} x ({arm})" for arm, weight in arms.items())
+        if len(arms) > 1:
+            return "mean of " + listed(tuple(f"({arm})" for arm in arms))
+        return "".join(arms)
 
 
 def _mean(values: Floats, axis: int) -> Floats:

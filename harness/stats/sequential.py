@@ -1,15 +1,15 @@
-"""Looking at a study before it is finished, with one error rate over all looks.
+"""Group sequential analysis: looks at a study before it is finished, with a single error rate over all of them.
 
 The error that may be made is spent over the looks by an O'Brien-Fleming-type function of the share of the replicates
 that are there (Lan & DeMets 1983, Biometrika 70): next to nothing early, most of it late. Each look has what was
 spent since the one before, and the looks are added up by Bonferroni's inequality. That needs no joint distribution of
 the looks, which t statistics with few degrees of freedom do not have in closed form, and errs on the safe side. Holm's
-method judges the contrasts within a look. A contrast that was rejected at an earlier look leaves the family of the
+method adjusts for the contrasts within a look. A contrast that was rejected at an earlier look leaves the family of the
 later ones: until the first false rejection all true hypotheses are still in it (Maurer & Bretz 2013, Bonferroni case).
 
 A plan of looks is fixed before its first one: ``schedule`` where replicates are added until all is decided, the one
-look at the declared end of any other study. Since any study may be grown later, and growing is a look that nobody
-planned, no plan spends all: each makes four fifths of the error that the looks before it have left (`Looks.planned`),
+look at the declared end of any other study. Since any study may be grown later, and growing is an unplanned
+look, no plan spends all: each makes four fifths of the error that the looks before it have left (`Looks.planned`),
 so 4 % at first, 0.8 % after a first growth. However often a study grows, the sum stays below 5 %.
 """
 
@@ -25,7 +25,7 @@ import numpy as np
 from scipy.special import ndtr, ndtri
 
 from harness.stats.complete_cases import FEWEST
-from harness.stats.multiplicity import holm
+from harness.stats.multiplicity import adjust
 from harness.stats.scores import Cells, Contrast, Floats
 from harness.stats.verdicts import Estimated, Judged, PerTest, Undecided, check, estimated, settle, tests
 
@@ -156,19 +156,19 @@ def over_looks(p: Floats, levels: Sequence[float], alpha: float = 0.05) -> Float
     best = np.full(p.shape[1:], math.nan)
     for each, level in zip(p, levels, strict=True):
         rejected = best <= alpha
-        adjusted = np.minimum(holm(np.where(rejected, 0.0, each)) * alpha / level, 1.0)
+        adjusted = np.minimum(adjust(np.where(rejected, 0.0, each)) * alpha / level, 1.0)
         best = np.where(rejected, best, np.fmin(best, adjusted))
     return best
 
 
-Saw = Mapping[str, Mapping[str, Any]]
+LookRecord = Mapping[str, Mapping[str, Any]]
 """What a look saw, by contrast, as JSON holds it: ``mean``, with the p against 0, the p of at most the smallest effect
 of interest and that of at least it, and the estimate; ``targets``, by name the p against 0, the p of at least the
 smallest, and the estimate. None for NaN."""
 
 
-def saw(found: Sequence[Estimated], smallest: float) -> dict[str, dict[str, Any]]:
-    """The `Saw` of a look at which the effects were ``found``, before any adjustment."""
+def look_record(found: Sequence[Estimated], smallest: float) -> dict[str, dict[str, Any]]:
+    """The record of a look with the effects ``found``, before any adjustment."""
     p = tests(found, smallest)
 
     def plain(*values: float) -> list[float | None]:
@@ -186,7 +186,7 @@ def saw(found: Sequence[Estimated], smallest: float) -> dict[str, dict[str, Any]
     }
 
 
-def _recalled(then: Saw, contrasts: Sequence[Contrast], targets: Sequence[str]) -> tuple[PerTest, PerTest]:
+def _recalled(then: LookRecord, contrasts: Sequence[Contrast], targets: Sequence[str]) -> tuple[PerTest, PerTest]:
     """The p-values and the estimates of a look; NaN for what it did not see."""
 
     def row(values: Sequence[float | None]) -> list[float]:
@@ -210,7 +210,7 @@ def judge_looks(
     looks: Looks,
     rng: np.random.Generator,
     alpha: float = ALPHA,
-    kept: Sequence[Saw | None] = (),
+    kept: Sequence[LookRecord | None] = (),
 ) -> tuple[Judged, ...]:
     """Verdicts after the looks that are done, with the error kept over all of them.
 
@@ -234,7 +234,7 @@ def judge_looks(
         if len(known) < len(contrasts):
             now = _first(cells, look)
             found = latest if look == past[-1] else [estimated(now, contrast, rng) for contrast in contrasts]
-            known = {**saw(found, smallest), **known}
+            known = {**look_record(found, smallest), **known}
         each.append(_recalled(known, contrasts, [target.name for target in cells.targets]))
     p, seen = (PerTest.stacked(one) for one in zip(*each, strict=True))
     decided = _decided(p, seen, looks.errors[: looks.done], alpha)

@@ -1,4 +1,4 @@
-"""What a component of a factorial is worth: Shapley values, main effects and interactions, as contrasts of arms.
+"""Shapley values, main effects and interactions of the components of a factorial, as contrasts of arms.
 
 An arm of a factorial is a coalition: the set of components that are on. All three answers are weighted sums of the
 arms' scores, so they are `Contrast`s, and `harness.stats.effects` gives their estimates, intervals and p-values by
@@ -7,18 +7,18 @@ the method of every other contrast. Nothing is sampled: with k components all 2^
 - A *Shapley value* splits the gain from no component to all components among them (Shapley 1953): the mean over all
   orders of adding them of what the component added when it came. The values add up to that gain.
 - Its *worth given training*, where the empty coalition trains nothing: the same mean without the first place of each
-  order. Whichever component comes first brings training as such, which is the worth of none of them; with the first
+  order. Whichever component comes first brings training as such, which no component is worth; with the first
   place each would get 1/k of it, a component without any effect as well. These values do not add up to a gain. A
   component that adds nothing to any trained arm is worth 0.
 - A *main effect* is the mean gain of adding the component to a coalition of others, each coalition with equal weight:
-  what a factorial is judged by (`harness.designs.factorial`).
+  the verdicts of a factorial (`harness.designs.factorial`).
 - A *simple effect* is the same over the coalitions that have, or lack, one other component: a main effect is the mean
   of both, weighted by the number of coalitions.
 - An *interaction* of two components is the mean of v(S+i+j) - v(S+i) - v(S+j) + v(S) over the coalitions S of the
   others (the factorial contrast; Banzhaf interaction index, Grabisch & Roubens 1999). Above 0 they help each other.
 
 Where an arm lacks a replicate, all of them use the same table with that run filled in
-(`harness.stats.incomplete`), so that the values still add up.
+(`harness.stats.imputation`), so that the values still add up.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def simple_effect(name: str, other: str, arms: Coalitions, *, beside: bool) -> C
 
 def interactions(arms: Coalitions) -> tuple[Contrast, ...] | Refused:
     """The interaction of every pair of components that has one, named ``a x b``: the mean over those coalitions of the
-    others beside which all four of neither, one, other and both are arms.
+    others with which all four of neither, one, other and both are arms.
 
     Without the empty coalition three or more components are needed. Refused where no pair has such a coalition.
     """
@@ -108,7 +108,7 @@ def interactions(arms: Coalitions) -> tuple[Contrast, ...] | Refused:
         return refused
     found = [interaction(one, other, arms) for one, other in combinations(names, 2)]
     made = tuple(one for one in found if one is not None)
-    rule = "An interaction needs two components in all four combinations beside the same others"
+    rule = "An interaction needs two components in all four combinations with the same others"
     return made or Refused(rule, "no two of them are arms in these", "declare a full factorial")
 
 

@@ -45,7 +45,7 @@ def tuning_curves(
     once: one band of the scores' distribution makes both, and it holds with probability ``level``. The curve ends at
     the ``n`` that were made. Higher scores are better, and all lie within ``bounds``, which are what the band opens to
     where the trials say nothing more: the mean's feels that at once, the median's where its quantile leaves the trials.
-    A trial without a score (NaN: it failed) spent its budget and found nothing: it counts as the lower bound, and in
+    A trial without a score (NaN: it failed) spent its budget: it counts as the lower bound, and in
     ``failed``. The band covers with at least ``level`` where scores tie.
 
     An arm with fewer than 3 trials is refused. Raises ``ValueError`` for a score outside ``bounds``.

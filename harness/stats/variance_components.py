@@ -1,4 +1,4 @@
-"""Where the scores of an ablation vary: training seed, fold, data set, image, arm, and what is left.
+"""Variance components of the scores of an ablation: training seed, fold, data set, image, arm, and residual.
 
 A score is y[a, r, t, i] = mean + arm a + replicate r + data set t + image i of t + their interactions, all taken as
 random and crossed but for images, which lie in data sets. The variances are estimated by the method of moments: the
@@ -7,8 +7,8 @@ needs no iteration and no normal scores, and takes seconds for millions of score
 replicates by data sets of means over images, and within each data set arms by replicates by images.
 
 The order of the data, the augmentation draws and the initial adapter are all drawn from the seed, so they are part of
-what is called ``seed``: one number for all that another seed would change. A replicate that has a seed and a fold of
-its own cannot tell the two apart, and its row says ``seed and fold``.
+what is called ``seed``: one number for all that another seed would change. Where no two replicates share a seed or a
+fold, the two are confounded, and the row says ``seed and fold``.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Variances:
 
 
 def variances(cells: Cells) -> Variances | Refused:
-    """The split of variance over the largest balanced block, found greedily. See `Variances`.
+    """The variance components over the largest balanced block, which is built greedily. See `Variances`.
 
     Refused with fewer than two arms or replicates in common, no data set with two images, or where no score differs.
     Images of one patient

@@ -24,6 +24,7 @@ from harness.stats.power import (
     more_needed,
 )
 from harness.stats.scores import FOLDS, Cells, Contrast, Floats, Pair, continued
+from harness.text import listed
 
 Direction = Literal["helps", "hurts"]
 
@@ -81,6 +82,23 @@ class Undecided:
 Verdict = Matters | Differs | Opposed | SmallOnAverage | DoesNotMatter | Undecided
 
 
+def phrase(verdict: Verdict) -> str:
+    """A verdict in a few words."""
+    match verdict:
+        case Matters(direction):
+            return f"matters: {direction}"
+        case Differs(direction):
+            return f"{direction}, perhaps too little to matter"
+        case Opposed(helps, hurts):
+            return f"helps on {listed(helps)}, hurts on {listed(hurts)}"
+        case SmallOnAverage():
+            return "does not matter on average"
+        case DoesNotMatter():
+            return "does not matter"
+        case Undecided():
+            return "undecided"
+
+
 @dataclass(frozen=True)
 class PerTest:
     """A number for each test of a family of m contrasts on T targets: (..., m), or (..., m, T) by target.
@@ -123,18 +141,17 @@ class PerTest:
 class Judged:
     """A contrast with its verdict; ``effect`` is its mean over all targets, ``targets`` its effect on each.
 
-    ``holm_p``: of no effect; ``beyond_p``: of one of at most the smallest of interest; ``equivalence_p``: of one of at
-    least that, ``everywhere_p``: on some target. All are adjusted for the family (and, in a study that was looked at
-    before, for the looks), to be compared with the study's alpha; NaN where the effect has no interval. ``detectable``:
-    the true effect that studies of these replicates tell from 0 in four of five, though the variances are estimated
-    (``power.detectable``), if the family's other open contrasts stay open; NaN without an interval. ``inflation``: by
-    how much studies overstate an effect of this size, on average over those that reach this verdict on it
-    (``power.exaggeration``); NaN where the verdict claims no effect.
+    p-values, of the hypothesis that the effect is: 0 (``differs_p``); at most the smallest of interest (``beyond_p``);
+    at least that (``equivalence_p``); at least that on some target (``everywhere_p``). All are adjusted for the family
+    and for the looks, to be compared with the study's alpha; NaN where the effect has no interval. ``detectable``: the
+    true effect that such studies distinguish from 0 in four of five (`power.detectable`), if the family's other open
+    contrasts stay open; NaN without an interval. ``inflation``: the factor by which studies with this verdict overstate
+    such an effect on average (`power.exaggeration`); NaN where the verdict claims no effect.
     """
 
     effect: Effect
     targets: tuple[Effect, ...]
-    holm_p: float
+    differs_p: float
     beyond_p: float
     equivalence_p: float
     everywhere_p: float
@@ -227,8 +244,8 @@ def settle(
 ) -> tuple[Judged, ...]:
     """Verdicts from adjusted p-values, and from the estimates ``seen`` when each test was decided.
 
-    ``replicates``: those of the study, whose sequence further ones go on with (``cells.continued``). ``error``: what a
-    look may err, by the number of replicates it is at, 0 where there is none. ``ahead``: the looks that are planned.
+    ``replicates``: those of the study, which further ones continue (`scores.continued`). ``error``: what a look may
+    err, by the number of replicates it is at, 0 where there is none. ``ahead``: the looks that are planned.
     """
     begun = len(replicates)
     to_come = tuple(count - begun for count in ahead)
@@ -283,7 +300,7 @@ def settle(
         Judged(
             mean,
             targets,
-            holm_p=float(p.differs[k]),
+            differs_p=float(p.differs[k]),
             beyond_p=float(p.beyond[k]),
             equivalence_p=float(p.small[k]),
             everywhere_p=float(p.everywhere[k]),

@@ -1,8 +1,7 @@
-"""Where the adapter of a study or of an MLflow run lies. ``sam2lora.tuned`` asks this for names that are no paths."""
+"""Where the adapter of a study or of an MLflow run lies. ``sam2lora.trained`` asks this for names that are no paths."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,10 +14,13 @@ from mlflow.exceptions import MlflowException
 
 from harness.errors import HarnessError
 from harness.experiments.lookup import resolve
-from harness.record import table
-from sam2lora.artifacts import ADAPTER
+from harness.record.locations import default_storage, sqlite_file, study_folder, trial_folder
+from harness.record.storage import open_storage, usable
+from harness.record.trials import best, read_trials
+from harness.tracking.mlflow_tracking import default_tracking
 from sam2lora.errors import AdapterError
-from sam2lora.tuned import is_run
+from sam2lora.files import ADAPTER
+from sam2lora.trained import is_run
 
 
 @contextmanager
@@ -49,29 +51,29 @@ def _best(name: str, results: Path, storage: str | None) -> Path:
 
     One that was prompted from the ground truth is taken only where there is no other: its score does not compare.
     """
-    url = storage or f"sqlite:///{results / 'optuna.db'}"
+    url = storage or default_storage(results)
     study = resolve(name, url)
-    found = table.read(url, study, results)
-    ranked = table.ranking(found)
-    if ranked.empty:
+    with usable(url):
+        trials = [trial for trial in read_trials(open_storage(url), study) if trial.reference is None]
+    winner = best(trials)
+    if winner is None:
         raise AdapterError(
             f"A study needs a completed trial before it has a best one, but {study!r} has none among its "
-            f"{len(found.trials)} trials: let it run on."
+            f"{len(trials)} trials: continue it."
         )
-    best = ranked.iloc[0]
-    file = results / study / "trials" / str(best["key"]) / ADAPTER
+    file = trial_folder(study_folder(results, study), winner.key) / ADAPTER
     if not file.is_file():
         raise AdapterError(
-            f"The best trial of {study!r}, number {best['number']}, must have left an adapter, but there is no {file}: "
+            f"The best trial of {study!r}, number {winner.number}, must have left an adapter, but there is no {file}: "
             f"name the folder of the results with --runs."
         )
     return file
 
 
 def _of_run(run_id: str, results: Path, copies: Path) -> Path:
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{results / 'mlflow.db'}"
-    path = uri.removeprefix("sqlite:///")
-    if path != uri and not Path(path).is_file():  # MLflow would create it
+    uri = default_tracking(results)
+    file = sqlite_file(uri)
+    if file is not None and not file.is_file():  # MLflow would create it
         raise AdapterError(f"An MLflow run must be on a server, but there is none at {uri}: set MLFLOW_TRACKING_URI.")
     try:
         client = MlflowClient(uri)

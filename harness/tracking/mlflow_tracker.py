@@ -13,19 +13,22 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
-from optuna.trial import FrozenTrial
 from sqlalchemy.exc import SQLAlchemyError
 
 from harness.errors import TrackingError
-from harness.record.study import Record, is_probe, is_reference, write_ahead
-from sam2lora.artifacts import ADAPTER, IMAGES, PREDICTIONS
+from harness.record.outcome import KIND_OF
+from harness.record.storage import write_ahead
+from harness.record.study import Record
+from harness.record.trials import RecordedTrial
+from harness.tracking.mlflow_database import artifact_root, create, renew
+from harness.tracking.tracker import Conclusion, Material
+from sam2lora.choice import dotted
+from sam2lora.files import ADAPTER, IMAGES, PREDICTIONS
 
 # MLflow's own patience is minutes per request, in which a person sees nothing.
 _PATIENCE = {
@@ -33,35 +36,17 @@ _PATIENCE = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
 }
-_STATUS = {
-    "completed": "FINISHED",
-    "stopped": "KILLED",
-    "diverged": "FAILED",
-    "out_of_memory": "FAILED",
-    "infeasible": "FAILED",
-    "crashed": "FAILED",
-}
 _PARAM_LIMIT, _PARAMS_AT_ONCE = 6000, 100  # characters, and parameters of one call, by MLflow's limits
 _BATCH = 900  # metrics a call, by MLflow's limits
+_SEALED = "sam2lora.sealed"
+"""The tag of a trial's run that holds all that the record has of it."""
 _FAULTS = (MlflowException, SQLAlchemyError, OSError)
 
 
-@dataclass(frozen=True)
-class Material:
-    """A data set as MLflow shows it: ``context`` is training (a source) or testing (a target)."""
+class MlflowTracker:
+    """Writes a study into MLflow while it runs; a `harness.tracking.tracker.Tracker`.
 
-    name: str
-    digest: str
-    source: str
-    context: str
-    images: int
-
-
-class Mirror:
-    """Writes a study into MLflow while it runs; a ``harness.execution.searcher.Listener``.
-
-    Raises ``TrackingError`` when the server cannot be used at the start. What fails later never stops a trial: it is
-    kept in ``behind`` and sent again by ``close``.
+    What fails while trials run never stops one: it is kept in ``behind``, and ``close`` sends what is missing.
     """
 
     def __init__(self, uri: str, record: Record, question: Mapping[str, Any], materials: Sequence[Material]) -> None:
@@ -69,6 +54,7 @@ class Mirror:
             os.environ.setdefault(name, value)
         self.uri, self.record, self.question, self.materials = uri, record, dict(question), materials
         self.behind: Exception | None = None
+        self.warning = ""
         self._source = _source(record)
         self._runs: dict[int, str] = {}
         self._written: set[int] = set()
@@ -76,54 +62,43 @@ class Mirror:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="mlflow")
         self._ready: Future[None] = self._thread.submit(self._open)
 
-    def wait(self) -> None:
+    def wait(self) -> str:
         """Block until the study's run is open and all trials that had ended before are written."""
         try:
             self._ready.result()
+            return self.warning
         except _FAULTS as error:
             self._thread.shutdown(cancel_futures=True)
             first = str(error).partition("\n")[0]
             raise TrackingError(
                 f"MLflow must be reachable before the first trial, but {self.uri} is not: {first}. "
-                f"Start the server, mend MLFLOW_TRACKING_URI, or unset it to write into a local file."
+                f"Start the server, correct MLFLOW_TRACKING_URI, or unset it to write into a local file."
             ) from error
 
-    def began(self, trial: FrozenTrial) -> None:
+    def began(self, trial: RecordedTrial) -> None:
         """Open the trial's run."""
         self._send(self._run_of, trial)
 
-    def advanced(self, trial: FrozenTrial, entry: Mapping[str, float]) -> None:
+    def advanced(self, trial: RecordedTrial, entry: Mapping[str, float]) -> None:
         """Write an epoch's curves."""
         self._send(self._advance, trial, [dict(entry)])
 
-    def ended(self, trial: FrozenTrial) -> None:
-        """Write the ending, scores, cost and files of a trial and close its run."""
+    def warned(self, trial: RecordedTrial, text: str) -> None:
+        """Nothing: a run holds what its trial left."""
+
+    def ended(self, trial: RecordedTrial) -> None:
+        """Write the outcome, scores, cost and files of a trial and close its run."""
         self._send(self._finish, trial)
 
-    def close(
-        self,
-        summary: Mapping[str, float],
-        note: str,
-        report: Path | None,
-        front: Sequence[int] = (),
-        tags: Mapping[str, str] | None = None,
-        *,
-        finished: bool,
-    ) -> None:
-        """Write what is missing, the study's own numbers and its report, and end the parent run.
+    def close(self, conclusion: Conclusion | None) -> None:
+        """Write what is missing, then how the study concluded, None where it did not, and end the parent run.
 
-        ``front``: the trials on the Pareto front, whose runs alone are tagged ``pareto_front``. ``tags``: what the
-        parent run is marked with, an ablation's verdicts, so that MLflow shows them where runs are compared. Raises
-        ``TrackingError`` when the server cannot be used: the record holds everything, and says how to send it.
+        Of the trials those on the Pareto front alone are tagged ``pareto_front``. Raises ``TrackingError`` when the
+        server cannot be used: the record holds everything, and says how to send it.
         """
-        self.behind = None
-        self._thread.submit(self._sync).add_done_callback(self._note)
-        marks = {"mlflow.note.content": note, **(tags or {})}
-        done = self._thread.submit(self._close, dict(summary), marks, report, set(front), finished)
-        try:
-            done.result()
-        except _FAULTS as error:
-            self.behind = error
+        self._thread.submit(self._try_again)
+        self._send(self._sync)
+        self._send(self._close, conclusion)
         self._thread.shutdown()
         if self.behind is not None:
             first = str(self.behind).partition("\n")[0]
@@ -133,36 +108,53 @@ class Mirror:
             )
 
     def _send(self, write: Callable[..., Any], *arguments: Any) -> None:
-        if self.behind is None:
-            self._thread.submit(write, *arguments).add_done_callback(self._note)
-
-    def _note(self, future: Future[Any]) -> None:
-        error = None if future.cancelled() else future.exception()
-        if isinstance(error, Exception):
-            self.behind = self.behind or error
+        self._thread.submit(self._write, write, *arguments)
 
     # Everything below runs in the one background thread.
 
+    def _write(self, write: Callable[..., Any], *arguments: Any) -> None:
+        """Write, unless an earlier call failed: a server that hangs would hold up each of those that wait."""
+        if self.behind is None:
+            try:
+                write(*arguments)
+            except Exception as error:
+                self.behind = error
+
+    def _try_again(self) -> None:
+        self.behind = None
+
     def _open(self) -> None:
+        create(self.uri)
+        try:
+            self._start()
+        except _FAULTS as error:
+            self.warning = renew(self.uri, error)
+            self._start()
+
+    def _start(self) -> None:
         write_ahead(self.uri)
         self.client = MlflowClient(self.uri)
         name = self.question["search"]
         experiment = self.client.get_experiment_by_name(name)
         if experiment is None:
-            local = self.uri.startswith("sqlite:///")
-            place = (Path(self.uri.removeprefix("sqlite:///")).parent / "mlartifacts").resolve().as_uri()
-            self.experiment = self.client.create_experiment(name, artifact_location=place if local else None)
+            place = artifact_root(self.uri)
+            self.experiment = self.client.create_experiment(name, artifact_location=place)
         else:
             self.experiment = experiment.experiment_id
+            if experiment.lifecycle_stage == "deleted":
+                self.client.restore_experiment(self.experiment)
+                self.warning += f"The experiment {name} of MLflow was deleted; it is restored, with all of its studies."
         self.parent = self._parent()
         self._sync()
 
     def _parent(self) -> str:
-        mine = f"tags.`sam2lora.study` = '{self.record.name}'"
-        for run in self._search(f"{mine} and tags.`sam2lora.role` = 'study'"):
-            self.client.update_run(run.info.run_id, status="RUNNING")
-            return str(run.info.run_id)
         question = self.question
+        mine = f"tags.`sam2lora.study` = '{self.record.name}'"
+        found = list(self._search(f"{mine} and tags.`sam2lora.role` = 'study'"))
+        for run in self._distinct(found, lambda run: self.record.name).values():
+            self.client.update_run(run.info.run_id, status="RUNNING")
+            self._describe_study(run)
+            return str(run.info.run_id)
         tags = {
             **self._source,
             "sam2lora.study": self.record.name,
@@ -171,16 +163,43 @@ class Mirror:
             "targets": ", ".join(question["targets"]),
             "backbone": _backbone(question["backbone"]),
         }
-        run_id = str(self.client.create_run(self.experiment, tags=tags, run_name=self.record.name).info.run_id)
-        self._log_params(run_id, _flat(_essential(question)))
-        self.client.log_dict(run_id, question, "question.json")
-        self.client.log_inputs(run_id, [_input(material) for material in self.materials])
-        return run_id
+        run = self.client.create_run(self.experiment, tags=tags, run_name=self.record.name)
+        self._describe_study(run)
+        return str(run.info.run_id)
 
-    def _log_params(self, run_id: str, values: Mapping[str, Any]) -> None:
-        params = [Param(_named(name), str(value)[:_PARAM_LIMIT]) for name, value in values.items()]
+    def _describe_study(self, run: Run) -> None:
+        """Write what is missing of the question, which an earlier run may have left half written."""
+        self._log_params(run, dotted(_essential(self.question), lists=False))
+        self.client.log_dict(run.info.run_id, self.question, "question.json")
+        self._log_inputs(run)
+
+    def _log_inputs(self, run: Run) -> None:
+        if not (run.inputs and run.inputs.dataset_inputs):
+            self.client.log_inputs(run.info.run_id, [_input(material) for material in self.materials])
+
+    def _distinct(self, runs: Sequence[Run], name: Callable[[Run], str]) -> dict[str, Run]:
+        """One run of each ``name``; bare others, which were made twice because an answer was lost, are deleted."""
+
+        def rank(run: Run) -> tuple[bool, bool, int, str]:
+            return _SEALED not in run.data.tags, _is_bare(run), run.info.start_time, run.info.run_id
+
+        kept: dict[str, Run] = {}
+        for run in sorted(runs, key=rank):
+            # One that holds something may be of another record's study of this name, on a shared server.
+            if kept.setdefault(name(run), run) is not run and _is_bare(run):
+                self.client.delete_run(run.info.run_id)
+        return kept
+
+    def _log_params(self, run: Run, values: Mapping[str, Any]) -> None:
+        """Write the parameters that a run lacks: MLflow lets none change."""
+        named = {_named(name): str(value)[:_PARAM_LIMIT] for name, value in values.items() if value != {}}
+        params = [Param(name, value) for name, value in named.items() if name not in run.data.params]
         for begin in range(0, len(params), _PARAMS_AT_ONCE):
-            self.client.log_batch(run_id, params=params[begin : begin + _PARAMS_AT_ONCE])
+            self.client.log_batch(run.info.run_id, params=params[begin : begin + _PARAMS_AT_ONCE])
+
+    def _log_metrics(self, run_id: str, metrics: Sequence[Metric]) -> None:
+        for begin in range(0, len(metrics), _BATCH):
+            self.client.log_batch(run_id, metrics=metrics[begin : begin + _BATCH])
 
     def _search(self, text: str) -> Iterator[Run]:
         token = None
@@ -193,92 +212,97 @@ class Mirror:
 
     def _sync(self) -> None:
         """Write every trial of the record that has ended and whose run is not sealed yet."""
-        for run in self._search(f"tags.`sam2lora.study` = '{self.record.name}' and tags.`sam2lora.role` = 'trial'"):
-            number = int(run.data.tags["trial"])
+        mine = f"tags.`sam2lora.study` = '{self.record.name}' and tags.`sam2lora.role` = 'trial'"
+        found = self._distinct(list(self._search(mine)), lambda run: str(run.data.tags["trial"]))
+        trials = {trial.number: trial for trial in self.record.trials()}
+        for number, run in ((int(number), run) for number, run in found.items()):
             self._runs[number] = run.info.run_id
             self._epochs[number] = int(run.data.metrics.get("epoch", 0))
-            if "sam2lora.sealed" in run.data.tags:
+            if run.data.tags.get("mlflow.parentRunId") != self.parent:
+                self.client.set_tag(run.info.run_id, "mlflow.parentRunId", self.parent)
+            if _SEALED in run.data.tags and run.info.status != "RUNNING":
                 self._written.add(number)
-        for trial in self.record.trials():
-            if trial.state.is_finished() and "outcome" in trial.user_attrs and trial.number not in self._written:
+            elif number in trials:
+                self._describe_trial(run, trials[number])
+        for trial in trials.values():
+            if trial.outcome is not None and trial.number not in self._written:
                 self._finish(trial)
 
-    def _run_of(self, trial: FrozenTrial) -> str:
+    def _run_of(self, trial: RecordedTrial) -> str:
         if trial.number in self._runs:
             return self._runs[trial.number]
-        config = json.loads(trial.user_attrs["config"])
+        config = trial.settings
         tags = {
             **self._source,
             "mlflow.parentRunId": self.parent,
             "sam2lora.study": self.record.name,
             "sam2lora.role": "trial",
             "trial": str(trial.number),
-            "key": trial.user_attrs["key"],
+            "key": trial.key,
             "outcome": "running",
             "sources": ", ".join(self.question["sources"]),
             "targets": ", ".join(self.question["targets"]),
             "backbone": _backbone(config["backbone"]),
-            **({"probe": "yes"} if is_probe(trial) else {}),
-            **({"reference": trial.user_attrs["reference"]} if is_reference(trial) else {}),
+            **({"probe": "yes"} if trial.probe else {}),
+            **({} if trial.reference is None else {"reference": trial.reference}),
             **_oracle(trial),
         }
         run = self.client.create_run(
             self.experiment,
-            start_time=_milliseconds(trial.datetime_start),
+            start_time=_milliseconds(trial.started),
             tags=tags,
             run_name=f"{self.record.name} {trial.number:03d}",
         )
         run_id = self._runs[trial.number] = str(run.info.run_id)
-        arm = {"arm": trial.params["arm"]} if "ablation" in self.question else {}
-        self._log_params(run_id, arm | settings(config) | _flat(trial.user_attrs["replicate"]))
-        self.client.log_inputs(run_id, [_input(material) for material in self.materials])
+        self._describe_trial(run, trial)
         return run_id
 
-    def _advance(self, trial: FrozenTrial, curve: Sequence[Mapping[str, float]]) -> None:
+    def _describe_trial(self, run: Run, trial: RecordedTrial) -> None:
+        """Write what is missing of what a trial runs, which an earlier run may have left half written."""
+        arm = {"arm": trial.params["arm"]} if "ablation" in self.question else {}
+        self._log_params(run, arm | settings(trial.settings) | dict(trial.replicate or {}))
+        self._log_inputs(run)
+
+    def _advance(self, trial: RecordedTrial, curve: Sequence[Mapping[str, float]]) -> None:
         run_id, known = self._run_of(trial), self._epochs.get(trial.number, 0)
         fresh = [entry for entry in curve if entry["epoch"] > known]
-        metrics = [metric for entry in fresh for metric in _curve(entry)]
-        for begin in range(0, len(metrics), _BATCH):
-            self.client.log_batch(run_id, metrics=metrics[begin : begin + _BATCH])
+        self._log_metrics(run_id, [metric for entry in fresh for metric in _curve(entry)])
         if fresh:
             self._epochs[trial.number] = int(fresh[-1]["epoch"])
 
-    def _finish(self, trial: FrozenTrial) -> None:
+    def _finish(self, trial: RecordedTrial) -> None:
         if trial.number in self._written:
             return
-        run_id, attributes = self._run_of(trial), trial.user_attrs
-        self._advance(trial, attributes.get("curve", []))
-        outcome = attributes["outcome"]
-        numbers = {**attributes.get("scores", {})}
-        numbers |= {f"cost/{name}": value for name, value in attributes.get("cost", {}).items()}
-        numbers |= {f"n_images/{name}": count for name, count in attributes.get("n_images", {}).items()}
-        numbers |= {f"n_undefined/{name}": count for name, count in (attributes.get("undefined") or {}).items()}
-        if attributes.get("threshold") is not None:
-            numbers["threshold"] = attributes["threshold"]
-        if outcome["kind"] == "completed":
+        run_id, kind = self._run_of(trial), KIND_OF[str(trial.outcome)]
+        self._advance(trial, trial.curve)
+        numbers = dict(trial.scores)
+        numbers |= {f"cost/{name}": value for name, value in trial.cost.items()}
+        numbers |= {f"n_images/{name}": count for name, count in trial.n_images.items()}
+        numbers |= {f"n_undefined/{name}": count for name, count in (trial.undefined or {}).items()}
+        if trial.threshold is not None:
+            numbers["threshold"] = trial.threshold
+        if trial.completed:
             numbers["score"] = trial.values[0]
             further = zip(self.record.objectives[1:], trial.values[1:], strict=True)
             numbers |= {f"objective/{name}": value for name, value in further}
-        tags = {"outcome": outcome["kind"], "why": outcome["why"][: _PARAM_LIMIT // 2], "sam2lora.sealed": "yes"}
-        if "taken_from" in attributes:
-            tags["taken_from"] = "{study} {number}".format(**attributes["taken_from"])
-        if "reused_from" in attributes:
-            tags["reused_from"] = str(attributes["reused_from"])
+        tags = {"outcome": kind.name, "why": trial.why[: _PARAM_LIMIT // 2]}
+        if trial.copied_from is not None:
+            tags["copied_from"] = trial.copied_from
+        if trial.reused_from is not None:
+            tags["reused_from"] = str(trial.reused_from)
         else:
-            self._files(run_id, self.record.files(attributes["key"]))
-        stamp = _milliseconds(trial.datetime_complete)
+            for path in (self.record.files(trial.key) / name for name in (PREDICTIONS, ADAPTER, IMAGES)):
+                if path.exists():
+                    self.client.log_artifact(run_id, str(path))
+        stamp = _milliseconds(trial.finished)
         self.client.log_batch(
             run_id,
             metrics=[Metric(name, float(value), stamp, 0) for name, value in numbers.items()],
             tags=[RunTag(name, value) for name, value in tags.items()],
         )
-        self.client.set_terminated(run_id, status=_STATUS[outcome["kind"]], end_time=stamp)
+        self.client.set_terminated(run_id, status=kind.run_status, end_time=stamp)
+        self.client.set_tag(run_id, _SEALED, "yes")  # last: what is sealed is never looked at again
         self._written.add(trial.number)
-
-    def _files(self, run_id: str, folder: Path) -> None:
-        for name in (PREDICTIONS, ADAPTER, IMAGES):
-            if (folder / name).exists():
-                self.client.log_artifact(run_id, str(folder / name))
 
     def _tag_front(self, front: set[int]) -> None:
         """Tag the runs on the front; a run that a later trial has pushed off it loses its tag."""
@@ -289,29 +313,30 @@ class Mirror:
         for number in sorted(front - tagged):
             self.client.set_tag(self._runs[number], "pareto_front", "true")
 
-    def _close(
-        self,
-        summary: Mapping[str, float],
-        tags: Mapping[str, str],
-        report: Path | None,
-        front: set[int],
-        finished: bool,
-    ) -> None:
-        if finished and len(self.record.objectives) > 1:
-            self._tag_front(front)
-        stamp = int(time.time() * 1000)
-        metrics = [Metric(_named(name), float(value), stamp, 0) for name, value in summary.items()]
-        for begin in range(0, len(metrics), _BATCH):
-            self.client.log_batch(self.parent, metrics=metrics[begin : begin + _BATCH])
+    def _close(self, conclusion: Conclusion | None) -> None:
+        if conclusion is None:
+            self.client.set_tag(self.parent, "mlflow.note.content", "")
+            self.client.set_terminated(self.parent, status="KILLED")
+            return
+        if len(self.record.objectives) > 1:
+            self._tag_front(set(conclusion.front))
+        # That of the last trial: written again, the same numbers are the same points.
+        stamp = max((_milliseconds(trial.finished) or 0 for trial in self.record.trials()), default=0)
+        summary = [Metric(_named(name), float(value), stamp, 0) for name, value in conclusion.summary.items()]
+        self._log_metrics(self.parent, summary)
+        tags = {"mlflow.note.content": conclusion.note, **conclusion.tags}
         self.client.log_batch(self.parent, tags=[RunTag(_named(name), value) for name, value in tags.items()])
-        if report is not None:
-            self.client.log_artifacts(self.parent, str(report), "report")
-        self.client.set_terminated(self.parent, status="FINISHED" if finished else "KILLED")
+        self.client.log_artifacts(self.parent, str(conclusion.folder), "report")
+        self.client.set_terminated(self.parent, status="FINISHED")
 
 
-def _oracle(trial: FrozenTrial) -> dict[str, str]:
+def _is_bare(run: Run) -> bool:
+    return not run.data.params and not run.data.metrics
+
+
+def _oracle(trial: RecordedTrial) -> dict[str, str]:
     """Tags that mark whether a trial's scores are reached with prompts from the ground truth; a note where they are."""
-    if not trial.user_attrs["oracle_prompt"]:
+    if not trial.oracle_prompt:
         return {"oracle_prompt": "no"}
     return {
         "oracle_prompt": "yes",
@@ -321,8 +346,15 @@ def _oracle(trial: FrozenTrial) -> dict[str, str]:
 
 
 def settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A trial's settings as flat names: ``adapter.rank``, ``optimizer.lr``, and ``weight.bce`` for the loss."""
-    plain = {name: value for name, value in config.items() if name not in ("loss", "protocol")}
+    """A trial's settings as flat names: ``adapter.rank``, of several ``adapter.0.rank``, and ``weight.bce``."""
+    plain = {name: value for name, value in config.items() if name not in ("loss", "protocol", "adapters")}
+    match config["adapters"]:
+        case []:
+            plain["adapter"] = {"kind": "frozen"}
+        case [adapter]:
+            plain["adapter"] = adapter
+        case adapters:
+            plain["adapter"] = {str(place): adapter for place, adapter in enumerate(adapters)}
     named = {f"weight.{term['loss']['kind']}": term["weight"] for term in config["loss"]["terms"]}
     loss = {
         f"loss.{term['loss']['kind']}.{name}": value
@@ -330,13 +362,7 @@ def settings(config: Mapping[str, Any]) -> dict[str, Any]:
         for name, value in term["loss"].items()
         if name != "kind"
     }
-    return {**_flat(plain), **named, **loss, "protocol": config["protocol"]["kind"]}
-
-
-def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
-    if isinstance(value, Mapping):
-        return {k: v for name, inner in value.items() for k, v in _flat(inner, f"{prefix}{name}.").items()}
-    return {prefix.removesuffix("."): value}
+    return {**dotted(plain, lists=False), **named, **loss, "protocol": config["protocol"]["kind"]}
 
 
 def _named(name: str) -> str:
@@ -346,7 +372,7 @@ def _named(name: str) -> str:
 
 def _source(record: Record) -> dict[str, str]:
     """Tags for the UI's column "Source": the module of the command that made the study."""
-    words = str(record.study.user_attrs.get("provenance", {}).get("command", "")).split()
+    words = str(record.attributes.get("provenance", {}).get("command", "")).split()
     module = words[2] if words[:2] == ["python", "-m"] and len(words) > 2 else "harness.search"
     return {"mlflow.source.name": module, "mlflow.source.type": "LOCAL"}
 

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Literal
+from typing import ClassVar, Literal
 
-import torch
-from torch import Tensor
-
-from sam2lora.adapters.low_rank import check_names, lora_layers
+from sam2lora.adapters.attachment import WHOLE, Attachment, Site
+from sam2lora.adapters.packed import NoPackForm
 from sam2lora.backbones import Backbone
 from sam2lora.choice import choice
-from sam2lora.model import Segmenter, parameters, shapes
 
 
 @choice
@@ -22,39 +18,17 @@ class Full:
     A trial's learning rate should be far below LoRA's for SAM 2.
     """
 
+    mergeable: ClassVar[bool] = True
     kind: Literal["full"] = "full"
 
-    def attach(self, segmenter: Segmenter, generator: torch.Generator) -> None:
-        """Make exactly the image path trainable; draws nothing from ``generator``. ``ValueError`` on an adapted one."""
-        if lora_layers(segmenter):
-            raise ValueError("A segmenter takes one adapter, but it has one already: build a new segmenter.")
-        segmenter.requires_grad_(False)
-        for parameter in segmenter.image_path().values():
-            parameter.requires_grad_(True)
+    def sites(self, backbone: Backbone) -> frozenset[Site]:
+        """The weights of all modules."""
+        return frozenset({WHOLE})
 
-    def count(self, backbone: Backbone) -> int:
-        """Trainable parameters. Needs no weights."""
-        return sum(parameter.numel() for parameter in shapes(backbone).image_path().values())
+    def place(self, on: Attachment) -> None:
+        """Let copies of all weights of the image path be trained in their place."""
+        on.copy("")
 
-    def share(self, backbone: Backbone) -> float:
-        """Trainable parameters over those of the whole model: 1 for a U-Net."""
-        return self.count(backbone) / parameters(backbone)
-
-    def state(self, segmenter: Segmenter) -> dict[str, Tensor]:
-        """The trained tensors and BatchNorm's statistics by name, copied to the CPU, fit for safetensors."""
-        return {
-            name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
-            for name, tensor in _own(segmenter).items()
-        }
-
-    def load(self, segmenter: Segmenter, tensors: Mapping[str, Tensor]) -> None:
-        """Copy what ``state`` gave. ``CheckpointError`` if names or shapes differ."""
-        own = _own(segmenter)
-        check_names(own, tensors)
-        with torch.no_grad():
-            for name, tensor in own.items():
-                tensor.copy_(tensors[name])
-
-
-def _own(segmenter: Segmenter) -> dict[str, Tensor]:
-    return {**segmenter.image_path(), **segmenter.statistics()}
+    def pack_form(self, backbone: Backbone) -> NoPackForm:
+        """None: no layer is left that trials could share."""
+        return NoPackForm("full fine-tuning leaves no layer frozen that trials could share")

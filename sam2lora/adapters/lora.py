@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
-from collections.abc import Mapping
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 import torch
 from annotated_types import Ge, Gt, Lt
 from pydantic import model_validator
-from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor, nn
 
+from sam2lora.adapters.attachment import Attachment, Site
 from sam2lora.adapters.blocks import AllBlocks, Blocks
-from sam2lora.adapters.low_rank import LoRALinear, LowRank, check_names, lora_layers
-from sam2lora.backbones import Backbone, LinearShape, UNet, architecture, linears
-from sam2lora.choice import choice
-from sam2lora.model import Sam2Segmenter, Segmenter, parameters
+from sam2lora.adapters.low_rank import LoRALinear, LowRank
+from sam2lora.adapters.packed import NoPackForm, PackForm
+from sam2lora.adapters.packed_lora import PackedLoRA
+from sam2lora.backbones import Backbone, LinearShape, architecture, linears
+from sam2lora.choice import choice, digest
 
 _ENCODER_ROLES = {
     "qkv": {"qkv"},
@@ -34,7 +33,6 @@ _DECODER_ROLES = {
     "all": {"attention", "token_mlp", "hypernetwork"},
     "none": set[str](),
 }
-_NO_LAYERS = "LoRA adapts the Linear layers of a SAM 2, but the backbone is a U-Net: use Full()."
 
 
 @choice
@@ -53,6 +51,7 @@ class LoRA:
     +-1/sqrt(inputs).
     """
 
+    mergeable: ClassVar[bool] = True
     kind: Literal["lora"] = "lora"
     encoder: Literal["qkv", "qv", "proj", "mlp", "all", "none"] = "qkv"
     decoder: Literal["attention", "qv", "mlp", "all", "none"] = "attention"
@@ -67,7 +66,7 @@ class LoRA:
     @model_validator(mode="after")
     def _adapts_something(self) -> Self:
         if self.encoder == "none" and self.decoder == "none":
-            raise ValueError("LoRA must adapt the encoder or the decoder, but both are 'none': use Frozen()")
+            raise ValueError("LoRA must adapt the encoder or the decoder, but both are 'none': leave the adapter out")
         return self
 
     @property
@@ -77,8 +76,6 @@ class LoRA:
 
     def targets(self, backbone: Backbone) -> list[LinearShape]:
         """The Linear layers that are adapted, in the order of the forward pass. A U-Net raises ``ValueError``."""
-        if isinstance(backbone, UNet):
-            raise ValueError(_NO_LAYERS)
         shape = architecture(backbone)
         blocks = self.blocks.of(shape)
         return [
@@ -92,55 +89,25 @@ class LoRA:
         chosen = linear.role in _DECODER_ROLES[self.decoder]
         return chosen and (self.decoder != "qv" or linear.name.endswith((".q_proj", ".v_proj")))
 
-    def count(self, backbone: Backbone) -> int:
-        """Trainable parameters: rank times the sum of inputs and outputs over the targets. Needs no weights."""
-        widths: int = sum(
-            linear.inputs + rows.stop - rows.start
-            for linear in self.targets(backbone)
-            for rows in self.rows(linear).values()
-        )
-        return self.rank * widths
+    def sites(self, backbone: Backbone) -> frozenset[Site]:
+        """The layers of `targets`."""
+        return frozenset(Site(target.name) for target in self.targets(backbone))
 
-    def share(self, backbone: Backbone) -> float:
-        """Trainable parameters over those of the whole frozen model: 0.0343 for the large one at rank 64."""
-        return self.count(backbone) / parameters(backbone)
+    def place(self, on: Attachment) -> None:
+        """Put the updates onto a segmenter.
 
-    def attach(self, segmenter: Segmenter, generator: torch.Generator) -> None:
-        """Put the updates into ``segmenter`` in place; exactly their parameters become trainable.
-
-        ``generator`` gives one number. The initial A of a layer depends on it, on the layer's name and on the
-        settings of A alone, so that two sets of targets start equal where they overlap. A segmenter takes one adapter
-        (``ValueError``).
+        The initial A of a layer depends on the seed, the layer's name and the settings of A alone, so that two sets of
+        targets start equal where they overlap.
         """
-        if lora_layers(segmenter):
-            raise ValueError("A segmenter takes one adapter, but it has one already: build a new segmenter.")
-        sam, targets = _sam(segmenter), self.targets(segmenter.backbone)
-        segmenter.requires_grad_(False)
-        seed = int(torch.randint(2**63 - 1, (), generator=generator))
-        for target in targets:
-            linear = sam.get_submodule(target.name)
+        for target in self.targets(on.segmenter.backbone):
+            linear = on.module(target.name)
             assert isinstance(linear, nn.Linear)
-            sam.set_submodule(target.name, self._adapted(linear, target, seed))
+            on.swap(target.name, self._adapted(linear, target, on))
 
-    def state(self, segmenter: Segmenter) -> dict[str, Tensor]:
-        """The trained tensors by name, copied to the CPU, fit for safetensors."""
-        return {name: tensor.detach().cpu().clone() for name, tensor in self._own(segmenter).items()}
-
-    def load(self, segmenter: Segmenter, tensors: Mapping[str, Tensor]) -> None:
-        """Copy what ``state`` gave into an attached adapter. ``CheckpointError`` if names or shapes differ."""
-        own = self._own(segmenter)
-        check_names(own, tensors)
-        with torch.no_grad():
-            for name, parameter in own.items():
-                parameter.copy_(tensors[name])
-
-    def _own(self, segmenter: Segmenter) -> dict[str, nn.Parameter]:
-        return {
-            f"{layer}.{name}": parameter
-            for layer, module in lora_layers(_sam(segmenter)).items()
-            for name, parameter in module.named_parameters()
-            if name.startswith("lora.")
-        }
+    def pack_form(self, backbone: Backbone) -> PackForm | NoPackForm:
+        """The same layers, parts and site of dropout; all else may differ within a pack."""
+        layers = [[linear.name, *self.rows(linear)] for linear in self.targets(backbone)]
+        return PackForm(digest(layers, self.dropout_site), PackedLoRA)
 
     def rows(self, linear: LinearShape) -> dict[str, slice]:
         """The updated output channels of a target, by the name of their update.
@@ -152,11 +119,11 @@ class LoRA:
         third = linear.outputs // 3
         return {"q": slice(0, third), "v": slice(2 * third, linear.outputs)}
 
-    def _adapted(self, linear: nn.Linear, target: LinearShape, seed: int) -> LoRALinear:
+    def _adapted(self, linear: nn.Linear, target: LinearShape, on: Attachment) -> LoRALinear:
         rows = self.rows(target)
         parts = {
             part: LowRank(
-                self._first(target.inputs, f"{seed} {target.name} {part}").to(linear.weight),
+                self._first(target.inputs, on.generator(f"{target.name} {part}")).to(linear.weight),
                 span.stop - span.start,
                 self.factor,
                 self.dropout,
@@ -166,16 +133,8 @@ class LoRA:
         }
         return LoRALinear(linear, parts, rows)
 
-    def _first(self, inputs: int, name: str) -> Tensor:
-        """The initial A (rank, inputs), a function of ``name`` and the settings of A."""
-        seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big", signed=True)
-        own = torch.Generator().manual_seed(seed)
+    def _first(self, inputs: int, generator: torch.Generator) -> Tensor:
+        """The initial A (rank, inputs)."""
         if self.init == "normal":
-            return torch.randn(self.rank, inputs, generator=own) / math.sqrt(self.rank)
-        return (2 * torch.rand(self.rank, inputs, generator=own) - 1) / math.sqrt(inputs)
-
-
-def _sam(segmenter: Segmenter) -> SAM2Base:
-    if not isinstance(segmenter, Sam2Segmenter):
-        raise ValueError(_NO_LAYERS)
-    return segmenter.sam
+            return torch.randn(self.rank, inputs, generator=generator) / math.sqrt(self.rank)
+        return (2 * torch.rand(self.rank, inputs, generator=generator) - 1) / math.sqrt(inputs)

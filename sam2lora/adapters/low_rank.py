@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Literal
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sam2lora.errors import CheckpointError
+from sam2lora.adapters.dropout import drop
 
 
 class LowRank(nn.Module):
@@ -57,36 +57,6 @@ class LowRank(nn.Module):
     def weight(self) -> Tensor:
         """``scale * B A`` (outputs, inputs): what a merge adds to the frozen weight."""
         return self.scale * self.B @ self.A
-
-
-def drop(x: Tensor, probability: float) -> Tensor:
-    """``x`` with every element zeroed with this probability (to 2**-17), not rescaled."""
-    return keep(x, random_bits(x.shape, [None], x.device)[0], lowest_kept(probability))
-
-
-def keep(x: Tensor, bits: Tensor, lowest: int | Tensor) -> Tensor:
-    """``x`` where ``bits`` are ``lowest`` or more, and 0 elsewhere: on a CPU five times as fast as a choice.
-
-    ``bits`` and ``lowest`` together broadcast to the shape of ``x``.
-    """
-    return x * torch.ge(bits, lowest, out=torch.empty_like(x))
-
-
-def random_bits(shape: torch.Size, generators: Sequence[torch.Generator | None], device: torch.device) -> Tensor:
-    """int16 (generators, *shape), uniform over all values: each row from its generator, or torch's for ``device``.
-
-    Torch draws element by element on a CPU, which was a quarter of a training step; one draw here serves four.
-    """
-    count = shape.numel()
-    words = torch.empty(len(generators), -(-count // 4), dtype=torch.int64, device=device)
-    for row, generator in zip(words, generators, strict=True):
-        row.random_(-(2**63), None, generator=generator)
-    return words.view(torch.int16)[:, :count].view(-1, *shape)
-
-
-def lowest_kept(probability: float) -> int:
-    """The smallest of the 2**16 values of random bits that dropout keeps."""
-    return min(round(probability * 2**16), 2**16 - 1) - 2**15
 
 
 class LoRALinear(nn.Linear):
@@ -183,28 +153,6 @@ def unmerge(segmenter: nn.Module) -> None:
         layer.unmerge()
 
 
-def detach(segmenter: nn.Module) -> None:
-    """Take every low-rank update off: the frozen layers are plain ones again, with the weights that they always had."""
-    for name, layer in lora_layers(segmenter).items():
-        if layer.merged:
-            layer.unmerge()
-        plain = nn.Linear(layer.in_features, layer.out_features, bias=layer.bias is not None, device="meta")
-        plain.weight, plain.bias = layer.weight, layer.bias
-        segmenter.set_submodule(name, plain)
-
-
 def lora_layers(segmenter: nn.Module) -> dict[str, LoRALinear]:
     """The adapted layers by name, in the order of the modules."""
     return {name: module for name, module in segmenter.named_modules() if isinstance(module, LoRALinear)}
-
-
-def check_names(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
-    """Raise ``CheckpointError`` unless ``tensors`` has exactly the names and shapes of ``own``."""
-    missing, unexpected = sorted(own.keys() - tensors.keys()), sorted(tensors.keys() - own.keys())
-    shapes = sorted(name for name in own.keys() & tensors.keys() if own[name].shape != tensors[name].shape)
-    if missing or unexpected or shapes:
-        raise CheckpointError(
-            f"Adapter tensors must have the names and shapes of the adapter that is attached, but "
-            f"{len(missing)} are missing {missing[:3]}, {len(unexpected)} unexpected {unexpected[:3]} and "
-            f"{len(shapes)} of another shape {shapes[:3]}: attach the adapter that they were saved from."
-        )

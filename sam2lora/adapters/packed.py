@@ -1,192 +1,84 @@
-"""Low-rank updates of several trials on one frozen layer: a GPU is asked as often for sixteen trials as for two."""
+"""What an adapter does in a pack, where several trials share one frozen segmenter: its packed form, or why it has none.
+
+A tensor that reaches a site has the images of all trials on its leading axis, trial by trial.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from functools import cache
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
-from sam2lora.adapters.low_rank import LoRALinear, LowRank, add_rows, keep, lowest_kept, random_bits
+from sam2lora.adapters.dropout import Draws
 
 
-class Stack:
-    """The Parameters of K trials in one tensor, and their gradients in another: factor by factor, a row for each trial.
+class Packed(Protocol):
+    """An adapter of K trials. ``modules``: one for each site, which stands for those of all trials."""
 
-    A Parameter is a view of the values, and its gradient of the gradients: the forward pass reads what the optimizers
-    have written, they read what the backward pass has written, and no step stacks or slices anything. The gradients
-    stay where they are from step to step. If each backward pass made new ones, every Parameter would have to be given
-    a view of them in every step: as many views as trials times factors.
+    modules: Sequence[nn.Module]
 
-    Parameters stay views when their pack comes apart, since that may be for want of memory; the storage goes when the
-    last of them does, or moves into another stack.
+    def gradients(self) -> AbstractContextManager[None]:
+        """Room for the gradients of every trial's Parameters, for the time of the block."""
+
+    def zero_grad(self) -> None:
+        """Forget the gradients of the step before."""
+
+
+class InTurn:
+    """Each trial's own module, called on the images of its trial: the packed form of any adapter.
+
+    The frozen layers are still launched once for all trials, a site's module once for each. It takes modules that map
+    one tensor to another image by image, and draw nothing. Stacking their Parameters for ``torch.func.vmap`` would
+    launch once at a site, too, but was slower on a CPU for packs of 2, needs equal shapes and settings, and refuses
+    what changes a tensor in place.
     """
 
-    grads: Tensor
-    """All gradients (numbers,), within ``gradients``."""
-
-    def __init__(self, trials: Sequence[Sequence[nn.Parameter]]) -> None:
-        """``trials``: the factors of each, in one order. Their ranks may differ, their other sides may not."""
-        self.columns = list(zip(*trials, strict=True))
-        self.sizes = [len(column) * max(parameter.numel() for parameter in column) for column in self.columns]
-        self.values = trials[0][0].new_zeros(sum(self.sizes))
-        own = self._own(self.values)
-        torch._foreach_copy_(own, [parameter.detach() for parameter in self._parameters()])
-        for parameter, view in zip(self._parameters(), own, strict=True):
-            parameter.data = view
-        self.leaves = dict(zip(trials[0], self._blocks(self.values), strict=True))
-        """What the forward pass reads, by the first trial's Parameter; zero in the padding.
-
-        (K, R, inputs) for ``A``, (K, outputs, R) for ``B`` of equal ranks R. ``B`` of different ranks is (K, numbers):
-        its rows of r numbers lie densely, as an optimizer's kernels require, until `Padding` spreads them.
-        """
-        self.padding = cache(Padding)
-        """Layers of equal width share one."""
+    def __init__(self, sites: Sequence[Sequence[nn.Module]], draws: Draws | None) -> None:
+        """``sites``: each with the module of every trial. ``draws``: unused."""
+        self.modules: Sequence[nn.Module] = [_InTurn(modules) for modules in sites]
 
     @contextmanager
     def gradients(self) -> Iterator[None]:
-        """Room for gradients, zero at first, for the time of the block."""
-        self.grads = torch.zeros_like(self.values)
-        for leaf, grad in zip(self.leaves.values(), self._blocks(self.grads), strict=True):
-            leaf.requires_grad_().grad = grad
-        for parameter, grad in zip(self._parameters(), self._own(self.grads), strict=True):
-            parameter.grad = grad
+        """Optimizers find no gradient that is left of the block."""
         try:
             yield
         finally:
-            for tensor in (*self.leaves.values(), *self._parameters()):
-                tensor.grad = None
-            del self.grads
+            self.zero_grad()
 
-    def _parameters(self) -> list[nn.Parameter]:
-        return [parameter for column in self.columns for parameter in column]
-
-    def _own(self, numbers: Tensor) -> list[Tensor]:
-        """The place of every Parameter in ``numbers``."""
-        return [
-            row[: parameter.numel()].view_as(parameter)
-            for column, block in zip(self.columns, self._blocks(numbers), strict=True)
-            for parameter, row in zip(column, block.flatten(1), strict=True)
-        ]
-
-    def _blocks(self, numbers: Tensor) -> list[Tensor]:
-        """The place of every factor of all trials in ``numbers``."""
-        blocks = torch.split(numbers, self.sizes)
-        return [block.view(_shape(column)) for column, block in zip(self.columns, blocks, strict=True)]
+    def zero_grad(self) -> None:
+        """Drop them, as a trial alone does."""
+        for module in self.modules:
+            module.zero_grad(set_to_none=True)
 
 
-def _shape(column: Sequence[Tensor]) -> tuple[int, ...]:
-    widths = {factor.shape[1] for factor in column}
-    return (len(column), -1, *widths) if len(widths) == 1 else (len(column), -1)
-
-
-class Padding:
-    """How ``B`` of K trials, whose rows of r numbers lie densely, comes to have rows of R, with zeros at their ends.
-
-    A permutation: the numbers behind a trial's own are zeros, and are as many as the ends of its rows lack.
-    """
-
-    def __init__(self, ranks: Sequence[int], outputs: int, device: torch.device) -> None:
-        width = max(ranks)
-        rank = torch.tensor(ranks, device=device)[:, None, None]
-        row, column = torch.arange(outputs, device=device)[:, None], torch.arange(width, device=device)
-        behind = outputs * rank + row * (width - rank) + column - rank
-        self.there = torch.where(column < rank, row * rank + column, behind).flatten(1)
-        # The gradient of `bmm` with a transposed factor comes transposed, and is dense in that order.
-        transposed = (column * outputs + row).flatten().expand_as(self.there)
-        self.back = torch.empty_like(self.there).scatter_(1, self.there, transposed)
-        self.shape = (outputs, width)
-
-    def __call__(self, dense: Tensor) -> Tensor:
-        """(K, outputs, R) of ``dense`` (K, outputs * R)."""
-        padded: Tensor = _Permuted.apply(dense, self.there, self.back, self.shape)
-        return padded
-
-
-class _Permuted(torch.autograd.Function):
-    """``dense`` in another order and shape: one launch there, and one back. Torch's own way back is a sum."""
-
-    @staticmethod
-    def forward(ctx: Any, dense: Tensor, there: Tensor, back: Tensor, shape: tuple[int, int]) -> Tensor:
-        ctx.save_for_backward(back)
-        return dense.gather(1, there).view(-1, *shape)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
-        (back,) = ctx.saved_tensors
-        return grad.mT.flatten(1).gather(1, back), None, None, None
-
-
-class Draws:
-    """The bits that dropout draws for each trial of a pack: the very ones that it would draw alone.
-
-    Trials of one replicate draw the same bits, which are drawn once.
-    """
-
-    def __init__(self, seeds: Sequence[int], dropouts: Sequence[float], device: str) -> None:
-        """``seeds`` and ``dropouts``: one for each trial."""
-        drawn = list(dict.fromkeys(seed for seed, dropout in zip(seeds, dropouts, strict=True) if dropout > 0))
-        places = [drawn.index(seed) if seed in drawn else 0 for seed in seeds]  # who drops nothing keeps any bits
-        self.generators = [torch.Generator(device).manual_seed(seed) for seed in drawn]
-        self.places = None if len(drawn) == 1 or places == list(range(len(drawn))) else torch.tensor(places).to(device)
-        lowest = torch.tensor([lowest_kept(dropout) for dropout in dropouts], dtype=torch.int32)
-        self.lowest = lowest[:, None, None].to(device)
-
-    def drop(self, x: Tensor) -> Tensor:
-        """``x`` (trials, ..., width) with elements zeroed as each trial's dropout says, not rescaled."""
-        if not self.generators:
-            return x
-        bits = random_bits(x.shape[1:], self.generators, x.device)
-        return keep(x, bits if self.places is None else bits[self.places], self.lowest)
-
-
-class PackedLinear(nn.Linear):
-    """A frozen Linear layer plus the low-rank updates of K trials, on an input whose leading axis is trial-major.
-
-    ``y = W x + b`` is one product for all; ``s_k B_k A_k x`` is a grouped one. Ranks are padded with zeros, which stay
-    zero: they are in no Parameter.
-    """
-
-    def __init__(self, layers: Sequence[LoRALinear], stack: Stack, draws: Draws | None) -> None:
-        """``layers``: each trial's, with their factors in ``stack``. ``draws``: dropout's bits, in training."""
-        first = layers[0]
-        super().__init__(first.in_features, first.out_features, bias=first.bias is not None, device="meta")
-        self.weight, self.bias = first.weight, first.bias
-        self.updates = [
-            (rows, PackedLowRank([layer.part(name) for layer in layers], stack, draws))
-            for name, rows in first.rows.items()
-        ]
+class _InTurn(nn.Module):
+    def __init__(self, modules: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.trials = nn.ModuleList(modules)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(K n, ..., out_features) for ``x`` (K n, ..., in_features)."""
-        y = super().forward(x)
-        for rows, update in self.updates:
-            y = add_rows(y, rows, update(x))
-        return y
+        parts = x.chunk(len(self.trials))
+        return torch.cat([module(part) for module, part in zip(self.trials, parts, strict=True)])
 
 
-class PackedLowRank:
-    """The updates ``s_k B_k A_k x`` of K trials."""
+@dataclass(frozen=True)
+class PackForm:
+    """How adapters of several trials stand in a pack: those of equal ``key`` on equal backbones can.
 
-    def __init__(self, updates: Sequence[LowRank], stack: Stack, draws: Draws | None) -> None:
-        """``updates``: each trial's, with its factors in ``stack``. ``draws``: dropout's bits, in training."""
-        first, ranks = updates[0], tuple(update.A.shape[0] for update in updates)
-        self.A, self.B = stack.leaves[first.A], stack.leaves[first.B]
-        self.padding = stack.padding(ranks, first.B.shape[0], self.B.device) if len(set(ranks)) > 1 else None
-        self.site, self.draws = first.site, draws
-        scales = [update.scale / (1 - update.dropout if draws is not None else 1) for update in updates]
-        self.scales = torch.tensor(scales, dtype=self.A.dtype)[:, None, None].to(self.A.device)
+    ``build``: from the sites, each with the module of every trial, and from what they draw in training (None where
+    they are evaluated), to the packed form.
+    """
 
-    def __call__(self, x: Tensor) -> Tensor:
-        """(K n, ..., outputs) for ``x`` (K n, ..., inputs), trial-major."""
-        grouped = x.reshape(len(self.A), -1, x.shape[-1])
-        inner = torch.bmm(self._drop(grouped, "input"), self.A.mT)
-        second = self.B if self.padding is None else self.padding(self.B)
-        outer = torch.bmm(inner * self.scales.to(inner.dtype), second.mT)
-        return self._drop(outer, "output").reshape(*x.shape[:-1], -1)
+    key: str
+    build: Callable[[Sequence[Sequence[nn.Module]], Draws | None], Packed] = InTurn
 
-    def _drop(self, x: Tensor, site: str) -> Tensor:
-        return x if self.draws is None or site != self.site else self.draws.drop(x)
+
+@dataclass(frozen=True)
+class NoPackForm:
+    """An adapter that trains alone, and the ``reason``: a clause that a plan ends with."""
+
+    reason: str

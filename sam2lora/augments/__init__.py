@@ -1,4 +1,8 @@
-"""Augments: what happens to a training image and its mask. One choice per file."""
+"""Augments. An augment maps a training image, its mask and a seed to both after the same change.
+
+``augment(image, mask, seed)``: ``image`` (3, S, S) uint8, ``mask`` (S, S) uint8 in {0, 1}, on any device; equal seeds
+make equal changes, whatever else is drawn. A new one is a file like ``flips.py`` and its name in the union.
+"""
 
 from typing import Annotated
 

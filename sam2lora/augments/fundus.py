@@ -13,7 +13,7 @@ from torchvision.transforms import v2
 
 from sam2lora.augments.seeded import apply
 from sam2lora.choice import choice
-from sam2lora.transfers import sent
+from sam2lora.transfers import to_device
 
 
 @choice
@@ -64,7 +64,7 @@ class Fundus:
         table = 255 * (mean + (1 + self.contrast * contrast) * (light - mean))
         table[0].zero_()
         pixels = torch.index_select(table, 0, image.flatten().int()).view(3, -1)
-        colours = sent(_turn(2 * math.pi * self.hue * hue), image.device) @ pixels
+        colours = to_device(_turn(2 * math.pi * self.hue * hue), image.device) @ pixels
         return colours.clamp_(0, 255).add_(0.5).to(torch.uint8).view(image.shape)
 
 

@@ -1,4 +1,4 @@
-"""The shapes of a SAM 2: arithmetic alone; ``sam2lora.model`` builds the modules.
+"""The shapes of a SAM 2: arithmetic alone; ``sam2lora.models.build`` builds the modules.
 
 ``linears`` lists every Linear layer of the image path by name, so that an adapter can choose its layers, and count its
 parameters, without any weights.
@@ -7,12 +7,15 @@ parameters, without any weights.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal
 
 from sam2lora.backbones.nano import Nano
 from sam2lora.backbones.sam2 import Sam2, Version
+from sam2lora.backbones.unet import UNet
 
 Hiera = Nano | Sam2
 """The backbones that are a SAM 2: a Hiera trunk, a neck and SAM's mask decoder."""
@@ -98,8 +101,11 @@ _NANO = Architecture(
 )
 
 
-def architecture(backbone: Hiera) -> Architecture:
-    """The shapes of ``backbone``, as published (``sam2/configs`` of the official package) for ``Sam2``."""
+def architecture(backbone: Hiera | UNet) -> Architecture:
+    """The shapes of ``backbone``, as published (``sam2/configs`` of the official package) for ``Sam2``.
+
+    A U-Net has none of them and raises ``ValueError``.
+    """
     match backbone:
         case Nano():
             return _NANO
@@ -111,6 +117,16 @@ def architecture(backbone: Hiera) -> Architecture:
             return _base_plus(version)
         case Sam2(version=version):
             return _large(version)
+        case UNet():
+            raise ValueError("It needs the layers of a SAM 2, but the backbone is a U-Net: use Full().")
+
+
+def image_sizes(backbone: Hiera | UNet) -> tuple[int, int]:
+    """What an image side must be a multiple of, and the smallest side, in pixels."""
+    if isinstance(backbone, UNet):
+        return 32, 64  # five halvings; BatchNorm in training needs more than one value where the map is coarsest
+    multiple = architecture(backbone).multiple
+    return multiple, max(multiple, 32)  # `TrialConfig` takes none below
 
 
 Role = Literal["qkv", "proj", "mlp", "shortcut", "attention", "token_mlp", "hypernetwork"]
@@ -130,14 +146,38 @@ class LinearShape:
     block: int | None = None
 
 
-def linears(shape: Architecture) -> Iterator[LinearShape]:
+@cache
+def linears(shape: Architecture) -> tuple[LinearShape, ...]:
     """Every Linear layer whose output reaches mask channel 0, trunk first, in the order of the forward pass.
 
     The heads for IoU and object scores and the hyper-networks of the other mask channels are left out: no gradient
     of a loss on channel 0 reaches them.
     """
-    yield from _trunk_linears(shape)
-    yield from _decoder_linears(shape.width, shape.mlp)
+    return (*_trunk_linears(shape), *_decoder_linears(shape.width, shape.mlp))
+
+
+def untouched_blocks(names: Iterable[str], backbone: Hiera | UNet) -> int | None:
+    """How many Hiera blocks lie in front of all of ``names``, modules or tensors inside ``SAM2Base``.
+
+    The features of an image depend on none of ``names`` where that is None: all of them lie in the decoder, or there
+    are none. -1 where one comes before the first block, as the patch embedding does. 0 for a U-Net, which has no such
+    blocks.
+    """
+    if isinstance(backbone, UNet):
+        return 0
+    depth = sum(architecture(backbone).stages)
+    blocks = [block for name in names if (block := _block(name, depth)) is not None]
+    return min(blocks) if blocks else None
+
+
+def _block(name: str, depth: int) -> int | None:
+    """The block of a module or tensor; -1 in front of all, ``depth`` behind the trunk, None behind the features."""
+    if found := re.match(r"image_encoder\.trunk\.blocks\.(\d+)\b", name):
+        return int(found[1])
+    behind = ("image_encoder.neck", "sam_mask_decoder.conv_s0", "sam_mask_decoder.conv_s1", "no_mem_embed")
+    if name == "sam_mask_decoder" or f"{name}.".startswith(tuple(f"{part}." for part in behind)):
+        return depth
+    return None if name.startswith(("sam_mask_decoder.", "sam_prompt_encoder", "prompter", "decoder")) else -1
 
 
 def _trunk_linears(shape: Architecture) -> Iterator[LinearShape]:

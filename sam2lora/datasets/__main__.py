@@ -1,10 +1,10 @@
-"""``python -m sam2lora.datasets ROOT``: what lies under a data root, what is wrong with it and what is absent.
+"""``python -m sam2lora.datasets ROOT``: list the data sets under a data root, their faults, and absent sets.
 
-Pairs are counted as found/complete (? for a folder of one's own); dev and test are the parts of the split. Faults
-are counted as missing or left over/of another size/unreadable, and listed below the table with their remedies; so
-is what lies in the folders of a set and is no part of it (hidden files, other suffixes, folders).
-Every image and mask is decoded; ``--quick`` looks at names only. Exit status 1 if there is a problem or no set at
-all. ``--synthetic OUT.png`` draws the procedural hospitals, one a row, and needs no data root.
+The table counts the pairs of image and mask as found/complete (? for a user's folder), the patients, the images of the
+development part and of the test part, and the faults as missing or left over/of another size/unreadable. The faults
+follow below it with their remedies, and so do other contents of the folders (hidden files, other suffixes, folders).
+Every image and mask is decoded; ``--quick`` checks names only. ``--synthetic OUT.png`` draws the procedural hospitals,
+one per row, and needs no data root. Exit status 1 if a set has a problem or if there is no set.
 """
 
 from __future__ import annotations
@@ -23,8 +23,16 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from sam2lora.commands.parser import Parser
-from sam2lora.datasets import DATASETS, DEMO_HOSPITALS, PRETRAINING_HOSPITALS, DrishtiGS1, Source, Synthetic, named
+from sam2lora.cli.parser import Parser
+from sam2lora.datasets import (
+    DATASETS,
+    DEMO_HOSPITALS,
+    PRETRAINING_HOSPITALS,
+    DrishtiGS1,
+    Source,
+    Synthetic,
+    parse_dataset,
+)
 from sam2lora.datasets.cache import assigned
 from sam2lora.datasets.layout import MissingFolderError
 from sam2lora.datasets.listing import folders, is_folder, summary
@@ -32,8 +40,8 @@ from sam2lora.datasets.pairs import Entry, LeftOut, Pixels, WrongSizeError
 from sam2lora.errors import DataError
 
 _LEGEND = (
-    "pairs: found/complete set (? of one's own); patients: as far as told apart; dev, test: images of each part of the "
-    "split; faults: files missing or left over/of another size/unreadable"
+    "pairs: found/complete set (? for a user's folder); patients: as far as known; dev, test: images of each part of "
+    "the split; faults: files missing or left over/of another size/unreadable"
 )
 
 
@@ -63,13 +71,13 @@ class Inspected:
 
     @property
     def gone(self) -> tuple[str, ...]:
-        """What the set was asked to do without, one text each."""
+        """What was left out as requested, one text each."""
         alone = [f"{one.path}: it is unpaired" for one in self.left_out if one.kind == "unpaired"]
         return (*((*self.wrong_size, *self.unreadable) if self.skips else ()), *alone)
 
 
 def inspect(dataset: Source, root: Path, quick: bool) -> Inspected:
-    """Look a set over. Raises ``MissingFolderError`` when it is absent; any other fault becomes one of its problems."""
+    """Inspect a data set. Raises ``MissingFolderError`` when it is absent; other faults become problems of the set."""
     try:
         found = dataset.find(root)
     except MissingFolderError:
@@ -124,9 +132,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--set",
         action="append",
         metavar="NAME[:FIELD=VALUE]...",
-        help="look at this set alone, for instance folder:path=clinic:target=disc; may be repeated",
+        help="check only this set, for instance folder:path=clinic:target=disc; may be repeated",
     )
-    parser.add_argument("--quick", action="store_true", help="look at names only, decode nothing")
+    parser.add_argument("--quick", action="store_true", help="check names only, decode nothing")
     parser.add_argument("--synthetic", type=Path, metavar="OUT.png", help="draw the procedural hospitals into a file")
     options = parser.parse_args(arguments)
     if options.root is None and options.synthetic is None:
@@ -137,7 +145,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     console = Console(soft_wrap=True)
     try:
-        chosen = tuple(named(text) for text in options.set or ())
+        chosen = tuple(parse_dataset(text) for text in options.set or ())
         return _report(console, options.root, chosen, options.quick)
     except DataError as error:
         console.print(str(error), markup=False, highlight=False)
@@ -163,8 +171,8 @@ def _report(console: Console, root: Path, chosen: Sequence[Source], quick: bool)
     _list(console, "Problems", [f"{one.dataset.name}: {problem}" for one in there for problem in one.problems])
     beside = {one.dataset.name: summary(gone for gone in one.left_out if gone.kind != "unpaired") for one in there}
     lines = [f"{name}: {text}" for name, text in beside.items() if text]
-    _list(console, "Left out of the folders, for it is no part of the set", lines)
-    _list(console, "Left out, as was asked for", [f"{one.dataset.name}: {text}" for one in there for text in one.gone])
+    _list(console, "Ignored in the folders: no part of the set", lines)
+    _list(console, "Left out as requested", [f"{one.dataset.name}: {text}" for one in there for text in one.gone])
     _list(console, "Shared patients: use one of each pair", _overlaps(there))
     _list(console, "Absent", absent)
     _list(console, "Folders of no known set", [] if chosen else _unclaimed(root, there))

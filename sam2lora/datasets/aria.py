@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from sam2lora.choice import choice
-from sam2lora.datasets.layout import Files, by_stem, folder, gather, pair_up, renamed
-from sam2lora.datasets.pairs import Entry, Found, Pair, Target
-from sam2lora.datasets.reading import read_pair
-from sam2lora.datasets.splits import dealt
+from sam2lora.datasets.layout import Files, by_stem, pair_up, renamed
+from sam2lora.datasets.pairs import Found, Target
+from sam2lora.datasets.patients import image_itself
+from sam2lora.datasets.published_set import PublishedSet
 
 _GRADERS = {"first": ("BDP",), "second": ("BSS",)}
 
 
 @choice
-class Aria:
+class Aria(PublishedSet):
     """``ARIA/aria_{a,c,d}_markups/NAME.tif`` and ``ARIA/aria_{a,c,d}_markup_vessel/NAME_{BDP,BSS}.tif``.
 
     One pair of folders for each of macular degeneration (a), healthy (c) and diabetes (d); an archive's folder within
@@ -32,32 +32,22 @@ class Aria:
     kind: Literal["aria"] = "aria"
     annotator: Literal["first", "second", "union", "intersection"] = "first"
 
-    name: ClassVar[str] = "aria"
+    folders: ClassVar[tuple[str, ...]] = ("ARIA",)
     title: ClassVar[str] = "ARIA"
     target: ClassVar[Target] = "vessel"
     complete: ClassVar[int | None] = 143
     licence: ClassVar[str] = "unclear: ask its owners, St Paul's Eye Unit and the University of Liverpool"
-    overlaps: ClassVar[frozenset[str]] = frozenset({"aria"})
 
-    def find(self, root: Path | None) -> Found:
-        """List the set under ``root``. Raises ``DataError`` when its folder is missing."""
-        base = folder(root, ("ARIA",), self.title)
+    def parts(self, base: Path) -> list[Found]:
         graders = _GRADERS.get(self.annotator, ("BDP", "BSS"))
-        return gather(base, self.title, [_part(base, letter, graders) for letter in "acd"])
-
-    def read(self, entry: Entry) -> Pair:
-        """Decode one entry. Raises ``DataError`` naming the file."""
-        return read_pair(entry, self.annotator)
-
-    def assignment(self, entries: Sequence[Entry]) -> dict[str, str]:
-        """The split of every entry, by rule."""
-        return dealt(self.name, {entry.id: entry.patient for entry in entries})
+        return [_part(base, letter, graders) for letter in "acd"]
 
 
 def _part(base: Path, letter: str, graders: Sequence[str]) -> Found:
     images = _files(base / f"aria_{letter}_markups", letter)
     place = base / f"aria_{letter}_markup_vessel"
-    return pair_up(images, {place / f"*_{grader}": _files(place, letter, f"_{grader}") for grader in graders}, {})
+    masks = {place / f"*_{grader}": _files(place, letter, f"_{grader}") for grader in graders}
+    return pair_up(images, masks, image_itself)
 
 
 def _files(place: Path, letter: str, suffix: str = "") -> Files:

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import shutil
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -18,11 +19,13 @@ import numpy as np
 from PIL import Image
 
 from sam2lora.choice import to_json
+from sam2lora.datasets.cache_checksums import damage, write_checksums
 from sam2lora.datasets.geometry import Native, letterbox
 from sam2lora.datasets.likeness import fingerprint, thumbnail
 from sam2lora.datasets.listing import size_and_time, summary, unreachable
 from sam2lora.datasets.pairs import Bits, Entry, Found, LeftOut, Pixels, Problem, Source, report
 from sam2lora.errors import DataError, DiskError
+from sam2lora.files import locked
 
 _FORMAT = 8  # raise it when the rules of reading, of the field of view or of the frame change what a cache holds
 _MIB = 2**20
@@ -63,7 +66,7 @@ class CachedSet:
 
     @property
     def absent(self) -> tuple[str, ...]:
-        """What the set was asked to do without, one text each: images that cannot be read, then files that stand alone.
+        """What was left out as requested, one text each: images that cannot be read, then unpaired files.
 
         The latter by folder and name, which stay the same when the data are moved.
         """
@@ -78,7 +81,7 @@ class CachedSet:
 
 
 def left_out(sets: Iterable[CachedSet]) -> list[str]:
-    """What a user must know of what was left out: a line a set on its folders and on its images, then one an image."""
+    """What was left out of data sets, as lines for the user: on the folders and images of a set, then one per image."""
     lines = []
     for opened in sets:
         if opened.left_out:
@@ -100,7 +103,8 @@ def cached(dataset: Source, root: Path | None, size: int, cache_dir: Path) -> Ca
     A second call opens no file under ``root``: the list of files with their sizes and times of change names a known
     content digest, and the digest names the cache. Builders work in folders of their own and rename them at the end,
     so several processes may build the same set at once and a killed one leaves no half cache. What is there is used
-    even if the folder cannot be written. ``root`` may be None for procedural sets. Raises ``DataError`` with every
+    even if the folder cannot be written; a cache that is not as it was written is renamed, with a warning, and built
+    again. ``root`` may be None for procedural sets. Raises ``DataError`` with every
     problem of the set, ``DiskError`` when the disk is full or a cache that is needed cannot be read or written.
     """
     found = dataset.find(root)
@@ -111,13 +115,27 @@ def cached(dataset: Source, root: Path | None, size: int, cache_dir: Path) -> Ca
     with _disk(cache_dir, needed := len(found.entries) * size * size * 4):
         digest = _digest(dataset, found, cache_dir)
         home = cache_dir / f"{dataset.name}_{size}_{digest}"
+        if home.is_dir() and damage(home) is not None:
+            _set_aside(home)
         if not home.is_dir():
             _build(dataset, found, size, home, needed)
     return _open(dataset, found, splits, size, digest, home)
 
 
+def _set_aside(home: Path) -> None:
+    """Rename a cache that is damaged, unless another process has built it again meanwhile."""
+    with locked(home):
+        if home.is_dir() and (why := damage(home)) is not None:
+            aside = home.with_name(f"{home.name}.damaged.{uuid4().hex[:8]}")
+            home.rename(aside)
+            warnings.warn(
+                f"{home}: a cache must be as it was written, but {why}: it is now {aside.name}, and is built again.",
+                stacklevel=3,
+            )
+
+
 def _unreadable(dataset: Source, found: Found) -> list[str]:
-    """Why entries cannot be read: told with the problems of the layout, so that one look mends all."""
+    """Why entries cannot be read. Reported with the problems of the layout, so that all can be mended at once."""
     why = []
     for entry in found.entries if not found.skip_unreadable else ():
         try:
@@ -155,20 +173,26 @@ def _digest(dataset: Source, found: Found, cache_dir: Path) -> str:
     people = [(entry.id, entry.patient, entry.split) for entry in entries]
     known = hashlib.sha256(json.dumps([_FORMAT, to_json(dataset), people, stats]).encode()).hexdigest()
     note = cache_dir / "known" / known[:32]
-    with suppress(OSError):
-        return note.read_text()
+    with suppress(OSError, ValueError):
+        digest, checksum = note.read_text().split()
+        if checksum == _note_checksum(known, digest):
+            return digest
     content = _contents(dataset, files, found.skip_unreadable)
     listing = [[entry.id, entry.patient, entry.split, [content[file] for file in entry.files]] for entry in entries]
     digest = hashlib.sha256(json.dumps([_FORMAT, to_json(dataset), listing]).encode()).hexdigest()[:16]
     draft = note.with_name(f"{note.name}.{os.getpid()}")
     try:
         note.parent.mkdir(exist_ok=True)
-        draft.write_text(digest)
+        draft.write_text(f"{digest} {_note_checksum(known, digest)}")
         draft.replace(note)
     except OSError as error:
         if error.errno not in _REFUSED:  # otherwise others keep the folder: its caches can be used without a note
             raise
     return digest
+
+
+def _note_checksum(known: str, digest: str) -> str:
+    return hashlib.sha256(f"{known} {digest}".encode()).hexdigest()[:16]
 
 
 def _stat(file: Path) -> tuple[int, int] | tuple[()]:
@@ -242,6 +266,7 @@ def _fill(dataset: Source, found: Found, size: int, draft: Path) -> None:
         raise report(dataset.title, problems)
     np.save(draft / "thumbnails.npy", np.stack(thumbnails))
     (draft / "ways.json").write_text(json.dumps([ways, prints, fitted, problems]))
+    write_checksums(draft)
 
 
 def _headers(images: BinaryIO, masks: BinaryIO, count: int, size: int) -> None:
@@ -261,7 +286,8 @@ def _open(dataset: Source, found: Found, splits: tuple[str, ...], size: int, dig
         if isinstance(error, OSError) and error.errno == errno.ENOMEM:
             raise
         raise DiskError(
-            f"{home}: a cache must be as it was written, but {error}: remove this folder, it will be built again."
+            f"{home}: a cache must be unchanged since it was written, but {error}: remove this folder, it will be "
+            f"built again."
         ) from error
     kept = [(entry, split) for entry, split in zip(found.entries, splits, strict=True) if entry.id in ways]
     return CachedSet(
@@ -308,5 +334,5 @@ def _disk(place: Path, needed: int) -> Iterator[None]:
 def _refused(place: Path, error: OSError) -> DiskError:
     return DiskError(
         f"{place}: a cache must be a folder that can be read and, to add to it, written, but {error.strerror}: "
-        f"ask whoever keeps it, or set SAM2LORA_CACHE to a folder of your own."
+        f"ask its owner for access, or set SAM2LORA_CACHE to another folder."
     )

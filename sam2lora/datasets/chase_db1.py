@@ -7,16 +7,17 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from sam2lora.choice import choice
-from sam2lora.datasets.layout import by_stem, folder, gather, pair_up
-from sam2lora.datasets.pairs import Entry, Found, Pair, Target
-from sam2lora.datasets.reading import read_pair
+from sam2lora.datasets.layout import by_stem, pair_up
+from sam2lora.datasets.pairs import Entry, Found, Target
+from sam2lora.datasets.patients import without_eye
+from sam2lora.datasets.published_set import PublishedSet
 from sam2lora.datasets.splits import committed
 
 _GRADERS = {"first": ("1st",), "second": ("2nd",)}
 
 
 @choice
-class ChaseDB1:
+class ChaseDB1(PublishedSet):
     """``CHASEDB1`` or ``CHASE_DB1``: ``Image_01L.jpg``, ``Image_01L_1stHO.png``, ``Image_01L_2ndHO.png`` in one folder.
 
     Ids are ``01L`` to ``14R``; a patient is a child. No official split, and two are in use that run in opposite
@@ -29,27 +30,20 @@ class ChaseDB1:
     annotator: Literal["first", "second", "union", "intersection"] = "first"
     split: Literal["first_20", "last_8"] = "first_20"
 
-    name: ClassVar[str] = "chase_db1"
+    folders: ClassVar[tuple[str, ...]] = ("CHASEDB1", "CHASE_DB1")
     title: ClassVar[str] = "CHASE_DB1"
     target: ClassVar[Target] = "vessel"
     complete: ClassVar[int | None] = 28
     licence: ClassVar[str] = "CC BY 4.0 as far as known; owned by Kingston University"
-    overlaps: ClassVar[frozenset[str]] = frozenset({"chase_db1"})
 
-    def find(self, root: Path | None) -> Found:
-        """List the set under ``root``. Raises ``DataError`` when its folder is missing."""
-        base = folder(root, ("CHASEDB1", "CHASE_DB1"), self.title)
+    def parts(self, base: Path) -> list[Found]:
         every = by_stem(base, prefix="Image_")
         images = {identity: path for identity, path in every.items() if "_" not in identity}
         graders = _GRADERS.get(self.annotator, ("1st", "2nd"))
         masks = {
             base / f"Image_*_{grader}HO": by_stem(base, prefix="Image_", suffix=f"_{grader}HO") for grader in graders
         }
-        return gather(base, self.title, [pair_up(images, masks, {identity: identity[:-1] for identity in images})])
-
-    def read(self, entry: Entry) -> Pair:
-        """Decode one entry. Raises ``DataError`` naming the file."""
-        return read_pair(entry, self.annotator)
+        return [pair_up(images, masks, without_eye)]
 
     def assignment(self, entries: Sequence[Entry]) -> dict[str, str]:
         """The split of every image id, by the convention of ``split``."""

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar, Literal
 
 from sam2lora.choice import choice
-from sam2lora.datasets.layout import Files, by_stem, folder, gather, pair_up
-from sam2lora.datasets.pairs import Entry, Found, Pair, Target
-from sam2lora.datasets.reading import read_pair
-from sam2lora.datasets.splits import committed
+from sam2lora.datasets.layout import Files, by_stem, pair_up
+from sam2lora.datasets.pairs import Found, Target
+from sam2lora.datasets.patients import image_itself
+from sam2lora.datasets.published_set import PublishedSet
 
 _AGAIN = "32"  # the photograph of number 24, filed under a second disease
 
 
 @choice
-class DRHagis:
+class DRHagis(PublishedSet):
     """``DRHAGIS/{Fundus_Images,Manual_Segmentations,Mask_images}``.
 
     Files ``1.jpg``, ``1_manual_orig.png``, ``1_mask_orig.png``. Numbers 1 to 40 in blocks of ten: glaucoma,
@@ -28,29 +27,16 @@ class DRHagis:
 
     kind: Literal["dr_hagis"] = "dr_hagis"
 
-    name: ClassVar[str] = "dr_hagis"
+    folders: ClassVar[tuple[str, ...]] = ("DRHAGIS", "DR-HAGIS", "DR_HAGIS")
     title: ClassVar[str] = "DR-HAGIS"
     target: ClassVar[Target] = "vessel"
     complete: ClassVar[int | None] = 39
     licence: ClassVar[str] = "free for research as far as known; owned by the University of Manchester"
-    overlaps: ClassVar[frozenset[str]] = frozenset({"dr_hagis"})
 
-    def find(self, root: Path | None) -> Found:
-        """List the set under ``root``. Raises ``DataError`` when its folder is missing."""
-        base = folder(root, ("DRHAGIS", "DR-HAGIS", "DR_HAGIS"), self.title)
+    def parts(self, base: Path) -> list[Found]:
         place = base / "Manual_Segmentations"
         images, masks = _files(base / "Fundus_Images"), _files(place, "_manual_orig")
-        return gather(
-            base, self.title, [pair_up(images, {place: masks}, {}, _files(base / "Mask_images", "_mask_orig"))]
-        )
-
-    def read(self, entry: Entry) -> Pair:
-        """Decode one entry. Raises ``DataError`` naming the file."""
-        return read_pair(entry)
-
-    def assignment(self, entries: Sequence[Entry]) -> dict[str, str]:
-        """The committed split of every image id of the complete set."""
-        return committed("dr_hagis")
+        return [pair_up(images, {place: masks}, image_itself, _files(base / "Mask_images", "_mask_orig"))]
 
 
 def _files(place: Path, suffix: str = "") -> Files:

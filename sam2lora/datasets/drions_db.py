@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar, Literal
 
 from sam2lora.choice import choice
-from sam2lora.datasets.layout import by_stem, folder, gather, pair_up
-from sam2lora.datasets.outlines import inside, photograph, read_contour, size
+from sam2lora.datasets.layout import by_stem, pair_up
+from sam2lora.datasets.outlines import inside, read_contour, size
 from sam2lora.datasets.pairs import Entry, Found, Pair
-from sam2lora.datasets.reading import combine, read_image
-from sam2lora.datasets.splits import committed
+from sam2lora.datasets.patients import image_itself
+from sam2lora.datasets.published_set import PublishedSet
+from sam2lora.datasets.reading import combine, paired, read_image
 
 _GRADERS = {"first": (1,), "second": (2,)}
 
 
 @choice
-class DrionsDB:
+class DrionsDB(PublishedSet):
     """``DRIONS-DB/{images/image_001.jpg,experts_anotation/anotExpert1_001.txt}``; the folder is spelled so.
 
     The contours hold ``x , y`` on each line, and there are no cups. ``image_101`` is one pixel narrower than the
@@ -30,28 +30,21 @@ class DrionsDB:
     target: Literal["disc"] = "disc"
     annotator: Literal["first", "second", "union", "intersection"] = "first"
 
-    name: ClassVar[str] = "drions_db"
+    folders: ClassVar[tuple[str, ...]] = ("DRIONS-DB", "DRIONS")
     title: ClassVar[str] = "DRIONS-DB"
     complete: ClassVar[int | None] = 110
     licence: ClassVar[str] = "research use as far as known; owned by UNED and the hospital Miguel Servet"
-    overlaps: ClassVar[frozenset[str]] = frozenset({"drions_db"})
 
-    def find(self, root: Path | None) -> Found:
-        """List the set under ``root``. Raises ``DataError`` when its folder is missing."""
-        base = folder(root, ("DRIONS-DB", "DRIONS"), self.title)
+    def parts(self, base: Path) -> list[Found]:
         place = base / "experts_anotation"
         masks = {
             place / f"anotExpert{grader}_*.txt": by_stem(place, prefix=f"anotExpert{grader}_", endings=(".txt",))
             for grader in _GRADERS.get(self.annotator, (1, 2))
         }
-        return gather(base, self.title, [pair_up(by_stem(base / "images", prefix="image_"), masks, {})])
+        return [pair_up(by_stem(base / "images", prefix="image_"), masks, image_itself)]
 
     def read(self, entry: Entry) -> Pair:
         """Decode one entry. Raises ``DataError`` naming the file."""
         image = read_image(entry.image)
         discs = [inside(read_contour(file, ","), size(image)) for file in entry.masks]
-        return photograph(image, combine(discs, self.annotator), entry.masks[0])
-
-    def assignment(self, entries: Sequence[Entry]) -> dict[str, str]:
-        """The committed split of every image id of the complete set."""
-        return committed("drions_db")
+        return paired(image, combine(discs, self.annotator), entry.masks[0])

@@ -9,12 +9,13 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from sam2lora.choice import choice
-from sam2lora.datasets.layout import by_stem, folder, gather, pair_up
+from sam2lora.datasets.layout import by_stem, folder, pair_up
 from sam2lora.datasets.listing import folders
-from sam2lora.datasets.outlines import nested, photograph, size, structure
+from sam2lora.datasets.outlines import nested, size, structure
 from sam2lora.datasets.pairs import Bits, DiscTarget, Entry, Found, Pair, Problem, WrongSizeError, failure
-from sam2lora.datasets.reading import open_image, read_image
-from sam2lora.datasets.splits import committed
+from sam2lora.datasets.patients import image_itself
+from sam2lora.datasets.published_set import PublishedSet
+from sam2lora.datasets.reading import open_image, paired, read_image
 
 _FOLDERS = {"owners": ("DRISHTI-GS1", "DRISHTI-GS", "Drishti-GS1_files"), "1024": ("DRISHTI-GS1_1024",)}
 _LEAST = {"union": 32, "majority": 128, "intersection": 224}  # a value counts as the nearest of 0/64/128/191/255
@@ -22,7 +23,7 @@ _MISSING_PIXELS = 8  # soft maps of the owners may lack so many rows and columns
 
 
 @choice
-class DrishtiGS1:
+class DrishtiGS1(PublishedSet):
     """``DRISHTI-GS1/Drishti-GS1_files``: ``Training/{Images,GT}`` and ``Test/{Images,Test_GT}``, 50 and 51 images.
 
     Images are ``drishtiGS_001.png``, masks ``drishtiGS_001/SoftMap/drishtiGS_001_{ODseg,cupseg}Softmap.png``.
@@ -42,20 +43,19 @@ class DrishtiGS1:
     title: ClassVar[str] = "DRISHTI-GS1"
     complete: ClassVar[int | None] = 101
     licence: ClassVar[str] = "research use; owned by IIIT Hyderabad"
-    overlaps: ClassVar[frozenset[str]] = frozenset({"drishti_gs1"})
 
     @property
     def name(self) -> str:
         """``"drishti_gs1"``, with ``_1024`` for the copy."""
         return "drishti_gs1" if self.copy == "owners" else "drishti_gs1_1024"
 
-    def find(self, root: Path | None) -> Found:
-        """List the set under ``root``. Raises ``DataError`` when its folder is missing."""
-        base = folder(root, _FOLDERS[self.copy], self.title, _hint(root, self.copy))
+    def home(self, root: Path | None) -> Path:
+        return folder(root, _FOLDERS[self.copy], self.title, _hint(root, self.copy))
+
+    def parts(self, base: Path) -> list[Found]:
         inner = base / "Drishti-GS1_files"
         files = inner if inner.is_dir() else base
-        parts = [_part(files / "Training", "GT"), _part(files / "Test", "Test_GT")]
-        return gather(base, self.title, parts)
+        return [_part(files / "Training", "GT"), _part(files / "Test", "Test_GT")]
 
     def read(self, entry: Entry) -> Pair:
         """Decode one entry. Raises ``DataError`` naming the file."""
@@ -63,11 +63,7 @@ class DrishtiGS1:
         least = _LEAST[self.annotator]
         disc, cup = (_read_soft_map(path, size(image), least) for path in entry.masks)
         mask = structure([nested(disc, cup, entry.masks[1])], self.target)
-        return photograph(image, mask, entry.masks[self.target == "cup"])
-
-    def assignment(self, entries: Sequence[Entry]) -> dict[str, str]:
-        """The split of every image id; the same for both copies."""
-        return committed("drishti_gs1")
+        return paired(image, mask, entry.masks[self.target == "cup"])
 
 
 def _hint(root: Path | None, copy: str) -> str:
@@ -81,7 +77,7 @@ def _hint(root: Path | None, copy: str) -> str:
 def _part(base: Path, truth: str) -> Found:
     places = [place for place in folders(base / truth) if place.name.startswith("drishtiGS_")]
     masks = {base / truth / "*" / f"*_{what}Softmap": _soft_maps(places, what) for what in ("ODseg", "cupseg")}
-    return pair_up(by_stem(base / "Images", prefix="drishtiGS_"), masks, {})
+    return pair_up(by_stem(base / "Images", prefix="drishtiGS_"), masks, image_itself)
 
 
 def _soft_maps(places: Sequence[Path], what: str) -> dict[str, Path]:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar, Literal
 
 from sam2lora.choice import choice
-from sam2lora.datasets.layout import by_stem, folder, gather, pair_up
-from sam2lora.datasets.pairs import Entry, Found, Pair, Problem, Target
-from sam2lora.datasets.reading import read_pair
-from sam2lora.datasets.splits import committed
+from sam2lora.datasets.layout import by_stem, pair_up
+from sam2lora.datasets.pairs import Found, Problem, Target
+from sam2lora.datasets.patients import image_itself
+from sam2lora.datasets.published_set import PublishedSet
 
 
 @choice
-class Drive:
+class Drive(PublishedSet):
     """``DRIVE/{training,test}/{images,1st_manual,2nd_manual,mask}``, the owners' split into 20 and 20 images.
 
     ``annotator``: of the test images, which two graders drew. The training images have one, the first, who is read
@@ -25,26 +24,14 @@ class Drive:
     kind: Literal["drive"] = "drive"
     annotator: Literal["first", "second", "union", "intersection"] = "first"
 
-    name: ClassVar[str] = "drive"
+    folders: ClassVar[tuple[str, ...]] = ("DRIVE",)
     title: ClassVar[str] = "DRIVE"
     target: ClassVar[Target] = "vessel"
     complete: ClassVar[int | None] = 40
     licence: ClassVar[str] = "research use, on registration with the Image Sciences Institute, Utrecht"
-    overlaps: ClassVar[frozenset[str]] = frozenset({"drive"})
 
-    def find(self, root: Path | None) -> Found:
-        """List the set under ``root``. Raises ``DataError`` when its folder is missing."""
-        base = folder(root, ("DRIVE",), self.title)
-        parts = [_part(base / part, part, self.annotator) for part in ("training", "test")]
-        return gather(base, self.title, parts)
-
-    def read(self, entry: Entry) -> Pair:
-        """Decode one entry. Raises ``DataError`` naming the file."""
-        return read_pair(entry, self.annotator)
-
-    def assignment(self, entries: Sequence[Entry]) -> dict[str, str]:
-        """The committed split of every image id of the complete set."""
-        return committed("drive")
+    def parts(self, base: Path) -> list[Found]:
+        return [_part(base / part, part, self.annotator) for part in ("training", "test")]
 
 
 def _part(base: Path, part: str, annotator: str) -> Found:
@@ -57,7 +44,7 @@ def _part(base: Path, part: str, annotator: str) -> Found:
     empty = [place for place, files in masks.items() if not files]
     if empty:
         return Found((), tuple(_ungraded(place) for place in empty))
-    return pair_up(images, masks, {}, by_stem(base / "mask", suffix=f"_{part}_mask"))
+    return pair_up(images, masks, image_itself, by_stem(base / "mask", suffix=f"_{part}_mask"))
 
 
 def _ungraded(place: Path) -> Problem:

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar, Literal
 
 from sam2lora.choice import choice
-from sam2lora.datasets.layout import by_stem, folder, gather, pair_up
-from sam2lora.datasets.pairs import Entry, Found, Pair, Target
-from sam2lora.datasets.reading import read_pair
-from sam2lora.datasets.splits import committed
-
-_FOLDERS = ("FIVES", "FIVES A Fundus Image Dataset for AI-based Vessel Segmentation")
+from sam2lora.datasets.layout import pair_up_part
+from sam2lora.datasets.pairs import Found, Target
+from sam2lora.datasets.patients import image_itself
+from sam2lora.datasets.published_set import PublishedSet
 
 
 @choice
-class Fives:
+class Fives(PublishedSet):
     """``FIVES/{train,test}/{Original,Ground truth}/1_A.png``, the owners' split into 600 and 200 images.
 
     Both parts count from 1, so an id names its part: ``train/1_A``. One mask per image, agreed upon by the graders.
@@ -26,30 +23,17 @@ class Fives:
 
     kind: Literal["fives"] = "fives"
 
-    name: ClassVar[str] = "fives"
+    folders: ClassVar[tuple[str, ...]] = (
+        "FIVES",
+        "FIVES A Fundus Image Dataset for AI-based Vessel Segmentation",
+    )
     title: ClassVar[str] = "FIVES"
     target: ClassVar[Target] = "vessel"
     complete: ClassVar[int | None] = 800
     licence: ClassVar[str] = "CC BY 4.0 as far as known; owned by Zhejiang University"
-    overlaps: ClassVar[frozenset[str]] = frozenset({"fives"})
 
-    def find(self, root: Path | None) -> Found:
-        """List the set under ``root``. Raises ``DataError`` when its folder is missing."""
-        base = folder(root, _FOLDERS, self.title)
-        return gather(base, self.title, [_part(base / part, part) for part in ("train", "test")])
-
-    def read(self, entry: Entry) -> Pair:
-        """Decode one entry. Raises ``DataError`` naming the file."""
-        return read_pair(entry)
-
-    def assignment(self, entries: Sequence[Entry]) -> dict[str, str]:
-        """The committed split of every image id of the complete set."""
-        return committed("fives")
-
-
-def _part(base: Path, part: str) -> Found:
-    images, masks = (
-        {f"{part}/{stem}": path for stem, path in by_stem(base / place).items()}
-        for place in ("Original", "Ground truth")
-    )
-    return pair_up(images, {base / "Ground truth": masks}, {})
+    def parts(self, base: Path) -> list[Found]:
+        return [
+            pair_up_part(part, base / part / "Original", base / part / "Ground truth", image_itself)
+            for part in ("train", "test")
+        ]

@@ -1,4 +1,4 @@
-"""A folder of one's own: images, masks and, where they are known, fields of view and patients."""
+"""A user's folder: images, masks and, where they are known, fields of view and patients."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ from annotated_types import Ge, Le
 from pydantic import AfterValidator
 
 from sam2lora.choice import choice
-from sam2lora.datasets.layout import MissingFolderError, by_stem, gather, pair_up, paired
+from sam2lora.datasets.checks import Empty, View
+from sam2lora.datasets.layout import MissingFolderError, by_stem, gather, pair_up, without_unpaired
 from sam2lora.datasets.levels import Coding, Values
 from sam2lora.datasets.listing import folders, is_folder, optional, others
 from sam2lora.datasets.pairs import Entry, Found, Pair, Problem, Target, Unpaired, failure
-from sam2lora.datasets.reading import Empty, View, read_pair
-from sam2lora.datasets.splits import dealt, read_listing
+from sam2lora.datasets.patients import by_image, check_parts, image_itself, listed, of_test
+from sam2lora.datasets.reading import read_pair
+from sam2lora.datasets.splits import dealt
 from sam2lora.errors import DataError
 
 
@@ -50,15 +52,15 @@ class Folder:
 
     ``path`` is absolute or relative to the data root. ``images``, ``masks``, ``fov``: where these lie in it, in either
     case: ``Labels``, or with a rule for the names ``Labels/{id}_manual1``; ``{id}_mask`` alone for files that lie in
-    the folder itself. Files of one ``{id}`` belong together. ``label``: what the set is called in place of its path,
-    so that two folders of one name can be told apart. ``target``: what the masks outline. ``coding``: ``"light"`` for
+    the folder itself. Files of one ``{id}`` belong together. ``label``: the name of the set instead of its path,
+    which distinguishes two folders of one name. ``target``: what the masks outline. ``coding``: ``"light"`` for
     black and white masks, ``"index"`` for 0 and one other value. ``view``: ``"crop"`` for pictures of the disc alone,
     whose masks may cover half of them and more; they have no border, so that all of one is its field of view.
     ``empty``: ``"keep"`` admits images without the structure. ``unreadable``: ``"skip"`` leaves out images that cannot
     be read instead of refusing the set; the cache names them, and their contents are in its digest. ``missing``:
     ``"skip"`` leaves out images without a mask and masks without an image. ``tolerate``: by how many pixels the height
     and the width of a mask may differ from those of its image; the mask is cut or padded at the bottom and the right.
-    All that is left out or fitted is counted and said.
+    All that is left out or fitted is counted and reported.
 
     ``parts``: ``"folders"`` reads ``train`` and ``test`` (``training``, ``testing``), each laid out as above; the first
     is dealt into the folds, the second is the test part. Both may count from 1, so an id names its part: ``train/1``.
@@ -89,7 +91,7 @@ class Folder:
     tolerate: Annotated[int, Ge(0), Le(8)] = 0
 
     complete: ClassVar[int | None] = None
-    licence: ClassVar[str] = "your own: ask whoever owns the photographs"
+    licence: ClassVar[str] = "that of the photographs: ask their owner"
 
     @property
     def name(self) -> str:
@@ -113,14 +115,19 @@ class Folder:
         found = gather(base, self.title, [self._part(place, part) for part, place in places.items()])
         alone = [problem for problem in found.problems if isinstance(problem, Unpaired)]
         if self.missing == "skip":
-            found = paired(found)
+            found = without_unpaired(found)
         unpaired = [one for one in found.left_out if one.kind == "unpaired"]
-        patients = optional(base, "patients.csv")
-        used = {file for entry in found.entries for file in entry.files} | ({patients} if patients else set())
+        listing = optional(base, "patients.csv")
+        used = {file for entry in found.entries for file in entry.files} | ({listing} if listing else set())
         beside = others({*used, *(one.path for one in unpaired)}, base) if not found.problems else ()
         found = replace(found, skip_unreadable=self.unreadable == "skip", left_out=(*unpaired, *beside))
         known = {problem.id for problem in alone} if unpaired else ()
-        return found if patients is None else _apart(_listed(found, patients, known), patients, self.parts)
+        if listing is None:
+            return found
+        found = listed(found, listing, known)
+        if self.parts == "folders":
+            check_parts(found.entries, listing)
+        return found
 
     def _part(self, base: Path, part: str) -> Found:
         """What lies in one folder. ``part``: its name, if it is one of several, which ids begin with."""
@@ -134,7 +141,7 @@ class Folder:
             for files in (images, masks, fovs)
         )
         shipped = fovs if _place(base, self.fov)[0] is not None or self.fov != "fov" else None
-        found = pair_up(images, {_where(base, self.masks): masks}, {}, shipped)
+        found = pair_up(images, {_where(base, self.masks): masks}, image_itself, shipped)
         test = "test" if part == "test" else None
         return replace(found, entries=tuple(replace(entry, split=test) for entry in found.entries))
 
@@ -164,8 +171,7 @@ class Folder:
 
     def assignment(self, entries: Sequence[Entry]) -> dict[str, str]:
         """The split of every entry: listed, that of its part, or by rule. The folder's name has no part in it."""
-        test = [entry.patient for entry in entries if entry.split == "test"]
-        rule = dealt("folder", {entry.id: entry.patient for entry in entries}, test if self.parts != "none" else None)
+        rule = dealt("folder", by_image(entries), of_test(entries) if self.parts == "folders" else None)
         return {entry.id: entry.split or rule[entry.id] for entry in entries}
 
 
@@ -244,40 +250,3 @@ def _base(path: Path, root: Path | None, title: str) -> Path:
         remedy = "write the path of a folder that holds images and masks"
         raise MissingFolderError(Problem(base, f"{title} must be a folder", "there is none", remedy), (str(path),))
     return base
-
-
-def _listed(found: Found, listing: Path, known: Collection[str]) -> Found:
-    """The patients and splits of the listing, which must name the images that are there and no others but ``known``."""
-    table = read_listing(listing)
-    entries = found.entries
-    absent = sorted(set(table) - {entry.id for entry in entries} - set(known))
-    unlisted = sorted({entry.id for entry in entries} - set(table))
-    if unlisted:
-        remedy = "add a line for each, without the ending of the file"
-        raise failure(listing, "every image must have a line", f"{', '.join(unlisted[:5])} have none", remedy)
-    if absent and not found.problems:
-        rule, value = "every line must name an image", f"there is no image {', '.join(absent[:5])}"
-        raise failure(listing, rule, value, "remove these lines, or add the images")
-    people = tuple(_person(entry, *table[entry.id]) for entry in entries)
-    return replace(found, entries=people)
-
-
-def _person(entry: Entry, patient: str, split: str | None) -> Entry:
-    return replace(entry, patient=patient, split=split or entry.split)
-
-
-def _apart(found: Found, listing: Path, parts: str) -> Found:
-    """The same entries. Raises ``DataError`` when parts that are folders share a patient or are not those listed."""
-    if parts == "none":
-        return found
-    moved = [entry.id for entry in found.entries if (entry.split == "test") != entry.id.startswith("test/")]
-    if moved:
-        rule, value = "a split must be that of the folder", f"that of {', '.join(moved[:5])} is not"
-        raise failure(listing, rule, value, "correct these lines, or leave parts=folders out")
-    sides: dict[str, set[bool]] = {}
-    for entry in found.entries:
-        sides.setdefault(entry.patient, set()).add(entry.split == "test")
-    if both := sorted(patient for patient, side in sides.items() if len(side) > 1):
-        rule, value = "a patient must lie in one part", f"{', '.join(both[:5])} have images in train and in test"
-        raise failure(listing, rule, value, "move all images of a patient to one of the folders")
-    return found

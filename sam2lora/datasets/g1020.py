@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import ClassVar, Literal
 
 from sam2lora.choice import choice
-from sam2lora.datasets.layout import by_stem, folder, gather, pair_up
+from sam2lora.datasets.layout import by_stem, pair_up
 from sam2lora.datasets.listing import size_and_time
 from sam2lora.datasets.outlines import (
     LAYER_CODES,
@@ -17,20 +16,20 @@ from sam2lora.datasets.outlines import (
     coded,
     filled,
     nested,
-    photograph,
     read_codes,
     read_polygons,
     size,
     structure,
 )
 from sam2lora.datasets.pairs import DiscTarget, Entry, Found, Pair, Problem, failure
-from sam2lora.datasets.reading import read_image
-from sam2lora.datasets.splits import dealt
+from sam2lora.datasets.patients import image_itself
+from sam2lora.datasets.published_set import PublishedSet
+from sam2lora.datasets.reading import paired, read_image
 from sam2lora.errors import DataError
 
 
 @choice
-class G1020:
+class G1020(PublishedSet):
     """``G1020/Images``: ``image_0.jpg`` with the owners' polygons ``image_0.json``, or a copy's ``Masks/image_0.png``.
 
     ``outlines``: ``"json"`` fills the polygons ``disc`` and ``cup`` (a cup that leaves the disc widens it), ``"png"``
@@ -46,30 +45,33 @@ class G1020:
     outlines: Literal["json", "png"] = "json"
     cupless: Literal["refuse", "empty", "leave_out"] = "refuse"
 
-    name: ClassVar[str] = "g1020"
+    folders: ClassVar[tuple[str, ...]] = ("G1020",)
     title: ClassVar[str] = "G1020"
     complete: ClassVar[int | None] = 1020
     licence: ClassVar[str] = "unclear; owned by DFKI and the clinic of Kaiserslautern"
-    overlaps: ClassVar[frozenset[str]] = frozenset({"g1020"})
 
     def find(self, root: Path | None) -> Found:
         """List the set under ``root``. Raises ``DataError`` when its folder is missing.
 
         The outlines are opened only to tell images without a cup, where these matter.
         """
-        base = folder(root, ("G1020",), self.title)
+        found = super().find(root)
+        return found if self.target == "disc" or self.cupless == "empty" else self._without_cupless(found)
+
+    def parts(self, base: Path) -> list[Found]:
         place = base / ("Images" if self.outlines == "json" else "Masks")
         masks = by_stem(place, endings=(".json",)) if self.outlines == "json" else by_stem(place)
-        found = gather(base, self.title, [pair_up(by_stem(base / "Images"), {place: masks}, {})])
-        return found if self.target == "disc" or self.cupless == "empty" else self._without_cupless(found, place)
+        return [pair_up(by_stem(base / "Images"), {place: masks}, image_itself)]
 
-    def _without_cupless(self, found: Found, place: Path) -> Found:
+    def _without_cupless(self, found: Found) -> Found:
         entries = tuple(entry for entry in found.entries if _has_cup(entry.masks[0]))
         count = len(found.entries) - len(entries)
         if self.cupless == "leave_out" or not count:
             return replace(found, entries=entries)
         rule, value = "every image needs a cup", f"{count} of {len(found.entries)} have none"
-        problem = Problem(place, rule, value, 'ask for cupless="leave_out" or cupless="empty"')
+        problem = Problem(
+            found.entries[0].masks[0].parent, rule, value, 'ask for cupless="leave_out" or cupless="empty"'
+        )
         return replace(found, entries=entries, problems=(*found.problems, problem))
 
     def read(self, entry: Entry) -> Pair:
@@ -77,11 +79,7 @@ class G1020:
         image, (file,) = read_image(entry.image), entry.masks
         outline = _read(file, size(image))
         keep = self.target == "cup" and self.cupless == "empty"
-        return photograph(image, structure([outline], self.target), file, "keep" if keep else "refuse")
-
-    def assignment(self, entries: Sequence[Entry]) -> dict[str, str]:
-        """The split of every entry, by a hash of its id."""
-        return dealt("g1020", {entry.id: entry.patient for entry in entries})
+        return paired(image, structure([outline], self.target), file, empty="keep" if keep else "refuse")
 
 
 def _read(file: Path, shape: tuple[int, int]) -> Outline:

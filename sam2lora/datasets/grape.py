@@ -9,15 +9,16 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from sam2lora.choice import choice
-from sam2lora.datasets.layout import by_stem, folder, gather, pair_up
-from sam2lora.datasets.outlines import Contour, crop, filled, nested, read_labelme, read_polygons, size, structure
+from sam2lora.datasets.layout import by_stem, pair_up
+from sam2lora.datasets.outlines import Contour, filled, nested, read_labelme, read_polygons, size, structure
 from sam2lora.datasets.pairs import DiscTarget, Entry, Found, Pair, failure
-from sam2lora.datasets.reading import read_image
-from sam2lora.datasets.splits import dealt
+from sam2lora.datasets.patients import before_underscore
+from sam2lora.datasets.published_set import PublishedSet
+from sam2lora.datasets.reading import paired, read_image
 
 
 @choice
-class Grape:
+class Grape(PublishedSet):
     """``GRAPE``: ``ROI images/1_OD_1.jpg`` with ``json/1_OD_1.json``, polygons ``OD`` and ``OC``.
 
     The polygons lie in the frame of the ROI images, the surroundings of the disc cut from the photographs of ``CFPs``.
@@ -30,19 +31,15 @@ class Grape:
     kind: Literal["grape"] = "grape"
     target: DiscTarget = "disc"
 
-    name: ClassVar[str] = "grape"
+    folders: ClassVar[tuple[str, ...]] = ("GRAPE",)
     title: ClassVar[str] = "GRAPE"
     complete: ClassVar[int | None] = 631
     licence: ClassVar[str] = "CC BY 4.0 as far as known; owned by Zhejiang University"
-    overlaps: ClassVar[frozenset[str]] = frozenset({"grape"})
 
-    def find(self, root: Path | None) -> Found:
-        """List the set under ``root``. Raises ``DataError`` when its folder is missing."""
-        base = folder(root, ("GRAPE",), self.title)
+    def parts(self, base: Path) -> list[Found]:
         images = by_stem(base / "ROI images")
         masks = {base / "json": by_stem(base / "json", endings=(".json",))}
-        patients = {identity: identity.split("_")[0] for identity in images}
-        return gather(base, self.title, [pair_up(images, masks, patients)])
+        return [pair_up(images, masks, before_underscore)]
 
     def read(self, entry: Entry) -> Pair:
         """Decode one entry. Raises ``DataError`` naming the file."""
@@ -51,11 +48,7 @@ class Grape:
         for label in ("OD", "OC"):
             _check(file, label, polygons.get(label, []), shape)
         outline = nested(filled(polygons["OD"], shape), filled(polygons["OC"], shape), file)
-        return crop(image, structure([outline], self.target), file)
-
-    def assignment(self, entries: Sequence[Entry]) -> dict[str, str]:
-        """The split of every entry, by a hash of its subject."""
-        return dealt("grape", {entry.id: entry.patient for entry in entries})
+        return paired(image, structure([outline], self.target), file, view="crop")
 
 
 def _check(file: Path, label: str, contours: Sequence[Contour], shape: tuple[int, int]) -> None:

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from sam2lora.choice import choice
-from sam2lora.datasets.layout import paired
+from sam2lora.datasets.layout import without_unpaired
 from sam2lora.datasets.pairs import Entry, Found, Pair, Target
 from sam2lora.datasets.published import Published
 
@@ -23,7 +23,7 @@ class Incomplete:
     set. ``missing``: ``"skip"`` leaves out images without one of their masks, or without the field of view that ships
     with the others, and masks without an image. A part of several images and no mask is refused, and so is a set of
     which nothing is left. Every other image keeps its split where the set has a committed one; a set whose patients are
-    dealt deals those who are there. All that is left out is counted and said; a file that is mended or added later
+    dealt deals those who are there. All that is left out is counted and reported; a file that is mended or added later
     makes another set of images, with another digest.
     """
 
@@ -70,7 +70,7 @@ class Incomplete:
         """List what can be used. Raises ``DataError`` as the set does."""
         found = self.dataset.find(root)
         if self.missing == "skip":
-            found = paired(found)
+            found = without_unpaired(found)
         return replace(found, skip_unreadable=self.unreadable == "skip")
 
     def read(self, entry: Entry) -> Pair:

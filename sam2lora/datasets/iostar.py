@@ -7,16 +7,17 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from sam2lora.choice import choice
-from sam2lora.datasets.layout import Files, by_stem, folder, gather, pair_up, renamed
-from sam2lora.datasets.pairs import Entry, Found, Pair, Target
-from sam2lora.datasets.reading import read_pair
+from sam2lora.datasets.layout import Files, by_stem, pair_up, renamed
+from sam2lora.datasets.pairs import Entry, Found, Target
+from sam2lora.datasets.patients import before_underscore, by_image
+from sam2lora.datasets.published_set import PublishedSet
 from sam2lora.datasets.splits import dealt
 
 _TEST = frozenset(["34", "36", "37", "38", "39", "40", "43", "44", "45", "48"])
 
 
 @choice
-class Iostar:
+class Iostar(PublishedSet):
     """``IOSTAR/{image,GT,mask}``: ``STAR 01_OSC.jpg``, ``STAR 01_OSC_GT.tif``, ``STAR 01_OSC_Mask.tif``.
 
     The space may be absent, from some of the files only as well. ``mask_OD`` holds the optic discs, dark on light:
@@ -28,27 +29,19 @@ class Iostar:
 
     kind: Literal["iostar"] = "iostar"
 
-    name: ClassVar[str] = "iostar"
+    folders: ClassVar[tuple[str, ...]] = ("IOSTAR",)
     title: ClassVar[str] = "IOSTAR"
     target: ClassVar[Target] = "vessel"
     complete: ClassVar[int | None] = 30
     licence: ClassVar[str] = "research use, on registration; owned by the RetinaCheck project, Eindhoven"
-    overlaps: ClassVar[frozenset[str]] = frozenset({"iostar"})
 
-    def find(self, root: Path | None) -> Found:
-        """List the set under ``root``. Raises ``DataError`` when its folder is missing."""
-        base = folder(root, ("IOSTAR",), self.title)
+    def parts(self, base: Path) -> list[Found]:
         images, masks, fovs = _files(base / "image"), _files(base / "GT", "_GT"), _files(base / "mask", "_Mask")
-        patients = {identity: identity.partition("_")[0] for identity in images}
-        return gather(base, self.title, [pair_up(images, {base / "GT": masks}, patients, fovs)])
-
-    def read(self, entry: Entry) -> Pair:
-        """Decode one entry. Raises ``DataError`` naming the file."""
-        return read_pair(entry)
+        return [pair_up(images, {base / "GT": masks}, before_underscore, fovs)]
 
     def assignment(self, entries: Sequence[Entry]) -> dict[str, str]:
         """The split of every entry: the agreed test part, the others by rule."""
-        return dealt(self.name, {entry.id: entry.patient for entry in entries}, _TEST)
+        return dealt(self.kind, by_image(entries), _TEST)
 
 
 def _files(place: Path, suffix: str = "") -> Files:

@@ -92,14 +92,14 @@ def _add(files: dict[str, Path], identity: str, path: Path) -> None:
 
 
 def pair_up(
-    images: Files, masks: Mapping[Path, Files], patients: Mapping[str, str], fovs: Files | None = None
+    images: Files, masks: Mapping[Path, Files], patient: Callable[[str], str], fovs: Files | None = None
 ) -> Found:
     """Join images with the masks of every grader by id.
 
-    ``masks``: the files of each grader by the folder in which they were looked for. ``patients``: by id; an image
-    that is not named there is its own patient. An image without one of its masks is a problem, and so are masks
-    without an image, once for all graders; a part whose images, masks or fields of view are all missing is one problem,
-    not one for each file. A field of view that does not ship (None) is computed later.
+    ``masks``: the files of each grader by the folder in which they were looked for. ``patient``: whose image it is, a
+    rule of ``patients``. An image without one of its masks is a problem, and so are masks without an image, once for
+    all graders; a part whose images, masks or fields of view are all missing is one problem, not one for each file. A
+    field of view that does not ship (None) is computed later.
     """
     halves = _halves(images, masks, fovs)
     if halves:
@@ -116,10 +116,16 @@ def pair_up(
             absent.append(Unpaired(image, rule, "there is none", remedy, there, identity))
         problems += absent
         if not absent:
-            entries.append(Entry(identity, patients.get(identity, identity), image, graded, fov))
+            entries.append(Entry(identity, patient(identity), image, graded, fov))
     orphans = dict.fromkeys(identity for files in masks.values() for identity in files if identity not in images)
     problems += [_orphan(_of(identity, masks), identity) for identity in orphans]
     return Found(tuple(entries), tuple(problems))
+
+
+def pair_up_part(part: str, images: Path, masks: Path, patient: Callable[[str], str]) -> Found:
+    """Join two folders of one part. All parts of its set count from 1, so that ids name the part: ``train/1``."""
+    files, drawn = ({f"{part}/{stem}": path for stem, path in by_stem(place).items()} for place in (images, masks))
+    return pair_up(files, {masks: drawn}, patient)
 
 
 def _of(identity: str, masks: Mapping[Path, Files]) -> tuple[Path, ...]:
@@ -127,7 +133,7 @@ def _of(identity: str, masks: Mapping[Path, Files]) -> tuple[Path, ...]:
     return tuple(files[identity] for files in masks.values() if identity in files)
 
 
-def paired(found: Found) -> Found:
+def without_unpaired(found: Found) -> Found:
     """What was found less what stands alone, which is left out instead of being a problem.
 
     A set of which nothing would be left stays as it was, with its problems.

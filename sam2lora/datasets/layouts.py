@@ -24,6 +24,9 @@ The folder of a set may be written in upper or lower case. `{a,b}` stands for `a
 masks may be PNG, JPEG, TIFF, BMP, GIF, PPM, WebP or JPEG 2000 files, gzipped or not; what else lies in the folders is
 left out and counted. A set may lack images, but an image needs its masks. Options follow the name of a set:
 `drive:annotator=second`.
+
+The rules by which images belong to a patient are in `sam2lora/datasets/patients.py`; the checks of a pair that was read
+are in `sam2lora/datasets/checks.py`.
 """
 
 

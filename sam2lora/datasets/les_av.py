@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar, Literal
 
 from sam2lora.choice import choice
-from sam2lora.datasets.layout import by_stem, folder, gather, pair_up
-from sam2lora.datasets.pairs import Entry, Found, Pair, Target
-from sam2lora.datasets.reading import read_pair
-from sam2lora.datasets.splits import dealt
+from sam2lora.datasets.layout import by_stem, pair_up
+from sam2lora.datasets.pairs import Found, Target
+from sam2lora.datasets.patients import image_itself
+from sam2lora.datasets.published_set import PublishedSet
 
 
 @choice
-class LesAV:
+class LesAV(PublishedSet):
     """``LES-AV/{images,vessel-segmentations,masks}``: ``275.png``, ``275.png``, ``275_mask.gif``.
 
     ``masks`` holds the fields of view (with or without ``_mask`` in the name), not the vessels. ``arteries``, ``veins``
@@ -25,24 +24,13 @@ class LesAV:
 
     kind: Literal["les_av"] = "les_av"
 
-    name: ClassVar[str] = "les_av"
+    folders: ClassVar[tuple[str, ...]] = ("LES-AV", "LES_AV")
     title: ClassVar[str] = "LES-AV"
     target: ClassVar[Target] = "vessel"
     complete: ClassVar[int | None] = 22
     licence: ClassVar[str] = "scientific use only by its text file, CC BY 4.0 by its page; owned by Orlando et al."
-    overlaps: ClassVar[frozenset[str]] = frozenset({"les_av"})
 
-    def find(self, root: Path | None) -> Found:
-        """List the set under ``root``. Raises ``DataError`` when its folder is missing."""
-        base = folder(root, ("LES-AV", "LES_AV"), self.title)
+    def parts(self, base: Path) -> list[Found]:
         place = base / "vessel-segmentations"
         fovs = {stem.removesuffix("_mask"): path for stem, path in by_stem(base / "masks").items()}
-        return gather(base, self.title, [pair_up(by_stem(base / "images"), {place: by_stem(place)}, {}, fovs)])
-
-    def read(self, entry: Entry) -> Pair:
-        """Decode one entry. Raises ``DataError`` naming the file."""
-        return read_pair(entry)
-
-    def assignment(self, entries: Sequence[Entry]) -> dict[str, str]:
-        """The split of every entry, by rule."""
-        return dealt(self.name, {entry.id: entry.patient for entry in entries})
+        return [pair_up(by_stem(base / "images"), {place: by_stem(place)}, image_itself, fovs)]

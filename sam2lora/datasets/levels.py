@@ -98,7 +98,8 @@ def _check_light(file: Path, image: Image.Image, values: Pixels) -> None:
     remedy = f"{_RECODE}, in a lossless file" if lossy else f"{_RECODE}, {_NAME}"
     few = not lossy and levels.size <= _LABELS
     labels = few and int((np.diff(levels) > _APART).sum()) > 1
-    if labels or _is_dark(levels) or ((few or image.format in ("JPEG", "MPO")) and _has_faint(values)):
+    is_dark = levels.size > 1 and int(levels[-1]) <= _DARK
+    if labels or is_dark or ((few or image.format in ("JPEG", "MPO")) and _has_faint(values)):
         raise failure(file, rule, f"it has the {_content(image)}", remedy)
     strays, structure = _strays(values)
     if strays.size > _STRAY * structure:
@@ -106,10 +107,6 @@ def _check_light(file: Path, image: Image.Image, values: Pixels) -> None:
         if not lossy:
             remedy += "; and resize masks without interpolation"
         raise failure(file, rule, value, remedy)
-
-
-def _is_dark(levels: NDArray[np.intp]) -> bool:
-    return levels.size > 1 and int(levels[-1]) <= _DARK
 
 
 def _has_faint(values: Pixels) -> bool:

@@ -97,11 +97,8 @@ def summary(left_out: Iterable[LeftOut]) -> str:
     """What was left out in a few words, "2 hidden files, 1 .txt file, 1 folder"; the most frequent kinds first."""
     counts = Counter(one.kind for one in left_out)
     by_count = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    return ", ".join(f"{count} {_noun(kind)}{'' if count == 1 else 's'}" for kind, count in by_count)
-
-
-def _noun(kind: str) -> str:
-    return kind if kind == "folder" else f"{kind} file"
+    nouns = [(count, kind if kind == "folder" else f"{kind} file") for kind, count in by_count]
+    return ", ".join(f"{count} {noun}{'' if count == 1 else 's'}" for count, noun in nouns)
 
 
 def kind(path: Path) -> str:

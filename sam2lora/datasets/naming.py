@@ -65,13 +65,13 @@ def _types(kind: type[Any], decided: Collection[str]) -> dict[str, Any]:
     return {each.name: hints[each.name] for each in fields(kind) if each.name not in ("kind", *decided)}
 
 
-def aimed(dataset: S, target: Target) -> S:
+def with_target(dataset: S, target: Target) -> S:
     """The same data set, read for another structure. Raises ``DataError`` when it holds none of that."""
     if dataset.target == target:
         return dataset
     choice: Any = dataset
     if isinstance(choice, Incomplete):
-        rest: Any = replace(choice, dataset=aimed(choice.dataset, target))
+        rest: Any = replace(choice, dataset=with_target(choice.dataset, target))
         return cast("S", rest)
     free = any(each.name == "target" for each in fields(choice))
     offered = get_args(get_type_hints(type(dataset))["target"]) if free else (dataset.target,)

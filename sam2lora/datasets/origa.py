@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -13,18 +12,19 @@ from numpy.typing import NDArray
 from scipy.io import loadmat
 
 from sam2lora.choice import choice
-from sam2lora.datasets.layout import by_stem, folder, gather, pair_up
-from sam2lora.datasets.outlines import LAYER_CODES, coded, photograph, read_codes, size, structure
+from sam2lora.datasets.layout import by_stem, pair_up
+from sam2lora.datasets.outlines import LAYER_CODES, coded, read_codes, size, structure
 from sam2lora.datasets.pairs import DiscTarget, Entry, Found, Pair, Problem, failure
-from sam2lora.datasets.reading import read_image
-from sam2lora.datasets.splits import dealt
+from sam2lora.datasets.patients import image_itself
+from sam2lora.datasets.published_set import PublishedSet
+from sam2lora.datasets.reading import paired, read_image
 
 _LIST = "OrigaList.csv"
 _SETS = {"A": "development", "B": "test"}
 
 
 @choice
-class Origa:
+class Origa(PublishedSet):
     """``ORIGA/Images/001.jpg`` with ``Semi-automatic-annotations/001.mat``, or ``Masks/001.png`` of the copies.
 
     ``outlines``: ``"mat"`` reads the owners' annotations (key ``mask``), ``"png"`` the masks of the copies. Both code 0
@@ -39,36 +39,32 @@ class Origa:
     outlines: Literal["mat", "png"] = "mat"
     split: Literal["sets", "dealt"] = "sets"
 
-    name: ClassVar[str] = "origa"
+    folders: ClassVar[tuple[str, ...]] = ("ORIGA", "ORIGA-light")
     title: ClassVar[str] = "ORIGA"
     complete: ClassVar[int | None] = 650
     licence: ClassVar[str] = "unclear: the owners' page (A*STAR, Singapore) is closed, copies are in use"
-    overlaps: ClassVar[frozenset[str]] = frozenset({"origa"})
 
     def find(self, root: Path | None) -> Found:
         """List the set under ``root``. Raises ``DataError`` when its folder is missing."""
-        base = folder(root, ("ORIGA", "ORIGA-light"), self.title)
+        found = super().find(root)
+        return found if self.split == "dealt" or not found.entries else _listed(found)
+
+    def parts(self, base: Path) -> list[Found]:
         place = base / ("Semi-automatic-annotations" if self.outlines == "mat" else "Masks")
         masks = by_stem(place, endings=(".mat",)) if self.outlines == "mat" else by_stem(place)
-        found = gather(base, self.title, [pair_up(by_stem(base / "Images"), {place: masks}, {})])
-        return found if self.split == "dealt" or not found.entries else _listed(found, base / _LIST)
+        return [pair_up(by_stem(base / "Images"), {place: masks}, image_itself)]
 
     def read(self, entry: Entry) -> Pair:
         """Decode one entry. Raises ``DataError`` naming the file."""
         image, (file,) = read_image(entry.image), entry.masks
         codes = _read_mat(file) if self.outlines == "mat" else read_codes(file)
         outline = coded(file, _middle(file, codes, size(image)), LAYER_CODES)
-        return photograph(image, structure([outline], self.target), file)
-
-    def assignment(self, entries: Sequence[Entry]) -> dict[str, str]:
-        """The split of every entry, by the convention of ``split``."""
-        test = None if self.split == "dealt" else [entry.patient for entry in entries if entry.split == "test"]
-        return dealt("origa", {entry.id: entry.patient for entry in entries}, test)
+        return paired(image, structure([outline], self.target), file)
 
 
-def _listed(found: Found, path: Path) -> Found:
+def _listed(found: Found) -> Found:
     """The entries with the sets of the owners' list. An image that it does not name is a problem."""
-    sets, problem = _read_list(path)
+    sets, problem = _read_list(found.entries[0].image.parent.parent / _LIST)
     if problem is not None:
         return replace(found, problems=(*found.problems, problem))
     rule, remedy = f"every image must be in {_LIST}", 'copy the list again, or ask for split="dealt"'

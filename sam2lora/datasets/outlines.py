@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 from skimage.draw import polygon2mask
 
-from sam2lora.datasets.pairs import Bits, DiscTarget, Pair, Pixels, Problem, WrongSizeError, failure
-from sam2lora.datasets.reading import Empty, combine, open_image, paired
+from sam2lora.datasets.checks import check_size
+from sam2lora.datasets.pairs import Bits, DiscTarget, Pixels, failure
+from sam2lora.datasets.reading import combine, open_image
 
 Contour = NDArray[np.float64]  # (N, 2), x and y in pixels; (0, 0) is the centre of the first pixel
 
@@ -55,22 +56,6 @@ def structure(outlines: Sequence[Outline], target: DiscTarget, annotator: str = 
         return cup
     disc = combine([outline.disc for outline in outlines], annotator)
     return disc if target == "disc" else disc & ~cup
-
-
-def photograph(image: Pixels, mask: Bits, file: Path, empty: Empty = "refuse") -> Pair:
-    """A pair whose field of view is computed. Raises ``DataError`` naming ``file`` as ``reading.paired`` does."""
-    return paired(image, mask, file, empty=empty)
-
-
-def crop(image: Pixels, mask: Bits, file: Path) -> Pair:
-    """A pair of a picture that shows the disc alone: no dark border, so all of it is the field of view.
-
-    Raises ``DataError`` naming ``file`` when ``mask`` is empty or covers all.
-    """
-    if not mask.any() or mask.all():
-        rule, value = "a mask must cover a part of its image", "it covers " + ("all" if mask.any() else "nothing")
-        raise failure(file, rule, value, "check that it belongs to this image, in this size, and check its coding")
-    return Pair(image, mask, np.ones_like(mask))
 
 
 def size(image: Pixels) -> tuple[int, int]:
@@ -163,11 +148,7 @@ def read_codes(file: Path, shape: tuple[int, int] | None = None) -> NDArray[np.u
     elif image.mode not in ("L", "P"):
         rule, remedy = "a mask of codes must be 8-bit grey or a palette image", "take the owners' file"
         raise failure(file, rule, f"its mode is {image.mode}", remedy)
-    if shape is not None and pixels.shape != shape:
-        rule = f"a mask must have the size of its image, {shape[1]}x{shape[0]}"
-        value = f"it has {pixels.shape[1]}x{pixels.shape[0]}"
-        raise WrongSizeError(str(Problem(file, rule, value, "take both from the same copy of the set")))
-    return pixels
+    return pixels if shape is None else check_size(file, pixels, shape)
 
 
 def _contour(file: Path, points: Contour) -> Contour:

@@ -125,7 +125,7 @@ class Source(Protocol):
 
     @property
     def overlaps(self) -> frozenset[str]:
-        """The pools of patients that the images come from: two sets that share a pool must not be told apart."""
+        """The pools of patients that the images come from: sets that share one must not train and test a model."""
 
     def find(self, root: Path | None) -> Found:
         """List the set under ``root`` (None: there is none). Raises ``DataError`` when its folder is missing."""

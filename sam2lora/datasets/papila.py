@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar, Literal
 
 from sam2lora.choice import choice
-from sam2lora.datasets.layout import by_stem, folder, gather, pair_up
+from sam2lora.datasets.layout import by_stem, folder, pair_up
 from sam2lora.datasets.listing import folders
-from sam2lora.datasets.outlines import inside, nested, photograph, read_contour, size, structure
+from sam2lora.datasets.outlines import inside, nested, read_contour, size, structure
 from sam2lora.datasets.pairs import DiscTarget, Entry, Found, Pair
-from sam2lora.datasets.reading import read_image
-from sam2lora.datasets.splits import dealt
+from sam2lora.datasets.patients import without_eye
+from sam2lora.datasets.published_set import PublishedSet
+from sam2lora.datasets.reading import paired, read_image
 
 _GRADERS = {"first": (1,), "second": (2,)}
 _ARCHIVE = "PapilaDB-PAPILA-"  # and then a hash
 
 
 @choice
-class Papila:
+class Papila(PublishedSet):
     """``PAPILA`` or ``PapilaDB-PAPILA-*``: ``FundusImages/RET002OD.jpg``, ``ExpertsSegmentations/Contours``.
 
     The contours ``RET002OD_{disc,cup}_exp{1,2}.txt`` hold a point x, y on each line. Per expert, a cup that leaves the
@@ -32,15 +32,14 @@ class Papila:
     target: DiscTarget = "disc"
     annotator: Literal["first", "second", "union", "intersection"] = "first"
 
-    name: ClassVar[str] = "papila"
     title: ClassVar[str] = "PAPILA"
     complete: ClassVar[int | None] = 488
     licence: ClassVar[str] = "CC BY 4.0 as far as known; owned by the hospital Reina Sofía, Murcia"
-    overlaps: ClassVar[frozenset[str]] = frozenset({"papila"})
 
-    def find(self, root: Path | None) -> Found:
-        """List the set under ``root``. Raises ``DataError`` when its folder is missing."""
-        base = folder(root, ("PAPILA", *_archives(root)), self.title)
+    def home(self, root: Path | None) -> Path:
+        return folder(root, ("PAPILA", *_archives(root)), self.title)
+
+    def parts(self, base: Path) -> list[Found]:
         inner = _archives(base)
         files = base / inner[0] if len(inner) == 1 else base
         images, contours = by_stem(files / "FundusImages"), files / "ExpertsSegmentations" / "Contours"
@@ -49,7 +48,7 @@ class Papila:
             for grader in _GRADERS.get(self.annotator, (1, 2))
             for what in ("disc", "cup")
         }
-        return gather(base, self.title, [pair_up(images, masks, {eye: eye[:-2] for eye in images})])
+        return [pair_up(images, masks, without_eye)]
 
     def read(self, entry: Entry) -> Pair:
         """Decode one entry. Raises ``DataError`` naming the file."""
@@ -57,11 +56,7 @@ class Papila:
         drawn = [inside(read_contour(file), size(image)) for file in entry.masks]
         graded = zip(drawn[::2], drawn[1::2], entry.masks[1::2], strict=True)
         mask = structure([nested(*outline) for outline in graded], self.target, self.annotator)
-        return photograph(image, mask, entry.masks[self.target == "cup"])
-
-    def assignment(self, entries: Sequence[Entry]) -> dict[str, str]:
-        """The split of every entry, by a hash of its patient."""
-        return dealt("papila", {entry.id: entry.patient for entry in entries})
+        return paired(image, mask, entry.masks[self.target == "cup"])
 
 
 def _archives(place: Path | None) -> list[str]:

@@ -1,7 +1,8 @@
-"""The published data sets: a choice for each, and each with its default options."""
+"""The published data sets: their union, and each of them with its default options."""
 
 from __future__ import annotations
 
+from sam2lora.choice import kinds
 from sam2lora.datasets.aria import Aria
 from sam2lora.datasets.av_wide import AVWide
 from sam2lora.datasets.chase_db1 import ChaseDB1
@@ -52,28 +53,32 @@ Published = (
     | DrionsDB
 )
 
-DATASETS: tuple[Published, ...] = (
-    Drive(),
-    Stare(),
-    ChaseDB1(),
-    HRF(),
-    Fives(),
-    LesAV(),
-    Rite(),
-    Iostar(),
-    Orvs(),
-    DRHagis(),
-    AVWide(),
-    Aria(),
-    DrishtiGS1(),
-    Idrid(),
-    Refuge1(),
-    Refuge2(),
-    Origa(),
-    G1020(),
-    RimOneR3(),
-    RimOneDL(),
-    Papila(),
-    Grape(),
-    DrionsDB(),
-)
+DATASETS: tuple[Published, ...] = tuple(kind() for kind in kinds(Published).values())
+
+__all__ = [
+    "DATASETS",
+    "G1020",
+    "HRF",
+    "AVWide",
+    "Aria",
+    "ChaseDB1",
+    "DRHagis",
+    "DrionsDB",
+    "DrishtiGS1",
+    "Drive",
+    "Fives",
+    "Grape",
+    "Idrid",
+    "Iostar",
+    "LesAV",
+    "Origa",
+    "Orvs",
+    "Papila",
+    "Published",
+    "Refuge1",
+    "Refuge2",
+    "RimOneDL",
+    "RimOneR3",
+    "Rite",
+    "Stare",
+]

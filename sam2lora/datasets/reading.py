@@ -1,4 +1,4 @@
-"""How the files of a set are decoded: images, masks, and what makes a pair of them impossible."""
+"""How the files of a set are decoded, images and masks, and how a pair is made of them."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ import warnings
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from sam2lora.datasets.checks import Empty, Field, View, check_field, check_held, check_share, check_size
 from sam2lora.datasets.eye import is_flat
 from sam2lora.datasets.field_of_view import lit_disc
 from sam2lora.datasets.levels import Coding, Values, structure_of
 from sam2lora.datasets.listing import unreachable
 from sam2lora.datasets.metadata import orientation, without_metadata, written_orientation
-from sam2lora.datasets.pairs import Bits, Entry, Pair, Pixels, Problem, WrongSizeError, failure
+from sam2lora.datasets.pairs import Bits, Entry, Pair, Pixels, Problem, failure
 from sam2lora.errors import DataError
 
 _FORMATS = ("BMP", "DIB", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")  # some others start programs
 _MOST_PIXELS = 2**26  # 8192 x 8192: four times the largest photograph of the published sets
 _MOST_BYTES = 4 * _MOST_PIXELS
-_SLIP = 8  # pixels by which a mask may be off for a folder to tolerate it
 _COPY = "copy it again from its owners"
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -38,11 +38,6 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }  # by EXIF orientation: what makes the picture upright
 _MODES = {"1": "black and white", "L": "grey", "LA": "grey", "I": "grey", "F": "grey"}
-_HELD = 0.95  # share of a mask within its field of view; 0.997 is the least of the real pairs of DRIVE and HRF
-_ALIKE = 0.85  # IoU of a field of view that ships and the lit disc; 0.983 is the least there, a shift of 7 % ends there
-
-Empty = Literal["refuse", "keep"]
-View = Literal["photograph", "crop"]
 
 
 def read_pair(
@@ -70,14 +65,6 @@ def read_pair(
     return replace(pair, fitted=any(mask.shape != shape for mask in drawn))
 
 
-@dataclass(frozen=True)
-class Field:
-    """A field of view that ships with its image: the file, and what it says, (H, W) bool."""
-
-    file: Path
-    bits: Bits
-
-
 def paired(
     image: Pixels,
     mask: Bits,
@@ -98,46 +85,12 @@ def paired(
     disc = None if view == "crop" else lit_disc(image)
     if shipped is not None:
         fov = shipped.bits
-        _check_field(shipped, mask, disc, view)
+        check_field(shipped, mask, disc, view)
     else:
         fov = np.ones_like(mask) if disc is None else disc
     check_share(file, mask, fov, empty, view)
-    _check_held(file, mask, fov, shipped, view)
+    check_held(file, mask, fov, shipped, view)
     return Pair(image, mask & fov, fov)
-
-
-def _check_field(shipped: Field, mask: Bits, disc: Bits | None, view: View | None) -> None:
-    """Raises ``DataError`` for a field of view that is empty or, where a lit ``disc`` stands out, is not that disc."""
-    if disc is None:
-        if not shipped.bits.any():
-            raise failure(shipped.file, "a field of view must be light", "it is all dark", _field_remedy(view))
-        return
-    overlap = int((shipped.bits & disc).sum()) / int((shipped.bits | disc).sum())
-    if overlap < _ALIKE:
-        rule = f"a field of view must be the lit disc of its picture, with an IoU of {_ALIKE:.2f} or more"
-        value = f"the IoU is {overlap:.3f}" + (f" and {_held(mask, shipped.bits)}" if mask.any() else "")
-        raise failure(shipped.file, rule, value, _field_remedy(view))
-
-
-def _check_held(file: Path, mask: Bits, fov: Bits, shipped: Field | None, view: View | None) -> None:
-    """Raises ``DataError`` for a mask of which a twentieth or more lies beside the field of view."""
-    if int((mask & fov).sum()) >= _HELD * int(mask.sum()):
-        return
-    if shipped is not None:
-        rule = f"a field of view must hold its mask, {_HELD:.0%} of it or more"
-        raise failure(shipped.file, rule, f"{_held(mask, fov)} ({file})", _field_remedy(view))
-    rule = f"a mask must lie in the field of view of its image, {_HELD:.0%} of it or more"
-    remedy = "check that it is of this image, or ship the field of view in the folder fov of a set of your own"
-    raise failure(file, rule, f"that was computed, and {_held(mask, fov)}", remedy)
-
-
-def _held(mask: Bits, fov: Bits) -> str:
-    return f"it holds {(mask & fov).sum() / mask.sum():.1%} of the mask"
-
-
-def _field_remedy(view: View | None) -> str:
-    remedy = "check its polarity (the field is light) and that it is of this image"
-    return f"{remedy}, or remove all fields of view: they are computed then" if view is not None else remedy
 
 
 def open_image(path: Path) -> Image.Image:
@@ -313,23 +266,6 @@ def read_mask(path: Path, shape: tuple[int, int], coding: Coding | Values = "lig
     return check_size(path, structure_of(path, open_image(path), coding), shape, tolerate)
 
 
-def check_size(path: Path, mask: Bits, shape: tuple[int, int], tolerate: int = 0) -> Bits:
-    """``mask``, when it has the (H, W) of its image; cut or padded where it lacks up to ``tolerate`` pixels of it.
-
-    That is done at the bottom and the right. Raises ``WrongSizeError`` otherwise.
-    """
-    off = max(abs(mine - other) for mine, other in zip(mask.shape, shape, strict=True))
-    if off > tolerate:
-        rule = f"a mask must have the size of its image, {shape[1]}x{shape[0]}"
-        value = f"it has {mask.shape[1]}x{mask.shape[0]}"
-        remedy = "take both from the same copy of the set"
-        if off <= _SLIP:
-            remedy += f", or, in a folder, set tolerate={off}"
-        raise WrongSizeError(str(Problem(path, rule, value, remedy)))
-    cut = mask[: shape[0], : shape[1]]
-    return np.pad(cut, [(0, whole - part) for whole, part in zip(shape, cut.shape, strict=True)])
-
-
 def combine(masks: Sequence[Bits], annotator: str) -> Bits:
     """One mask of several graders' (each (H, W) bool): the only one, their union or their intersection."""
     if annotator == "union":
@@ -338,19 +274,3 @@ def combine(masks: Sequence[Bits], annotator: str) -> Bits:
         return np.asarray(np.logical_and.reduce(masks), np.bool_)
     (only,) = masks
     return only
-
-
-def check_share(path: Path, mask: Bits, fov: Bits, empty: Empty = "refuse", view: View | None = None) -> None:
-    """Raises ``DataError`` when ``mask`` is empty or covers half of the field of view: wrong coding or polarity.
-
-    ``empty="keep"``: an image without the structure is legitimate. ``view="crop"``: so is a mask of more than half, but
-    not of all.
-    """
-    share = float(mask.sum()) / max(1, int(fov.sum()))
-    most, part = (1, "all") if view == "crop" else (0.5, "half")
-    if not 0 < share < most and not (share == 0 and empty == "keep"):
-        rule = f"a mask must cover more than nothing and less than {part} of the field of view"
-        remedy = "check its coding (0 and 255, or the values that were named) and its polarity (the structure is light)"
-        if view == "photograph" and share >= most:
-            remedy += ", or set view=crop if the pictures show the disc alone"
-        raise failure(path, rule, f"it covers {share:.0%}", remedy)

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from sam2lora.choice import choice
-from sam2lora.datasets.layout import by_stem, folder, gather, merged, pair_up
-from sam2lora.datasets.outlines import REFUGE_CODES, coded, photograph, read_codes, size, structure
+from sam2lora.datasets.layout import by_stem, merged, pair_up
+from sam2lora.datasets.outlines import REFUGE_CODES, coded, read_codes, size, structure
 from sam2lora.datasets.pairs import DiscTarget, Entry, Found, Pair
-from sam2lora.datasets.reading import read_image
+from sam2lora.datasets.patients import image_itself
+from sam2lora.datasets.published_set import PublishedSet
+from sam2lora.datasets.reading import paired, read_image
 from sam2lora.datasets.splits import committed
 
 _PARTS = {  # the folder of the images, that of the masks, and the classes that both are sorted by
@@ -21,7 +23,7 @@ _PARTS = {  # the folder of the images, that of the masks, and the classes that 
 
 
 @choice
-class Refuge1:
+class Refuge1(PublishedSet):
     """``REFUGE/{Training400,REFUGE-Validation400,Test400}``, 400 images each, with the masks in folders beside them.
 
     Images of ``Training400`` lie in ``Glaucoma`` and ``Non-Glaucoma``. Masks lie in
@@ -37,22 +39,19 @@ class Refuge1:
     target: DiscTarget = "disc"
     split: Literal["official", "by_camera"] = "official"
 
-    name: ClassVar[str] = "refuge1"
+    folders: ClassVar[tuple[str, ...]] = ("REFUGE", "REFUGE1")
     title: ClassVar[str] = "REFUGE1"
     complete: ClassVar[int | None] = 1200
     licence: ClassVar[str] = "research use, on registration with the challenge, as far as known"
-    overlaps: ClassVar[frozenset[str]] = frozenset({"refuge1"})
 
-    def find(self, root: Path | None) -> Found:
-        """List the set under ``root``. Raises ``DataError`` when its folder is missing."""
-        base = folder(root, ("REFUGE", "REFUGE1"), self.title)
-        return gather(base, self.title, [_part(base, images, *rest) for images, rest in _PARTS.items()])
+    def parts(self, base: Path) -> list[Found]:
+        return [_part(base, images, *rest) for images, rest in _PARTS.items()]
 
     def read(self, entry: Entry) -> Pair:
         """Decode one entry. Raises ``DataError`` naming the file."""
         image, (file,) = read_image(entry.image), entry.masks
         outline = coded(file, read_codes(file, size(image)), REFUGE_CODES)
-        return photograph(image, structure([outline], self.target), file)
+        return paired(image, structure([outline], self.target), file)
 
     def assignment(self, entries: Sequence[Entry]) -> dict[str, str]:
         """The split of every image id, by the convention of ``split``."""
@@ -63,4 +62,4 @@ def _part(base: Path, place: str, truth: str, classes: tuple[str, ...]) -> Found
     images, masks = (
         merged(by_stem(home), *(by_stem(home / name) for name in classes)) for home in (base / place, base / truth)
     )
-    return pair_up(images, {base / truth: masks}, {})
+    return pair_up(images, {base / truth: masks}, image_itself)

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar, Literal
 
 from sam2lora.choice import choice
-from sam2lora.datasets.layout import by_stem, folder, gather, pair_up
-from sam2lora.datasets.outlines import REFUGE_CODES, coded, photograph, read_codes, size, structure
+from sam2lora.datasets.layout import pair_up_part
+from sam2lora.datasets.outlines import REFUGE_CODES, coded, read_codes, size, structure
 from sam2lora.datasets.pairs import DiscTarget, Entry, Found, Pair
-from sam2lora.datasets.reading import read_image
-from sam2lora.datasets.splits import dealt
+from sam2lora.datasets.patients import image_itself
+from sam2lora.datasets.published_set import PublishedSet
+from sam2lora.datasets.reading import paired, read_image
 
 
 @choice
-class Refuge2:
+class Refuge2(PublishedSet):
     """``REFUGE2/{train,val,test}/{images,mask}``, the repack that is in use; an image and its mask share their stem.
 
     Masks: 0 is the cup, 128 the rim, 255 the rest, as in REFUGE1, whose images are part of this set (the two never
@@ -28,33 +28,23 @@ class Refuge2:
     kind: Literal["refuge2"] = "refuge2"
     target: DiscTarget = "disc"
 
-    name: ClassVar[str] = "refuge2"
+    folders: ClassVar[tuple[str, ...]] = ("REFUGE2",)
     title: ClassVar[str] = "REFUGE2"
     complete: ClassVar[int | None] = 2000
     licence: ClassVar[str] = "research use, on registration with the challenge, as far as known"
     overlaps: ClassVar[frozenset[str]] = frozenset({"refuge1", "refuge2"})
 
-    def find(self, root: Path | None) -> Found:
-        """List the set under ``root``. Raises ``DataError`` when its folder is missing."""
-        base = folder(root, ("REFUGE2",), self.title)
-        return gather(base, self.title, [_part(base / part, part) for part in ("train", "val", "test")])
+    def parts(self, base: Path) -> list[Found]:
+        return [_part(base / part, part) for part in ("train", "val", "test")]
 
     def read(self, entry: Entry) -> Pair:
         """Decode one entry. Raises ``DataError`` naming the file."""
         image, (file,) = read_image(entry.image), entry.masks
         outline = coded(file, read_codes(file, size(image)), REFUGE_CODES)
-        return photograph(image, structure([outline], self.target), file)
-
-    def assignment(self, entries: Sequence[Entry]) -> dict[str, str]:
-        """The folder says what is the test; the others are dealt into folds."""
-        test = [entry.patient for entry in entries if entry.split == "test"]
-        return dealt("refuge2", {entry.id: entry.patient for entry in entries}, test)
+        return paired(image, structure([outline], self.target), file)
 
 
 def _part(base: Path, part: str) -> Found:
-    images, masks = (
-        {f"{part}/{stem}": path for stem, path in by_stem(base / place).items()} for place in ("images", "mask")
-    )
-    found = pair_up(images, {base / "mask": masks}, {})
+    found = pair_up_part(part, base / "images", base / "mask", image_itself)
     split = "test" if part == "test" else "development"
     return replace(found, entries=tuple(replace(entry, split=split) for entry in found.entries))

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from sam2lora.choice import choice
-from sam2lora.datasets.layout import by_stem, folder, gather, pair_up
-from sam2lora.datasets.outlines import crop, nested, size, structure
+from sam2lora.datasets.layout import by_stem, pair_up
+from sam2lora.datasets.outlines import nested, size, structure
 from sam2lora.datasets.pairs import DiscTarget, Entry, Found, Pair, failure
-from sam2lora.datasets.reading import read_image, read_mask
-from sam2lora.datasets.splits import committed
+from sam2lora.datasets.patients import image_itself
+from sam2lora.datasets.published_set import PublishedSet
+from sam2lora.datasets.reading import paired, read_image, read_mask
 
 _FIRST = ("Expert1_masks", "-1-{}-exp1")
 _SECOND = ("Expert2_masks", "-1-{}-exp2")
@@ -19,7 +20,7 @@ _GRADERS = {"first": (_FIRST,), "second": (_SECOND,), "average": (("Average_mask
 
 
 @choice
-class RimOneR3:
+class RimOneR3(PublishedSet):
     """``RIM-ONE r3/{Healthy,Glaucoma and suspects}``: ``Stereo Images``, ``Expert1_masks`` to ``Average_masks``.
 
     The image is the left half of ``N-10-R.jpg``, which is what the masks belong to. ``annotator``: ``"average"`` is
@@ -32,18 +33,15 @@ class RimOneR3:
     target: DiscTarget = "disc"
     annotator: Literal["first", "second", "average", "union", "intersection"] = "first"
 
-    name: ClassVar[str] = "rim_one_r3"
+    folders: ClassVar[tuple[str, ...]] = ("RIM-ONE r3", "RIM-ONE_r3", "RIM-ONE-r3")
     title: ClassVar[str] = "RIM-ONE r3"
     complete: ClassVar[int | None] = 159
     licence: ClassVar[str] = "research and education, no redistribution; owned by the University of La Laguna"
     overlaps: ClassVar[frozenset[str]] = frozenset({"rim_one"})
 
-    def find(self, root: Path | None) -> Found:
-        """List the set under ``root``. Raises ``DataError`` when its folder is missing."""
-        base = folder(root, ("RIM-ONE r3", "RIM-ONE_r3", "RIM-ONE-r3"), self.title)
+    def parts(self, base: Path) -> list[Found]:
         graders = _GRADERS.get(self.annotator, (_FIRST, _SECOND))
-        parts = [_part(base / group, graders) for group in ("Healthy", "Glaucoma and suspects")]
-        return gather(base, self.title, parts)
+        return [_part(base / group, graders) for group in ("Healthy", "Glaucoma and suspects")]
 
     def read(self, entry: Entry) -> Pair:
         """Decode one entry. Raises ``DataError`` naming the file."""
@@ -55,11 +53,7 @@ class RimOneR3:
         masks = [read_mask(file, size(image)) for file in entry.masks]
         drawn = zip(masks[::2], masks[1::2], entry.masks[1::2], strict=True)
         mask = structure([nested(*outline) for outline in drawn], self.target, self.annotator)
-        return crop(image, mask, entry.masks[self.target == "cup"])
-
-    def assignment(self, entries: Sequence[Entry]) -> dict[str, str]:
-        """The committed split of every image id of the complete set."""
-        return committed("rim_one_r3")
+        return paired(image, mask, entry.masks[self.target == "cup"], view="crop")
 
 
 def _part(base: Path, graders: Sequence[tuple[str, str]]) -> Found:
@@ -68,4 +62,4 @@ def _part(base: Path, graders: Sequence[tuple[str, str]]) -> Found:
         for place, suffix in graders
         for what in ("Disc", "Cup")
     }
-    return pair_up(by_stem(base / "Stereo Images"), masks, {})
+    return pair_up(by_stem(base / "Stereo Images"), masks, image_itself)

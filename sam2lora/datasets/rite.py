@@ -9,9 +9,12 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from sam2lora.choice import choice
-from sam2lora.datasets.layout import by_stem, folder, gather, pair_up
+from sam2lora.datasets.checks import check_size
+from sam2lora.datasets.layout import by_stem, pair_up
 from sam2lora.datasets.pairs import Bits, Entry, Found, Pair, Target, failure
-from sam2lora.datasets.reading import check_size, open_image, paired, read_image, read_pair
+from sam2lora.datasets.patients import image_itself
+from sam2lora.datasets.published_set import PublishedSet
+from sam2lora.datasets.reading import open_image, paired, read_image, read_pair
 from sam2lora.datasets.splits import committed
 
 # red artery, green where one crosses the other, blue vein, white uncertain; black background
@@ -20,30 +23,28 @@ _KNOWN = ((0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 1, 1))
 
 
 @choice
-class Rite:
+class Rite(PublishedSet):
     """``RITE/{training,test}/{images,vessel,av}``: ``21_training.tif``, ``21_training.png``, ``21_training.png``.
 
     The archive unpacks as ``AV_groundTruth``, which serves as well. ``vessels``: ``"all"`` reads the masks of
     ``vessel``; ``"artery"`` and ``"vein"`` read the colours of ``av``, red and blue, with the green crossings in both
     and the white uncertain vessels in neither. The images are those of DRIVE: ids, owners' split, folds and pool are
-    DRIVE's, and the two must not be told apart. The field of view is computed, for none ships.
+    DRIVE's, and the two must not be source and target of one study. The field of view is computed, for none ships.
     """
 
     kind: Literal["rite"] = "rite"
     vessels: Literal["all", "artery", "vein"] = "all"
 
-    name: ClassVar[str] = "rite"
+    folders: ClassVar[tuple[str, ...]] = ("RITE", "AV_groundTruth")
     title: ClassVar[str] = "RITE"
     target: ClassVar[Target] = "vessel"
     complete: ClassVar[int | None] = 40
     licence: ClassVar[str] = "research use; owned by the University of Iowa, photographs by Utrecht (DRIVE)"
     overlaps: ClassVar[frozenset[str]] = frozenset({"drive"})
 
-    def find(self, root: Path | None) -> Found:
-        """List the set under ``root``. Raises ``DataError`` when its folder is missing."""
-        base = folder(root, ("RITE", "AV_groundTruth"), self.title)
+    def parts(self, base: Path) -> list[Found]:
         truth = "vessel" if self.vessels == "all" else "av"
-        return gather(base, self.title, [_part(base / part, part, truth) for part in ("training", "test")])
+        return [_part(base / part, part, truth) for part in ("training", "test")]
 
     def read(self, entry: Entry) -> Pair:
         """Decode one entry. Raises ``DataError`` naming the file."""
@@ -61,7 +62,7 @@ class Rite:
 
 def _part(base: Path, part: str, truth: str) -> Found:
     masks = by_stem(base / truth, suffix=f"_{part}")
-    return pair_up(by_stem(base / "images", suffix=f"_{part}"), {base / truth: masks}, {})
+    return pair_up(by_stem(base / "images", suffix=f"_{part}"), {base / truth: masks}, image_itself)
 
 
 def _read_colours(path: Path, shape: tuple[int, int], vessels: Literal["artery", "vein"]) -> Bits:

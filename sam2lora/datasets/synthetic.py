@@ -11,7 +11,9 @@ from annotated_types import Ge, Le, MultipleOf
 from sam2lora.choice import choice
 from sam2lora.datasets import hospitals, painter, vasculature
 from sam2lora.datasets.hospitals import Hospital
-from sam2lora.datasets.pairs import Bits, Entry, Found, Pair, Target
+from sam2lora.datasets.outlines import Outline, structure
+from sam2lora.datasets.pairs import Entry, Found, Pair, Target
+from sam2lora.datasets.patients import without_eye
 from sam2lora.datasets.splits import FOLDS
 
 
@@ -58,42 +60,24 @@ class Synthetic:
     def find(self, root: Path | None) -> Found:
         """List the images; ``root`` is not used. The files of an entry are the program that paints it."""
         program, *parts = (Path(str(module.__file__)) for module in (painter, vasculature, hospitals))
-        return Found(
-            tuple(Entry(_identity(index), _patient(index), program, tuple(parts)) for index in range(self.images))
-        )
+        ids = map(_identity, range(self.images))
+        return Found(tuple(Entry(each, without_eye(each), program, tuple(parts)) for each in ids))
 
     def read(self, entry: Entry) -> Pair:
         """Paint one image."""
-        painted = painter.paint(self.hospital, self.size, self.seed, _index(entry.id))
-        return Pair(painted.image, _structure(painted, self.target), painted.fov)
+        index = 2 * int(entry.id[:-1]) + "LR".index(entry.id[-1])
+        painted = painter.paint(self.hospital, self.size, self.seed, index)
+        outline = Outline(painted.disc, painted.cup)
+        mask = painted.vessels if self.target == "vessel" else structure([outline], self.target)
+        return Pair(painted.image, mask, painted.fov)
 
     def assignment(self, entries: Sequence[Entry]) -> dict[str, str]:
         """The split of every image id, by rule."""
         return {_identity(index): _split(index // 2) for index in range(self.images)}
 
 
-def _structure(painted: painter.Painted, target: Target) -> Bits:
-    match target:
-        case "vessel":
-            return painted.vessels
-        case "disc":
-            return painted.disc
-        case "cup":
-            return painted.cup
-        case "rim":
-            return painted.disc & ~painted.cup
-
-
 def _identity(index: int) -> str:
     return f"{index // 2:04d}{'LR'[index % 2]}"
-
-
-def _index(identity: str) -> int:
-    return 2 * int(identity[:-1]) + "LR".index(identity[-1])
-
-
-def _patient(index: int) -> str:
-    return f"{index // 2:04d}"
 
 
 def _split(patient: int) -> str:

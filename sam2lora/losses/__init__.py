@@ -19,9 +19,6 @@ from sam2lora.losses.soft_dice import SoftDice
 
 Loss = Annotated[BCE | SoftDice | FocalTversky | Focal | ClDice | Boundary, Field(discriminator="kind")]
 
-# Below the union on purpose: a weighted loss is made of `Loss` and is not one of its choices.
-from sam2lora.losses.weighted import Term, WeightedLoss, equal, weighted  # noqa: E402
-
 __all__ = [
     "BCE",
     "Boundary",
@@ -30,8 +27,4 @@ __all__ = [
     "FocalTversky",
     "Loss",
     "SoftDice",
-    "Term",
-    "WeightedLoss",
-    "equal",
-    "weighted",
 ]

@@ -38,3 +38,12 @@ def soft_counts(logits: Tensor, target: Tensor) -> SoftCounts:
     logits, target = (tensor.flatten(1) for tensor in aligned(logits, target))
     p, q = logits.sigmoid(), (-logits).sigmoid()
     return SoftCounts(*(torch.linalg.vecdot(*pair) for pair in ((p, target), (q, target), (p, 1 - target))))
+
+
+@torch.no_grad()
+def thresholded_iou(logits: Tensor, target: Tensor) -> Tensor:
+    """The IoU (N,) of the masks that (N, 1, H, W) logits > 0 say; 1 where both masks are empty. Has no gradient."""
+    logits, target = aligned(logits, target)
+    predicted, true = logits > 0, target > 0.5
+    both, either = (predicted & true).sum((1, 2, 3)), (predicted | true).sum((1, 2, 3))
+    return torch.where(either > 0, both / either.clamp(min=1), 1.0).to(logits.dtype)

@@ -30,6 +30,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
+from math import inf
 from typing import Final, Literal
 
 import cv2
@@ -40,6 +41,7 @@ from sam2lora.metrics.centreline import cldice
 from sam2lora.metrics.confusion import Confusion, confusion
 from sam2lora.metrics.contours import Distances, boundary_iou, distances
 from sam2lora.metrics.histogram import Histogram, histogram
+from sam2lora.metrics.reading import Reading
 
 Metric = Literal[
     "dice",
@@ -76,7 +78,7 @@ def measure(
     validation, takes a hundredth of the time of all.
     """
     pair = _Pair(logits, mask, np.ones_like(mask) if fov is None else fov, cut)
-    return {name: _HOW[name](pair) for name in (METRICS if metrics is None else metrics)}
+    return {name: _METRICS[name][0](pair) for name in (METRICS if metrics is None else metrics)}
 
 
 class _Pair:
@@ -105,25 +107,39 @@ class _Pair:
         return distances(*self.inside)
 
 
-_HOW: Final[dict[Metric, Callable[[_Pair], float]]] = {
-    "dice": lambda pair: pair.counts.dice,
-    "iou": lambda pair: pair.counts.iou,
-    "auc": lambda pair: pair.histogram.auc,
-    "sensitivity": lambda pair: pair.counts.sensitivity,
-    "specificity": lambda pair: pair.counts.specificity,
-    "accuracy": lambda pair: pair.counts.accuracy,
-    "precision": lambda pair: pair.counts.precision,
-    "mcc": lambda pair: pair.counts.mcc,
-    "hd95": lambda pair: pair.distances.hd95,
-    "assd": lambda pair: pair.distances.assd,
-    "boundary_iou": lambda pair: boundary_iou(*pair.inside),
-    "cldice": lambda pair: cldice(*pair.inside),
-    "ece": lambda pair: pair.histogram.ece,
-    "accuracy_full": lambda pair: confusion(pair.logits, pair.mask, None, pair.cut).accuracy,
-    "auc_full": lambda pair: (pair.histogram + histogram(pair.logits, pair.mask, ~pair.fov)).auc,
+_METRICS: Final[dict[Metric, tuple[Callable[[_Pair], float], Reading]]] = {
+    "dice": (lambda pair: pair.counts.dice, Reading("Dice")),
+    "iou": (lambda pair: pair.counts.iou, Reading("IoU")),
+    "auc": (lambda pair: pair.histogram.auc, Reading("AUC")),
+    "sensitivity": (lambda pair: pair.counts.sensitivity, Reading("sensitivity")),
+    "specificity": (lambda pair: pair.counts.specificity, Reading("specificity")),
+    "accuracy": (lambda pair: pair.counts.accuracy, Reading("accuracy")),
+    "precision": (lambda pair: pair.counts.precision, Reading("precision")),
+    "mcc": (lambda pair: pair.counts.mcc, Reading("MCC", low=-1.0)),
+    "hd95": (lambda pair: pair.distances.hd95, Reading("HD95", unit="pixels", smaller=True, high=inf)),
+    "assd": (lambda pair: pair.distances.assd, Reading("ASSD", unit="pixels", smaller=True, high=inf)),
+    "boundary_iou": (lambda pair: boundary_iou(*pair.inside), Reading("boundary IoU")),
+    "cldice": (lambda pair: cldice(*pair.inside), Reading("clDice")),
+    "ece": (lambda pair: pair.histogram.ece, Reading("ECE", smaller=True)),
+    "accuracy_full": (
+        lambda pair: confusion(pair.logits, pair.mask, None, pair.cut).accuracy,
+        Reading("accuracy, full photograph"),
+    ),
+    "auc_full": (
+        lambda pair: (pair.histogram + histogram(pair.logits, pair.mask, ~pair.fov)).auc,
+        Reading("AUC, full photograph"),
+    ),
 }
 
-METRICS: Final[tuple[Metric, ...]] = tuple(_HOW)
+METRICS: Final[tuple[Metric, ...]] = tuple(_METRICS)
+
+
+def reading(metric: str) -> Reading:
+    """How ``metric`` is read. A name that is none of ``METRICS`` has no bounds, and larger is better."""
+    return _READINGS.get(metric, Reading(metric, low=-inf, high=inf))
+
+
+_READINGS: Final[dict[str, Reading]] = {name: how[1] for name, how in _METRICS.items()}
 
 __all__ = [
     "METRICS",
@@ -133,6 +149,7 @@ __all__ = [
     "Mask",
     "Metric",
     "NotNumbers",
+    "Reading",
     "Scores",
     "boundary_iou",
     "cldice",
@@ -140,4 +157,5 @@ __all__ = [
     "distances",
     "histogram",
     "measure",
+    "reading",
 ]

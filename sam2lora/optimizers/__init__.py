@@ -1,4 +1,4 @@
-"""Optimizers. A choice builds the ``torch.optim.Optimizer`` of the parameters that it is given."""
+"""Optimizers. A choice builds the ``torch.optim.Optimizer`` of named groups of parameters."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import Annotated
 from pydantic import Field
 
 from sam2lora.optimizers.adamw import AdamW
+from sam2lora.optimizers.groups import Group
 from sam2lora.optimizers.sgd import SGD
 
 Optimizer = Annotated[AdamW | SGD, Field(discriminator="kind")]
 
-__all__ = ["SGD", "AdamW", "Optimizer"]
+__all__ = ["SGD", "AdamW", "Group", "Optimizer"]

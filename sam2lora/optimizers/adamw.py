@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import torch
 from annotated_types import Ge, Gt, Lt
 
 from sam2lora.choice import choice
+from sam2lora.optimizers.groups import Group, param_groups
 
 Decay = Annotated[float, Ge(0), Lt(1)]
 
@@ -25,6 +26,7 @@ class AdamW:
     weight_decay: Annotated[float, Ge(0)] = 1e-2
     betas: tuple[Decay, Decay] = (0.9, 0.999)
 
-    def build(self, parameters: Iterable[torch.nn.Parameter]) -> torch.optim.Optimizer:
-        """The optimizer of ``parameters``. Raises ``ValueError`` if there are none."""
-        return torch.optim.AdamW(parameters, lr=self.lr, betas=self.betas, weight_decay=self.weight_decay, fused=True)
+    def build(self, groups: Sequence[Group]) -> torch.optim.Optimizer:
+        """The optimizer of ``groups``. Raises ``ValueError`` if there are none."""
+        scaled = param_groups(groups, self.lr)
+        return torch.optim.AdamW(scaled, lr=self.lr, betas=self.betas, weight_decay=self.weight_decay, fused=True)

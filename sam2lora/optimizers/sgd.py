@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Annotated, Literal, Self
 
 import torch
@@ -10,6 +10,7 @@ from annotated_types import Ge, Gt, Lt
 from pydantic import model_validator
 
 from sam2lora.choice import choice
+from sam2lora.optimizers.groups import Group, param_groups
 
 
 @choice
@@ -31,8 +32,9 @@ class SGD:
             raise ValueError("Nesterov needs a momentum, but momentum is 0: raise it or set nesterov to False.")
         return self
 
-    def build(self, parameters: Iterable[torch.nn.Parameter]) -> torch.optim.Optimizer:
-        """The optimizer of ``parameters``. Raises ``ValueError`` if there are none."""
+    def build(self, groups: Sequence[Group]) -> torch.optim.Optimizer:
+        """The optimizer of ``groups``. Raises ``ValueError`` if there are none."""
+        scaled = param_groups(groups, self.lr)
         return torch.optim.SGD(
-            parameters, lr=self.lr, momentum=self.momentum, nesterov=self.nesterov, weight_decay=self.weight_decay
+            scaled, lr=self.lr, momentum=self.momentum, nesterov=self.nesterov, weight_decay=self.weight_decay
         )

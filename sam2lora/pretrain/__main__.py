@@ -14,10 +14,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from safetensors.torch import save_file
 
 from sam2lora.backbones import Nano
-from sam2lora.commands.parser import Parser
+from sam2lora.cli.parser import Parser
 from sam2lora.datasets import PRETRAINING_HOSPITALS
 from sam2lora.errors import Sam2LoraError
-from sam2lora.model import build, sha256
+from sam2lora.models.build import build
+from sam2lora.models.weights import sha256
 from sam2lora.pretrain.recipe import Ask, Recipe, Where, score, train
 from sam2lora.runtime import Runtime
 

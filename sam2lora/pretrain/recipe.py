@@ -20,18 +20,24 @@ from numpy.random import Generator
 from torch import Tensor
 from torch.nn import functional
 
+from sam2lora.auxiliary import IoUError
 from sam2lora.backbones import Nano
 from sam2lora.datasets import PRETRAINING_HOSPITALS
 from sam2lora.datasets.painter import paint
 from sam2lora.errors import CheckpointError
-from sam2lora.losses import BCE, SoftDice, equal
-from sam2lora.model import Features, Points, Sam2Segmenter, build
+from sam2lora.files import write_atomically
+from sam2lora.losses import BCE, SoftDice
+from sam2lora.models.build import build
+from sam2lora.models.sam2 import Sam2Segmenter
+from sam2lora.models.segmenter import Batch, Points
 from sam2lora.pretrain.scenes import Bits, Pixels, plain_scene, scene
 from sam2lora.prompts import Box, PointsAndBox, as_tensors
 from sam2lora.prompts import Points as PointPrompt
 from sam2lora.prompts.marks import PADDING, joined, padded
 from sam2lora.runtime import Runtime
 from sam2lora.schedules import Cosine
+from sam2lora.training.objective import objective, terms_of
+from sam2lora.weighted_loss import equal
 
 _LOSS = equal(BCE(), SoftDice())
 _SCHEDULE = Cosine(warmup=0.04)
@@ -97,7 +103,7 @@ class Picture(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Batch:
+class Questions:
     """``images`` (N, 3, S, S) in [0, 1] and what they are asked for, K prompts each.
 
     ``points``, ``target``: (N K, P, 2) and (N K, P), (N K, 1, S, S) in {0, 1}, the prompts of an image in a row.
@@ -124,9 +130,9 @@ def train(recipe: Recipe, checkpoint: Path, device: str = "cpu") -> Iterator[tup
         for group in optimizer.param_groups:
             group["lr"] = recipe.lr * _SCHEDULE.factor(step, recipe.steps)
         batch = draw(recipe, step)
-        loss, quality = _losses(segmenters[batch.images.shape[-1]], batch, device)
+        total, loss = _objective(recipe, segmenters[batch.images.shape[-1]], batch, device)
         optimizer.zero_grad()
-        torch.autograd.backward(loss + recipe.iou_weight * quality)
+        torch.autograd.backward(total)
         torch.nn.utils.clip_grad_norm_(parameters, recipe.clip_norm)
         optimizer.step()
         if (step + 1) % _SAVE_EVERY == 0 or step + 1 == recipe.steps:
@@ -134,39 +140,42 @@ def train(recipe: Recipe, checkpoint: Path, device: str = "cpu") -> Iterator[tup
         yield step + 1, loss.item()
 
 
-def _losses(segmenter: Sam2Segmenter, batch: Batch, device: str) -> tuple[Tensor, Tensor]:
-    """The mean segmentation loss over the prompts, and over the pictures without one, and the quality head's error."""
-    features = segmenter.encode(batch.images.to(device))
+def _objective(recipe: Recipe, segmenter: Sam2Segmenter, batch: Questions, device: str) -> tuple[Tensor, Tensor]:
+    """What is minimised, and the segmentation loss in it: means over the prompts, and over the pictures without one."""
+    images = batch.images.to(device)
+    features = segmenter.encode(images)
     each = len(batch.target) // len(batch.images)
-    repeated = Features(*(part.repeat_interleave(each, 0) for part in features))
+    repeated = features.map(lambda level: level.repeat_interleave(each, 0))
     points = batch.points[0].to(device), batch.points[1].to(device)
-    answers = [(segmenter.decode_with_iou(repeated, points), batch.target)]
+    asked = [(repeated, Batch(images.repeat_interleave(each, 0), batch.target.to(device), points))]
     if batch.curves is not None:
-        answers.append((segmenter.decode_with_iou(features), batch.curves))
-    losses, errors = [], []
-    for (logits, iou), target in answers:
-        wanted, found = target.to(device), _to_image(logits)
-        losses.append(_LOSS(found, wanted)[0].mean())
-        errors.append((iou - _iou(found, wanted)).abs().mean())
-    return torch.stack(losses).mean(), torch.stack(errors).mean()
+        asked.append((features, Batch(images, batch.curves.to(device), None)))
+    terms, weights = terms_of(_LOSS, (IoUError(weight=recipe.iou_weight),))
+    weights = weights[:, None].to(device)
+    totals, losses = [], []
+    for seen, given in asked:
+        total, values = objective(terms, weights, segmenter.decode(seen, given.points), seen, given)
+        totals.append(total.mean())
+        losses.append((weights * values)[: len(terms.losses)].sum(0).mean())
+    return torch.stack(totals).mean(), torch.stack(losses).mean()
 
 
 def _sharing(owner: Sam2Segmenter, size: int) -> Sam2Segmenter:
     """A segmenter for another image size that has the very parameters of ``owner``."""
-    other = build(Nano(weights="random"), size, Runtime()).to(owner.mean.device)
+    other = build(Nano(weights="random"), size, Runtime()).to(next(owner.parameters()).device)
     for name, parameter in owner.named_parameters():
         module, _, leaf = name.rpartition(".")
         setattr(other.get_submodule(module), leaf, parameter)
     return other
 
 
-def draw(recipe: Recipe, step: int) -> Batch:
-    """The batch of a step."""
+def draw(recipe: Recipe, step: int) -> Questions:
+    """What a step asks."""
     rng, stage = np.random.default_rng([recipe.seed, 0, step]), recipe.stage(step)
     pictures = [picture(stage.size, "plain" if stage.plain else "both", rng) for _ in range(stage.images)]
     wanted = [mask for each in pictures for mask in _asked(each.wanted, stage.prompts, rng)]
     curves = None if stage.plain else _masks([each.curves for each in pictures])
-    return Batch(_images(pictures), _prompts(wanted, "mixed", rng), _masks(wanted), curves)
+    return Questions(_images(pictures), _prompts(wanted, "mixed", rng), _masks(wanted), curves)
 
 
 def score(segmenter: Sam2Segmenter, seed: int, ask: Ask, where: Where, pictures: int = 32) -> float:
@@ -177,8 +186,8 @@ def score(segmenter: Sam2Segmenter, seed: int, ask: Ask, where: Where, pictures:
         shown = picture(segmenter.image_size, where, rng)
         wanted = shown.curves if ask == "nothing" else shown.wanted[rng.integers(len(shown.wanted))]
         with torch.no_grad():
-            logits = segmenter(_images([shown]), None if ask == "nothing" else _prompts([wanted], ask, rng))
-            found, target = _to_image(logits) > 0, _masks([wanted])
+            prediction = segmenter(_images([shown]), None if ask == "nothing" else _prompts([wanted], ask, rng))
+            found, target = _to_image(prediction.logits) > 0, _masks([wanted])
         both, total = (found * target).sum(), found.sum() + target.sum()
         dice.append(float(2 * both / total) if total > 0 else 1.0)
     return float(np.mean(dice))
@@ -228,13 +237,6 @@ def _prompt(ask: Ask, rng: Generator) -> PointPrompt | Box | PointsAndBox:
     return points if kind < 0.65 else Box() if kind < 0.85 else PointsAndBox(points=points)
 
 
-def _iou(logits: Tensor, target: Tensor) -> Tensor:
-    """The IoU (N, 1) of the masks that the logits (N, 1, S, S) say; 1 where both are empty. No gradient."""
-    found, true = (logits.detach() > 0).flatten(1), (target > 0).flatten(1)
-    both, either = (found & true).sum(1), (found | true).sum(1)
-    return torch.where(either > 0, both / either.clamp(min=1), 1.0)[:, None]
-
-
 def _to_image(logits: Tensor) -> Tensor:
     """Logits at mask stride -> at pixel stride, so that curves thinner than a mask step count."""
     return functional.interpolate(logits, scale_factor=2, mode="bilinear", align_corners=False)
@@ -247,9 +249,7 @@ def _save(recipe: Recipe, path: Path, segmenter: Sam2Segmenter, optimizer: torch
         "model": segmenter.sam.state_dict(),
         "optimizer": optimizer.state_dict(),
     }
-    partial = path.with_name(f"{path.name}.partial")
-    torch.save(content, partial)
-    partial.replace(path)
+    write_atomically(path, lambda draft: torch.save(content, draft))
 
 
 def _resume(recipe: Recipe, path: Path, segmenter: Sam2Segmenter, optimizer: torch.optim.Optimizer) -> int:

@@ -1,8 +1,8 @@
 """Prompts. A choice draws, from the mask of one image, the marks that SAM is given with it.
 
-Every mark becomes a point, as in the official predictor: a box is two points, its corners. A prompt drawn from the
-mask is an ``oracle``: at test time it shows the model a part of the answer, and a score that was reached with one must
-say so.
+Every mark becomes a point, as in the official predictor: a box is two points, its corners. A choice says whether it
+``gives_points``, and whether they are an ``oracle``, drawn from the ground truth: at test time that shows the model a
+part of the answer, and a score that was reached with one must say so.
 
 A mask that cannot give a mark leaves padding in its place. SAM embeds padding by a learned token of its own, and adds
 one such token to any points that it gets; so an image with nothing but padding is not one without a prompt: its decoder

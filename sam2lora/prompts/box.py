@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,12 +15,9 @@ from sam2lora.prompts.marks import BOTTOM_RIGHT, PADDING, TOP_LEFT, Marks
 class Box:
     """The smallest upright box that holds the mask, all of its components together."""
 
+    oracle: ClassVar[bool] = True
+    gives_points: ClassVar[bool] = True
     kind: Literal["box"] = "box"
-
-    @property
-    def oracle(self) -> bool:
-        """Whether the prompt is drawn from the ground truth: yes."""
-        return True
 
     def sample(self, mask: NDArray[np.bool_], rng: np.random.Generator) -> Marks:
         """Two places for a mask (S, S): the corners, see ``corners``. An empty mask has no box: both are padding."""

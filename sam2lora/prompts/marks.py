@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sam2lora.transfers import sent
+from sam2lora.transfers import to_device
 
 ON, BESIDE, TOP_LEFT, BOTTOM_RIGHT, PADDING = 1, 0, 2, 3, -1
 """SAM's labels: a point on the object, one beside it, the corners of a box, and a place that is left empty."""
@@ -42,4 +42,4 @@ def as_tensors(drawn: Sequence[Marks | None], device: str) -> tuple[Tensor, Tens
     if not marks:
         return None
     coords, labels = (torch.from_numpy(np.stack(parts)) for parts in zip(*marks, strict=True))
-    return sent(coords, device), sent(labels, device)
+    return to_device(coords, device), to_device(labels, device)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,12 +14,9 @@ from sam2lora.choice import choice
 class NoPrompt:
     """No prompt at all: the model finds the structure by itself, as it must in a clinic."""
 
+    oracle: ClassVar[bool] = False
+    gives_points: ClassVar[bool] = False
     kind: Literal["no_prompt"] = "no_prompt"
-
-    @property
-    def oracle(self) -> bool:
-        """Whether the prompt is drawn from the ground truth: no."""
-        return False
 
     def sample(self, mask: NDArray[np.bool_], rng: np.random.Generator) -> None:
         """Nothing, for any mask (S, S); draws nothing from ``rng``."""

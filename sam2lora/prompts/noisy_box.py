@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from annotated_types import Gt, Le
@@ -22,13 +22,10 @@ class NoisyBox:
     larger noise. Up to 0.5 opposite sides cannot change places.
     """
 
+    oracle: ClassVar[bool] = True
+    gives_points: ClassVar[bool] = True
     kind: Literal["noisy_box"] = "noisy_box"
     noise: Annotated[float, Gt(0), Le(0.5)] = 0.1
-
-    @property
-    def oracle(self) -> bool:
-        """Whether the prompt is drawn from the ground truth: yes."""
-        return True
 
     def sample(self, mask: NDArray[np.bool_], rng: np.random.Generator) -> Marks:
         """Two places for a mask (S, S): the moved corners of its box, at fractions of pixels; padding if it is empty.

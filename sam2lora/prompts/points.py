@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 import numpy as np
 from annotated_types import Ge
@@ -22,6 +22,8 @@ class Points:
     mask by 2 x 2, which would leave nothing of a vessel of one pixel: here every pixel of the mask may be drawn.
     """
 
+    oracle: ClassVar[bool] = True
+    gives_points: ClassVar[bool] = True
     kind: Literal["points"] = "points"
     positive: Annotated[int, Ge(0)] = 5
     negative: Annotated[int, Ge(0)] = 0
@@ -32,11 +34,6 @@ class Points:
         if self.positive + self.negative == 0:
             raise ValueError("Points need at least one point, but positive and negative are both 0: use NoPrompt().")
         return self
-
-    @property
-    def oracle(self) -> bool:
-        """Whether the prompt is drawn from the ground truth: yes."""
-        return True
 
     def sample(self, mask: NDArray[np.bool_], rng: np.random.Generator) -> Marks:
         """Marks of a mask (S, S): ``positive`` places labelled 1, then ``negative`` places labelled 0.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import field
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,13 +18,10 @@ from sam2lora.prompts.points import Points
 class PointsAndBox:
     """The box around the mask, and points on and beside it."""
 
+    oracle: ClassVar[bool] = True
+    gives_points: ClassVar[bool] = True
     kind: Literal["points_and_box"] = "points_and_box"
     points: Points = field(default_factory=Points)
-
-    @property
-    def oracle(self) -> bool:
-        """Whether the prompt is drawn from the ground truth: yes."""
-        return True
 
     def sample(self, mask: NDArray[np.bool_], rng: np.random.Generator) -> Marks:
         """Marks of a mask (S, S): the two corners first, as ``SAM2ImagePredictor`` puts them, then the points."""

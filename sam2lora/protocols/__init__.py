@@ -1,6 +1,6 @@
-"""Protocols: which hospitals train a model and which ones judge it. One value is one model.
+"""Protocols: which hospitals train a model and which ones test it. One value is one model.
 
-Every choice has ``sources`` (they train, validate, and score in domain), ``targets`` (they judge), ``target_images``
+Every choice has ``sources`` (they train, validate, and score in domain), ``targets`` (they test), ``target_images``
 (all of a target or its test part), ``shots`` (how many patients of each target join the training, mostly 0), and
 ``every()``: the values of all models of the protocol, of which it is itself one.
 """

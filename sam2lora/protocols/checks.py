@@ -5,24 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import combinations, product
 
-from sam2lora.datasets import Dataset, Folder
+from sam2lora.datasets import Dataset
 from sam2lora.errors import DataError, OverlapError
 
 
-def check(trained: Sequence[Dataset], judged: Sequence[Dataset] = ()) -> None:
-    """Raise unless one model may learn from every set of ``trained`` and be judged on every set of ``judged``.
+def check(trained: Sequence[Dataset], tested: Sequence[Dataset] = ()) -> None:
+    """Raise unless one model may learn from every set of ``trained`` and be tested on every set of ``tested``.
 
-    ``OverlapError``: two sets share patients and at least one of them trains, so that patients who train one way
-    would validate or judge another way. Sets that only judge may overlap. ``DataError``: a set is named twice, or
-    the structures to segment differ.
+    ``OverlapError``: two sets share patients and at least one of them trains, so that patients whose images
+    train would also validate or test. Sets that only test may overlap. ``DataError``: a set is named twice, or the
+    structures to segment differ.
     """
-    for source, target in product(trained, judged):
+    for source, target in product(trained, tested):
         if shared := source.overlaps & target.overlaps:
             raise OverlapError(
                 f"A target must hold patients that no source holds, but source {source.name!r} and target "
                 f"{target.name!r} share {', '.join(sorted(shared))}: leave one of the two out."
             )
-    everything = (*trained, *judged)
+    everything = (*trained, *tested)
     check_names(everything)
     for one, other in combinations(everything, 2):
         if one.target != other.target:
@@ -33,9 +33,9 @@ def check(trained: Sequence[Dataset], judged: Sequence[Dataset] = ()) -> None:
     for one, other in combinations(trained, 2):
         if shared := one.overlaps & other.overlaps:
             raise OverlapError(
-                f"Two sets that train one model must not share patients, or those who train in one validate and judge "
-                f"in the other, but {one.name!r} and {other.name!r} share {', '.join(sorted(shared))}: leave one of "
-                f"the two out."
+                f"Two sets that train one model must not share patients, whose images may train in one and test in "
+                f"the other, but {one.name!r} and {other.name!r} share {', '.join(sorted(shared))}: leave one of the "
+                f"two out."
             )
 
 
@@ -44,8 +44,8 @@ def check_names(datasets: Sequence[Dataset]) -> None:
     for one, other in combinations(datasets, 2):
         if one.name == other.name:
             remedy = "name it once"
-            if isinstance(one, Folder) and one.overlaps != other.overlaps:
-                remedy = "give one of the two folders another name, as folder:path=PATH:label=NAME"
+            if one.overlaps != other.overlaps:
+                remedy = "give one of the two another name, as folder:path=PATH:label=NAME"
             raise DataError(f"A data set must be named once, but {one.name!r} is named twice: {remedy}.")
 
 

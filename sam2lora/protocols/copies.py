@@ -1,4 +1,4 @@
-"""One photograph under two names: refused where it would judge what it has trained, named where it is a suspicion."""
+"""One photograph under two names: refused where it trains and tests a model, else reported as a suspicion."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SHOWN = 5
 
 @dataclass(frozen=True)
 class Photograph:
-    """An image of a study. ``part``: of its set, ``"test"`` if it judges; None where the protocol does not use it."""
+    """An image of a study. ``part``: of its set, ``"test"`` if it tests; None where the protocol does not use it."""
 
     dataset: Source
     id: str
@@ -63,8 +63,8 @@ def check_photographs(protocol: Protocol, sets: Iterable[CachedSet]) -> tuple[Do
 
     ``sets``: the opened sources and targets of ``protocol``. Pixels are compared, not names or files, of all
     parts of all sets: a photograph of a source must not be one of a target or of another source, nor lie in two parts
-    of its set, nor count twice among those that judge. Left alone are pictures of one patient in one set, which lie on
-    one side, and those of two targets that share patients by name, which are counted once.
+    of its set, nor count twice among the test images. Left alone are pictures of one patient in one set, which lie
+    on one side, and those of two targets that share patients by name, which are counted once.
     """
     opened = {one.dataset.name: one for one in sets}
     chosen = [opened[dataset.name] for dataset in (*protocol.sources, *protocol.targets)]
@@ -85,10 +85,10 @@ def check_photographs(protocol: Protocol, sets: Iterable[CachedSet]) -> tuple[Do
 
 
 def _photographs(protocol: Protocol, opened: CachedSet) -> Iterable[Photograph]:
-    judged = opened.dataset.name in {target.name for target in protocol.targets} and not protocol.shots
+    tested = opened.dataset.name in {target.name for target in protocol.targets} and not protocol.shots
     for identity, patient, split, file in zip(opened.ids, opened.patients, opened.splits, opened.files, strict=True):
         part: str | None = split
-        if judged:
+        if tested:
             part = "test" if split == "test" or protocol.target_images == "all" else None
         yield Photograph(opened.dataset, identity, patient, part, file)
 
@@ -143,7 +143,7 @@ def _refusal(pairs: Pairs) -> str:
     )
     count = f"{len(pairs)} pair{'s' * (len(pairs) > 1)} of photographs"
     return (
-        f"A photograph must stand in a study once, or it is trained on and judged, or counted twice, but {count} "
+        f"A photograph must stand in a study once, or it is trained on and tested on, or counted twice, but {count} "
         f"{_of((one, other))} {'are' if len(pairs) > 1 else 'is'} identical pixel for pixel: {remedy}.\n"
         f"{_listed(pairs)}"
     )

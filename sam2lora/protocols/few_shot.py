@@ -13,7 +13,7 @@ from sam2lora.protocols.checks import check
 
 @choice
 class FewShot:
-    """One model is trained on ``sources`` and on ``shots`` patients of each of ``targets``, whose test parts judge it.
+    """One model is trained on ``sources`` and on ``shots`` patients of each of ``targets``; their test parts test it.
 
     A patient gives all images. The patients are drawn, by the replicate's seed, from those of the target's
     development part that lie outside the replicate's fold; a smaller number is part of a larger one, and they are the

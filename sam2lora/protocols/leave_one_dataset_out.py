@@ -14,12 +14,12 @@ from sam2lora.protocols.checks import check, member
 
 @choice
 class LeaveOneDatasetOut:
-    """A model for each of ``datasets``, trained on all the others and judged on the one that was left out.
+    """A model for each of ``datasets``, trained on all the others and tested on the one that was left out.
 
-    ``held_out``: the name of the set that this model never sees. ``target_images``: ``"all"`` of its images judge,
-    or only its ``"test"`` part. The others are sources as in ``Transfer``: their folds validate, so that the held-out
+    ``held_out``: the name of the set that this model never sees. ``target_images``: ``"all"`` of its images test it, or
+    only its ``"test"`` part. The others are sources as in ``Transfer``: their folds validate, so that the held-out
     set steers nothing. A mean over held-out sets describes the protocol; it must not become an objective, for then
-    every set would steer the model that is judged on it.
+    every set would steer the model that is tested on it.
 
     Two sets that share patients are refused (``OverlapError``), whichever is held out. To let the partner of the
     held-out set leave the training would not do: as soon as a third set is held out both partners train together,

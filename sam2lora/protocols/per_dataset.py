@@ -14,7 +14,7 @@ from sam2lora.protocols.checks import check_names, member
 
 @choice
 class PerDataset:
-    """A model for each of ``datasets``, trained on its development part and judged on its test part.
+    """A model for each of ``datasets``, trained on its development part and tested on its test part.
 
     ``dataset``: the name of the set whose model this is. What a set gains or loses by training together with others
     is its score here against its score under ``Pooled``. Sets may share patients, since no two meet in one model.

@@ -13,11 +13,11 @@ from sam2lora.protocols.checks import check
 
 @choice
 class Pooled:
-    """One model is trained on the development parts of all ``datasets`` and judged on each of their test parts.
+    """One model is trained on the development parts of all ``datasets`` and tested on each of their test parts.
 
     The protocol of SAM2LoRA (Mandal et al. 2025, arXiv 2510.10288), whose "cross-dataset" means this: every hospital
-    that judges has also trained, so nothing is said of a hospital that the model has not seen. Fold ``k`` of each
-    development part validates replicate ``k``; SAM2LoRA itself has no validation part.
+    that tests the model has also trained it, so nothing is said of a hospital that the model has not seen. Fold ``k``
+    of each development part validates replicate ``k``; SAM2LoRA itself has no validation part.
 
     Raises ``OverlapError`` when two sets share patients, ``DataError`` when a set is named twice or when the
     structures to segment differ.

@@ -1,4 +1,4 @@
-"""Train on some hospitals, judge on others."""
+"""Train on some hospitals, test on others."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sam2lora.protocols.checks import check
 
 @choice
 class Transfer:
-    """One model is trained on the union of ``sources`` and judged on every one of ``targets``.
+    """One model is trained on the union of ``sources`` and tested on every one of ``targets``.
 
     Of a source, fold ``k`` of the development part validates replicate ``k``, the other folds train, and the test
     part is scored once at the end. Of a target, ``target_images`` says what is scored: ``"all"`` of its images,

@@ -1,4 +1,4 @@
-"""Thresholds. A choice says above which probability a pixel counts as predicted when a trial is judged at its end.
+"""Thresholds. A choice says above which probability a pixel counts as predicted when a trial is tested at its end.
 
 ``candidates`` are the probabilities in (0, 1) that it chooses among, none where images have no say: then no image is
 predicted for it. ``find(sources)`` gives one. ``sources`` holds, for every source, the Dice of each of its validation

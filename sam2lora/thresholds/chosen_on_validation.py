@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,14 @@ class ChosenOnValidation:
     def candidates(self) -> NDArray[np.float64]:
         """All 999 of them."""
         return np.arange(1, _STEPS) / _STEPS
+
+    def conflicts(self, config: Any) -> Iterator[str]:
+        """Sources must give the validation images."""
+        if not config.protocol.sources:
+            yield (
+                f"it is chosen on the validation images of sources, but {config.protocol.kind!r} has none: name a "
+                f"source, or use Fixed()."
+            )
 
     def find(self, sources: Sequence[Sequence[NDArray[np.float64]]]) -> float:
         """The best candidate by the Dice (999,) of every image. One without a pixel has none (NaN) and is left out.

@@ -4,24 +4,26 @@ from datetime import datetime, timedelta
 
 import numpy as np
 import pytest
-from optuna.trial import FrozenTrial, TrialState, create_trial
+from optuna.trial import TrialState
 
 from benchmarks.efficiency import Run, at, seen, table
+from harness.record.outcome import KIND_OF
+from harness.record.trials import RecordedTrial
 
 BEGUN = datetime(2026, 1, 1)
 
 
-def trial(minute: int, kind: str, value: float, seconds: float, unseen: float = 0.5) -> FrozenTrial:
-    attributes = {
-        "outcome": {"kind": kind},
-        "cost": {"train_seconds": seconds, "evaluate_seconds": 1.0},
-        "roles": {"elm": "source", "fir": "target", "oak": "target"},
-        "scores": {"elm/dice": 0.9, "fir/dice": unseen, "oak/dice": unseen + 0.1},
-    }
-    state = TrialState.COMPLETE if kind == "completed" else TrialState.PRUNED
-    made = create_trial(state=state, value=value, user_attrs=attributes)
-    made.datetime_complete = BEGUN + timedelta(minutes=minute)
-    return made
+def trial(minute: int, kind: str, value: float, seconds: float, unseen: float = 0.5) -> RecordedTrial:
+    return RecordedTrial(
+        number=minute,
+        state=TrialState[KIND_OF[kind].state],
+        values=(value,),
+        finished=BEGUN + timedelta(minutes=minute),
+        outcome=kind,
+        cost={"train_seconds": seconds, "evaluate_seconds": 1.0},
+        roles={"elm": "source", "fir": "target", "oak": "target"},
+        scores={"elm/dice": 0.9, "fir/dice": unseen, "oak/dice": unseen + 0.1},
+    )
 
 
 def test_the_best_so_far_is_that_of_completed_trials_in_the_order_of_their_ends() -> None:

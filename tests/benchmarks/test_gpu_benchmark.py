@@ -29,7 +29,7 @@ from benchmarks.gpu.memory import limited, peak
 from benchmarks.gpu.parts import PARTS, Part
 from benchmarks.gpu.parts.memory import memory
 from benchmarks.gpu.process import Ended, results
-from sam2lora.memory import is_out_of_memory
+from sam2lora.training.memory import is_out_of_memory
 
 ROOT = Path(__file__).parents[2]
 WITHOUT = ("ray", "optuna", "mlflow")
@@ -382,7 +382,8 @@ def test_the_peak_of_a_block_is_that_of_its_tensors(bench: Bench) -> None:
 
 
 def test_the_workload_has_two_batches_of_training_images_and_images_that_judge(bench: Bench) -> None:
-    from sam2lora.train import open_sets, test_images, training_images, validation_images
+    from sam2lora.training.parts import test_images, training_images, validation_images
+    from sam2lora.training.session import open_sets
 
     (source,) = open_sets(config("nano", 64).protocol.sources, 64, bench.runtime())
     assert len(training_images((source,), 0)) == 4

@@ -20,8 +20,7 @@ from benchmarks.gpu.parts.deterministic import deterministic
 from benchmarks.gpu.parts.launches import launches
 from benchmarks.gpu.parts.makespan import _configs, _searches
 from benchmarks.gpu.parts.steps import steps
-from harness.execution import ray_tune
-from sam2lora.memory import free_mib, taking
+from sam2lora.training.memory import free_mib, taking
 
 
 @dataclass(frozen=True)
@@ -91,7 +90,7 @@ def test_a_wait_in_a_step_breaks_the_law_and_says_where(bench: Bench, monkeypatc
             raise RuntimeError("called a synchronizing CUDA operation\nat some place")
         return true(*given)
 
-    monkeypatch.setattr("sam2lora.train.clip_grad_norm_", synchronizing)
+    monkeypatch.setattr("sam2lora.training.loop.clip_grad_norm_", synchronizing)
     law = next(line for line in launches(bench) if isinstance(line, Law))
     assert not law.holds
     assert str(law.values["waits for"]).startswith("called a synchronizing CUDA operation (test_gpu_branches.py:")
@@ -112,7 +111,7 @@ def test_graphs_are_tried_before_compilers(bench: Bench) -> None:
 
 def test_the_glue_is_tried_with_shares_of_a_gpu(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    monkeypatch.setattr(ray_tune, "_cores", lambda: 16)
+    monkeypatch.setattr("harness.execution.slots.usable_cores", lambda: 16)
     packs, *glue = _searches(bench)
     assert (packs.room.residents, packs.room.engines, packs.trials) == (8, 1, 8)
     shares = [(search.room.gpus, search.room.concurrent, search.trials) for search in glue]

@@ -14,8 +14,8 @@ from torch._C._autograd import DeviceType
 from benchmarks.gpu import timing
 from benchmarks.gpu.bench import SMALL, Bench, config
 from benchmarks.gpu.parts.launches import _waits, counts
-from sam2lora import train
-from sam2lora.train import Advanced
+from sam2lora.training import loop
+from sam2lora.training.loop import Advanced
 
 
 @pytest.fixture
@@ -40,9 +40,9 @@ def test_a_step_within_an_epoch_is_that_epochs(bench: Bench, trials: int) -> Non
         return timing.company(bench, config("nano", 64), trials).within_step(lambda step: losses(step()))
 
     seen: list[list[float]] = []
-    true = train.step
+    true = loop.step
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(train, "step", lambda *given: (advanced := true(*given), seen.append(losses(advanced)))[0])
+        patched.setattr(loop, "step", lambda *given: (advanced := true(*given), seen.append(losses(advanced)))[0])
         torch.manual_seed(0)
         timing.company(bench, config("nano", 64), trials).epoch(1)
     assert seen == [first()]
@@ -88,9 +88,9 @@ def test_calls_count_while_the_step_runs_and_work_of_the_device_whenever_it_runs
 
 
 def test_a_wait_within_a_step_is_named(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    true = train._update
+    true = loop._update
 
-    def waiting(lane: train.Lane) -> torch.Tensor | None:
+    def waiting(lane: loop.Lane) -> torch.Tensor | None:
         norm = true(lane)
         assert norm is not None
         norm.item()
@@ -98,5 +98,5 @@ def test_a_wait_within_a_step_is_named(bench: Bench, monkeypatch: pytest.MonkeyP
 
     lone = timing.company(bench, config("nano", 64), 0)
     assert lone.within_step(partial(_waits, bench)) is None
-    monkeypatch.setattr(train, "_update", waiting)
+    monkeypatch.setattr(loop, "_update", waiting)
     assert lone.within_step(partial(_waits, bench)) == "_local_scalar_dense"

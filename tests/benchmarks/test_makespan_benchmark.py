@@ -16,15 +16,17 @@ from ray import tune
 
 from benchmarks import glue, makespan, packs
 from harness.execution import ray_tune
+from harness.execution.slots import Slots
 from sam2lora.adapters import LoRA
 from sam2lora.config import Replicate, TrialConfig
 from sam2lora.datasets import Synthetic
-from sam2lora.evaluate import alone, evaluate_each
-from sam2lora.model import build
-from sam2lora.pack import signature
+from sam2lora.evaluate import evaluate_each, single_predictor
+from sam2lora.models.build import build
 from sam2lora.protocols import Transfer
 from sam2lora.runtime import Runtime
-from sam2lora.train import open_sets, training_images
+from sam2lora.training.packing import signature
+from sam2lora.training.parts import training_images
+from sam2lora.training.session import open_sets
 
 
 def small() -> TrialConfig:
@@ -48,10 +50,10 @@ def test_the_glue_predicts_and_scores_what_the_harness_does(tmp_path: Path) -> N
     segmenter = build(config.backbone, 64, runtime)
     images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        torch.testing.assert_close(glue.forward(sam, images), segmenter(images), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(glue.forward(sam, images), segmenter(images).logits, rtol=1e-4, atol=1e-4)
     (opened,) = open_sets(config.protocol.targets, 64, runtime)
     found = glue.evaluate(sam, task.tests["birch"], full=True)
-    with alone(segmenter) as predictor:
+    with single_predictor(segmenter) as predictor:
         (rows,) = evaluate_each(
             predictor, opened, range(8), config.test_prompt, runtime, role="target", seed=0, probabilities=(0.5,)
         )
@@ -68,9 +70,9 @@ def test_every_drawn_layer_is_one_of_the_glues_model(space: str) -> None:
         config = makespan.SPACES[space](study.ask(), small())
         settings = makespan._settings(config)
         assert set(settings.targets) <= linears
-        assert isinstance(config.adapter, LoRA)
-        assert (config.adapter.rank, config.adapter.init) == (settings.rank, "kaiming")
-        assert config.adapter.dropout_site == "input"
+        assert isinstance(config.adapters[0], LoRA)
+        assert (config.adapters[0].rank, config.adapters[0].init) == (settings.rank, "kaiming")
+        assert config.adapters[0].dropout_site == "input"
 
 
 def test_scores_beyond_noise_end_it() -> None:
@@ -105,7 +107,7 @@ def test_the_glue_runs_on_the_gpu_that_its_room_has(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(glue, "search", search)
     monkeypatch.setattr(ray_tune, "cluster", lambda room: nullcontext())
     config = makespan.decoder(optuna.create_study().ask(), replace(small(), precision="bfloat16"))
-    makespan.plain([config], ray_tune.Slots(4, cpus=4.0, gpus=0.25), tmp_path / "cache", tmp_path)
+    makespan.plain([config], Slots(4, cpus=4.0, gpus=0.25), tmp_path / "cache", tmp_path)
     task, how = seen
     assert (task.device, task.threads, task.bfloat16) == ("cuda", 4, True)
     assert how == (4, tmp_path, 4.0, 0.25)

@@ -25,7 +25,7 @@ from benchmarks.roofline import (
     predict,
 )
 from sam2lora.backbones import Nano, architecture
-from sam2lora.model import shapes
+from sam2lora.models.build import shapes
 
 H100, *_, T4 = DEVICES
 PLAIN = Device(
@@ -146,7 +146,7 @@ def test_the_arithmetic_of_a_forward_pass_is_that_of_its_layers() -> None:
                 module.register_forward_hook(convolution)
     with stand_in(), torch.no_grad(), Tally("cuda") as tally:
         segmenter.to_empty(device="cuda")
-        logits = segmenter(torch.empty(2, 3, size, size, device="cuda"))
+        logits = segmenter(torch.empty(2, 3, size, size, device="cuda")).logits
     positions = (size // 8) ** 2
     by_hand["product"] += 2 * positions * 2 * (width // 2)  # coordinates as Fourier features
     by_hand["product"] += 2 * 2 * 4 * (width // 8) * logits[0].numel()  # hyper-networks times pixels

@@ -20,12 +20,12 @@ import pandas as pd
 import torch
 from safetensors.numpy import load_file
 
-from sam2lora import pack
-from sam2lora.artifacts import finish
 from sam2lora.config import Replicate
 from sam2lora.runtime import Runtime, default_cache
-from sam2lora.settings import changed, read_settings
-from sam2lora.train import start
+from sam2lora.settings import read_settings, with_assignments
+from sam2lora.training import packing
+from sam2lora.training.artifacts import finish
+from sam2lora.training.session import start
 
 EPOCHS = 2
 SETTINGS = (
@@ -34,10 +34,11 @@ SETTINGS = (
 )
 TRIALS = {
     "lora": "",
-    "lora_in_decoder": "--set adapter.encoder=none",
-    "lora_in_last_blocks": "--set adapter.blocks.kind=last --set adapter.blocks.count=2 --set adapter.decoder=none",
-    "full": "--set adapter=full",
-    "frozen": "--set adapter=frozen",
+    "lora_in_decoder": "--set adapters.0.encoder=none",
+    "lora_in_last_blocks": "--set adapters.0.blocks.kind=last --set adapters.0.blocks.count=2 "
+    "--set adapters.0.decoder=none",
+    "full": "--set adapters.0=full",
+    "frozen": "--set adapters=[]",
     "unet": "--backbone unet",
     "points": "--set train_prompt=points --set test_prompt=points --set prompt_dropout=0.3",
     "few_shot": "--protocol few_shot --shots 1",
@@ -45,7 +46,7 @@ TRIALS = {
 """Options of ``python -m sam2lora.train`` on top of ``SETTINGS``, by folder."""
 PACK = {
     "pack/0": (0, []),
-    "pack/1": (0, ["adapter.rank=5", "adapter.alpha=2.0", "adapter.dropout=0.3", "optimizer.lr=0.003"]),
+    "pack/1": (0, ["adapters.0.rank=5", "adapters.0.alpha=2.0", "adapters.0.dropout=0.3", "optimizer.lr=0.003"]),
     "pack/2": (1, ["augment=none", "optimizer=sgd", "optimizer.lr=0.05"]),
     "pack/3": (1, ["threshold=chosen_on_validation", "clip_norm=null"]),
 }
@@ -66,13 +67,12 @@ def train_pack() -> None:
     """Train all of ``PACK`` in lock-step, with LoRA in the encoder as well: what a GPU does and no command on a CPU."""
     runtime, base = Runtime(cache=default_cache()), read_settings(Path("lora/config.json"))
     residents = [
-        pack.admit(start(changed(base, changes), Replicate(seed=seed), runtime)) for seed, changes in PACK.values()
+        start(with_assignments(base, changes), Replicate(seed=seed), runtime) for seed, changes in PACK.values()
     ]
     for _ in range(EPOCHS):
-        pack.epoch(residents)
-    for folder, resident, rows in zip(PACK, residents, pack.judge(residents), strict=True):
-        with pack.worn(resident) as session:
-            finish(session, rows, folder, Path(folder))
+        packing.epoch(residents)
+    for folder, resident, rows in zip(PACK, residents, packing.final_scores(residents), strict=True):
+        finish(resident, rows, folder, Path(folder))
 
 
 def machine() -> Iterator[tuple[str, str]]:

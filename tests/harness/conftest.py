@@ -39,7 +39,7 @@ def tiny() -> TrialConfig:
             targets=(Synthetic(hospital="cedar", images=4, size=64),),
         ),
         backbone=Nano(weights="random"),
-        adapter=LoRA(rank=2, alpha=4.0),
+        adapters=(LoRA(rank=2, alpha=4.0),),
         optimizer=AdamW(lr=3e-3),
         augment=Flips(),
         image_size=64,
@@ -54,6 +54,4 @@ def runtime(tmp_path_factory: pytest.TempPathFactory) -> Runtime:
 
 @pytest.fixture
 def record(tmp_path: Path) -> Record:
-    return open_record(
-        f"sqlite:///{tmp_path / 'optuna.db'}", "study", tmp_path / "study", QUESTION, RandomSampler(seed=0)
-    )
+    return open_record(f"sqlite:///{tmp_path / 'optuna.db'}", "study", tmp_path, QUESTION, RandomSampler(seed=0))

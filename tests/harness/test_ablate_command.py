@@ -13,11 +13,12 @@ import pytest
 from mlflow import MlflowClient
 
 from harness import ablate
-from harness.record.table import measured, read
+from harness.record.table import completed_trials, read
 
 ROOT = Path(__file__).parent.parent.parent
 TINY = '''"""Does a tiny ablation run?"""
-from harness.experiments.ablation import Ablation, replicates
+from harness.experiments.ablation import Ablation
+from harness.experiments.replicates import replicates
 from harness.designs import Levels, setting
 from sam2lora.adapters import LoRA
 from sam2lora.augments import Flips
@@ -32,7 +33,7 @@ BASE = TrialConfig(
         targets=(Synthetic(hospital="cedar", images=4, size=64),),
     ),
     backbone=Nano(weights="random"),
-    adapter=LoRA(rank=2, alpha=4.0, encoder="none"),
+    adapters=(LoRA(rank=2, alpha=4.0, encoder="none"),),
     augment=Flips(),
     image_size=64,
     epochs=1,
@@ -78,8 +79,8 @@ def test_an_ablation_runs_reports_and_lends_its_trials_to_another(project: Path)
     run(project, "wider")
     storage = f"sqlite:///{project / 'runs/optuna.db'}"
     wider = read(storage, "wider", project / "runs")
-    assert len(measured(wider.trials)) == 9
-    trained = wider.trials[wider.trials["taken_from"].isna()]
+    assert len(completed_trials(wider.trials)) == 9
+    trained = wider.trials[wider.trials["copied_from"].isna()]
     assert set(trained["param/arm"]) == {"clip+3.0"}
     assert len(optuna.load_study(study_name="tiny", storage=storage).trials) == 6
     growing_is_a_look(project, storage)
@@ -98,7 +99,7 @@ def growing_is_a_look(project: Path, storage: str) -> None:
     assert (looks["schedule"], looks["errors"]) == ([3, 5], pytest.approx([0.04, 0.008]))
     assert [one["replicates"] for one in looks["done"]] == [3, 5]
     report = " ".join((project / "runs/tiny/report/report.md").read_text().split())
-    assert "This is look 2 at the study, at 5 replicates (before: 3)" in report
+    assert "This is look 2 at the study, at 5 replicates (earlier looks: at 3)" in report
     assert "err in at most 5 % of studies, this one in 0.8 %" in report
     recorded().set_user_attr("looks", {**looks, "done": looks["done"][:1]})
     run(project, "tiny", "--replicates", "5")
@@ -138,8 +139,8 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
         (["loss_components", "--sources", "alder", "--targets", "alder"], "share alder"),
         (
             ["rank", "--backbone", "unet"],
-            "error: Settings must be such that a trial can have them, but these cannot be: a "
-            "U-Net must be trained whole, but adapter is 'lora': use Full()",
+            "error: Settings must be valid for a trial, but these are not: adapters.0 (lora): It needs the layers "
+            "of a SAM 2, but the backbone is a U-Net: use Full(). a U-Net must be trained whole",
         ),
         (["loss_components", "--datasets", "alder"], "--protocol"),
     ],
@@ -160,7 +161,7 @@ def test_a_dry_run_shows_arms_differences_and_the_number_of_trials(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    wanted = ["--dry-run", "--replicates", "4", "--epochs", "2", "--tuned", "6", "--until-decided"]
+    wanted = ["--dry-run", "--pack", "--replicates", "4", "--epochs", "2", "--tuned", "6", "--until-decided"]
     assert ablate.main(["optimizer_basics", *wanted]) == 0
     shown = " ".join(capsys.readouterr().out.split())
     assert "clipping clip_norm = 1.0" in shown
@@ -169,6 +170,7 @@ def test_a_dry_run_shows_arms_differences_and_the_number_of_trials(
     assert "6 trials of each arm that trains (8), over optimizer.lr" in shown
     assert "80 trials in all" in shown
     assert "looks after 4, 6, 9, 14, 20 replicates" in shown
+    assert "8 of the 8 settings examined train alone, not in a pack: on a CPU" in shown
     assert not (tmp_path / "runs").exists()
 
 

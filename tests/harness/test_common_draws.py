@@ -8,21 +8,23 @@ import pytest
 import torch
 
 from harness.designs import Factorial, LeaveOneOut, setting
-from harness.experiments.ablation import Ablation, replicates
+from harness.experiments.ablation import Ablation
+from harness.experiments.replicates import replicates
 from sam2lora.config import Replicate, TrialConfig
 from sam2lora.losses import BCE, SoftDice
 from sam2lora.optimizers import SGD
 from sam2lora.prompts import Points
 from sam2lora.runtime import Runtime
 from sam2lora.schedules import Constant
-from sam2lora.train import Session, batches, start
+from sam2lora.training.batches import batches
+from sam2lora.training.session import Session, start
 
 
 @pytest.fixture(params=["losses", "changes"])
 def arms(request: pytest.FixtureRequest, tiny: TrialConfig) -> list[TrialConfig]:
     base = replace(tiny, train_prompt=Points(positive=3), prompt_dropout=0.3, test_prompt=Points(positive=1))
     changes = {"sgd": setting(optimizer=SGD()), "constant": setting(schedule=Constant(), clip_norm=None)}
-    deep = {"decoder": setting(adapter=replace(tiny.adapter, encoder="none")), **changes}
+    deep = {"decoder": setting(adapters=(replace(tiny.adapters[0], encoder="none"),)), **changes}
     design = Factorial({"bce": BCE(), "dice": SoftDice()}) if request.param == "losses" else LeaveOneOut(deep)
     return list(Ablation(base, design, replicates(3), primary="dice", smallest_of_interest=0.01).settings.values())
 
@@ -44,7 +46,7 @@ def equal(one: list[list[torch.Tensor]], other: list[list[torch.Tensor]]) -> boo
 
 
 def first(session: Session) -> dict[str, torch.Tensor]:
-    return session.config.adapter.state(session.segmenter)
+    return session.attachment.state()
 
 
 def test_arms_of_one_replicate_differ_in_nothing_but_their_settings(arms: list[TrialConfig], runtime: Runtime) -> None:

@@ -7,7 +7,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from harness.experiments.search import distributions
+from harness.experiments.space import distributions
 from harness.samplers import Grid, Sampler
 from sam2lora.choice import from_json, kinds, to_json
 
@@ -72,6 +72,30 @@ def test_the_grid_takes_every_combination_once_and_knows_how_many_there_are() ->
     assert values["lr"] == pytest.approx([1e-4, math.sqrt(1e-5), 1e-1])
     assert values["rank"] == [2, 11, 64]
     assert values["place"] == ["encoder", "decoder"]
+
+
+def test_every_cell_of_a_grid_ends_though_some_crash_and_others_are_given() -> None:
+    grid, asked = Grid(levels=3), distributions(space)
+    limit = grid.limit(asked)
+    assert limit is not None
+    storage, crashes, running = optuna.storages.InMemoryStorage(), {3, 11, 12, 19, 30, 44, limit}, []
+    for first, last in ((0, 20), (20, limit + len(crashes))):
+        sampler = grid.build(0, asked)
+        study = optuna.create_study(storage=storage, study_name="s", sampler=sampler, load_if_exists=True)
+        study.enqueue_trial({"lr": 1e-3, "rank": 2, "place": "decoder"})  # it takes a number, and no cell
+        space(study.ask())
+        for number in range(first, last):
+            space(trial := study.ask())
+            if number in (15, 40):
+                running.append(trial)
+            elif number in crashes:
+                study.tell(trial, state=TrialState.FAIL)
+            else:
+                study.tell(trial, 0.5)
+    for trial in running:
+        study.tell(trial, 0.5)
+    ended = study.get_trials(states=(TrialState.COMPLETE,))
+    assert sorted(trial.system_attrs["grid_id"] for trial in ended) == list(range(limit))
 
 
 def in_two_runs(kind: str, first: int, second: int) -> list[dict[str, Any]]:

@@ -4,12 +4,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import optuna
 import pytest
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 from ray.tune.schedulers import TrialScheduler
 
-from harness.execution.searcher import rebuild
+from harness.execution.replay import rebuild
+from harness.record.outcome import KIND_OF
+from harness.record.trials import RecordedTrial
 from harness.schedulers import ASHA, Full, HyperBand, Median, Scheduler
 from sam2lora.choice import kinds
 
@@ -46,19 +47,17 @@ def run(scheduler: Any, number: int) -> list[float]:
     return seen
 
 
-def recorded(number: int, seen: list[float]) -> FrozenTrial:
-    state = TrialState.COMPLETE if len(seen) == EPOCHS else TrialState.PRUNED
-    trial = optuna.trial.create_trial(
-        state=state,
-        value=seen[-1],
-        user_attrs={
-            "key": f"key-{number}",
-            "outcome": {"kind": "completed" if len(seen) == EPOCHS else "stopped", "epoch": len(seen)},
-        },
-        intermediate_values=dict(enumerate(seen, start=1)),
+def recorded(number: int, seen: list[float]) -> RecordedTrial:
+    outcome = "completed" if len(seen) == EPOCHS else "stopped"
+    return RecordedTrial(
+        number=number,
+        state=TrialState[KIND_OF[outcome].state],
+        values=(seen[-1],),
+        scores_by_epoch=dict(enumerate(seen, start=1)),
+        key=f"key-{number}",
+        outcome=outcome,
+        epoch=len(seen),
     )
-    trial.number = number
-    return trial
 
 
 @pytest.mark.parametrize("choice", CHOICES, ids=lambda choice: choice.kind)

@@ -20,7 +20,7 @@ from mlflow import MlflowClient
 from optuna.trial import FrozenTrial, TrialState
 
 from harness import search
-from sam2lora.commands.options import INTERRUPTED
+from sam2lora.cli.options import INTERRUPTED
 
 ROOT = Path(__file__).parent.parent.parent
 TINY = '''"""Does a tiny search run?"""
@@ -42,7 +42,7 @@ def space(trial: optuna.Trial) -> TrialConfig:
             targets=(Synthetic(hospital="cedar", images=4, size=64),),
         ),
         backbone=Nano(weights="random"),
-        adapter=LoRA(rank=trial.suggest_int("rank", 1, 4), alpha=4.0),
+        adapters=(LoRA(rank=trial.suggest_int("rank", 1, 4), alpha=4.0),),
         optimizer=AdamW(lr=trial.suggest_float("lr", 1e-3, 1e-1, log=True)),
         augment=Flips(),
         image_size=64,
@@ -143,7 +143,7 @@ def test_a_search_runs_reports_and_goes_on(project: Path, cache: Path) -> None:
     assert not list((project / "runs").rglob("checkpoint.pt")), "what has ended needs no checkpoint"
     report = project / "runs/tiny/report/report.md"
     assert "cedar" in report.read_text()
-    assert "python -m harness.search tiny" in report.read_text(), "a report says how to go on"
+    assert "python -m harness.search tiny" in report.read_text(), "a report says how to continue"
     gained = report.read_text().partition("## What tuning gained")[2].partition("\n## ")[0]
     for reference in ("the declared defaults", "the frozen model"):
         assert f"| {reference} | validation |" in gained
@@ -210,7 +210,10 @@ def test_trials_that_pack_share_engines_until_they_are_told_not_to(project: Path
         output, _ = process.communicate()
     assert process.returncode == INTERRUPTED, output
     assert "one CPU core and one engine for every 4" in " ".join(output.split())
-    assert re.search(r"\d+ of 66 settings \(of those looked at\) are no faster in a pack", output)
+    assert re.search(
+        r"\d+ of the 66 settings examined train alone, not in a pack: on a CPU a pack gains nothing",
+        output,
+    )
     status, output = run(project, cache, "--trials", "6", "--no-pack")
     assert status == 0, output
     assert "one CPU core each" in " ".join(output.split())
@@ -220,13 +223,13 @@ def test_trials_that_pack_share_engines_until_they_are_told_not_to(project: Path
     check_consistent(project, 8)
 
 
-def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(project: Path, cache: Path) -> None:
+def test_ctrl_c_stops_cleanly_and_says_how_to_continue(project: Path, cache: Path) -> None:
     with started(project, cache) as process:
         wait_until_a_trial_advanced(project, process)
         process.send_signal(signal.SIGINT)
         output, _ = process.communicate()
     assert process.returncode == INTERRUPTED, output
-    assert "Run the same command again to go on" in output
+    assert "Run the same command again to continue" in output
     assert "Traceback" not in output
     status, output = run(project, cache)
     assert status == 0, output
@@ -240,7 +243,7 @@ def test_sigterm_to_all_processes_of_a_job_stops_like_ctrl_c(project: Path, cach
         os.killpg(process.pid, signal.SIGTERM)
         output, _ = process.communicate()
     assert process.returncode == 128 + signal.SIGTERM, output
-    assert output.rstrip().endswith("Run the same command again to go on from the last epoch of every trial.")
+    assert output.rstrip().endswith("Run the same command again to continue from the last epoch of every trial.")
     assert "SIGTERM" not in output, "Ray's stack trace"
     assert "Traceback" not in output
     status, output = run(project, cache)
@@ -275,18 +278,18 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
         (["--sources", "drvie", "--data", "."], "drive"),
         (["--sources", "alder", "--targets", "alder"], "share alder"),
         (["--sources", "alder,alder"], "named twice"),
-        (["--datasets", "alder,birch"], "but --datasets was given: leave it out, or name the protocol"),
-        (["--protocol", "few_shot", "--sources", "alder", "--targets", "birch"], "but --shots is left out"),
+        (["--datasets", "alder,birch"], "but --datasets was given: leave it out, or choose the protocol that takes it"),
+        (["--protocol", "few_shot", "--sources", "alder", "--targets", "birch"], "but --shots is missing"),
         (["--protocol", "leave_one_dataset_out", "--datasets", "drive,stare,rite"], "share drive"),
         (["--sources", "alder:size=wide"], "size of alder must be"),
         (["--sources", "idrid", "--data", ".", "--structure", "cup"], "'idrid' holds disc"),
-        (["--backbone", "tiny"], "give it with --checkpoint"),
+        (["--backbone", "tiny"], "pass it with --checkpoint"),
         (["--backbone", "unet:vgg"], "unet:ENCODER must name one of resnet18"),
         (["--backbone", "unet", "--checkpoint", "nowhere.pt"], "must be a file, but nowhere.pt is not"),
         (["--backbone", "unet", "--image-size", "80"], "multiple of 32 from 64 on"),
         (["--backbone", "tiny", "--checkpoint", "nowhere.pt"], "must be a file, but nowhere.pt is not"),
         (["--backbone", "medium"], "must be one of nano, tiny, small, base+, large"),
-        (["--checkpoint", "nowhere.pt"], "nano comes with weights of its own"),
+        (["--checkpoint", "nowhere.pt"], "nano comes with its weights"),
         (["--gpus-per-trial", "99"], "--gpus-per-trial must be"),
         (["--storage", "sqlite:////proc/optuna.db"], "must be a database"),
         (["--storage", "sqlite:///nope/x.db"], "must be in a folder that exists, but nope of sqlite:///nope/x.db"),
@@ -309,7 +312,7 @@ def test_what_cannot_be_run_is_refused_before_anything_runs(
         ("--image-size", "17", "must be a multiple of 16 from 32 on, but is '17'"),
         ("--image-size", "16", "must be a multiple of 16 from 32 on, but is '16'"),
         ("--image-size", "100", "must be a multiple of 16 from 32 on, but is '100'"),
-        ("--study", "o'brien", "must begin with a letter or a digit and go on with these"),
+        ("--study", "o'brien", "must begin with a letter or a digit and continue with these"),
         ("--study", "../escape", "but is '../escape'"),
         ("--study", "", "but is ''"),
     ],
@@ -330,6 +333,18 @@ def test_counts_are_positive(capsys: pytest.CaptureFixture[str], option: str, va
         search.main(["loss_weights", f"{option}={value}"])
     assert stop.value.code == 2
     assert f"must be a whole number of 1 or more, but is '{value}'" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_dry_run_shows_parameters_trials_and_what_trains_alone(
+    quick: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert search.main(["lora", "--dry-run", "--pack", "--trials", "7", "--epochs", "2", "--probe", "3"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "blocks all, global, last 2" in shown
+    assert "rank 2 to 64, logarithmic" in shown
+    assert "7 trials of 2 epochs; sampler tpe, scheduler asha; in addition 3 of a probe and 2 references" in shown
+    assert "settings examined train alone, not in a pack: nothing is trained." in shown
+    assert not (quick / "runs").exists()
 
 
 def test_an_unknown_search_names_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:

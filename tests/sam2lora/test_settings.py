@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from sam2lora.adapters import Frozen, LastBlocks, LoRA
-from sam2lora.base import BASE
+from sam2lora.adapters import Full, LastBlocks, LoRA
+from sam2lora.defaults import BASE
 from sam2lora.errors import SettingError
-from sam2lora.losses import BCE, weighted
+from sam2lora.losses import BCE
 from sam2lora.schedules import Constant
-from sam2lora.settings import changed, read_settings, write_settings
+from sam2lora.settings import read_settings, with_assignments, write_settings
+from sam2lora.weighted_loss import weighted
 
 
 def test_settings_are_read_back(tmp_path: Path) -> None:
@@ -47,34 +48,35 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     ("assignments", "expected"),
     [
         ([], BASE),
-        (["adapter.rank=16"], replace(BASE, adapter=replace(BASE.adapter, rank=16))),
+        (["adapters.0.rank=16"], replace(BASE, adapters=(replace(BASE.adapters[0], rank=16),))),
         (["optimizer.lr=1e-3"], replace(BASE, optimizer=replace(BASE.optimizer, lr=1e-3))),
         (["clip_norm=null"], replace(BASE, clip_norm=None)),
         (["schedule=constant"], replace(BASE, schedule=Constant())),
-        (["adapter.kind=frozen"], replace(BASE, adapter=Frozen())),
-        (["adapter.kind=lora"], BASE),
-        (["adapter=frozen", "adapter=lora", "adapter.rank=3"], replace(BASE, adapter=LoRA(rank=3))),
-        (["adapter.blocks=last", "adapter.blocks.count=2"],
-         replace(BASE, adapter=replace(BASE.adapter, blocks=LastBlocks(count=2)))),
+        (["adapters=[]"], replace(BASE, adapters=())),
+        (["adapters.0=full"], replace(BASE, adapters=(Full(),))),
+        (["adapters.0.kind=lora"], BASE),
+        (["adapters.0=full", "adapters.0=lora", "adapters.0.rank=3"], replace(BASE, adapters=(LoRA(rank=3),))),
+        (["adapters.0.blocks=last", "adapters.0.blocks.count=2"],
+         replace(BASE, adapters=(replace(BASE.adapters[0], blocks=LastBlocks(count=2)),))),
         (['loss={"terms": [{"loss": {"kind": "bce"}, "weight": 1.0}]}'], replace(BASE, loss=weighted({BCE(): 1.0}))),
         (["protocol.targets.1.hospital=gorse", "protocol.targets.1.hospital=birch"], BASE),
     ],
 )  # fmt: skip
 def test_an_assignment_changes_what_it_names(assignments: list[str], expected: object) -> None:
-    assert changed(BASE, assignments) == expected
+    assert with_assignments(BASE, assignments) == expected
 
 
 @pytest.mark.parametrize(
     ("assignment", "message"),
     [
-        ("adapter.rank", "has no '='"),
-        ("adapter.rnk=3", r"adapter has .*no 'rnk': did you mean 'rank'"),
+        ("adapters.0.rank", "has no '='"),
+        ("adapters.0.rnk=3", r"adapters\.0 has .*no 'rnk': did you mean 'rank'"),
         ("optimiser.lr=3", "did you mean 'optimizer'"),
         ("epochs.x=3", "epochs is 6 and has none"),
         ("protocol.sources.2=drive", "no '2'"),
-        ("adapter.rank=0", r"adapter\.lora\.rank: .*greater than 0 \(it is 0\)"),
-        ("adapter.rank=many", r"adapter\.lora\.rank: .*integer \(it is 'many'\)"),
-        ("adapter=nonsense", "nonsense"),
+        ("adapters.0.rank=0", r"adapters\.0\.lora\.rank: .*greater than 0 \(it is 0\)"),
+        ("adapters.0.rank=many", r"adapters\.0\.lora\.rank: .*integer \(it is 'many'\)"),
+        ("adapters.0=nonsense", "nonsense"),
         ("optimizer.lr=NaN", "optimizer"),
         ("loss.terms.0.weight=0.9", "Weights must sum to 1"),
         ("prompt_dropout=0.5", r"(?m)^  prompt_dropout takes prompts away, but is 0\.5 .*or give a train_prompt\.$"),
@@ -82,9 +84,9 @@ def test_an_assignment_changes_what_it_names(assignments: list[str], expected: o
 )
 def test_an_assignment_that_cannot_be_says_what_is_wrong(assignment: str, message: str) -> None:
     with pytest.raises(SettingError, match=message):
-        changed(BASE, [assignment])
+        with_assignments(BASE, [assignment])
 
 
 def test_values_that_only_fit_together_may_come_one_by_one() -> None:
-    found = changed(BASE, ["loss.terms.0.weight=0.5", "loss.terms.1.weight=0.25", "loss.terms.2.weight=0.25"])
+    found = with_assignments(BASE, ["loss.terms.0.weight=0.5", "loss.terms.1.weight=0.25", "loss.terms.2.weight=0.25"])
     assert list(found.loss.weights.values()) == [0.5, 0.25, 0.25]

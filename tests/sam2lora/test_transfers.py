@@ -10,13 +10,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from sam2lora.transfers import ahead, fetched, overlapped, sent
+from sam2lora.transfers import prefetch, prefetch_on_stream, to_device, to_host
 
 
 def test_on_a_cpu_nothing_is_copied() -> None:
     tensor = torch.arange(3)
-    assert sent(tensor, "cpu") is tensor
-    assert fetched(tensor)() is tensor
+    assert to_device(tensor, "cpu") is tensor
+    assert to_host(tensor)() is tensor
 
 
 def test_one_item_is_made_ahead_in_its_turn() -> None:
@@ -27,13 +27,13 @@ def test_one_item_is_made_ahead_in_its_turn() -> None:
             made.append(number)
             yield number
 
-    stream = ahead(items())
+    stream = prefetch(items())
     assert next(stream) == 1
     assert next(stream) == 2
     stream.close()
     assert made in ([1, 2], [1, 2, 3]), "never two ahead"
-    assert list(ahead(items())) == [1, 2, 3, 4]
-    assert list(ahead(iter(()))) == []
+    assert list(prefetch(items())) == [1, 2, 3, 4]
+    assert list(prefetch(iter(()))) == []
 
 
 def test_what_fails_ahead_is_raised_where_it_is_asked_for() -> None:
@@ -41,7 +41,7 @@ def test_what_fails_ahead_is_raised_where_it_is_asked_for() -> None:
         yield 1
         raise OSError("the disk is gone")
 
-    stream = ahead(items())
+    stream = prefetch(items())
     assert next(stream) == 1
     with pytest.raises(OSError, match="the disk is gone"):
         next(stream)
@@ -99,7 +99,7 @@ def test_what_is_made_on_a_side_stream_is_waited_for_by_the_stream_that_uses_it_
             yield ((torch.tensor(number), torch.tensor(number + 1), None),)
 
     taken = []
-    for ((one, _, points),) in overlapped(items(), "cuda"):
+    for ((one, _, points),) in prefetch_on_stream(items(), "cuda"):
         taken.append(int(one))
         assert points is None
         streams.calls.append(f"uses {int(one)}")
@@ -122,7 +122,7 @@ def test_a_stream_that_is_left_early_makes_nothing_more(streams: Streams) -> Non
             made.append(number)
             yield (torch.tensor(number),)
 
-    stream = overlapped(items(), "cuda")
+    stream = prefetch_on_stream(items(), "cuda")
     next(stream)
     stream.close()
     assert made in ([0], [0, 1])

@@ -21,8 +21,8 @@ from benchmarks.gpu.lines import Law, Line, Measured, Value
 from benchmarks.gpu.process import Ended, results
 from benchmarks.gpu.timing import Step, company, median, seconds
 from sam2lora.adapters import LoRA
-from sam2lora.adapters.packed import PackedLinear
-from sam2lora.train import Advanced, Forward, Output, Seen
+from sam2lora.training.loop import Advanced, Forward, Output, Seen
+from sam2lora.training.packing import PackedForward
 
 _PACK = 8
 _TOLERANCE = 1e-4
@@ -77,7 +77,7 @@ def _made(bench: Bench, attempt: Attempt) -> Iterator[Line]:
     name, size = bench.form.usual[0]
     precision: Precision = "float32" if attempt.exact else "bfloat16"
     adapter = LoRA(rank=8, alpha=16.0, dropout=0.0 if attempt.exact else 0.1)
-    group = company(bench, config(name, size, precision=precision, adapter=adapter), attempt.trials)
+    group = company(bench, config(name, size, precision=precision, adapters=(adapter,)), attempt.trials)
     group.epoch(2)
     try:
         values = group.within_step(partial(attempt.work, bench))
@@ -122,6 +122,10 @@ class _Compiled:
     def zero_grad(self) -> None:
         self.true.zero_grad()
 
+    @property
+    def generators(self) -> Sequence[torch.Generator]:
+        return self.true.generators
+
 
 def _captured(bench: Bench, step: Step) -> dict[str, Value]:
     """A whole step as a CUDA graph: forward, losses, backward, clipping and the optimizer."""
@@ -157,9 +161,7 @@ def _captured(bench: Bench, step: Step) -> dict[str, Value]:
 
 def _generators(step: Step) -> list[torch.Generator]:
     """Those that a pack's dropout draws from; a lone trial's is torch's, which a graph knows."""
-    layers = [layer for layer in step.lanes[0].session.segmenter.modules() if isinstance(layer, PackedLinear)]
-    draws = [update.draws for layer in layers for _, update in layer.updates if update.draws is not None]
-    return list(dict.fromkeys(generator for one in draws for generator in one.generators))
+    return list(step.forward.generators) if isinstance(step.forward, PackedForward) else []
 
 
 def _gain(before: float, after: float) -> dict[str, Value]:

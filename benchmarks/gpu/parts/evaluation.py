@@ -12,8 +12,10 @@ from typing import Literal
 from benchmarks.gpu.bench import Bench, Name, config, lines
 from benchmarks.gpu.lines import Line, Measured
 from benchmarks.gpu.timing import Company, case, company, median, phases, seconds
-from sam2lora import evaluate, pack, train
+from sam2lora import evaluate
 from sam2lora.evaluate import Predictor
+from sam2lora.training import packing
+from sam2lora.training.session import precision
 
 _PACK = 4
 
@@ -37,7 +39,7 @@ def _timed(bench: Bench, name: Name, size: int, trials: int) -> Iterator[Line]:
     images = range(len(first.sources[0]))
     each = 1000 / (len(images) * group.trials)
     cores = len(os.sched_getaffinity(0))
-    with _predicting(group) as predictor, train.precision(first.config, first.runtime):
+    with _predicting(group) as predictor, precision(first.config, first.runtime):
 
         def frames() -> None:
             runtime, prompt = first.runtime, first.config.test_prompt
@@ -66,4 +68,6 @@ def _timed(bench: Bench, name: Name, size: int, trials: int) -> Iterator[Line]:
 
 
 def _predicting(group: Company) -> AbstractContextManager[Predictor]:
-    return pack.looking(group.residents) if group.residents else evaluate.alone(group.sessions[0].segmenter)
+    return (
+        packing.predictor_of(group.sessions) if group.packed else evaluate.single_predictor(group.sessions[0].segmenter)
+    )

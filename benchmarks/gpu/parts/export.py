@@ -14,11 +14,12 @@ from benchmarks.gpu.engines import epoch, orders
 from benchmarks.gpu.lines import Law, Line, Skipped
 from benchmarks.gpu.training import trials
 from harness.execution.engine import Engine
-from sam2lora import evaluate, tuned
-from sam2lora.artifacts import ADAPTER
+from sam2lora import evaluate, trained
 from sam2lora.backbones import Nano, Sam2
-from sam2lora.export import write_peft, write_sam2
-from sam2lora.model import Sam2Segmenter, build
+from sam2lora.export_formats import write_peft, write_sam2
+from sam2lora.files import ADAPTER
+from sam2lora.models.build import build
+from sam2lora.models.sam2 import Sam2Segmenter
 from sam2lora.runtime import Runtime
 
 _TOLERANCE = 1e-3
@@ -35,15 +36,15 @@ def _exported(bench: Bench) -> Iterator[Line]:
     engine, asked = Engine(), orders(bench, [(config, replicate)], bench.folder / "export")
     for done in range(config.epochs):
         epoch(engine, asked, done)
-    trained = tuned.read(Path(asked[0].folder) / ADAPTER)
+    adapter = trained.read(Path(asked[0].folder) / ADAPTER)
     size, backbone = config.image_size, config.backbone
     assert isinstance(backbone, Nano | Sam2)
     images = torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(0))
-    segmenter = tuned.attached(trained, Runtime()).to(bench.device)
-    with evaluate.alone(segmenter) as predictor:
+    segmenter = trained.attached(adapter, Runtime()).to(bench.device)
+    with evaluate.single_predictor(segmenter) as predictor:
         expected = predictor(images.to(bench.device), None)[0].cpu()
 
-    files = write_sam2(trained, Runtime(), bench.folder / "export" / "sam2")
+    files = write_sam2(adapter, Runtime(), bench.folder / "export" / "sam2")
     theirs = build(backbone, size, Runtime())
     before = _logits(theirs, images)
     theirs.sam.load_state_dict(torch.load(files[0], weights_only=True)["model"])
@@ -54,7 +55,7 @@ def _exported(bench: Bench) -> Iterator[Line]:
         return
     from peft import PeftModel
 
-    write_peft(trained, bench.folder / "export" / "peft")
+    write_peft(adapter, bench.folder / "export" / "peft")
     wrapped = PeftModel.from_pretrained(build(backbone, size, Runtime()).sam, str(bench.folder / "export" / "peft"))
     yield _law(
         "peft's files, on the CPU",
@@ -73,4 +74,4 @@ def _law(case: str, found: Tensor, expected: Tensor, before: Tensor) -> Law:
 
 def _logits(segmenter: Sam2Segmenter, images: Tensor) -> Tensor:
     with torch.no_grad():
-        return segmenter.decode(segmenter.encode(images))
+        return segmenter.decode(segmenter.encode(images)).logits

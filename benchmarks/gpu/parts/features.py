@@ -14,9 +14,10 @@ from benchmarks.gpu.lines import Law, Line, Measured
 from benchmarks.gpu.timing import median
 from benchmarks.gpu.training import alone, distance, trials
 from sam2lora.adapters import LastBlocks, LoRA
-from sam2lora.features import Store
-from sam2lora.model import Sam2Segmenter, build
-from sam2lora.transfers import sent
+from sam2lora.models.build import build
+from sam2lora.models.feature_cache import Store
+from sam2lora.models.sam2 import Sam2Segmenter
+from sam2lora.transfers import to_device
 
 _MIB = 512
 
@@ -35,7 +36,7 @@ def features(bench: Bench) -> Iterator[Line]:
 
 def _filed(bench: Bench, name: str, adapter: LoRA) -> Iterator[Line]:
     config, replicate = trials(bench, 1)[0]
-    trial = (replace(config, adapter=adapter), replicate)
+    trial = (replace(config, adapters=(adapter,)), replicate)
     computed = alone(trial, bench)
     for what in ("filed", "found in files"):
         apart = distance(alone(trial, bench, features_mib=_MIB), computed)
@@ -51,7 +52,8 @@ def _timed(bench: Bench, name: Name, side: int) -> Iterator[Line]:
 
     def computed() -> dict[str, torch.Tensor]:
         with torch.no_grad():
-            return segmenter.encode(given)._asdict()
+            features = segmenter.encode(given)
+        return {str(number): level for number, level in enumerate((features.image, *features.finer))}
 
     def key() -> str:
         return hashlib.sha256(image.numpy().data).hexdigest()
@@ -61,7 +63,7 @@ def _timed(bench: Bench, name: Name, side: int) -> Iterator[Line]:
     def found() -> list[torch.Tensor]:
         levels = store.read(key())
         assert levels is not None
-        return [sent(tensor, bench.device) for tensor in levels.values()]
+        return [to_device(tensor, bench.device) for tensor in levels.values()]
 
     values = {"computed, seconds": median(bench, computed), "from a file, seconds": median(bench, found)}
     yield Measured(f"an image, {name}, {side} px", values)

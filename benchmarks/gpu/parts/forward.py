@@ -11,7 +11,9 @@ from torch import Tensor
 
 from benchmarks.gpu.bench import PRECISIONS, Bench, Name, Precision, backbone, lines
 from benchmarks.gpu.lines import Law, Line
-from sam2lora.model import Points, Sam2Segmenter, Segmenter, build
+from sam2lora.models.build import build
+from sam2lora.models.sam2 import Sam2Segmenter
+from sam2lora.models.segmenter import Points, Segmenter
 from sam2lora.runtime import Runtime
 
 TOLERANCE = 1e-4
@@ -50,7 +52,7 @@ def _exact(segmenter: Segmenter, images: Tensor) -> Tensor:
 
 def _logits(segmenter: Segmenter, images: Tensor, precision: Precision) -> Tensor:
     with torch.no_grad(), torch.autocast(images.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-        return torch.cat([segmenter(images, points) for points in _prompts(segmenter, images)]).double().cpu()
+        return torch.cat([segmenter(images, points).logits for points in _prompts(segmenter, images)]).double().cpu()
 
 
 def _prompts(segmenter: Segmenter, images: Tensor) -> list[Points | None]:

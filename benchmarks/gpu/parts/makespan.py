@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.gpu.bench import Bench, Case, backbone, lines
 from benchmarks.gpu.lines import Line, Measured
+from harness.execution.slots import RESIDENTS, Slots, share_machine
 from sam2lora.adapters import LoRA
 from sam2lora.config import TrialConfig
 from sam2lora.datasets import Synthetic
@@ -19,7 +20,6 @@ from sam2lora.protocols import Transfer
 
 if TYPE_CHECKING:  # what imports Ray is imported where the part runs
     from benchmarks.makespan import Measured as Side
-    from harness.execution.ray_tune import Slots
 
 _SHARES = (Fraction(1, 4), Fraction(1, 8), Fraction(1, 2), Fraction(1))
 """Of the GPU for a trial of the glue; the ones that are likely to be its best come first."""
@@ -46,7 +46,7 @@ def makespan(bench: Bench) -> Iterator[Line]:
         os.environ["CUDA_VISIBLE_DEVICES"] = (os.environ.get("CUDA_VISIBLE_DEVICES") or "0").partition(",")[0]
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
-    with ray_tune.started():
+    with ray_tune.running():
         yield from lines(bench, _cases(bench))
 
 
@@ -59,16 +59,15 @@ def _cases(bench: Bench) -> Iterator[Case]:
 
 def _searches(bench: Bench) -> Iterator[Search]:
     from benchmarks.makespan import harness, plain
-    from harness.execution import ray_tune
 
     if not bench.cuda:
-        one = replace(ray_tune.slots(0.0), concurrent=1)
-        yield Search("packs", harness, replace(one, concurrent=ray_tune.RESIDENTS, residents=ray_tune.RESIDENTS), 2)
+        one = replace(share_machine(0.0), concurrent=1)
+        yield Search("packs", harness, replace(one, concurrent=RESIDENTS, residents=RESIDENTS), 2)
         yield Search("glue, one at a time", plain, one, 1)
         return
-    yield Search("packs", harness, ray_tune.slots(None, packed=True), _TRIALS)
+    yield Search("packs", harness, share_machine(None, packed=True), _TRIALS)
     for share in _SHARES:
-        room = ray_tune.slots(float(share))
+        room = share_machine(float(share))
         yield Search(f"glue, {share} of the GPU for a trial", plain, room, min(2 * room.concurrent, _TRIALS))
 
 
@@ -96,7 +95,7 @@ def _configs(bench: Bench) -> list[TrialConfig]:
     import optuna
 
     from benchmarks.makespan import base, drawn
-    from sam2lora.train import open_sets
+    from sam2lora.training.session import open_sets
 
     name, size = bench.form.usual[0]
     native, many = min(size, 512), 34 if bench.cuda else 8

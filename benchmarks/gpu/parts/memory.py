@@ -11,9 +11,10 @@ import torch
 from benchmarks.gpu.bench import PRECISIONS, Bench, Name, Precision, config, lines
 from benchmarks.gpu.lines import Line, Measured, Skipped
 from benchmarks.gpu.memory import peak
-from sam2lora import pack, train
 from sam2lora.config import Replicate
-from sam2lora.memory import training_need
+from sam2lora.training import packing
+from sam2lora.training.memory import training_need
+from sam2lora.training.session import start
 
 
 def memory(bench: Bench) -> Iterator[Line]:
@@ -33,13 +34,13 @@ def _compared(bench: Bench, name: Name, size: int, precision: Precision) -> Iter
     if planned.shared + planned.own > bench.free_mib():
         yield Skipped(case, f"it needs {planned.shared + planned.own:.0f} MiB, {bench.free_mib():.0f} are free")
         return
-    alone = pack.admit(train.start(asked, Replicate(), bench.runtime()))
-    pack.advance([alone])  # what the libraries keep for good is not a trial's
-    one = peak(bench, lambda: pack.advance([alone]))
+    alone = start(asked, Replicate(), bench.runtime())
+    packing.advance([alone])  # what the libraries keep for good is not a trial's
+    one = peak(bench, lambda: packing.advance([alone]))
     values = {"planned MiB": planned.own, "taken MiB": one, "planned / taken": planned.own / one}
     if 2 * planned.own + planned.shared < bench.free_mib():
-        another = pack.admit(train.start(asked, Replicate(seed=1), bench.runtime()))
-        both = peak(bench, lambda: pack.advance([alone, another]))
+        another = start(asked, Replicate(seed=1), bench.runtime())
+        both = peak(bench, lambda: packing.advance([alone, another]))
         values["of a further one MiB"] = both - one
     if bench.cuda:
         values["frozen planned MiB"] = planned.shared

@@ -15,9 +15,10 @@ from benchmarks.gpu.lines import Law, Line
 from benchmarks.gpu.memory import limited, peak
 from benchmarks.gpu.training import Trial, trials
 from harness.execution.engine import Engine
-from harness.execution.messages import Item
-from sam2lora import pack
+from harness.execution.messages import EpochReport
 from sam2lora.adapters import LoRA
+from sam2lora.training import packing
+from sam2lora.training.session import Session
 
 _TRIALS = 4
 _SHARE = 0.75
@@ -36,7 +37,7 @@ def _crowded(bench: Bench) -> Iterator[Line]:
     ]
     free, asked = Engine(), orders(bench, company, bench.folder / "free")
     epoch(free, asked, 0)
-    expected: list[Mapping[str, Item]] = []
+    expected: list[Mapping[str, EpochReport]] = []
     needed = peak(bench, lambda: expected.append(epoch(free, asked, 1)))
     expected.append(epoch(free, asked, 2))
 
@@ -51,7 +52,7 @@ def _crowded(bench: Bench) -> Iterator[Line]:
         {"MiB of the pack": needed, "packs tried": " ".join(map(str, sizes)), "loss": _apart(found, expected[0])},
     )
     with limited(bench, 0.0):
-        endings = [str(item["ending"]) for item in epoch(engine, asked, 2).values()]
+        endings = [str(item["outcome"]) for item in epoch(engine, asked, 2).values()]
     said = endings == ["out_of_memory"] * _TRIALS
     yield Law("memory for no trial: each says so", said, {"endings": " ".join(endings)})
 
@@ -63,27 +64,27 @@ def _packable(trial: Trial, rank: int, size: int) -> Trial:
     """LoRA in the decoder alone, which shares a pack on a CPU, too; more images in a batch than elsewhere."""
     config, replicate = trial
     adapter = LoRA(encoder="none", rank=rank, alpha=2.0 * rank)
-    return replace(config, adapter=adapter, image_size=size, batch_size=4, epochs=4), replicate
+    return replace(config, adapters=(adapter,), image_size=size, batch_size=4, epochs=4), replicate
 
 
 @contextmanager
 def _sizes() -> Iterator[list[int]]:
     """How many trials each pack had that was tried within the block."""
     sizes: list[int] = []
-    true = pack.epoch
+    true = packing.epoch
 
-    def counted(residents: Sequence[pack.Resident]) -> Any:
-        sizes.append(len(residents))
-        return true(residents)
+    def counted(sessions: Sequence[Session]) -> Any:
+        sizes.append(len(sessions))
+        return true(sessions)
 
-    pack.epoch = counted
+    packing.epoch = counted
     try:
         yield sizes
     finally:
-        pack.epoch = true
+        packing.epoch = true
 
 
-def _apart(found: Mapping[str, Item], expected: Mapping[str, Item]) -> float:
+def _apart(found: Mapping[str, EpochReport], expected: Mapping[str, EpochReport]) -> float:
     """The largest relative difference of a loss; infinite where a trial has none, NaN where one is."""
     return float(np.max([_relative(found[key]["entry"], item["entry"]) for key, item in expected.items()]))
 

@@ -14,7 +14,8 @@ LIMITS: dict[Precision, Distance] = {
     "float32": Distance(loss=1e-4, score=1e-3, adapter=1e-3),
     "bfloat16": Distance(loss=1e-2, score=1e-2, adapter=float("inf")),
 }
-"""What `sam2lora.pack` promises. Adam divides by the size of a gradient: where that is all rounding, so is its step."""
+"""What `sam2lora.training.packing` promises. Adam divides by the size of a
+gradient: where that is all rounding, so is its step."""
 
 
 def packing(bench: Bench) -> Iterator[Line]:

@@ -26,7 +26,7 @@ def peers(bench: Bench) -> Iterator[Line]:
 
 def _compared(bench: Bench, name: Name, size: int, precision: Precision) -> Iterator[Line]:
     adapter = LoRA(rank=8, alpha=16.0, dropout=0.1, dropout_site="input", init="kaiming")
-    lone = company(bench, config(name, size, precision=precision, adapter=adapter), 0)
+    lone = company(bench, config(name, size, precision=precision, adapters=(adapter,)), 0)
     lone.epoch(2)
     count = repetitions(bench, seconds(bench, lambda: lone.epoch(2)) / 2)
     # Each takes the session's batches, so many as the last epoch had.

@@ -25,7 +25,7 @@ from benchmarks.gpu.lines import Law, Line
 from benchmarks.gpu.process import Ended, results
 from benchmarks.gpu.training import trials
 from harness.execution.engine import Engine
-from sam2lora.artifacts import ADAPTER, IMAGES, RESULT
+from sam2lora.files import ADAPTER, IMAGES, RESULT
 
 _PATIENCE = 120.0
 _EPOCHS = 2

@@ -11,8 +11,9 @@ from benchmarks.gpu.bench import PRECISIONS, Bench, Case, Name, config, lines
 from benchmarks.gpu.lines import Line, Measured, Skipped
 from benchmarks.gpu.memory import peak
 from benchmarks.gpu.timing import Company, case, company, phases, repetitions, seconds
-from sam2lora import train
 from sam2lora.config import TrialConfig
+from sam2lora.training.batches import batches
+from sam2lora.training.session import pristine
 
 _FIRST: tuple[tuple[Name, int], ...] = (("tiny", 512), ("large", 512), ("tiny", 1024), ("large", 1024))
 """What a reader wants to know before the rest."""
@@ -58,14 +59,14 @@ def _timed(bench: Bench, what: str, asked: TrialConfig, trials: int, earlier: di
     if why := _too_much(bench, trials, earlier):
         yield Skipped(what, why)
         return
-    train.pristine(asked.backbone, asked.image_size, bench.runtime())  # so that its weights are no trial's memory
+    pristine(asked.backbone, asked.image_size, bench.runtime())  # so that its weights are no trial's memory
     made: list[Company] = []
     mib = peak(bench, lambda: made.append(_warm(bench, asked, trials)))
     parts = made[0].within_step(partial(phases, bench))
     step = sum(parts.values())
     count = repetitions(bench, step, least=3)
     wall = seconds(bench, lambda: made[0].epoch(count))
-    batch = earlier[0].batch if earlier else seconds(bench, lambda: list(train.batches(made[0].sessions[0], 1))) / count
+    batch = earlier[0].batch if earlier else seconds(bench, lambda: list(batches(made[0].sessions[0], 1))) / count
     taken = earlier[trials] = Taken(step, batch, made[0].trials * count / wall, mib)
     yield Measured(what, {
         **{f"{phase} ms": 1000 * part for phase, part in parts.items()},

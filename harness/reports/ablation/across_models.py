@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from harness.record.table import read, seed_of
 from harness.reports.ablation import format
-from harness.reports.ablation.findings import verdicts
+from harness.reports.ablation.judgement import judge
 from harness.reports.rendering.markdown import grid
+from harness.stats.multiplicity import CORRECTION
 
 COLUMNS = (
     *("comparison", "study", "effect", "low", "high", "holm_p", "verdict"),
@@ -31,14 +33,16 @@ def summary(storage: str, names: Sequence[str], folder: Path) -> pd.DataFrame:
     rows = []
     for name in names:
         table = read(storage, name, folder)
-        for one in verdicts(table, seed_of(table)).judged:
+        for one in judge(table, seed_of(table)).judged:
             effect = one.effect
-            numbers = (effect.estimate, effect.low, effect.high, one.holm_p)
+            numbers = (effect.estimate, effect.low, effect.high, one.differs_p)
             counts = (effect.replicates, effect.images, 1, effect.estimate, effect.estimate)
-            rows.append((effect.contrast, name, *numbers, format.told(one), *counts))
-    found = pd.DataFrame(rows, columns=list(COLUMNS))
-    parts = [part for name, own in found.groupby("comparison", sort=False) for part in (own, _together(str(name), own))]
-    return pd.concat(parts, ignore_index=True) if parts else found
+            rows.append((effect.contrast, name, *numbers, format.verdict_line(one), *counts))
+    verdicts = pd.DataFrame(rows, columns=list(COLUMNS))
+    parts = [
+        part for name, own in verdicts.groupby("comparison", sort=False) for part in (own, _together(str(name), own))
+    ]
+    return pd.concat(parts, ignore_index=True) if parts else verdicts
 
 
 def _together(name: str, own: pd.DataFrame) -> pd.DataFrame:
@@ -48,57 +52,39 @@ def _together(name: str, own: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame([row], columns=list(COLUMNS))
 
 
-def _agreement(told: pd.Series) -> str:
+def _agreement(verdicts: pd.Series) -> str:
     """Whether verdicts agree, how many further replicates an open one takes aside."""
-    kinds = told.str.replace(
+    kinds = verdicts.str.replace(
         r": ([\d,]+ more replicates?|no number of replicates would do|no interval)$", "", regex=True
     )
     counts = kinds.value_counts(sort=False)
     if len(counts) == 1:
-        return f"all {len(told)}: {kinds.iloc[0]}" if len(told) > 1 else str(kinds.iloc[0])
+        return f"all {len(verdicts)}: {kinds.iloc[0]}" if len(verdicts) > 1 else str(kinds.iloc[0])
     return "differ: " + ", ".join(f"{number} {kind}" for kind, number in counts.items())
 
 
 def markdown(frame: pd.DataFrame) -> list[str]:
     """The summary as Markdown: the table, and what must not be made of its means."""
-    header = (
-        "comparison",
-        "model",
-        "effect [95 % interval; of means, lowest to highest]",
-        "Holm p",
-        "verdict",
-        "replicates x images",
-    )
+    effect = "effect [95 % interval; of means, lowest to highest]"
+    header = ("comparison", "model", effect, f"{CORRECTION} p", "verdict", "replicates x images")
     lines = ["# One ablation for each model", ""]
     if frame.empty:
-        return [*lines, "No model has scores on a set that judges yet."]
+        return [*lines, "No model has test scores yet."]
     return [
         *lines,
-        "Each line is an ablation of its own, with verdicts adjusted for its own comparisons. Bold lines are means "
-        "over the models, each counted once, with the lowest and the highest of them. They have no interval: models "
-        "share seeds, training or test sets and are not independent, so that a mean says little of another model. No "
-        "verdict is made from them.",
+        "Each line is a separate ablation, with verdicts adjusted for its own comparisons. Bold lines are means over "
+        "the models, each counted once, with the lowest and the highest effect. They have no interval: models share "
+        "seeds, training or test sets and are not independent, so that a mean says little about another model. No "
+        "verdict rests on them.",
         "",
-        *grid(header, [_cells(*row) for row in frame.itertuples(index=False, name=None)]),
+        *grid(header, map(_cells, frame.to_dict("records"))),
     ]
 
 
-def _cells(
-    comparison: str,
-    study: str,
-    effect: float,
-    low: float,
-    high: float,
-    holm_p: float,
-    verdict: str,
-    replicates: int,
-    images: int,
-    models: int,
-    lowest: float,
-    highest: float,
-) -> list[str]:
-    if study:
-        size = format.effected(effect, low, high)
-        return [comparison, study, size, format.probability(holm_p), verdict, f"{replicates} x {images}"]
-    size = f"{format.effect(effect)} ({format.effect(lowest)} to {format.effect(highest)})"
-    return [f"**{comparison}**", f"**mean, n = {models}**", f"**{size}**", "", verdict, ""]
+def _cells(row: Mapping[Any, Any]) -> list[str]:
+    if row["study"]:
+        size = format.effect_with_interval(row["effect"], row["low"], row["high"])
+        count = f"{row['replicates']} x {row['images']}"
+        return [row["comparison"], row["study"], size, format.probability(row["holm_p"]), row["verdict"], count]
+    size = f"{format.effect(row['effect'])} ({format.effect(row['lowest'])} to {format.effect(row['highest'])})"
+    return [f"**{row['comparison']}**", f"**mean, n = {row['models']}**", f"**{size}**", "", row["verdict"], ""]

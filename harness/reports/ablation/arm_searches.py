@@ -1,4 +1,4 @@
-"""What the arms' own searches found, of an ablation that was run with ``--tuned``. Loads neither torch nor Ray."""
+"""The searches that tuned the arms of an ablation run with ``--tuned``, read from its record."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import optuna
 import pandas as pd
 from optuna.distributions import FloatDistribution
 from optuna.storages import RDBStorage
-from optuna.trial import FrozenTrial
 
-from harness.record.ablation_scores import Declared
-from harness.record.arm_studies import TUNED, best, completed, study_of, within_budget
-from harness.record.study import open_storage
+from harness.record.ablation_scores import RecordedAblation
+from harness.record.arm_studies import arm_study, fixed_study, within_budget
+from harness.record.storage import open_storage
+from harness.record.study import questions
 from harness.record.table import StudyTable
+from harness.record.trials import RecordedTrial, best, read_trials
 from harness.stats.refusal import Refused
 from harness.stats.tuning_curves import Tuning, tuning_curves
 
@@ -25,8 +25,8 @@ EDGE = 0.1
 
 
 @dataclass(frozen=True)
-class Setting:
-    """A number that was tuned: its chosen ``value``, and the range that it was drawn from, on a logarithmic scale."""
+class TunedSetting:
+    """A tuned number: its chosen ``value`` and the range of its draws, on a logarithmic scale."""
 
     name: str
     value: float
@@ -41,9 +41,9 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class Searched:
-    """An arm's search. ``scores``: validation of each trial of the budget, NaN where it has none; ``number``, ``score``
-    and ``settings``: of the best trial, which the replicates ran with.
+class ArmSearch:
+    """The search of an arm. ``scores``: the validation score of each trial of the budget, NaN where it has none;
+    ``number``, ``score`` and ``settings``: those of the best trial, whose settings the replicates have.
     """
 
     arm: str
@@ -51,7 +51,7 @@ class Searched:
     scores: tuple[float, ...]
     number: int
     score: float
-    settings: tuple[Setting, ...]
+    settings: tuple[TunedSetting, ...]
 
     @property
     def completed(self) -> int:
@@ -60,50 +60,52 @@ class Searched:
 
 
 @dataclass(frozen=True)
-class Tuned:
-    """The arms' searches, and the curves that they trace. ``untuned``: arms without a search in the record."""
+class ArmSearches:
+    """The searches of the arms and their tuning curves. ``untuned``: arms without a search in the record."""
 
-    searched: tuple[Searched, ...]
+    searches: tuple[ArmSearch, ...]
     untuned: tuple[str, ...]
     curves: Tuning
 
 
-def tuned(table: StudyTable, ablation: Declared, rng: np.random.Generator) -> Tuned | Refused | None:
-    """What tuning found; None where the arms ran with fixed settings, refused where the searches are not in the record.
+def arm_searches(
+    table: StudyTable, ablation: RecordedAblation, rng: np.random.Generator
+) -> ArmSearches | Refused | None:
+    """The searches of a tuned study; None with fixed settings, refused where the record does not have the searches.
 
     Curves are drawn from ``rng``.
     """
     if not ablation.tuned:
         return None
     storage = open_storage(table.storage)
-    studies = {study.study_name for study in storage.get_all_studies()}
-    found, untuned = [], []
+    studies = questions(storage)
+    searches, untuned = [], []
     for arm in ablation.arms:
-        name = study_of(table.name.removesuffix(TUNED), arm)
-        own = _searched(storage, name, arm, ablation.tuned) if name in studies else None
-        found += [own] if own is not None else []
-        untuned += [arm] if own is None else []
-    if not found:
+        name = arm_study(fixed_study(table.name), arm)
+        search = _search(storage, name, arm, ablation.tuned) if name in studies else None
+        searches += [search] if search is not None else []
+        untuned += [arm] if search is None else []
+    if not searches:
         return Refused(
             "Tuning curves need the arms' searches",
-            f"the record has no study {study_of(table.name.removesuffix(TUNED), 'ARM')}",
+            f"the record has no study {arm_study(fixed_study(table.name), 'ARM')}",
             "report from the record that the ablation was run with",
         )
-    scores = pd.DataFrame([{"arm": one.arm, "score": score} for one in found for score in one.scores])
-    return Tuned(tuple(found), tuple(untuned), tuning_curves(scores, rng))
+    scores = pd.DataFrame([{"arm": one.arm, "score": score} for one in searches for score in one.scores])
+    return ArmSearches(tuple(searches), tuple(untuned), tuning_curves(scores, rng))
 
 
-def _searched(storage: RDBStorage, name: str, arm: str, budget: int) -> Searched | None:
-    trials = within_budget(optuna.load_study(storage=storage, study_name=name).trials, budget)
+def _search(storage: RDBStorage, name: str, arm: str, budget: int) -> ArmSearch | None:
+    trials = within_budget(read_trials(storage, name), budget)
     chosen = best(trials)
     if chosen is None:
         return None
-    scores = tuple(float(trial.values[0]) if completed(trial) else math.nan for trial in trials)
+    scores = tuple(float(trial.values[0]) if trial.completed else math.nan for trial in trials)
     settings = tuple(_setting(name, value, chosen) for name, value in chosen.params.items())
-    return Searched(arm, name, scores, chosen.number, float(chosen.values[0]), settings)
+    return ArmSearch(arm, name, scores, chosen.number, float(chosen.values[0]), settings)
 
 
-def _setting(name: str, value: Any, trial: FrozenTrial) -> Setting:
+def _setting(name: str, value: Any, trial: RecordedTrial) -> TunedSetting:
     drawn = trial.distributions[name]
     assert isinstance(drawn, FloatDistribution)
-    return Setting(name, float(value), drawn.low, drawn.high)
+    return TunedSetting(name, float(value), drawn.low, drawn.high)

@@ -1,4 +1,4 @@
-"""The same ablation with fixed and with tuned settings, arm by arm: does the ranking depend on who was tuned?"""
+"""The same ablation with fixed and with tuned settings, arm by arm: does the ranking depend on tuning?"""
 
 from __future__ import annotations
 
@@ -8,32 +8,32 @@ import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from harness.record.ablation_scores import Declared
-from harness.record.arm_studies import tuned_study
-from harness.record.study import open_storage
+from harness.record.ablation_scores import RecordedAblation
+from harness.record.arm_studies import fixed_study, tuned_study
+from harness.record.storage import open_storage
+from harness.record.study import questions
 from harness.record.table import StudyTable, read
+from harness.reports.ablation.design import untrained
+from harness.reports.ablation.judgement import Judgement, judge
 from harness.stats.arm_means import ArmMean, arm_means
 from harness.stats.effects import Effect, effect
-from harness.stats.multiplicity import holm
+from harness.stats.multiplicity import adjust
 from harness.stats.ranks import Rank, ranks
 from harness.stats.refusal import Refused
 from harness.stats.scores import Cells, Contrast
 from harness.stats.verdicts import Judged
 
-if TYPE_CHECKING:  # whose module asks this one
-    from harness.reports.ablation.findings import Verdicts
-
 
 @dataclass(frozen=True)
-class Placed:
-    """An arm that trains, both ways. Ranks are None where they are refused or the arm has no score.
+class ArmBothWays:
+    """A trained arm with fixed and with tuned settings. Ranks are None where they are refused or a score is missing.
 
-    ``gain``: tuned less fixed over the replicates of both, refused where scores cannot be paired; ``gain_p``: its p,
-    Holm-adjusted over all arms.
+    ``gain``: tuned less fixed over the replicates of both studies, refused where scores cannot be paired; ``gain_p``:
+    its p, Holm-adjusted over all arms.
     """
 
     arm: str
@@ -46,53 +46,46 @@ class Placed:
 
     @property
     def moved(self) -> bool:
-        """Whether the two ranks have none in common that is open."""
-        one, other = self.fixed_rank, self.tuned_rank
-        return one is not None and other is not None and (one.worst < other.best or other.worst < one.best)
+        """Whether the intervals of the two ranks are disjoint."""
+        fixed, tuned = self.fixed_rank, self.tuned_rank
+        return fixed is not None and tuned is not None and (fixed.worst < tuned.best or tuned.worst < fixed.best)
 
 
 @dataclass(frozen=True)
-class Beside:
-    """``fixed``, ``tuned``: the names of the studies; ``budget``: trials of tuning of each arm; ``judged``: every
-    comparison with fixed and with tuned settings.
+class FixedVsTuned:
+    """Two studies that differ in tuning alone.
+
+    ``fixed``, ``tuned``: their names; ``budget``: tuning trials of each arm; ``judged``: the verdicts of every
+    comparison, with fixed and with tuned settings.
     """
 
     fixed: str
     tuned: str
     budget: int
-    arms: tuple[Placed, ...]
+    arms: tuple[ArmBothWays, ...]
     judged: tuple[tuple[Judged, Judged], ...]
 
 
-def other(table: StudyTable, ablation: Declared, folder: Path) -> StudyTable | Refused | None:
-    """The tables of this study's other one, fixed of tuned or tuned of fixed, out of the same record.
+def compare_fixed_and_tuned(judgement: Judgement, seed: int, folder: Path) -> FixedVsTuned | Refused | None:
+    """The study compared with its counterpart, fixed with tuned or tuned with fixed, from the same record.
 
-    None where a study with fixed settings has no tuned one; refused, with the command that makes it, where it is the
-    fixed one that is missing. ``folder``: where results lie, as for `harness.record.table.read`.
+    None where a study with fixed settings has no tuned one; refused, with the command that makes it, where the study
+    with fixed settings is missing, and where one of the two has no scores yet. An untrained arm has no settings and is
+    left out. ``folder``: where results lie, as for `harness.record.table.read`; draws are seeded by ``seed``.
     """
-    name = _other(table, ablation)
+    name = _counterpart(judgement.table, judgement.ablation)
     if name is None:
-        return _refused(table) if ablation.tuned else None
-    return read(table.storage, name, folder)
-
-
-def beside(fixed: Verdicts, tuned: Verdicts, untrained: str | None, rng: np.random.Generator) -> Beside | Refused:
-    """The two studies of a question side by side. ``untrained``: an arm that has no settings, and is left out.
-
-    Refused where one of them has no scores yet.
-    """
-    for one in (fixed, tuned):
-        if not one.cells.targets:
-            found = f"study {one.table.name!r} has no trial with scores yet"
-            return Refused("Fixed and tuned arms are compared by their scores", found, "let its trials finish")
-    arms = tuple(_placed(fixed.cells.without(untrained), tuned.cells.without(untrained), rng))
-    return Beside(
-        fixed.table.name,
-        tuned.table.name,
-        tuned.ablation.tuned,
-        arms,
-        tuple(zip(fixed.judged, tuned.judged, strict=True)),
-    )
+        return _refused(judgement.table) if judgement.ablation.tuned else None
+    counterpart = judge(read(judgement.table.storage, name, folder), seed)
+    fixed, tuned = (counterpart, judgement) if judgement.ablation.tuned else (judgement, counterpart)
+    for study in (fixed, tuned):
+        if not study.cells.targets:
+            what = f"study {study.table.name!r} has no trial with scores yet"
+            return Refused("Fixed and tuned arms are compared by their scores", what, "let its trials finish")
+    empty = untrained(fixed.ablation)
+    arms = _arms(fixed.cells.without(empty), tuned.cells.without(empty), np.random.default_rng([seed, 9]))
+    judged = tuple(zip(fixed.judged, tuned.judged, strict=True))
+    return FixedVsTuned(fixed.table.name, tuned.table.name, tuned.ablation.tuned, tuple(arms), judged)
 
 
 def _refused(table: StudyTable) -> Refused:
@@ -119,16 +112,14 @@ def fixed_command(command: str) -> str:
     return shlex.join(kept)
 
 
-def _other(table: StudyTable, ablation: Declared) -> str | None:
-    """The study that asks the same but for tuning: the one with the expected name if it does, else the latest."""
+def _counterpart(table: StudyTable, ablation: RecordedAblation) -> str | None:
+    """The name of the study that differs in tuning alone: the expected name if that study does, else the latest."""
     asked = untuned(table.question)
-    expected = table.name.removesuffix("/tuned") if ablation.tuned else tuned_study(table.name)
+    expected = fixed_study(table.name) if ablation.tuned else tuned_study(table.name)
     fitting = [
-        study.study_name
-        for study in sorted(open_storage(table.storage).get_all_studies(), key=lambda one: one._study_id)
-        if study.study_name != table.name
-        and bool(_tuned(question := study.user_attrs.get("question", {}))) != bool(ablation.tuned)
-        and untuned(question) == asked
+        name
+        for name, question in questions(open_storage(table.storage)).items()
+        if name != table.name and bool(_tuned(question)) != bool(ablation.tuned) and untuned(question) == asked
     ]
     return expected if expected in fitting else fitting[-1] if fitting else None
 
@@ -138,7 +129,7 @@ def _tuned(question: Mapping[str, Any]) -> int:
 
 
 def untuned(question: Mapping[str, Any]) -> dict[str, Any] | None:
-    """What a question asks apart from tuning and the number of replicates; None if it is no ablation's."""
+    """A question without its tuning and its number of replicates; None if it is not that of an ablation."""
     if "ablation" not in question:
         return None
     asked = copy.deepcopy(dict(question))
@@ -153,19 +144,19 @@ def untuned(question: Mapping[str, Any]) -> dict[str, Any] | None:
     return asked
 
 
-def _placed(fixed: Cells, tuned: Cells, rng: np.random.Generator) -> Iterator[Placed]:
-    before, after = _overall(fixed), _overall(tuned)
-    ranked = [_ranks(cells) for cells in (fixed, tuned)]
+def _arms(fixed: Cells, tuned: Cells, rng: np.random.Generator) -> Iterator[ArmBothWays]:
+    fixed_means, tuned_means = _overall(fixed), _overall(tuned)
+    fixed_ranks, tuned_ranks = _ranks(fixed), _ranks(tuned)
     both = _both(fixed, tuned)
     gains = [_gain(both, arm, rng) for arm in fixed.arms]
-    adjusted = holm(np.array([math.nan if isinstance(gain, Refused) else gain.p for gain in gains]))
+    adjusted = adjust(np.array([math.nan if isinstance(gain, Refused) else gain.p for gain in gains]))
     for arm, gain, p in zip(fixed.arms, gains, adjusted.tolist(), strict=True):
-        yield Placed(arm, before[arm], after[arm], ranked[0].get(arm), ranked[1].get(arm), gain, p)
+        yield ArmBothWays(arm, fixed_means[arm], tuned_means[arm], fixed_ranks.get(arm), tuned_ranks.get(arm), gain, p)
 
 
 def _ranks(cells: Cells) -> dict[str, Rank]:
-    found = ranks(cells)
-    return {} if isinstance(found, Refused) else {one.arm: one for one in found}
+    ranked = ranks(cells)
+    return {} if isinstance(ranked, Refused) else {rank.arm: rank for rank in ranked}
 
 
 def _gain(both: Cells | Refused, arm: str, rng: np.random.Generator) -> Effect | Refused:
@@ -183,15 +174,15 @@ def _named(arm: str, how: str) -> str:
 
 
 def _both(fixed: Cells, tuned: Cells) -> Cells | Refused:
-    """The cells of both in the replicates of both, every arm twice."""
+    """The cells of both studies in their common replicates, with every arm twice."""
     common = [pair for pair in fixed.replicates if pair in tuned.replicates]
     at = [[cells.replicates.index(pair) for pair in common] for cells in (fixed, tuned)]
     alike = [target.name for target in fixed.targets] == [target.name for target in tuned.targets] and all(
         np.array_equal(one.patients, other.patients) for one, other in zip(fixed.targets, tuned.targets, strict=False)
     )
     if not common or not alike:
-        found = "the studies share no replicate" if alike else "the studies were not judged on the same images"
-        return Refused("A gain is paired by replicate and image", found, "let both studies finish")
+        what = "the studies share no replicate" if alike else "the studies were not tested on the same images"
+        return Refused("A gain is paired by replicate and image", what, "let both studies finish")
     targets = tuple(
         replace(one, scores=np.concatenate([one.scores[:, at[0]], other.scores[:, at[1]]]))
         for one, other in zip(fixed.targets, tuned.targets, strict=True)

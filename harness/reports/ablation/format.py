@@ -6,9 +6,10 @@ import math
 from collections.abc import Callable
 
 from harness.reports.document import Cell, Tone
+from harness.stats.arm_means import ArmMean
 from harness.stats.effects import Effect
+from harness.stats.mixed_model import MixedEffect
 from harness.stats.ranks import Rank
-from harness.stats.scores import Contrast
 from harness.stats.verdicts import (
     Differs,
     DoesNotMatter,
@@ -18,12 +19,14 @@ from harness.stats.verdicts import (
     SmallOnAverage,
     Undecided,
     Verdict,
+    phrase,
 )
-from harness.text import count, listed
+from harness.text import count, p_value
+from sam2lora.intervals import with_interval
 
 NONE = "n/a"
 """Stands where there is no number."""
-ALONE = "no interval"
+NO_INTERVAL = "no interval"
 """Stands where a number has none."""
 
 
@@ -42,20 +45,37 @@ def size(value: float) -> str:
     return NONE if math.isnan(value) else f"{value:.4f}"
 
 
-def scored(mean: float, low: float, high: float) -> str:
+def score_with_interval(mean: float, low: float, high: float) -> str:
     """A score with its interval, or that it has none."""
     return _with_interval(score, mean, low, high)
 
 
-def effected(estimate: float, low: float, high: float) -> str:
+def effect_with_interval(estimate: float, low: float, high: float) -> str:
     """An effect with its interval, or that it has none."""
     return _with_interval(effect, estimate, low, high)
+
+
+def estimate(one: Effect | MixedEffect) -> str:
+    """An effect with its interval."""
+    return effect_with_interval(one.estimate, one.low, one.high)
+
+
+def mean(one: ArmMean) -> str:
+    """The mean of an arm with its interval."""
+    return score_with_interval(one.mean, one.low, one.high)
+
+
+def images(effect: Effect) -> str:
+    """``18 of 20`` images, or ``20`` where all have a score."""
+    return share(effect.images, effect.images + effect.undefined)
 
 
 def _with_interval(written: Callable[[float], str], value: float, low: float, high: float) -> str:
     if math.isnan(value):
         return NONE
-    return f"{written(value)} ({ALONE})" if math.isnan(low) else f"{written(value)} [{written(low)}, {written(high)}]"
+    if math.isnan(low):
+        return f"{written(value)} ({NO_INTERVAL})"
+    return with_interval(written, value, low, high)
 
 
 def rank(one: Rank | None) -> str:
@@ -64,10 +84,8 @@ def rank(one: Rank | None) -> str:
 
 
 def probability(value: float) -> str:
-    """A p-value: three decimals, or that it is smaller than that shows."""
-    if math.isnan(value):
-        return NONE
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+    """A p-value."""
+    return NONE if math.isnan(value) else p_value(value)
 
 
 def percent(value: float, decimals: int = 0) -> str:
@@ -83,7 +101,7 @@ def share(used: int, declared: int) -> str:
 def replicates(effect: Effect) -> str:
     """``4 of 5``, and how many of their runs are missing and were filled in."""
     used = share(effect.replicates, effect.declared)
-    return f"{used}, {count(effect.filled, 'run')} filled in" if effect.filled else used
+    return f"{used}, {count(effect.filled, 'run')} imputed" if effect.filled else used
 
 
 def tone(verdict: Verdict) -> Tone:
@@ -105,26 +123,9 @@ def tone(verdict: Verdict) -> Tone:
             return "undecided"
 
 
-def verdict(found: Verdict) -> Cell:
+def verdict_cell(verdict: Verdict) -> Cell:
     """A verdict as a cell."""
-    return Cell(kind(found), tone=tone(found))
-
-
-def kind(found: Verdict) -> str:
-    """A verdict in a few words."""
-    match found:
-        case Matters(direction):
-            return f"matters: {direction}"
-        case Differs(direction):
-            return f"{direction}, perhaps too little to matter"
-        case Opposed(helps, hurts):
-            return f"helps on {listed(helps)}, hurts on {listed(hurts)}"
-        case SmallOnAverage():
-            return "does not matter on average"
-        case DoesNotMatter():
-            return "does not matter"
-        case Undecided():
-            return "undecided"
+    return Cell(phrase(verdict), tone=tone(verdict))
 
 
 def untested(judged: Judged) -> bool:
@@ -132,11 +133,11 @@ def untested(judged: Judged) -> bool:
     return isinstance(judged.verdict, Undecided) and bool(judged.effect.why) and judged.verdict.why == judged.effect.why
 
 
-def more(judged: Judged) -> str:
+def replicates_needed(judged: Judged) -> str:
     """How many more replicates a verdict takes; of an effect without an interval, how many an interval takes."""
     match judged.verdict:
         case Undecided(more=number) if untested(judged):
-            return ALONE if number is None else f"{number} for an interval"
+            return NO_INTERVAL if number is None else f"{number} for an interval"
         case Undecided(more=None) | Differs(more=None):
             return "no number would do"
         case Undecided(more=number) | Differs(more=number):
@@ -145,28 +146,14 @@ def more(judged: Judged) -> str:
             return "decided"
 
 
-def told(judged: Judged) -> str:
+def verdict_line(judged: Judged) -> str:
     """A verdict in a line: ``matters: helps``, ``undecided: 7 more replicates``, ``undecided: no interval``."""
     match judged.verdict:
         case Undecided() if untested(judged):
-            return f"{kind(judged.verdict)}: {ALONE}"
+            return f"{phrase(judged.verdict)}: {NO_INTERVAL}"
         case Undecided(more=None) | Differs(more=None):
-            return f"{kind(judged.verdict)}: no number of replicates would do"
+            return f"{phrase(judged.verdict)}: no number of replicates would do"
         case Undecided(more=int(number)) | Differs(more=int(number)):
-            return f"{kind(judged.verdict)}: {count(number, 'more replicate')}"
+            return f"{phrase(judged.verdict)}: {count(number, 'more replicate')}"
         case _:
-            return kind(judged.verdict)
-
-
-def formula(contrast: Contrast) -> tuple[str, str]:
-    """The arms of a contrast with positive and with negative weight, each with its weight where weights differ."""
-    sides = []
-    for sign in (1.0, -1.0):
-        arms = {arm: abs(weight) for arm, weight in contrast.weights.items() if weight * sign > 0}
-        if len({round(weight, 9) for weight in arms.values()}) > 1:
-            sides.append(" + ".join(f"{weight:.3g} x ({arm})" for arm, weight in arms.items()))
-        elif len(arms) > 1:
-            sides.append("mean of " + listed(tuple(f"({arm})" for arm in arms)))
-        else:
-            sides.append("".join(arms))
-    return sides[0], sides[1]
+            return phrase(judged.verdict)

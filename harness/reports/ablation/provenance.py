@@ -8,13 +8,15 @@ from typing import Any
 import pandas as pd
 
 from harness.reports import commands
-from harness.reports.ablation.findings import Answers
-from harness.reports.document import Block, Code, Section, Table, Text, row
+from harness.reports.ablation.findings import Findings
+from harness.reports.document import Block, Code, Section, Text, plain_table
+from harness.stats.multiplicity import CORRECTION, REFERENCE
 from harness.stats.sequential import ALPHA
+from harness.tracking.tracker import OpenHint
 
 _METHODS = (
     ("effects, verdicts, means", "two-way crossed analysis of replicates and patients (Hillis, Berbaum, Metz 2008)"),
-    ("Holm p, equivalence p", "Holm 1979 over the family; two one-sided tests (Schuirmann 1987)"),
+    (f"{CORRECTION} p, equivalence p", f"{REFERENCE} over the family; two one-sided tests (Schuirmann 1987)"),
     ("bootstrap", "pigeonhole bootstrap over replicates and patients (Owen 2007)"),
     (
         "sign flips",
@@ -23,65 +25,56 @@ _METHODS = (
     ("mixed model", "restricted maximum likelihood, profiled as in lme4"),
     ("worth of a component", "contrasts over all trained coalitions (Shapley 1953)"),
     ("overstated", "type M error at the effect and the variances seen (Gelman, Carlin 2014)"),
-    ("ranks", "those that no paired difference of two arms excludes, Holm over all pairs (Mogstad et al. 2024)"),
+    (
+        "ranks",
+        f"those that no paired difference of two arms excludes, {CORRECTION} over all pairs (Mogstad et al. 2024)",
+    ),
     ("tuning curves", "distribution-free simultaneous bands, opda (Lourie, Cho, He 2023)"),
     ("interquartile mean, P(improvement)", "Agarwal et al. 2021"),
 )
 
 
-def provenance(found: Answers, mlflow: str) -> Section:
+def provenance(findings: Findings, hint: OpenHint) -> Section:
     """Commands, versions, digests of the data, methods and seeds."""
-    table = found.table
+    table = findings.table
     known = {str(name): str(value) for name, value in table.provenance.items() if name != "command"}
     digests = {f"data set {name}": str(digest) for name, digest in (table.question.get("materials") or {}).items()}
     asked = {
-        "design": json.dumps(dict(found.ablation.design), sort_keys=True),
-        "primary metric": found.ablation.primary,
-        "smallest effect of interest": f"{found.ablation.smallest:g}",
+        "design": json.dumps(dict(findings.ablation.design), sort_keys=True),
+        "primary metric": findings.ablation.primary,
+        "smallest effect of interest": f"{findings.ablation.smallest:g}",
         "level of all verdicts together": f"{ALPHA:g}",
-        "replicates (seed/fold)": ", ".join(f"{pair.seed}/{pair.fold}" for pair in found.cells.replicates[:60]),
-        "settings": f"each arm tuned by {found.ablation.tuned} trials" if found.ablation.tuned else "fixed",
+        "replicates (seed/fold)": ", ".join(f"{pair.seed}/{pair.fold}" for pair in findings.cells.replicates[:60]),
+        "settings": f"each arm tuned by {findings.ablation.tuned} trials" if findings.ablation.tuned else "fixed",
         "record": table.storage,
         "study": table.name,
     }
     for name, why in (table.question.get("left_out") or {}).items():
-        asked[f"files of {name} left out, as asked"] = f"{len(why)}: {'; '.join(why)}"
+        asked[f"files of {name} left out on request"] = f"{len(why)}: {'; '.join(why)}"
     if copies := table.question.get("copies"):
         asked["photographs that may be copies"] = "; ".join(copies)
     rows = {**asked, **known, **digests}
     frame = pd.DataFrame({"what": list(rows), "value": list(rows.values())})
     blocks: list[Block] = []
     if command := table.provenance.get("command"):
-        blocks += [Text("The study was begun, and goes on, with:"), Code(str(command))]
-    blocks += [
-        Text("This report was made, and can be made again, with:"),
-        Code(commands.report(table)),
-    ]
+        blocks += [Text("The study was started, and is continued, with:"), Code(str(command))]
+    blocks += [Text("This report was made, and can be made again, with:"), Code(commands.report(table))]
     if not simulated(table.provenance):  # nothing of it was ever sent there
-        blocks += [
-            Text("In MLflow the study is a parent run with this report in it, and its trials are the child runs:"),
-            Code(commands.mlflow(mlflow)),
-        ]
+        blocks += [Text(hint.text), Code(hint.command)]
     blocks += [
-        Table("provenance", "What was asked, with what, on which data.", ("what", "value"),
-              tuple(row(name, value) for name, value in rows.items()), frame),
-        Table("methods", "How each number was made.", ("number", "method"),
-              tuple(row(*line) for line in _METHODS), pd.DataFrame(_METHODS, columns=["number", "method"])),
-    ]  # fmt: skip
-    blocks.append(Text(_beside(found)))
+        plain_table("provenance", "The question, the versions and the data.", frame),
+        plain_table("methods", "How each number was computed.", pd.DataFrame(_METHODS, columns=["number", "method"])),
+        Text(
+            "Next to this page are `report.md`, every table as CSV (full precision) and LaTeX (booktabs), every figure "
+            "as PNG and SVG, and `trials.csv` with all trials of the study."
+        ),
+    ]
     return Section("Where every number comes from", tuple(blocks))
 
 
-def _beside(found: Answers) -> str:
-    return (
-        "Beside this page lie `report.md`, every table as CSV (full precision) and LaTeX (booktabs), every figure as "
-        "PNG and SVG, and `trials.csv` with all trials of the study."
-    )
-
-
-def base(found: Answers) -> Section:
+def base(findings: Findings) -> Section:
     """The settings that all arms share."""
-    text = json.dumps(dict(found.ablation.base), indent=1, sort_keys=True)
+    text = json.dumps(dict(findings.ablation.base), indent=1, sort_keys=True)
     return Section("Settings of the base, complete", (Code(text),))
 
 

@@ -1,4 +1,4 @@
-"""Writes the report of an ablation: one HTML page, Markdown, tables as LaTeX and CSV, figures as PNG and SVG."""
+"""The report of an ablation: one HTML page, Markdown, tables as LaTeX and CSV, figures as PNG and SVG."""
 
 from __future__ import annotations
 
@@ -9,74 +9,74 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
+from harness.record.locations import report_folder, study_folder
 from harness.record.table import StudyTable
-from harness.reports.ablation import findings as numbers
-from harness.reports.ablation import format, pictures, verdicts
-from harness.reports.ablation.findings import Answers, Verdicts
-from harness.reports.ablation.page import document, figures
+from harness.reports.ablation import format, verdicts
+from harness.reports.ablation.findings import Findings, analyse
+from harness.reports.ablation.judgement import Judgement, judge
+from harness.reports.ablation.page import document
 from harness.reports.document import marks
 from harness.reports.rendering import files, markdown
 from harness.reports.rendering.console import show as show_table
 from harness.reports.rendering.console import table as columns
+from harness.stats.multiplicity import CORRECTION
+from harness.tracking.tracker import OpenHint
 
 
 @dataclass(frozen=True)
 class AblationReport:
-    """What was written: the folder, its files (``report.html`` first), and the answers behind them."""
+    """A written report: its folder, its files (``report.html`` first) and its findings."""
 
     folder: Path
     files: tuple[Path, ...]
-    answers: Answers
-    mlflow_uri: str
+    findings: Findings
     front: tuple[int, ...] = ()
 
     @property
     def note(self) -> str:
         """The verdicts in plain words."""
-        return verdicts.plainly(self.answers.verdicts)
+        return verdicts.plainly(self.findings)
 
     @property
     def summary(self) -> dict[str, float]:
-        """Effects, p-values and means by name, those that have an interval: a tracker shows each number by itself.
+        """Effects and means that have an interval, and p-values, by name: a tracker shows each number on its own.
 
-        Only finite ones, since a tracker would draw the others as points.
+        Only finite numbers, since a tracker would draw the others as points.
         """
-        return {name: value for name, value in _summary(self.answers).items() if math.isfinite(value)}
+        return {name: value for name, value in _summary(self.findings).items() if math.isfinite(value)}
 
     @property
     def tags(self) -> dict[str, str]:
-        """The verdict of every comparison in a few words, by name: a tracker shows them where studies are compared."""
-        return {f"verdict/{one.effect.contrast}": format.told(one) for one in self.answers.judged}
+        """The verdict of every comparison in a few words, by name, for a tracker's table of studies."""
+        return {f"verdict/{one.effect.contrast}": format.verdict_line(one) for one in self.findings.judged}
 
 
-def write(table: StudyTable, folder: Path, mlflow_uri: str, seed: int) -> AblationReport:
-    """Answer and write into ``folder/STUDY/report``, which is made. Equal tables give equal files."""
-    return written(numbers.answer(numbers.verdicts(table, seed), seed, folder), folder, mlflow_uri)
+def write(table: StudyTable, folder: Path, hint: OpenHint, seed: int, console: Console) -> AblationReport:
+    """Write the report into ``folder/STUDY/report``, which is made; print each part as soon as it is known.
+
+    Equal tables give equal files.
+    """
+    judgement = judge(table, seed)
+    show_verdicts(judgement, console)
+    study = study_folder(folder, table.name)
+    with console.status("Cross-checking and drawing ..."):
+        findings = analyse(judgement, seed, folder)
+        page = document(findings, hint, study)
+        paths = files.write(page, {"trials": table.trials}, report_folder(study))
+    console.print(f"Report: {paths[0]}", soft_wrap=True, highlight=False)
+    return AblationReport(report_folder(study), paths, findings)
 
 
-def written(found: Answers, folder: Path, mlflow_uri: str) -> AblationReport:
-    """Write what was ``found``."""
-    study = folder / found.table.name
-    made = files.write(
-        document(found, mlflow_uri, study),
-        figures(found),
-        pictures.pictures(found, study),
-        {"trials": found.table.trials},
-        study / "report",
-    )
-    return AblationReport(study / "report", made, found, mlflow_uri)
-
-
-def _summary(found: Answers) -> dict[str, float]:
+def _summary(findings: Findings) -> dict[str, float]:
     numbers: dict[str, float] = {}
-    for one in found.judged:
+    for one in findings.judged:
         name, effect = f"effect/{one.effect.contrast}", one.effect
         if not effect.why:
             numbers |= {name: effect.estimate, f"{name}/low": effect.low, f"{name}/high": effect.high}
-        numbers |= {f"{name}/holm_p": one.holm_p, f"{name}/beyond_p": one.beyond_p}
+        numbers |= {f"{name}/holm_p": one.differs_p, f"{name}/beyond_p": one.beyond_p}
         numbers |= {f"{name}/equivalence_p": one.equivalence_p, f"{name}/everywhere_p": one.everywhere_p}
         numbers[f"{name}/replicates"] = float(effect.replicates)
-    for mean in found.means:
+    for mean in findings.means:
         name = f"mean/{mean.arm}/{mean.target or 'all'}"
         if not mean.why:
             numbers |= {name: mean.mean, f"{name}/low": mean.low, f"{name}/high": mean.high}
@@ -84,33 +84,22 @@ def _summary(found: Answers) -> dict[str, float]:
     return numbers
 
 
-def show(report: AblationReport, console: Console) -> None:
-    """Print the verdicts and where the report lies."""
-    show_verdicts(report.answers.verdicts, console)
-    show_where(report, console)
-
-
-def show_where(report: AblationReport, console: Console) -> None:
-    """Print where the report lies."""
-    console.print(f"Report: {report.files[0]}", soft_wrap=True, highlight=False)
-
-
-def show_verdicts(found: Verdicts, console: Console) -> None:
+def show_verdicts(judgement: Judgement, console: Console) -> None:
     """Print the verdict table."""
-    finished, asked = found.cells.finished, found.measured.asked
-    told = f"Ablation {found.table.name}: {int(finished.sum())} of {int(asked.sum())} trials completed"
-    console.print(told, style="bold", highlight=False)
-    for caution in verdicts.cautions(found):
+    finished, asked = judgement.cells.finished, judgement.scores.asked
+    text = f"Ablation {judgement.table.name}: {int(finished.sum())} of {int(asked.sum())} trials completed"
+    console.print(text, style="bold", highlight=False)
+    for caution in verdicts.cautions(judgement):
         console.print("".join(piece for _, piece in marks(caution)), highlight=False, markup=False)
-    shown = columns("contrast", "effect [95 % interval]", "Holm p", "verdict", "more replicates", "n")
-    for one in found.judged:
+    shown = columns("contrast", "effect [95 % interval]", f"{CORRECTION} p", "verdict", "more replicates", "n")
+    for one in judgement.judged:
         effect = one.effect
-        size = escape(format.effected(effect.estimate, effect.low, effect.high))
-        sign = markdown.cell(format.verdict(one.verdict))
+        size = escape(format.effect_with_interval(effect.estimate, effect.low, effect.high))
+        sign = markdown.cell(format.verdict_cell(one.verdict))
         shown.add_row(
-            escape(effect.contrast), size, format.probability(one.holm_p), sign, format.more(one),
+            escape(effect.contrast), size, format.probability(one.differs_p), sign, format.replicates_needed(one),
             f"{effect.replicates} x {effect.images}",
         )  # fmt: skip
     show_table(shown, console)
-    if remark := verdicts.overstated(found):
+    if remark := verdicts.overstated(judgement):
         console.print(remark, highlight=False, markup=False)

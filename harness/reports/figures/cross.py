@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from harness.importance.levels import axes as axes_of
-from harness.record.table import ORACLE, StudyTable, label, metric_name, metric_of
+from harness.record.metric_names import metric_name
+from harness.record.table import StudyTable, label, metric_of
 from harness.reports.figures import style
+from sam2lora.intervals import ORACLE
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def draw(table: StudyTable, cross: pd.DataFrame) -> Figure:
@@ -23,33 +28,24 @@ def draw(table: StudyTable, cross: pd.DataFrame) -> Figure:
     panels = {"validation": f"validation {metric}", "target": f"test {metric}, mean over targets"}
     shown = [name for name in panels if cross[name].notna().any()]
     rows, columns = list(dict.fromkeys(cross["row"])), list(dict.fromkeys(cross["column"]))
-    told = (cross["oracle_trials"] > 0).to_numpy().reshape(len(rows), len(columns))
+    prompted = (cross["oracle_trials"] > 0).to_numpy().reshape(len(rows), len(columns))
     longest = max(map(len, columns))
     width = 1.6 + len(shown) * (1.2 + 0.78 * len(columns))
     figure = style.figure(width, 1.8 + 0.42 * len(rows) + 0.07 * longest)
     for index, name in enumerate(shown):
         axes = figure.add_subplot(1, len(shown), index + 1)
         values = cross[name].to_numpy(dtype=float).reshape(len(rows), len(columns))
-        _map(axes, values, told, rows, columns)
+        texts = [[f"{value:.3f}" if np.isfinite(value) else "" for value in row] for row in values]
+        for row, column in np.argwhere(prompted & np.isfinite(values)):
+            texts[row][column] += f" {ORACLE}"
+        style.score_map(axes, values, texts)
+        axes.set_xticks(range(len(columns)), columns, rotation=40, ha="right", rotation_mode="anchor")
+        axes.set_yticks(range(len(rows)), rows)
         axes.set_title(panels[name], fontsize=10, loc="left")
         (down, _), (across, _) = axes_of(table)
         axes.set_xlabel(label(across))
         if index == 0:
             axes.set_ylabel(label(down))
-    if told.any():
+    if prompted.any():
         figure.supxlabel(f"{ORACLE} with trials prompted from ground truth", fontsize=9)
     return figure
-
-
-def _map(axes: Axes, values: np.ndarray, told: np.ndarray, rows: list[str], columns: list[str]) -> None:
-    axes.imshow(np.ma.masked_invalid(values), cmap="cividis", aspect="auto")
-    middle = (np.nanmin(values) + np.nanmax(values)) / 2
-    for (row, column), value in np.ndenumerate(values):
-        if np.isfinite(value):
-            ink = "black" if value > middle else "white"
-            text = f"{value:.3f}" + (f" {ORACLE}" if told[row, column] else "")
-            axes.text(column, row, text, ha="center", va="center", color=ink, fontsize=8)
-    axes.set_xticks(range(len(columns)), columns, rotation=40, ha="right", rotation_mode="anchor")
-    axes.set_yticks(range(len(rows)), rows)
-    axes.tick_params(length=0)
-    axes.spines[:].set_visible(False)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from typing import TYPE_CHECKING
 
 from harness.record.table import StudyTable, ranking
 from harness.reports.figures import style
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def draw(table: StudyTable) -> Figure:
@@ -16,17 +18,17 @@ def draw(table: StudyTable) -> Figure:
     """
     figure = style.figure(7.2, 4.2)
     axes = figure.add_subplot()
-    done, told = ranking(table), style.told(table.trials)
+    done, prompted = ranking(table), style.prompted(table.trials)
     best = int(done["number"].iloc[0]) if len(done) else None
     counted = {"completed": set(done["number"])} | {
         kind: set(table.trials.loc[table.trials["outcome"] == kind, "number"]) for kind in ("stopped", "diverged")
     }
     # A trial that is still running has a curve, but no end to mark: it is not drawn.
     for kind, numbers in counted.items():
-        look = style.LOOKS[kind]
+        look = style.OUTCOMES[kind]
         curves = [curve for number, curve in table.curves.groupby("number") if number in numbers and number != best]
         for curve in curves:
-            axes.plot(curve["epoch"], curve["score"], color=look.colour, lw=0.9, alpha=0.55, zorder=2)
+            axes.plot(curve["epoch"], curve["score"], color=look.colour, lw=style.TRIAL_WIDTH, alpha=0.55, zorder=2)
         ends = [curve.iloc[-1] for curve in curves]
         if kind == "completed":
             look = look._replace(words="other completed")
@@ -34,17 +36,17 @@ def draw(table: StudyTable) -> Figure:
             style.points(axes, [end["epoch"] for end in ends], [end["score"] for end in ends], look, size=22)
     if best is not None:
         curve = table.curves[table.curves["number"] == best]
-        text = f"best (trial {best}){style.mark(best, told)}"
+        text = f"best (trial {best}){style.mark(best, prompted)}"
         axes.plot(
-            curve["epoch"], curve["score"], color=style.GREEN, lw=2.6, label=text, zorder=4,
+            curve["epoch"], curve["score"], color=style.BEST, lw=style.BEST_WIDTH, label=text, zorder=4,
             marker="o", markevery=[-1],  # one epoch has no line
         )  # fmt: skip
-    shown = {number for numbers in counted.values() for number in numbers} & set(told["number"])
+    shown = {number for numbers in counted.values() for number in numbers} & set(prompted["number"])
     marked = table.curves[table.curves["number"].isin(shown)].groupby("number").tail(1)
     style.oracle(axes, marked["epoch"].tolist(), marked["score"].tolist())
     axes.set_xlabel("epoch")
     axes.set_ylabel(style.objective(table))
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    style.whole_numbers(axes.xaxis)
     style.tidy(axes)
     if axes.lines:
         figure.legend(loc="outside right upper", frameon=False, fontsize=9)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from harness.record.table import StudyTable
 from harness.reports.figures import style
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 
 def draw(table: StudyTable) -> Figure:
@@ -18,7 +21,9 @@ def draw(table: StudyTable) -> Figure:
     where both kinds are there. A stopped trial stands, hollow, at its last validation score; trials without a score
     stand in the strip below. Reused trials cost nothing and are not drawn twice.
     """
-    trials = table.trials[table.trials["outcome"].isin(list(style.LOOKS)) & table.trials["reused_from"].isna()]
+    from matplotlib.ticker import MaxNLocator
+
+    trials = table.trials[table.trials["outcome"].isin(list(style.OUTCOMES)) & table.trials["reused_from"].isna()]
     seconds = trials["seconds"].fillna(0.0).cumsum()
     spent = (seconds / 60.0, "minutes") if seconds.max() >= 120.0 else (seconds, "seconds")
     height = trials["value"].where(trials["outcome"] == "completed", trials["last_score"])
@@ -40,8 +45,7 @@ def draw(table: StudyTable) -> Figure:
         last = figure.axes[-1]
         last.annotate("no score", (1.01, floor), xycoords=("axes fraction", "data"), va="center", fontsize=9)
     figure.axes[0].set_ylabel(style.objective(table))
-    handles, labels = figure.axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=6, frameon=False, fontsize=9)
+    style.legend(figure, figure.axes[0], "outside upper center", ncols=6)
     return figure
 
 
@@ -51,21 +55,21 @@ def _floor(height: pd.Series) -> float:
 
 
 def _panel(axes: Axes, table: StudyTable, trials: pd.DataFrame, x: pd.Series, height: pd.Series, floor: float) -> None:
-    for kind, look in style.LOOKS.items():
+    for kind, look in style.OUTCOMES.items():
         chosen = trials["outcome"] == kind
         if chosen.any():
             y = height[chosen].fillna(floor)
             style.points(axes, x[chosen].tolist(), y.tolist(), look)
-    done, told = trials["outcome"] == "completed", trials.index.isin(style.told(trials).index)
-    scored = height.notna() & told
+    done, prompted = trials["outcome"] == "completed", trials.index.isin(style.prompted(trials).index)
+    scored = height.notna() & prompted
     style.oracle(axes, x[scored].tolist(), height[scored].tolist())
-    mixed = 0 < (done & told).sum() < done.sum()
+    mixed = 0 < (done & prompted).sum() < done.sum()
     if mixed:
-        done &= ~told
+        done &= ~prompted
     best = height[done].cummax() if table.direction == "maximize" else height[done].cummin()
     if len(best):
         text = "best so far, unprompted" if mixed else "best so far"
-        axes.step(x[done], best, where="post", color=style.GREEN, lw=1.6, label=text, zorder=2)
+        axes.step(x[done], best, where="post", color=style.BEST, lw=1.6, label=text, zorder=2)
     if height.isna().any():
-        axes.axhspan(floor - 0.0001, floor + 0.0001, color="#D0D0D0", lw=5, alpha=0.5, zorder=1)
+        axes.axhspan(floor - 0.0001, floor + 0.0001, color=style.NO_SCORE, lw=5, alpha=0.5, zorder=1)
     style.tidy(axes)

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from textwrap import fill
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from harness.record.table import label
 from harness.reports.figures import style
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -37,9 +41,8 @@ def draw(panels: Sequence[Panel]) -> Figure:
         _bars(axes, panel, order)
         if index > 0:
             axes.tick_params(labelleft=False)
-    handles, labels = figure.axes[0].get_legend_handles_labels()
-    if handles:
-        figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+    if figure.axes[0].get_legend_handles_labels()[0]:
+        style.legend(figure, figure.axes[0], "outside lower center", ncols=3)
     return figure
 
 
@@ -48,24 +51,23 @@ def _bars(axes: Axes, panel: Panel, order: Sequence[str]) -> None:
     place = np.arange(len(order))
     shown = rows["importance"].notna().to_numpy()
     n = int(rows["n"].max()) if len(rows) else 0
-    axes.set_title(f"{panel.title}, {n} completed trials\n{_wrapped(panel.question)}", fontsize=10, loc="left")
+    axes.set_title(f"{panel.title}, {n} completed trials\n{fill(panel.question, 52)}", fontsize=10, loc="left")
     axes.set_yticks(place, [label(name) for name in order])
     axes.set_ylim(-0.6, len(order) - 0.4)
-    style.tidy(axes)
-    axes.grid(False, axis="y")
+    style.tidy(axes, grid="x")
     if not shown.any():
         note = str(rows["note"].iloc[0]) if len(rows) else "no parameter was searched"
-        axes.text(0.5, 0.5, f"not shown:\n{_wrapped(note, 34)}", ha="center", va="center", transform=axes.transAxes)
+        axes.text(0.5, 0.5, f"not shown:\n{fill(note, 34)}", ha="center", va="center", transform=axes.transAxes)
         axes.set_xticks([])
         return
     value, low, high = (rows[name].to_numpy(dtype=float)[shown] for name in ("importance", "low", "high"))
-    axes.barh(place[shown], value, height=0.55, color=style.BLUE, label="importance")
+    axes.barh(place[shown], value, height=0.55, color=style.ESTIMATE, label="importance")
     span = [value - low, high - value]
-    axes.errorbar(value, place[shown], xerr=span, fmt="none", ecolor="black", capsize=3, lw=1.1, label="over refits")
+    axes.errorbar(value, place[shown], xerr=span, fmt="none", ecolor=style.INK, capsize=3, lw=1.1, label="over refits")
     chance = rows["chance"].to_numpy(dtype=float)[shown]
     if (held := np.isfinite(chance)).any():
         axes.scatter(
-            chance[held], place[shown][held], s=260, marker="|", color=style.VERMILLION, lw=2, zorder=4,
+            chance[held], place[shown][held], s=260, marker="|", color=style.CHANCE, lw=2, zorder=4,
             label="reach of chance",
         )  # fmt: skip
     for spot in place[~shown]:
@@ -73,9 +75,3 @@ def _bars(axes: Axes, panel: Panel, order: Sequence[str]) -> None:
     axes.set_xlim(0, 1)
     held = rows["chance"].notna().any()
     axes.set_xlabel("importance (share, 0 to 1)" + ("" if held else ", no chance level: chosen by a sampler"))
-
-
-def _wrapped(text: str, width: int = 52) -> str:
-    import textwrap
-
-    return "\n".join(textwrap.wrap(text, width))

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING
 
-from harness.record.table import StudyTable, label, measured, objective_columns
+import pandas as pd
+
+from harness.record.table import StudyTable, completed_trials, label, objective_columns
 from harness.reports.figures import style
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _LOGARITHMIC = 20.0
 """An objective whose largest value is so many times its smallest is drawn on a logarithmic axis."""
@@ -22,7 +26,7 @@ def draw(table: StudyTable, front: pd.DataFrame) -> Figure:
     """
     columns = objective_columns(table)[1:]
     figure = style.figure(1.2 + 4.2 * len(columns), 4.2)
-    rest = measured(table.trials)
+    rest = completed_trials(table.trials)
     rest = rest[~rest["number"].isin(front["number"])]
     first: Axes | None = None
     for index, column in enumerate(columns):
@@ -34,18 +38,16 @@ def draw(table: StudyTable, front: pd.DataFrame) -> Figure:
             axes.tick_params(labelleft=False)
         first = first or axes
     figure.axes[0].set_ylabel(style.objective(table))
-    handles, labels = figure.axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=3, frameon=False, fontsize=9)
+    style.legend(figure, figure.axes[0], "outside upper center", ncols=3)
     return figure
 
 
 def _panel(axes: Axes, rest: pd.DataFrame, front: pd.DataFrame, column: str) -> None:
-    on, off = style.Look("on the front", "o", style.GREEN, True), style.Look("other completed", "o", style.GREY, False)
-    for trials, look in ((rest, off), (front, on)):
+    for trials, look in ((rest, style.OFF_FRONT), (front, style.ON_FRONT)):
         if len(trials):
             style.points(axes, trials[column].tolist(), trials["value"].tolist(), look, size=42)
-    told = style.told(pd.concat([rest, front]))
-    style.oracle(axes, told[column].tolist(), told["value"].tolist())
+    prompted = style.prompted(pd.concat([rest, front]))
+    style.oracle(axes, prompted[column].tolist(), prompted["value"].tolist())
     for number, x, y in front[["number", column, "value"]].itertuples(index=False, name=None):
         axes.annotate(str(number), (x, y), xytext=(5, 4), textcoords="offset points", fontsize=8)
     known = pd.concat([rest[column], front[column]])
@@ -59,4 +61,4 @@ def _panel(axes: Axes, rest: pd.DataFrame, front: pd.DataFrame, column: str) -> 
 
 def _staircase(axes: Axes, front: pd.DataFrame, column: str) -> None:
     ordered = front.sort_values(column)
-    axes.step(ordered[column], ordered["value"], where="post", color=style.GREEN, lw=1.4, zorder=2)
+    axes.step(ordered[column], ordered["value"], where="post", color=style.ON_FRONT.colour, lw=1.4, zorder=2)

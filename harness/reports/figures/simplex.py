@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
-from harness.record.table import StudyTable, label, measured, ranking
+from harness.record.table import StudyTable, completed_trials, label, ranking
 from harness.reports.figures import style
 
-# Ternary coordinates of the labels: above the top corner, below the tick labels of the lower ones.
-_BESIDE_CORNERS = ((1.15, -0.075, -0.075), (-0.14, 1.07, 0.07), (-0.14, 0.07, 1.07))
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 
 def searched(table: StudyTable) -> list[str]:
@@ -35,33 +34,30 @@ def draw(table: StudyTable) -> Figure:
 
 def _ternary(table: StudyTable, columns: list[str]) -> Figure:
     figure = style.figure(7.2, 5.2)
-    # Automatic layout takes seconds on a ternary plot, so its place is given.
-    figure.set_layout_engine("none")
     axes: Any = style.ternary(figure, (0.1, 0.14, 0.68, 0.72))
     for kind in ("stopped", "diverged"):
-        rows, look = _rows(table, kind), style.LOOKS[kind]
-        face = {"color": look.colour} if look.marker == "x" else {"facecolor": "white", "edgecolor": look.colour}
+        rows, look = _rows(table, kind), style.OUTCOMES[kind]
+        face = {"color": look.colour} if look.marker == "x" else {"facecolor": look.face, "edgecolor": look.colour}
         text = f"{look.words} ({len(rows)})"
         spots = [rows[name] for name in columns]
         axes.scatter(*spots, s=32, marker=look.marker, label=text, zorder=2.5, clip_on=False, **face)
     done = ranking(table).iloc[::-1]  # the best last, so that it lies on top
     dots = axes.scatter(
-        *(done[name] for name in columns), c=done["value"], cmap="cividis", s=62, edgecolor="black", lw=0.5, zorder=3,
-        clip_on=False, label=f"completed ({len(done)})",
+        *(done[name] for name in columns), c=done["value"], cmap=style.SCORES, s=62, edgecolor=style.INK, lw=0.5,
+        zorder=3, clip_on=False, label=f"completed ({len(done)})",
     )  # fmt: skip
-    told = style.told(done)
-    style.oracle(axes, *(told[name].tolist() for name in columns))
+    prompted = style.prompted(done)
+    style.oracle(axes, *(prompted[name].tolist() for name in columns))
     if len(done):
         best = done.tail(1)
         number = int(best["number"].iloc[0])
         axes.scatter(
-            *(best[name] for name in columns), s=230, facecolor="none", edgecolor=style.VERMILLION, lw=2, zorder=4,
-            clip_on=False, label=f"best (trial {number}){style.mark(number, told)}",
+            *(best[name] for name in columns), s=230, facecolor="none", edgecolor=style.BEST_RING, lw=2, zorder=4,
+            clip_on=False, label=f"best (trial {number}){style.mark(number, prompted)}",
         )  # fmt: skip
         figure.colorbar(dots, cax=figure.add_axes((0.87, 0.18, 0.022, 0.62)), label=style.objective(table))
-    for name, corner in zip(columns, _BESIDE_CORNERS, strict=True):
-        axes.text(*corner, label(name), ha="center", va="center")
-    axes.grid(True, color="#DDDDDD", linewidth=0.6)
+    style.corners(axes, map(label, columns))
+    axes.grid(True, color=style.TERNARY_GRID, linewidth=0.6)
     axes.set_axisbelow(True)
     figure.legend(loc="upper left", frameon=False, fontsize=9)
     return figure
@@ -79,20 +75,19 @@ def _panels(table: StudyTable, columns: list[str]) -> Figure:
         heights = {"stopped": "last_score", "completed": "value"}
         for kind, height in heights.items():
             rows = _rows(table, kind)
-            style.points(axes, rows[column].tolist(), rows[height].tolist(), style.LOOKS[kind])
-        told = {height: style.told(_rows(table, kind)) for kind, height in heights.items()}
-        x = [spot for rows in told.values() for spot in rows[column]]
-        style.oracle(axes, x, [spot for height, rows in told.items() for spot in rows[height]])
+            style.points(axes, rows[column].tolist(), rows[height].tolist(), style.OUTCOMES[kind])
+        prompted = {height: style.prompted(_rows(table, kind)) for kind, height in heights.items()}
+        x = [spot for rows in prompted.values() for spot in rows[column]]
+        style.oracle(axes, x, [spot for height, rows in prompted.items() for spot in rows[height]])
         other = f" ({label(columns[1])} is 1 minus this)" if len(columns) == 2 else ""
         axes.set_xlabel(label(column) + other)
         axes.set_xlim(-0.03, 1.03)
         style.tidy(axes)
         if index % across == 0:
             axes.set_ylabel(style.objective(table))
-    handles, labels = figure.axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=2, frameon=False, fontsize=9)
+    style.legend(figure, figure.axes[0], "outside upper center", ncols=2)
     return figure
 
 
 def _rows(table: StudyTable, kind: str) -> pd.DataFrame:
-    return measured(table.trials) if kind == "completed" else table.trials[table.trials["outcome"] == kind]
+    return completed_trials(table.trials) if kind == "completed" else table.trials[table.trials["outcome"] == kind]

@@ -1,21 +1,24 @@
-"""How the best settings do on every data set: seen hospitals apart from unseen ones."""
+"""Test scores of the best settings on every data set, sources above targets."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
-from harness.record.table import ORACLE, metric_name
+from harness.record.metric_names import metric_name
 from harness.reports.figures import style
+from sam2lora.intervals import ORACLE
 
-MARKERS = ("o", "s", "D", "^", "v", "P", "X", "<", ">", "*")
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 
 def draw(scores: pd.DataFrame, metric: str, judged: str = "unseen") -> Figure:
     """One dot per trial and data set with its 95 % interval over patients, sources above targets.
 
-    ``judged``: what a target is called, such as ``unseen``.
+    ``judged``: the label of a target, such as ``unseen``.
 
     ``scores``: columns place (1 is the best by validation), number, dataset, role, mean, low, high, n, clusters,
     oracle_prompt. The legend marks a trial that was prompted from the ground truth.
@@ -33,9 +36,8 @@ def draw(scores: pd.DataFrame, metric: str, judged: str = "unseen") -> Figure:
     axes.set_ylim(len(datasets) - 0.5, -0.5)
     for row, (_, role) in enumerate(datasets):
         if row > 0 and role != datasets[row - 1][1]:
-            axes.axhline(row - 0.5, color="black", lw=0.8)
-    style.tidy(axes)
-    axes.grid(False, axis="y")
+            axes.axhline(row - 0.5, color=style.INK, lw=0.8)
+    style.tidy(axes, grid="x")
     axes.set_xlabel(f"test {metric_name(metric)}: mean over images, 95 % interval over patients")
     _legend(figure, axes, scores, judged)
     return figure
@@ -45,11 +47,11 @@ def _dataset(axes: Axes, rows: pd.DataFrame, row: int, role: str, places: int) -
     colour = style.SOURCE if role == "source" else style.TARGET
     ordered = rows.sort_values("place")
     for index, (place, mean, low, high) in enumerate(ordered[["place", "mean", "low", "high"]].to_numpy(dtype=float)):
-        first, marker = place == 1, MARKERS[(int(place) - 1) % len(MARKERS)]
+        first, marker = place == 1, style.PLACES[(int(place) - 1) % len(style.PLACES)]
         height = row + (0.7 * (index - (places - 1) / 2) / max(places, 2))
         axes.errorbar(
             [mean], [height], xerr=[[mean - low], [high - mean]], fmt=marker, color=colour, capsize=2.5,
-            ms=8 if first else 5, lw=1.8 if first else 1.0, mfc=colour if first else "white",
+            ms=8 if first else 5, lw=1.8 if first else 1.0, mfc=colour if first else style.PAPER,
         )  # fmt: skip
 
 
@@ -71,9 +73,8 @@ def _legend(figure: Figure, axes: Axes, scores: pd.DataFrame, judged: str) -> No
             axes.plot([], [], color=colour, lw=3, label=text)
     trials = scores[["place", "number", "oracle_prompt"]].drop_duplicates().sort_values("place")
     for place, number, oracle in trials.itertuples(index=False, name=None):
-        face = "black" if place == 1 else "white"
-        marker = MARKERS[(place - 1) % len(MARKERS)]
+        face = style.INK if place == 1 else style.PAPER
+        marker = style.PLACES[(place - 1) % len(style.PLACES)]
         text = f"place {place}: trial {number}" + (f" {ORACLE}, prompted from ground truth" if oracle else "")
-        axes.plot([], [], marker, color="black", mfc=face, ms=6, label=text)
-    handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside right upper", frameon=False, fontsize=9)
+        axes.plot([], [], marker, color=style.INK, mfc=face, ms=6, label=text)
+    style.legend(figure, axes, "outside right upper", ncols=1)

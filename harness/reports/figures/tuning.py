@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import pandas as pd
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from harness.reports.figures import style
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def draw(curves: pd.DataFrame, metric: str) -> Figure:
@@ -17,27 +20,19 @@ def draw(curves: pd.DataFrame, metric: str) -> Figure:
     medians to one line.
     """
     parts = {str(arm): part for arm, part in curves.groupby("arm", sort=False)}
-    across = min(len(parts), 4)
-    down = -(-len(parts) // across)
-    figure = style.figure(max(2.5 * across, 3.6), 2.1 * down + 0.5)
-    grid = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False).ravel()
-    for axes, (arm, own) in zip(grid, parts.items(), strict=False):
+    figure, panels = style.panels(list(parts), "trials of the arm's search", f"best validation {metric} so far")
+    for axes, (arm, own) in zip(panels, parts.items(), strict=True):
         for other in parts.values():
-            axes.step(other["trials"], other["median"], where="mid", color="#C8C8C8", lw=0.8, zorder=1)
+            grey: dict[str, Any] = {"color": style.OTHER_ARMS, "lw": style.OTHER_ARMS_WIDTH}
+            axes.step(other["trials"], other["median"], where="mid", zorder=1, **grey)
         axes.fill_between(
-            own["trials"], own["low"], own["high"], step="mid", color=style.BLUE, alpha=0.25, lw=0, zorder=2
+            own["trials"], own["low"], own["high"], step="mid", color=style.ESTIMATE, alpha=0.25, lw=0, zorder=2
         )
-        marker = "o" if len(own) < 8 else None
-        axes.step(own["trials"], own["median"], where="mid", color=style.BLUE, lw=1.8, marker=marker, ms=3.5, zorder=3)
-        axes.plot(own["trials"], own["mean"], color=style.VERMILLION, lw=1.1, ls="--", zorder=4)
+        look: dict[str, Any] = {"color": style.ESTIMATE, "lw": style.ARM_WIDTH, "marker": "o" if len(own) < 8 else None}
+        axes.step(own["trials"], own["median"], where="mid", ms=3.5, zorder=3, **look)
+        axes.plot(own["trials"], own["mean"], color=style.EXPECTED, lw=1.1, ls="--", zorder=4)
         axes.set_title(f"{arm} (n = {int(own['n'].iloc[0])})", fontsize=9, loc="left")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        style.tidy(axes)
     low, high = float(curves["median"].min()), float(curves["median"].max())
     room = max(0.6 * (high - low), 0.01)
-    grid[0].set_ylim(max(low - room, 0.0), min(high + room, 1.0))
-    for axes in grid[len(parts) :]:
-        axes.set_axis_off()
-    figure.supxlabel("trials of the arm's search", fontsize=10)
-    figure.supylabel(f"best validation {metric} so far", fontsize=10)
+    panels[0].set_ylim(max(low - room, 0.0), min(high + room, 1.0))
     return figure

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from harness.reports.figures import style
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 class Value(NamedTuple):
@@ -28,16 +30,13 @@ def draw(values: Sequence[Value], axis: str) -> Figure:
     for place, one in enumerate(values):
         known = one.low > 0 or one.high < 0
         axes.barh(
-            place, one.value, height=0.6, color=style.BLUE if known else "white", edgecolor=style.BLUE,
-            hatch=None if known else "////", lw=1.0,
+            place, one.value, height=0.6, color=style.ESTIMATE if known else style.PAPER, edgecolor=style.ESTIMATE,
+            hatch=None if known else style.UNKNOWN_SIGN, lw=1.0,
         )  # fmt: skip
         if np.isfinite(one.low):
             span = [[one.value - one.low], [one.high - one.value]]
-            axes.errorbar([one.value], [place], xerr=span, fmt="none", ecolor="black", capsize=3, lw=1.3)
-    axes.axvline(0, color="black", lw=0.8)
-    axes.set_yticks(range(len(values)), [one.name for one in values])
-    axes.set_ylim(len(values) - 0.4, -0.6)
+            axes.errorbar([one.value], [place], xerr=span, fmt="none", ecolor=style.INK, capsize=3, lw=1.3)
+    axes.axvline(0, color=style.INK, lw=0.8)
+    style.rows(axes, [one.name for one in values])
     axes.set_xlabel(axis)
-    style.tidy(axes)
-    axes.grid(False, axis="y")
     return figure

@@ -26,8 +26,8 @@ def show(made: Table, console: Console) -> None:
         return
     names = [str(column.header).replace("\n", " ") for column in made.columns]
     for cells in zip(*(column.cells for column in made.columns), strict=True):
-        told = (f"{name} {str(cell).replace(chr(10), ' ')}" for name, cell in zip(names, cells, strict=True))
-        console.print("; ".join(told), highlight=False)
+        cells_by_name = (f"{name} {str(cell).replace(chr(10), ' ')}" for name, cell in zip(names, cells, strict=True))
+        console.print("; ".join(cells_by_name), highlight=False)
     console.print()
 
 

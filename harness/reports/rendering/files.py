@@ -2,39 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from harness.reports.document import Document
+from harness.reports.document import Document, Figure
+from harness.reports.figures import style
 from harness.reports.rendering import html, latex, markdown
 
-if TYPE_CHECKING:  # these take a while to load
-    from matplotlib.figure import Figure
-    from PIL.Image import Image
 
+def write(document: Document, frames: Mapping[str, pd.DataFrame], folder: Path) -> tuple[Path, ...]:
+    """Write ``report.html``, ``report.md``, tables and figures into ``folder``, which is made; their paths.
 
-def write(
-    document: Document,
-    figures: Iterable[tuple[str, Figure]],
-    pictures: Iterable[tuple[str, Image]],
-    frames: Mapping[str, pd.DataFrame],
-    folder: Path,
-) -> tuple[Path, ...]:
-    """Write ``report.html``, ``report.md`` and all that belongs to them into ``folder``, which is made; their paths.
-
-    ``figures`` and ``pictures`` (drawn, and as they are) by the names that the document calls them; ``frames``: further
-    CSV files by name. Equal arguments give equal files.
+    ``frames``: further CSV files by name. Equal arguments give equal files.
     """
-    from harness.reports.figures import style
-
     folder.mkdir(parents=True, exist_ok=True)
-    drawn = [path for name, figure in figures for path in style.save(figure, folder / name)]
-    for name, picture in pictures:
-        picture.save(folder / f"{name}.png")
-        drawn.append(folder / f"{name}.png")
+    drawn = [path for figure in document.figures() for path in _drawn(figure, folder)]
     shown = {path.stem: path for path in drawn if path.suffix == ".png"}
     page, text = folder / "report.html", folder / "report.md"
     page.write_text(html.write(document, shown), encoding="utf-8")
@@ -50,3 +34,14 @@ def write(
 def _csv(frame: pd.DataFrame, path: Path) -> Path:
     frame.to_csv(path, index=False)
     return path
+
+
+def _drawn(figure: Figure, folder: Path) -> list[Path]:
+    """A plot as PNG and SVG, a picture as PNG."""
+    from PIL.Image import Image
+
+    picture = figure.draw()
+    if not isinstance(picture, Image):
+        return style.save(picture, folder / figure.name)
+    picture.save(folder / f"{figure.name}.png")
+    return [folder / f"{figure.name}.png"]

@@ -83,7 +83,7 @@ def _block(block: Block, pictures: Mapping[str, Path]) -> str:
             return "<ul>" + "".join(f"<li>{inline(text)}</li>" for text in texts) + "</ul>"
         case Code(text, _):
             return f'<div class="scroll"><pre><code>{escape(text)}</code></pre></div>'
-        case Figure(name, caption):
+        case Figure(name, caption, _):
             return _figure(caption, pictures[name]) if name in pictures else ""
         case Table():
             return _table(block)

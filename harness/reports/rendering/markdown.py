@@ -24,12 +24,12 @@ SIGNS: Mapping[Tone, str] = {
     "helps": "▲", "hurts": "▼", "perhaps_helps": "△", "perhaps_hurts": "▽", "opposed": "↕", "average": "≈",
     "equal": "=", "undecided": "?",
 }  # fmt: skip
-"""What stands before a verdict where there is no colour."""
+"""The sign of a verdict where there is no colour."""
 
 
 def write(document: Document, pictures: Mapping[str, Path]) -> str:
-    """The whole text. ``pictures``: the PNG file of every figure by name, beside the text; a figure without one is
-    left out."""
+    """The whole text. ``pictures``: the PNG file of every figure by name, in the folder of the text; a figure without
+    one is left out."""
     parts = [f"# {document.title}", *(_block(block, pictures) for block in document.lead)]
     parts += [_section(section, pictures) for section in document.sections]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -51,7 +51,7 @@ def _block(block: Block, pictures: Mapping[str, Path]) -> str:
             return "\n".join(f"- {text}" for text in texts)
         case Code(text, language):
             return f"```{language}\n{text}\n```"
-        case Figure(name, caption):
+        case Figure(name, caption, _):
             return f"![{caption}]({pictures[name].name})" if name in pictures else ""
         case Table():
             return _table(block)

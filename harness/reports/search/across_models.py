@@ -9,12 +9,14 @@ from typing import Any
 
 import pandas as pd
 
-from harness.record.table import ORACLE, metric_name, read, seed_of
+from harness.record.metric_names import metric_name
+from harness.record.table import read, seed_of
 from harness.reports.rendering.markdown import grid
 from harness.reports.search.findings import summarize
 from harness.reports.search.format import score, sizes, with_gaps
 from harness.reports.search.gain import gains, signed, validated
 from harness.reports.search.overview import chosen
+from sam2lora.intervals import ORACLE
 
 COLUMNS = (
     *("study", "trial", "oracle", "settings", "validation", "validation_n", "validation_clusters"),
@@ -26,9 +28,9 @@ _GAINS |= {f"gain_{name}": name for name in ("n", "clusters", "undefined")}
 
 
 def summary(storage: str, names: Sequence[str], folder: Path) -> pd.DataFrame:
-    """One row for each study and set that judges it: its best trial by validation, and that trial's test score.
+    """One row for each study and test set: the best trial by validation, and its test score.
 
-    ``settings``: what that trial chose, as JSON. ``role`` is ``target`` where the model was judged on sets that it
+    ``settings``: those of that trial, as JSON. ``role`` is ``target`` where the model was tested on data sets that it
     never saw, else ``source``. ``validation_n`` and ``validation_clusters``: on how many images and patients the
     validation score rests. ``gain``: how much better the best trial scores than the declared defaults, paired by image;
     NaN where they were not trained. ``low`` and ``high`` bound a 95 % interval over patients. A study without a
@@ -37,22 +39,22 @@ def summary(storage: str, names: Sequence[str], folder: Path) -> pd.DataFrame:
     rows: list[Mapping[Any, Any]] = []
     for name in names:
         table = read(storage, name, folder)
-        found = summarize(table, 1, seed_of(table))
-        if found.best.empty:
+        findings = summarize(table, 1, seed_of(table))
+        if findings.best.empty:
             rows.append({"study": name})
             continue
         best = {
             "study": name,
-            "trial": int(found.best.iloc[0]["number"]),
-            "oracle": bool(found.best.iloc[0]["oracle_prompt"]),
-            "settings": json.dumps(chosen(found)),
+            "trial": int(findings.best.iloc[0]["number"]),
+            "oracle": bool(findings.best.iloc[0]["oracle_prompt"]),
+            "settings": json.dumps(chosen(findings)),
         }
-        best["validation"] = float(found.best.iloc[0]["value"])
-        rests = validated(found)
+        best["validation"] = float(findings.best.iloc[0]["value"])
+        rests = validated(findings)
         best |= {"validation_n": rests["n"], "validation_clusters": rests["clusters"]}
-        scores = found.scores[(found.scores["place"] == 1) & (found.scores["metric"] == found.metric)]
+        scores = findings.scores[(findings.scores["place"] == 1) & (findings.scores["metric"] == findings.metric)]
         wanted = "target" if (scores["role"] == "target").any() else "source"
-        gained = gains(found)
+        gained = gains(findings)
         gained = gained[gained["reference"] == "defaults"].set_index("dataset")
         for row in scores[scores["role"] == wanted].to_dict("records") or [{}]:
             against = gained.loc[row["dataset"]] if row.get("dataset") in gained.index else pd.Series(dtype=float)
@@ -70,18 +72,18 @@ def write(frame: pd.DataFrame, lines: Sequence[str], folder: Path) -> tuple[Path
 
 
 def markdown(frame: pd.DataFrame) -> list[str]:
-    """The summary as Markdown: how every model did on the sets that judge it, what each of them chose, and what must
-    not be made of it."""
+    """The summary as Markdown: the test scores and the settings of every model, and the conclusions that they do not
+    allow."""
     metrics = frame["metric"].dropna().unique()
     name = metric_name(str(metrics[0])) if len(metrics) else "score"
-    header = ("model", "best trial", f"validation {name}", "judged on", f"test {name} [95 % interval]", "of")
+    header = ("model", "best trial", f"validation {name}", "tested on", f"test {name} [95 % interval]", "of")
     prompted = f" {ORACLE} The test prompts were taken from the ground truth." if frame["oracle"].eq(True).any() else ""
     return [
         "# One model for each data set",
         "",
-        "The best trial of each study was chosen by validation on its own sources, without any of the images that "
-        "judge it. Each line is a search of its own: a mean over the lines describes the protocol, and choosing "
-        f"settings by it would let every set steer the model that is judged on it.{prompted}",
+        "The best trial of each study was chosen by validation on its sources, without any of its test images. Each "
+        "line is a separate search: a mean over the lines describes the protocol, and choosing settings by it would "
+        f"let every data set steer the model that is tested on it.{prompted}",
         "",
         *grid(header, [_cells(row) for row in frame.to_dict("records")]),
         "",
@@ -91,7 +93,7 @@ def markdown(frame: pd.DataFrame) -> list[str]:
 
 
 def _gained(frame: pd.DataFrame) -> list[str]:
-    """What tuning gained on the declared defaults, model by model; no line where none of them has the defaults."""
+    """The gain of tuning over the declared defaults, model by model; no line where no model has the defaults."""
     known = frame[frame["gain"].notna()]
     if known.empty:
         return []
@@ -100,12 +102,12 @@ def _gained(frame: pd.DataFrame) -> list[str]:
         for row in known.to_dict("records")
     ]
     return [
-        "## What tuning gained on the declared defaults",
+        "## What tuning gained over the declared defaults",
         "",
-        *grid(("model", "judged on", "gain [95 % interval]", "of"), rows),
+        *grid(("model", "tested on", "gain [95 % interval]", "of"), rows),
         "",
-        "The best trial less the defaults, paired by image, with an interval over patients. One seed each: trained "
-        "again, either may come out ahead.",
+        "The best trial minus the defaults, paired by image, with an interval over patients. One seed each: with other "
+        "seeds, either may come out ahead.",
         "",
     ]
 
@@ -120,25 +122,27 @@ def _part(row: Mapping[Any, Any], name: str) -> dict[str, Any]:
 
 
 def _settings(frame: pd.DataFrame) -> list[str]:
-    """What each model's best trial chose: settings that carry over are those on which the models agree."""
+    """The settings of each model's best trial: those on which the models agree transfer."""
     models = frame[frame["settings"].notna()].drop_duplicates("study")
-    chosen = {_model(study): json.loads(told) for study, told in zip(models["study"], models["settings"], strict=True)}
+    chosen = {
+        _model(study): json.loads(recorded) for study, recorded in zip(models["study"], models["settings"], strict=True)
+    }
     names = list(dict.fromkeys(name for one in chosen.values() for name in one))
     if not names:
         return []
     rows = [[model, *(one.get(name, "none") for name in names)] for model, one in chosen.items()]
     return [
-        "## What each of them chose",
+        "## What each search chose",
         "",
         *grid(("model", *names), rows),
         "",
-        "One search each: where the models differ, the searches may have, too. Whether a setting matters on all of "
-        "them is what an ablation of the same protocol tells.",
+        "One search each: where the models differ, the searches may be the reason. An ablation of the same protocol "
+        "shows whether a setting matters on all of them.",
     ]
 
 
 def _model(study: str) -> str:
-    """What tells the study of one model from the others."""
+    """The part of a study's name that names its model."""
     return study.rpartition("/")[2]
 
 
@@ -150,7 +154,7 @@ def _cells(row: Mapping[Any, Any]) -> list[str]:
     validation = score(float(row["validation"]))
     if pd.notna(row["validation_n"]):
         validation += f" ({sizes({**_part(row, 'validation'), 'undefined': 0})})"
-    told = [model, f"{int(row['trial'])}{mark}", validation]
+    cells = [model, f"{int(row['trial'])}{mark}", validation]
     if pd.isna(row["dataset"]):
-        return [*told, "not scored", "", ""]
-    return [*told, str(row["dataset"]), with_gaps(row), sizes(row)]
+        return [*cells, "not scored", "", ""]
+    return [*cells, str(row["dataset"]), with_gaps(row), sizes(row)]

@@ -1,31 +1,32 @@
-"""How the search went, and what it cost."""
+"""The course of the search, and its cost."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pandas as pd
 
-from harness.reports.document import Figure, Section, Table, row
+from harness.reports.document import Figure, Section, plain_table
+from harness.reports.figures import curves, history
 from harness.reports.search.findings import Findings
 from harness.text import count, duration
 
 
-def course(found: Findings) -> tuple[Section, ...]:
+def course(findings: Findings) -> tuple[Section, ...]:
     """The scores in their order, and the curves; no section before the first trial."""
-    if found.table.trials.empty:
+    if findings.table.trials.empty:
         return ()
-    figures = (
-        Figure("history", "Score of every trial by number and by time."),
-        Figure("curves", "Validation score by epoch."),
-    )
-    return (Section("The course of the search", figures),)
+    figures = [Figure("history", "Score of every trial by number and by time.", lambda: history.draw(findings.table))]
+    if findings.table.curves["outcome"].isin(["completed", "stopped", "diverged"]).any():
+        figures.append(Figure("curves", "Validation score by epoch.", lambda: curves.draw(findings.table)))
+    return (Section("Course of the search", tuple(figures)),)
 
 
-def cost(found: Findings) -> Section:
+def cost(findings: Findings) -> Section:
     """Time, memory and parameters."""
-    spent = found.cost
-    rows = [
+    spent = findings.cost
+    amounts = [
         ("from the first start to the last end, pauses included", duration(spent.wall)),
         (f"trial time ({count(spent.counted, 'trial')})", duration(spent.setup + spent.train + spent.evaluate)),
         ("- setting up", duration(spent.setup)),
@@ -33,7 +34,7 @@ def cost(found: Findings) -> Section:
         ("- evaluating", duration(spent.evaluate)),
         ("peak memory of a trial", _span(spent.peak_mib, "{:,.0f}", " MiB")),
         ("trained parameters", _span(spent.trainable, "{:,.0f}")),
-        ("share of all parameters that is trained", _span(spent.share, "{:.3%}").replace("%", " %")),
+        ("trained share of all parameters", _span(spent.share, "{:.3%}").replace("%", " %")),
     ]
     numbers = {
         "wall_seconds": (spent.wall, spent.wall),
@@ -45,11 +46,10 @@ def cost(found: Findings) -> Section:
         "trainable_share": spent.share,
     }
     frame = pd.DataFrame([(name, *span) for name, span in numbers.items()], columns=["what", "lowest", "highest"])
-    apart = ", the references apart" * bool(len(found.table.references))
-    caption = f"Sums over the trials that ran{apart}; of memory and parameters the lowest and the highest trial."
-    return Section(
-        "What it cost", (Table("cost", caption, ("what", "how much"), tuple(row(*line) for line in rows), frame),)
-    )
+    apart = ", without the references" * bool(len(findings.table.references))
+    caption = f"Sums over the trials that ran{apart}; for memory and parameters the lowest and the highest trial."
+    shown = plain_table("cost", caption, pd.DataFrame(amounts, columns=["what", "how much"]))
+    return Section("Cost", (replace(shown, frame=frame),))
 
 
 def _span(span: tuple[float, float], form: str, unit: str = "") -> str:

@@ -1,4 +1,5 @@
-"""What a study found, as numbers: pure functions of its table. `harness.reports.search.page` puts them into words."""
+"""The findings of a search, as numbers: pure functions of its table. `harness.reports.search.page` puts them into
+words."""
 
 from __future__ import annotations
 
@@ -10,52 +11,31 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from harness.importance import Fanova, Importance, PedAnova, is_probe
+from harness.importance import Fanova, Importance, PedAnova, is_probe, of_pairs
 from harness.importance.levels import cross, levels
 from harness.importance.pairs import PAIR_COLUMNS, pairs
 from harness.importance.regression import REGRESSION_COLUMNS, regression
 from harness.record.objectives import front as pareto
+from harness.record.outcome import KIND_OF
 from harness.record.table import StudyTable, metric_of, objective_columns, ranking
 from harness.reports.search.format import kind_of
-from sam2lora.intervals import mean_interval, possible
+from sam2lora.intervals import mean_interval
+from sam2lora.metrics import reading
 
-OUTCOMES = (
-    "completed",
-    "stopped",
-    "diverged",
-    "out_of_memory",
-    "infeasible",
-    "crashed",
-    "reused",
-    "running",
-    "waiting",
-    "unreadable",
-)
+OUTCOMES = (*KIND_OF, "reused", "running", "waiting", "unreadable")
 SCORE_COLUMNS = (
-    "place",
-    "number",
-    "key",
-    "dataset",
-    "role",
-    "metric",
-    "mean",
-    "low",
-    "high",
-    "n",
-    "clusters",
-    "undefined",
-    "oracle_prompt",
+    *("place", "number", "key", "dataset", "role", "metric"),
+    *("mean", "low", "high", "n", "clusters", "undefined", "oracle_prompt"),
 )
-
 
 Importances = tuple[tuple[Importance, pd.DataFrame], ...]
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What the study spent. Seconds are sums over trials that ran, ``wall`` from the first start to the last end.
+    """The cost of the study. Seconds are sums over trials that ran, ``wall`` from the first start to the last end.
 
-    ``peak_mib`` and the parameter counts are (lowest, highest) over trials; NaN where no trial says.
+    ``peak_mib`` and the parameter counts are (lowest, highest) over trials; NaN where no trial has it.
     """
 
     wall: float
@@ -70,20 +50,19 @@ class Cost:
 
 @dataclass(frozen=True)
 class Findings:
-    """Everything a report says.
+    """All numbers of a report.
 
     ``best``: rows of the trials with ``place`` in front, by validation score, each key once. ``scores``: their test
     scores per data set and metric (`SCORE_COLUMNS`). ``importance``: evaluator and table, in order, from the trials
     that the sampler chose; ``probed``: the same from the study's probe, empty without one: never mixed; ``pairs`` and
-    ``probed_pairs``: what pairs of settings explain beyond both, of the same two, without rows where nobody was asked.
-    ``regression``: of the probe's trials, else of the sampler's if it did not look at scores, else without rows
-    (`harness.importance.regression`).
-    ``metric``: the one of the (first) objective. ``front``: rows of the trials on the Pareto front of a search with
-    several objectives, ``place`` in front, by the first objective; ``front_scores``: their test scores. ``levels`` and
-    ``cross``: scores by level of categorical settings, as in `harness.importance.levels`. ``probe``: whether the
-    sampler covered the space without looking at scores. ``oracle``: whether a trial was prompted from ground truth,
-    which looks at labels of the images that it is scored on; ``mixed``: whether some completed trials were and others
-    were not, so that their scores do not compare.
+    ``probed_pairs``: what pairs of settings explain beyond their separate effects, in both kinds of trials, without
+    rows where no evaluator measures pairs. ``regression``: of the probe's trials, else of the sampler's if it did not
+    look at scores, else without rows (`harness.importance.regression`). ``metric``: the one of the (first) objective.
+    ``front``: rows of the trials on the Pareto front of a search with several objectives, ``place`` in front, by the
+    first objective; ``front_scores``: their test scores. ``levels`` and ``cross``: scores by level of categorical
+    settings, as in `harness.importance.levels`. ``probe``: whether the sampler covered the space without looking at
+    scores. ``oracle``: whether a trial was prompted from ground truth, which looks at labels of the images that it is
+    scored on; ``mixed``: whether some completed trials were and others were not, so that their scores do not compare.
     """
 
     table: StudyTable
@@ -134,16 +113,16 @@ def summarize(table: StudyTable, top: int, seed: int) -> Findings:
 EVALUATORS: tuple[Importance, ...] = (Fanova(), PedAnova())
 
 
-def with_importance(found: Findings, seed: int, evaluators: tuple[Importance, ...] = EVALUATORS) -> Findings:
-    """``found`` with the tables of every evaluator, of the sampler's trials and of the probe's.
+def with_importance(findings: Findings, seed: int, evaluators: tuple[Importance, ...] = EVALUATORS) -> Findings:
+    """``findings`` with the tables of every evaluator, of the sampler's trials and of the probe's.
 
     Equal seeds give equal tables, whichever other evaluators are asked.
     """
-    trials, spreads = found.table.trials, found.table.distributions
-    forests = [how for how in evaluators if isinstance(how, Fanova)]
+    trials, spreads = findings.table.trials, findings.table.distributions
+    pairing = of_pairs(evaluators)
 
     def measure(part: pd.DataFrame, *, blind: bool) -> Importances:
-        direction = found.table.direction
+        direction = findings.table.direction
 
         def by(how: Importance) -> pd.DataFrame:
             return how.importance(part, np.random.default_rng([seed, 2]), spreads, direction, blind=blind)
@@ -151,25 +130,25 @@ def with_importance(found: Findings, seed: int, evaluators: tuple[Importance, ..
         return tuple((how, by(how)) for how in evaluators)
 
     def together(part: pd.DataFrame, *, blind: bool) -> pd.DataFrame:
-        if not forests:
-            return found.pairs
-        return pairs(forests[0], part, np.random.default_rng([seed, 5]), spreads, blind=blind)
+        if pairing is None:
+            return findings.pairs
+        return pairs(pairing, part, np.random.default_rng([seed, 5]), spreads, blind=blind)
 
     trace, probe = trials[~trials["probe"]], trials[trials["probe"]]
     even = probe if len(probe) else trace
-    found = replace(
-        found,
-        importance=measure(trace, blind=found.probe),
-        pairs=together(trace, blind=found.probe),
-        regression=regression(even, spreads) if found.probe or len(probe) else found.regression,
+    findings = replace(
+        findings,
+        importance=measure(trace, blind=findings.probe),
+        pairs=together(trace, blind=findings.probe),
+        regression=regression(even, spreads) if findings.probe or len(probe) else findings.regression,
     )
     if probe.empty:
-        return found
-    return replace(found, probed=measure(probe, blind=True), probed_pairs=together(probe, blind=True))
+        return findings
+    return replace(findings, probed=measure(probe, blind=True), probed_pairs=together(probe, blind=True))
 
 
 def outcomes(table: StudyTable) -> dict[str, int]:
-    """How many trials ended how, in the order of `OUTCOMES`; a reused trial counts as reused only."""
+    """The number of trials by outcome, in the order of `OUTCOMES`; a reused trial counts as reused only."""
     own = table.trials["reused_from"].isna()
     counts = table.trials.loc[own, "outcome"].value_counts().to_dict() | {"reused": int((~own).sum())}
     return {name: int(counts[name]) for name in OUTCOMES if counts.get(name)}
@@ -222,7 +201,7 @@ def _from_images(images: pd.DataFrame) -> list[dict[str, Any]]:
     # A trial's validation images chose the settings: only test images are evidence about them.
     for (dataset, role), part in images[images["role"] != "val"].groupby(["dataset", "role"], sort=True):
         for metric in metrics:
-            interval = mean_interval(part[metric], part["patient"], possible(str(metric)))
+            interval = mean_interval(part[metric], part["patient"], reading(str(metric)).range)
             rows.append({"dataset": dataset, "role": role, "metric": metric, **asdict(interval)})
     return rows
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import pandas as pd
 
-from harness.record.table import ORACLE
 from harness.text import count
+from sam2lora.intervals import ORACLE, with_interval
 
 IN_DOMAIN = "in domain"
-"""What a test split of a source is called: the same hospital, other images."""
+"""The label of a source's test split: the same hospital, other images."""
 
 
 def score(value: float, decimals: int = 3) -> str:
@@ -19,13 +20,13 @@ def score(value: float, decimals: int = 3) -> str:
     return "undefined" if pd.isna(value) else f"{value:.{decimals}f}"
 
 
-def interval(row: Mapping[Any, Any], name: str = "mean", decimals: int = 3) -> str:
+def interval(row: Mapping[Any, Any], decimals: int = 3) -> str:
     """A figure with its 95 % interval in brackets: ``0.712 [0.690, 0.731]``; without one, why there is none."""
-    if pd.isna(row[name]):
+    if pd.isna(row["mean"]):
         return "undefined"
     if pd.isna(row["low"]):
-        return f"{score(row[name], decimals)} (no interval{_why_none(row)})"
-    return f"{score(row[name], decimals)} [{score(row['low'], decimals)}, {score(row['high'], decimals)}]"
+        return f"{score(row['mean'], decimals)} (no interval{_why_none(row)})"
+    return with_interval(partial(score, decimals=decimals), row["mean"], row["low"], row["high"])
 
 
 def spread(row: Mapping[Any, Any]) -> str:
@@ -43,8 +44,8 @@ def _why_none(row: Mapping[Any, Any]) -> str:
 def with_gaps(row: Mapping[Any, Any], decimals: int = 3) -> str:
     """`interval` of a test score, with how many of the images have none: a mean over the others flatters or harms."""
     undefined = 0 if pd.isna(row["undefined"]) else int(row["undefined"])
-    told = interval(row, decimals=decimals)
-    return told + (f", {undefined} of {int(row['n']) + undefined} images undefined" if undefined else "")
+    text = interval(row, decimals=decimals)
+    return text + (f", {undefined} of {int(row['n']) + undefined} images undefined" if undefined else "")
 
 
 def marked(row: Mapping[Any, Any]) -> str:
@@ -60,7 +61,7 @@ def setting(value: Any) -> str:
 
 
 def images_of(rows: pd.DataFrame) -> str:
-    """How many images and patients the scores of a data set are of: ``14 images, 7 patients``."""
+    """The images and patients behind the scores of a data set: ``14 images, 7 patients``."""
     known = rows[rows["clusters"].notna()]
     return sizes((known if len(known) else rows).sort_values("n").iloc[-1].to_dict())
 

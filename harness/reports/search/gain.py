@@ -1,4 +1,4 @@
-"""What tuning gained: the best settings beside the declared defaults and the frozen model, one trial each."""
+"""The gain of tuning: the best trial compared with the declared defaults and the frozen model, one trial each."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from typing import Any
 
 import pandas as pd
 
-from harness.record.table import StudyTable, measured, metric_name, metric_of
-from harness.reports.document import Block, Refusal, Section, Table, Text, row
+from harness.record.metric_names import metric_name
+from harness.record.table import StudyTable, completed_trials, metric_of
+from harness.reports.document import Block, Columns, Record, Refusal, Section, Text, table
 from harness.reports.search.findings import Findings
 from harness.reports.search.format import IN_DOMAIN, score, setting, sizes
 from harness.text import listed
-from sam2lora.choice import unlike
-from sam2lora.intervals import mean_interval
+from sam2lora.choice import json_differences
+from sam2lora.intervals import mean_interval, with_interval
 
 GAIN_COLUMNS = (
     *("reference", "dataset", "role", "best", "other"),
@@ -30,30 +31,30 @@ def reached(table: StudyTable) -> pd.DataFrame:
     return done.drop_duplicates("reference", keep="last").sort_values("reference", ignore_index=True)
 
 
-def gains(found: Findings) -> pd.DataFrame:
-    """How much better the best trial is than each reference, `GAIN_COLUMNS`; no row without both.
+def gains(findings: Findings) -> pd.DataFrame:
+    """The gain of the best trial over each reference, `GAIN_COLUMNS`; no row without both.
 
     Rows with role ``val`` and data set ``validation`` hold the difference of the objectives, of ``n`` images and
     ``clusters`` patients, without an interval: the best was chosen by it. The others hold the difference image by
     image on a test part with its interval over patients. Trials are left out whose prompts do not compare.
     """
     rows: list[dict[str, Any]] = []
-    if len(found.best):
-        top = found.best.iloc[0]
-        for reference in reached(found.table).to_dict("records"):
+    if len(findings.best):
+        top = findings.best.iloc[0]
+        for reference in reached(findings.table).to_dict("records"):
             if bool(reference["oracle_prompt"]) == bool(top["oracle_prompt"]):
-                rows += _against(found, reference)
+                rows += _against(findings, reference)
     return pd.DataFrame(rows, columns=list(GAIN_COLUMNS))
 
 
-def _against(found: Findings, reference: dict[Any, Any]) -> Iterator[dict[str, Any]]:
-    top, metric = found.best.iloc[0], metric_of(found.table)
+def _against(findings: Findings, reference: dict[Any, Any]) -> Iterator[dict[str, Any]]:
+    top, metric = findings.best.iloc[0], metric_of(findings.table)
     named = {"reference": reference["reference"]}
     difference = float(top["value"]) - float(reference["value"])
     objective = {"dataset": "validation", "role": "val", "best": top["value"], "other": reference["value"]}
-    yield {**named, **objective, "mean": difference, **validated(found)}
+    yield {**named, **objective, "mean": difference, **validated(findings)}
     columns = ["dataset", "role", "image", "patient", metric]
-    images = found.table.images
+    images = findings.table.images
     mine, other = (images[images["key"] == key].reindex(columns=columns) for key in (top["key"], reference["key"]))
     both = mine.merge(other, on=columns[:-1], suffixes=("_best", "_other"))
     tests = both[both["role"] != "val"].sort_values(["role", "dataset"], ascending=[False, True])  # targets first
@@ -65,22 +66,22 @@ def _against(found: Findings, reference: dict[Any, Any]) -> Iterator[dict[str, A
         yield {**named, "dataset": dataset, "role": role, **scored, **vars(interval)}
 
 
-def validated(found: Findings) -> dict[str, float]:
-    """On how many images and patients a validation score rests; NaN where the record does not say."""
-    return {"n": math.nan, "clusters": math.nan, "undefined": 0.0, **found.table.validation}
+def validated(findings: Findings) -> dict[str, float]:
+    """The images and patients behind a validation score; NaN where the record does not have them."""
+    return {"n": math.nan, "clusters": math.nan, "undefined": 0.0, **findings.table.validation}
 
 
-def what_tuning_gained(found: Findings) -> str:
+def what_tuning_gained(findings: Findings) -> str:
     """The comparison in plain words; empty for a search without a completed reference."""
-    table, known = gains(found), reached(found.table)
+    table, known = gains(findings), reached(findings.table)
     if table.empty:
         return ""
-    told = [f"{WORDS[one['reference']]} {score(one['value'])}" for one in known.to_dict("records")]
-    text = f"In validation the best trial reaches {score(found.best.iloc[0]['value'])}, {listed(told)}."
+    references = [f"{WORDS[one['reference']]} {score(one['value'])}" for one in known.to_dict("records")]
+    text = f"In validation the best trial reaches {score(findings.best.iloc[0]['value'])}, {listed(references)}."
     rows = table[table["reference"] == "defaults"]
     if rows.empty:
         return text
-    validation = _better(found, float(rows[rows["role"] == "val"]["mean"].iloc[0]))
+    validation = _better(findings, float(rows[rows["role"] == "val"]["mean"].iloc[0]))
     targets = rows[rows["role"] == "target"]
     lower = [str(name) for name in targets[targets["high"] < 0]["dataset"]]
     if validation < 0:
@@ -88,7 +89,7 @@ def what_tuning_gained(found: Findings) -> str:
     elif validation == 0:
         text += " **Tuning gained nothing**: the defaults do as well in validation."
     elif len(targets) and not (targets["low"] > 0).any():
-        text += " **Tuning gained nothing that can be told from 0** on a hospital that judges."
+        text += " **No gain from tuning can be distinguished from 0** on any target."
     if len(targets):
         each = "; ".join(f"{signed(one)} on {one['dataset']} ({sizes(one)})" for one in targets.to_dict("records"))
         text += (
@@ -96,11 +97,11 @@ def what_tuning_gained(found: Findings) -> str:
         )
     if lower:
         text += f" It is **worse than the defaults** on {listed(lower)}."
-    return f"{text} One seed each: trained again, either may come out ahead."
+    return f"{text} One seed each: with other seeds, either may come out ahead."
 
 
-def _better(found: Findings, difference: float) -> float:
-    return -difference if found.table.direction == "minimize" else difference
+def _better(findings: Findings, difference: float) -> float:
+    return -difference if findings.table.direction == "minimize" else difference
 
 
 def signed(one: Mapping[Any, Any]) -> str:
@@ -109,41 +110,39 @@ def signed(one: Mapping[Any, Any]) -> str:
         return "undefined"
     if pd.isna(one["low"]):
         return f"{one['mean']:+.3f} (no interval)"
-    return f"{one['mean']:+.3f} [{one['low']:+.3f}, {one['high']:+.3f}]"
+    return with_interval("{:+.3f}".format, one["mean"], one["low"], one["high"])
 
 
-def gain(found: Findings) -> Section:
-    """The references beside the best trial, on every set."""
+def gain(findings: Findings) -> Section:
+    """The best trial compared with the references, on every data set."""
     title = "What tuning gained"
-    references, done = found.table.references, measured(found.table.trials)
+    references, done = findings.table.references, completed_trials(findings.table.trials)
     if references.empty:
         return Section(title, (Refusal("no reference was trained; without `--no-references` a search trains two."),))
     blocks: list[Block] = [
         Text(f"{WORDS[str(one['reference'])]}: {one['outcome']}, {one['why']}.".capitalize())
         for one in references[references["outcome"] != "completed"].to_dict("records")
     ]
-    table = gains(found)
-    if table.empty:
-        why = "no trial of the search has completed" if done.empty else "none has completed with prompts that compare"
+    frame = gains(findings)
+    if frame.empty:
+        why = "no trial of the search has completed" if done.empty else "none has completed with comparable prompts"
         return Section(title, (*blocks, Refusal(f"there is nothing to compare: {why}.")))
-    header = ("compared with", "data set", "best trial", "reference", "gain [95 % interval]", "of")
-    rows = tuple(
-        row(
-            WORDS[str(one["reference"])],
-            _where(one),
-            score(one["best"]),
-            score(one["other"]),
-            signed(one),
-            sizes(one),
-        )
-        for one in table.to_dict("records")
-    )
+    columns: Columns[Record] = {
+        "compared with": lambda one: WORDS[str(one["reference"])],
+        "data set": _where,
+        "best trial": lambda one: score(one["best"]),
+        "reference": lambda one: score(one["other"]),
+        "gain [95 % interval]": signed,
+        "of": sizes,
+    }
     caption = (
-        f"{metric_name(found.metric)} of the best trial less that of the reference. Tests are paired image by image, "
-        "with a t interval over patients; validation chose the best of many trials and is too high by selection, so it "
-        "has no interval. One seed each: the intervals do not hold the spread between trainings."
+        f"{metric_name(findings.metric)} of the best trial minus that of the reference. Test scores are paired by "
+        "image, with a t interval over patients; validation chose the best of many trials and is too high by "
+        "selection, so it has no interval. One seed each: the intervals do not include the spread between training "
+        "runs."
     )
-    return Section(title, (*blocks, Table("gain", caption, header, rows, table), *_settings(found)))
+    shown = table("gain", caption, frame.to_dict("records"), columns, frame)
+    return Section(title, (*blocks, shown, *_settings(findings)))
 
 
 def _where(one: Mapping[Any, Any]) -> str:
@@ -151,21 +150,22 @@ def _where(one: Mapping[Any, Any]) -> str:
     return str(one["dataset"]) + words.get(one["role"], "")
 
 
-def _settings(found: Findings) -> tuple[Block, ...]:
-    """In which settings the best trial differs from the defaults, by their paths in a trial's JSON."""
-    defaults = reached(found.table).query("reference == 'defaults'")
+def _settings(findings: Findings) -> tuple[Block, ...]:
+    """The settings in which the best trial differs from the defaults, by their paths in the JSON of a trial."""
+    defaults = reached(findings.table).query("reference == 'defaults'")
     if defaults.empty:
         return ()
-    before, now = (json.loads(str(one["config"])) for one in (defaults.iloc[0], found.best.iloc[0]))
-    frame = pd.DataFrame(unlike(before, now), columns=["setting", "defaults", "best"])
+    before, now = (json.loads(str(one["config"])) for one in (defaults.iloc[0], findings.best.iloc[0]))
+    frame = pd.DataFrame(json_differences(before, now), columns=["setting", "defaults", "best"])
     if frame.empty:
         return (Text("The best trial has the settings of the defaults."),)
-    cells = tuple(
-        row(_named(path, now), _plain(one), _plain(other))
-        for path, one, other in frame.itertuples(index=False, name=None)
-    )
+    columns: Columns[Record] = {
+        "setting": lambda one: _named(one["setting"], now),
+        "declared defaults": lambda one: _plain(one["defaults"]),
+        "best trial": lambda one: _plain(one["best"]),
+    }
     caption = "Where the settings of the best trial differ from the declared defaults."
-    return (Table("defaults", caption, ("setting", "declared defaults", "best trial"), cells, frame),)
+    return (table("defaults", caption, frame.to_dict("records"), columns, frame),)
 
 
 def _named(path: str, config: Mapping[str, Any]) -> str:

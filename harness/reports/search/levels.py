@@ -1,49 +1,58 @@
-"""How the levels of categorical settings did, and every combination of two of them."""
+"""Scores by level of the categorical settings, and by combination of two of them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import pandas as pd
 
 from harness.importance.levels import axes
-from harness.record.table import ORACLE, label, metric_name
-from harness.reports.document import Block, Figure, Heading, Section, Table, Text, row
+from harness.record.metric_names import metric_name
+from harness.record.table import label
+from harness.reports.document import Block, Columns, Figure, Heading, Record, Section, Table, Text, row, table
+from harness.reports.figures import cross
 from harness.reports.search.best import judged
+from harness.reports.search.columns import score_columns
 from harness.reports.search.findings import Findings
 from harness.reports.search.format import IN_DOMAIN, score, with_gaps
 from harness.reports.search.overview import judges
+from sam2lora.intervals import ORACLE
 
 
-def by_level(found: Findings) -> tuple[Section, ...]:
+def by_level(findings: Findings) -> tuple[Section, ...]:
     """A table for each categorical setting; no section where there is none."""
-    if found.levels.empty or found.best.empty:
+    if findings.levels.empty or findings.best.empty:
         return ()
-    blocks: list[Block] = [Text(_told(found))]
-    for parameter, part in found.levels.groupby("parameter", sort=False):
+    blocks: list[Block] = [Text(_introduction(findings))]
+    for parameter, part in findings.levels.groupby("parameter", sort=False):
         blocks.append(Heading(label(str(parameter))))
         parts = _apart(part)
-        target = judges(found.table.question)
+        target = judges(findings.table.question)
         blocks += [_levels(str(parameter), own, target, both=len(parts) > 1) for own in parts]
-    if found.oracle:
+    if findings.oracle:
         blocks.append(
             Text(
                 f"{ORACLE}: how many of the trials were prompted from ground truth; a mean over both kinds describes "
                 "neither."
             )
         )
-    return (Section("By level of the categorical settings", (*blocks, *_cross(found))),)
+    return (Section("By level of the categorical settings", (*blocks, *_cross(findings))),)
 
 
-def _told(found: Findings) -> str:
+def _introduction(findings: Findings) -> str:
     company = ""
-    if not found.probe:
-        instead = "compare levels by the probe's trials." if found.levels["probe"].any() else "no fair comparison."
-        company = f"The sampler gave good levels more trials and better company: {instead} "
+    if not findings.probe:
+        instead = (
+            "compare levels by the trials of the probe."
+            if findings.levels["probe"].any()
+            else "this is no fair comparison."
+        )
+        company = f"The sampler gave good levels more trials, and better values of the other settings: {instead} "
     return (
-        f"Completed trials only. Validation {metric_name(found.metric)}: mean [95 % interval over trials]. Test "
-        f"{metric_name(found.metric)}: every image averaged over the level's trials, then mean [95 % interval over "
+        f"Completed trials only. Validation {metric_name(findings.metric)}: mean [95 % interval over trials]. Test "
+        f"{metric_name(findings.metric)}: every image averaged over the level's trials, then mean [95 % interval over "
         f"patients]. {company}Levels of one setting may differ in the others."
     )
 
@@ -69,37 +78,40 @@ def _counted(one: Mapping[Any, Any]) -> str:
 
 
 def _levels(parameter: str, part: pd.DataFrame, target: str, *, both: bool) -> Table:
-    datasets = judged(part[part["role"] != "val"])
     words = {"target": target, "source": IN_DOMAIN}
-    rows = []
-    for level, own in part.groupby("level", sort=False):
-        cells = {one["dataset"]: with_gaps(one) for one in own.to_dict("records")}
-        validation = cells["validation"] if int(own["trials"].iloc[0]) else "no completed trial"
-        tests = (cells.get(name, "not tested") for name, _ in datasets)
-        rows.append(row(str(level), _counted(own.iloc[0].to_dict()), validation, *tests))
-    header = ("level", "trials", "validation", *(f"{name} ({words[role]})" for name, role in datasets))
+    tests = part[part["role"] != "val"]
+    headers = {name: f"{name} ({words[role]})" for name, role in judged(tests)}
+    columns: Columns[Record] = {
+        "level": lambda level: str(level["level"]),
+        "trials": _counted,
+        "validation": lambda level: with_gaps(level) if level["trials"] else "no completed trial",
+        **score_columns(tests, "level", headers),
+    }
+    levels = part[part["role"] == "val"].to_dict("records")
     name = f"level_{label(parameter).replace(' ', '_').replace('/', '_')}{_suffix(part)}"
-    return Table(name, f"By level of {label(parameter)}.{_whose(part, both)}", header, tuple(rows), part)
+    return table(name, f"By level of {label(parameter)}.{_whose(part, both)}", levels, columns, part)
 
 
-def _cross(found: Findings) -> list[Block]:
-    if found.cross.empty:
+def _cross(findings: Findings) -> list[Block]:
+    if findings.cross.empty:
         return []
-    (down, _), (across, _) = axes(found.table)
-    columns = tuple(dict.fromkeys(found.cross["column"]))
-    parts = _apart(found.cross)
-    blocks: list[Block] = [Heading(f"Validation {metric_name(found.metric)} of every combination (trials)")]
+    (down, _), (across, _) = axes(findings.table)
+    columns = tuple(dict.fromkeys(findings.cross["column"]))
+    parts = _apart(findings.cross)
+    blocks: list[Block] = [Heading(f"Validation {metric_name(findings.metric)} of every combination (trials)")]
     for own in parts:
         rows = tuple(
             row(str(name), *(_cell(cell) for cell in part.to_dict("records")))
             for name, part in own.groupby("row", sort=False)
         )
         header = (f"{label(down)} / {label(across)}", *columns)
-        caption = f"Mean validation {metric_name(found.metric)} and, in brackets, completed trials."
+        caption = f"Mean validation {metric_name(findings.metric)} and, in brackets, completed trials."
         name = f"cross{_suffix(own)}"
         combined = f"Mean score of every combination of {label(down)} and {label(across)}."
         whose = _whose(own, len(parts) > 1)
-        blocks += [Table(name, caption + whose, header, rows, own), Figure(name, combined + whose)]
+        blocks.append(Table(name, caption + whose, header, rows, own))
+        if own["trials"].sum() > 0:
+            blocks.append(Figure(name, combined + whose, partial(cross.draw, findings.table, own)))
     return blocks
 
 

@@ -87,15 +87,23 @@ def _home(place: int) -> str:
     return "test" if seat == 1 else FOLDS[(3 * rounds + (seat + 1) // 2) % len(FOLDS)]
 
 
+def is_committed(name: str) -> bool:
+    """Whether this package has the CSV ``name``."""
+    return _file(name).is_file()
+
+
 def committed(name: str) -> dict[str, str]:
     """The split of every image id of the committed CSV ``name``."""
-    return dict(_committed(name))
+    return {image: split for image, (_, split) in _read_committed(name).items()}
 
 
 @cache
-def _committed(name: str) -> tuple[tuple[str, str], ...]:
-    table = read_split(Path(__file__).parent / f"{name}.csv")
-    return tuple((image, split) for image, (_, split) in table.items())
+def _read_committed(name: str) -> dict[str, tuple[str, str]]:
+    return read_split(_file(name))
+
+
+def _file(name: str) -> Path:
+    return Path(__file__).parent / f"{name}.csv"
 
 
 def _checked(

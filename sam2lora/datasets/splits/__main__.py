@@ -7,21 +7,22 @@ turn, class after class. So folds are balanced in patients and classes, and no g
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from sam2lora.commands.parser import Parser
+from sam2lora.cli.parser import Parser
+from sam2lora.datasets.patients import image_itself, without_eye
 from sam2lora.datasets.splits import FOLDS
 
 
 class Row(NamedTuple):
-    """One image: its id, its patient, whether it is in the test part, and the class by which folds are balanced."""
+    """One image: its id, whether it is in the test part, the class by which folds are balanced, and whose it is."""
 
     image: str
-    patient: str
     test: bool
     stratum: str = ""
+    patient: Callable[[str], str] = image_itself
 
 
 _STARE = "0001 0002 0003 0004 0005 0044 0077 0081 0082 0139 0162 0163 0235 0236 0239 0240 0255 0291 0319 0324"
@@ -55,50 +56,45 @@ def rows() -> dict[str, list[Row]]:
         "chase_db1_last_8": _chase(test=range(1, 11)),
         "dr_hagis": _dr_hagis(),
         "drishti_gs1": _drishti(),
-        "drions_db": [_alone(f"{number:03d}", number > 60) for number in range(1, 111)],
-        "drive": [_alone(f"{number:02d}", number <= 20) for number in range(1, 41)],
+        "drions_db": [Row(f"{number:03d}", number > 60) for number in range(1, 111)],
+        "drive": [Row(f"{number:02d}", number <= 20) for number in range(1, 41)],
         "fives": _fives(),
-        "hrf": [_alone(f"{n:02d}_{c}", n > 5, c) for n in range(1, 16) for c in ("dr", "g", "h")],
-        "idrid": [_alone(f"IDRiD_{number:02d}", number > 54) for number in range(1, 82)],
+        "hrf": [Row(f"{n:02d}_{c}", n > 5, c) for n in range(1, 16) for c in ("dr", "g", "h")],
+        "idrid": [Row(f"IDRiD_{number:02d}", number > 54) for number in range(1, 82)],
         "refuge1_by_camera": _refuge("VT"),
         "refuge1_official": _refuge("T"),
         "rim_one_r3": _rim_one(),
-        "stare": [_alone(f"im{number}", place >= 10) for place, number in enumerate(_STARE.split())],
+        "stare": [Row(f"im{number}", place >= 10) for place, number in enumerate(_STARE.split())],
     }
-
-
-def _alone(image: str, test: bool, stratum: str = "") -> Row:
-    """An image that is its own patient."""
-    return Row(image, image, test, stratum)
 
 
 def _chase(test: Iterable[int]) -> list[Row]:
     tested = set(test)
-    return [Row(f"{child:02d}{eye}", f"{child:02d}", child in tested) for child in range(1, 15) for eye in "LR"]
+    return [Row(f"{child:02d}{eye}", child in tested, patient=without_eye) for child in range(1, 15) for eye in "LR"]
 
 
 def _dr_hagis() -> list[Row]:
     """Four diseases in blocks of ten; 32 shows the photograph of 24 and is no image of the set."""
     development = {*range(1, 6), *range(11, 16), *range(21, 26), 31, 33, 34, 35}
     numbers = [number for number in range(1, 41) if number != 32]
-    return [_alone(str(number), number not in development, str((number - 1) // 10)) for number in numbers]
+    return [Row(str(number), number not in development, str((number - 1) // 10)) for number in numbers]
 
 
 def _drishti() -> list[Row]:
     training = set(_DRISHTI_TRAINING.split())
     numbers = [f"{number:03d}" for number in range(1, 102)]
-    return [_alone(number, number not in training) for number in numbers]
+    return [Row(number, number not in training) for number in numbers]
 
 
 def _refuge(test: str) -> list[Row]:
     """The letter of an image is its part and, in the training part, its class: g and n. ``test``: letters."""
     counts = {"g": 40, "n": 360, "V": 400, "T": 400}
-    return [_alone(f"{c}{n:04d}", c in test, c) for c, count in counts.items() for n in range(1, count + 1)]
+    return [Row(f"{c}{n:04d}", c in test, c) for c, count in counts.items() for n in range(1, count + 1)]
 
 
 def _rim_one() -> list[Row]:
     return [
-        _alone(f"{letter}-{number}-{eye}", test, letter)
+        Row(f"{letter}-{number}-{eye}", test, letter)
         for (letter, test), eyes in _RIM_ONE_EYES.items()
         for eye, numbers in zip("LR", eyes, strict=True)
         for number in numbers.split()
@@ -109,7 +105,7 @@ def _fives() -> list[Row]:
     """Classes are numbered in blocks: 150 images each in the training part, 50 each in the test part."""
     numbered = [("train", block, 150) for block in range(4)] + [("test", block, 50) for block in range(4)]
     return [
-        _alone(f"{part}/{number}_{'ADGN'[block]}", part == "test", "ADGN"[block])
+        Row(f"{part}/{number}_{'ADGN'[block]}", part == "test", "ADGN"[block])
         for part, block, length in numbered
         for number in range(1 + block * length, 1 + (block + 1) * length)
     ]
@@ -117,10 +113,11 @@ def _fives() -> list[Row]:
 
 def table(name: str, images: list[Row]) -> str:
     """The text of one CSV: ``image,patient,split``, sorted by image."""
-    development = {(row.stratum, row.patient) for row in images if not row.test}
+    rows = [(row, row.patient(row.image)) for row in sorted(images)]
+    development = {(row.stratum, patient) for row, patient in rows if not row.test}
     order = sorted(development, key=lambda pair: (pair[0], hashlib.sha256(f"{name}/{pair[1]}".encode()).hexdigest()))
     fold = {patient: FOLDS[place % len(FOLDS)] for place, (_, patient) in enumerate(order)}
-    lines = [f"{row.image},{row.patient},{'test' if row.test else fold[row.patient]}" for row in sorted(images)]
+    lines = [f"{row.image},{patient},{'test' if row.test else fold[patient]}" for row, patient in rows]
     return "\n".join(["image,patient,split", *lines]) + "\n"
 
 

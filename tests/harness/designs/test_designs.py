@@ -11,14 +11,17 @@ import numpy as np
 import pytest
 
 from harness.designs import AddOneIn, Crossed, Design, Factorial, LeaveOneOut, Levels, Mixture, setting
-from harness.experiments.ablation import Ablation, asked, replicates
-from harness.record.ablation_scores import Declared
-from harness.reports.ablation.findings import reference
+from harness.experiments.ablation import Ablation
+from harness.experiments.question import comparison
+from harness.experiments.replicates import replicates
+from harness.record.ablation_scores import RecordedAblation
+from harness.reports.ablation.design import reference
 from harness.stats.scores import Contrast
-from sam2lora.adapters import Frozen, LoRA
-from sam2lora.base import BASE
-from sam2lora.losses import BCE, ClDice, Focal, FocalTversky, Loss, SoftDice, equal
+from sam2lora.adapters import LoRA
+from sam2lora.defaults import BASE
+from sam2lora.losses import BCE, ClDice, Focal, FocalTversky, Loss, SoftDice
 from sam2lora.schedules import Constant
+from sam2lora.weighted_loss import equal
 
 LOSSES: dict[str, Loss] = {"bce": BCE(), "dice": SoftDice(), "ft": FocalTversky()}
 CHANGES = {"clip": setting(clip_norm=None), "constant": setting(schedule=Constant())}
@@ -38,7 +41,7 @@ def test_a_factorial_of_losses_has_every_coalition_that_can_be_trained() -> None
 def test_the_empty_coalition_trains_nothing() -> None:
     arms = Factorial(LOSSES, empty=True).arms(BASE)
     assert len(arms) == 8
-    assert isinstance(arms["empty"].adapter, Frozen)
+    assert arms["empty"].adapters == ()
 
 
 def test_a_factorial_of_changes_has_the_base() -> None:
@@ -99,26 +102,28 @@ def test_add_one_in_refuses_a_base_of_unequal_weights() -> None:
 
 
 def ranks(**more: Any) -> Levels:
-    levels = {f"rank {rank}": setting(adapter=LoRA(rank=rank, alpha=2.0 * rank), **more) for rank in (4, 8)}
-    return Levels(factor=("adapter.rank", "adapter.alpha"), levels=levels, reference="rank 8")
+    levels = {f"rank {rank}": setting(adapters=(LoRA(rank=rank, alpha=2.0 * rank),), **more) for rank in (4, 8)}
+    return Levels(factor=("adapters.0.rank", "adapters.0.alpha"), levels=levels, reference="rank 8")
 
 
 def test_levels_are_compared_with_the_reference() -> None:
     (contrast,) = ranks().contrasts()
     assert (contrast.name, contrast.weights) == ("rank 4", {"rank 4": 1.0, "rank 8": -1.0})
-    assert ranks().arms(BASE)["rank 4"].adapter == LoRA(rank=4, alpha=8.0)
+    assert ranks().arms(BASE)["rank 4"].adapters[0] == LoRA(rank=4, alpha=8.0)
 
 
 def test_a_level_that_changes_more_than_its_factor_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"nothing but adapter\.rank, adapter\.alpha.*'rank 4' changes clip_norm, too"):
+    with pytest.raises(
+        ValueError, match=r"nothing but adapters\.0\.rank, adapters\.0\.alpha.*'rank 4' changes clip_norm, too"
+    ):
         ranks(clip_norm=None).arms(BASE)
 
 
 def test_a_whole_field_covers_what_lies_inside_it() -> None:
-    levels = {"lora": setting(adapter=LoRA(rank=8, alpha=16.0)), "frozen": setting(adapter=Frozen())}
-    assert len(Levels(factor=("adapter",), levels=levels, reference="lora").arms(BASE)) == 2
-    with pytest.raises(ValueError, match=r"changes adapter, too"):
-        Levels(factor=("adapter.rank",), levels=levels, reference="lora").arms(BASE)
+    levels = {"lora": setting(adapters=(LoRA(rank=8, alpha=16.0),)), "frozen": setting(adapters=())}
+    assert len(Levels(factor=("adapters",), levels=levels, reference="lora").arms(BASE)) == 2
+    with pytest.raises(ValueError, match=r"changes adapters, too"):
+        Levels(factor=("adapters.0.rank",), levels=levels, reference="lora").arms(BASE)
 
 
 def crossed() -> Crossed:
@@ -154,10 +159,10 @@ def test_crossed_levels_are_averaged_over_the_other_factor() -> None:
 def test_the_arm_that_all_are_set_beside_is_the_one_that_a_design_names(design: Design, arm: str) -> None:
     """As a report reads it out of the record, whatever the base looks like."""
     ablation = Ablation(BASE, design, replicates(3), primary="dice", smallest_of_interest=0.01)
-    recorded = json.loads(json.dumps(asked(ablation)))
+    recorded = json.loads(json.dumps(comparison(ablation)))
     arms = tuple(recorded["arms"])
     held = {name: tuple(one in own for one in arms) for name, own in recorded["components"].items()}
-    declared = Declared(recorded["design"], arms, recorded["arms"], {}, (), held, (), "dice", 0.01, 0)
+    declared = RecordedAblation(recorded["design"], arms, recorded["arms"], {}, (), held, (), "dice", 0.01, 0)
     assert reference(declared) == arm
     assert arm in arms
 

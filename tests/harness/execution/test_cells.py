@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,20 +18,25 @@ from rich.console import Console
 from harness.designs import AddOneIn, Factorial, setting
 from harness.errors import OtherQuestion
 from harness.execution.arm_tuning import nuisances, space
-from harness.execution.cells import Cell, cells, crashed, left_open, missing, parameters, proposing
-from harness.execution.reuse import Elsewhere
-from harness.execution.searcher import Suggest
-from harness.execution.sequential import LOOKS, Looking
-from harness.experiments.ablation import Ablation, question, replicates
-from harness.record import study as recorded
+from harness.execution.cells import Cell, cells, crashed, missing, parameters, proposing
+from harness.execution.reuse import OtherStudies
+from harness.execution.searcher import Searcher
+from harness.execution.sequential import InterimLooks
+from harness.execution.sources import Queued
+from harness.experiments.ablation import Ablation
+from harness.experiments.question import ablation_question
+from harness.experiments.replicates import replicates
 from harness.record import table
 from harness.record.arm_studies import tuned_study
 from harness.record.outcome import Completed, Crashed, Diverged
-from harness.record.study import Record, open_record
-from harness.reports.ablation.findings import verdicts
+from harness.record.storage import open_storage
+from harness.record.study import Record, attributes, open_record, trial_count
+from harness.record.trials import RecordedTrial, standing_by_key
+from harness.reports.ablation.judgement import judge
 from harness.stats.verdicts import Undecided
-from sam2lora.artifacts import ADAPTER, IMAGES, PREDICTIONS, RESULT
 from sam2lora.config import TrialConfig
+from sam2lora.files import ADAPTER, IMAGES, PREDICTIONS, RESULT
+from sam2lora.integrity import digests_of, seal
 from sam2lora.losses import BCE, FocalTversky, SoftDice
 from sam2lora.runtime import Runtime
 
@@ -46,6 +51,25 @@ def pair(tiny: TrialConfig) -> Ablation:
     return Ablation(tiny, design, replicates(3), primary="dice", smallest_of_interest=0.01)
 
 
+@dataclass
+class Warnings:
+    """A listener that keeps what it is warned of."""
+
+    texts: list[str]
+
+    def began(self, trial: RecordedTrial) -> None:
+        pass
+
+    def advanced(self, trial: RecordedTrial, entry: Mapping[str, float]) -> None:
+        pass
+
+    def warned(self, trial: RecordedTrial, text: str) -> None:
+        self.texts.append(text)
+
+    def ended(self, trial: RecordedTrial) -> None:
+        pass
+
+
 class Bench:
     """Studies in one folder, whose trials end as they are told; ``tuned`` by so many trials before, where not 0."""
 
@@ -54,30 +78,34 @@ class Bench:
         self.name = tuned_study("study") if tuned else "study"
         self.url = f"sqlite:///{folder / 'optuna.db'}"
         self.trained: list[Cell] = []
+        self.warned: list[str] = []
 
     def open(self, ablation: Ablation, name: str | None = None) -> Record:
         name = name or self.name
-        asked = question("x", ablation, {"data": "1"}, ablation.settings, self.tuned)
+        asked = ablation_question("x", ablation, {"data": "1"}, ablation.settings, self.tuned)
         sampler = RandomSampler(seed=0)
-        return open_record(self.url, name, self.folder / name, asked, sampler, growing="ablation.replicates")
+        return open_record(self.url, name, self.folder, asked, sampler, growing="ablation.replicates")
 
-    def ask(self, book: Record, ablation: Ablation, more: Looking | None = None) -> Suggest:
+    def ask(self, book: Record, ablation: Ablation, more: InterimLooks | None = None) -> Searcher:
         wanted = cells(ablation)
         queue = missing(book, wanted)
         if more is not None:
             more.tried.update(queue)
-        return Suggest(
-            book,
+        source = Queued(book, len(wanted), parameters(queue), more or tuple)
+        others = OtherStudies(book)
+        return Searcher(
+            source,
             proposing(ablation.settings),
+            standing_by_key(book.trials()),
             {"data": "1"},
             Runtime(),
-            len(wanted),
-            queue=parameters(queue),
-            more=more,
-            elsewhere=Elsewhere(book, self.folder),
+            others=others,
+            listeners=(Warnings(self.warned),),
         )
 
-    def run(self, ask: Suggest, score: Score = lambda cell: 0.5, fate: Callable[[Cell], str] = lambda cell: "") -> None:
+    def run(
+        self, ask: Searcher, score: Score = lambda cell: 0.5, fate: Callable[[Cell], str] = lambda cell: ""
+    ) -> None:
         number = 0
         while isinstance(order := ask.suggest(f"t{number}"), dict):
             cell = Cell(**ask.open[f"t{number}"].trial.params)
@@ -85,7 +113,7 @@ class Bench:
             self.end(ask, f"t{number}", order, score(cell), fate(cell))
             number += 1
 
-    def end(self, ask: Suggest, trial_id: str, order: dict[str, Any], score: float, fate: str) -> None:
+    def end(self, ask: Searcher, trial_id: str, order: dict[str, Any], score: float, fate: str) -> None:
         if fate:
             ask.close(trial_id, Crashed(1, fate) if fate == "bug" else Diverged(1, fate))
             return
@@ -93,7 +121,7 @@ class Bench:
         ask.open[trial_id].cost = {"train_seconds": 2.0}
         files = ask.record.files(order["key"])
         files.mkdir(parents=True)
-        for name in (ADAPTER, PREDICTIONS, RESULT):
+        for name in (ADAPTER, PREDICTIONS):
             (files / name).write_text(order["key"])
         images = {
             "key": order["key"],
@@ -104,10 +132,13 @@ class Bench:
         }
         noise = np.random.default_rng(len(self.trained)).normal(scale=1e-3, size=4)
         pd.DataFrame({**images, "dice": score + noise}).to_parquet(files / IMAGES)
+        digests = digests_of(files, (ADAPTER, IMAGES, PREDICTIONS))
+        (files / RESULT).write_text(seal({"files": digests}))
         named: dict[str, Any] = {
             "scores": {"cedar/dice": score},
             "n_images": {"cedar": 4},
             "roles": {"cedar": "target"},
+            "files": digests,
         }
         ask.close(trial_id, Completed(epoch=1, score=score, **named, validation={"alder/dice": score}))
 
@@ -121,15 +152,13 @@ def test_every_arm_runs_in_a_replicate_before_the_next_one_begins(bench: Bench, 
     book = bench.open(pair)
     bench.run(ask := bench.ask(book, pair))
     assert bench.trained == [Cell(arm, k, k) for k in range(3) for arm in ("bce", "dice", "bce+dice")]
-    assert (ask.wanted, ask.ended, ask.trials) == (0, 9, 9)
+    assert (ask.wanted, ask.source.ended, ask.source.trials) == (0, 9, 9)
     assert {(t.params["arm"], t.params["seed"], t.params["fold"]) for t in book.trials()} == {
         (cell.arm, cell.seed, cell.fold) for cell in bench.trained
     }
     for trial in book.trials():
-        assert trial.user_attrs["replicate"] == {"seed": trial.params["seed"], "fold": trial.params["fold"]}
-        assert json.loads(trial.user_attrs["config"])["loss"] == json.loads(
-            recorded_loss(pair.settings[trial.params["arm"]])
-        )
+        assert trial.replicate == {"seed": trial.params["seed"], "fold": trial.params["fold"]}
+        assert json.loads(trial.config)["loss"] == json.loads(recorded_loss(pair.settings[trial.params["arm"]]))
     assert bench.ask(book, pair).wanted == 0
 
 
@@ -144,12 +173,11 @@ def test_an_interrupted_ablation_goes_on_where_it_was(bench: Bench, pair: Ablati
     killed = bench.ask(book, pair)
     orders = [killed.suggest("a"), killed.suggest("b")]
     book.study.enqueue_trial({"arm": "bce", "seed": 2, "fold": 2})  # killed between enqueuing and asking
-    assert left_open(book)
     bench.run(again := bench.ask(book, pair))
     assert again.wanted == 0
     done = [trial for trial in book.trials() if trial.state == TrialState.COMPLETE]
     assert sorted(Cell(**trial.params) for trial in done) == sorted(cells(pair))
-    assert [book.trial(n).user_attrs["key"] for n in (0, 1)] == [order["key"] for order in orders]  # type: ignore[index]
+    assert [book.trial(n).key for n in (0, 1)] == [order["key"] for order in orders]  # type: ignore[index]
     assert not [trial for trial in book.trials() if not trial.state.is_finished()]
 
 
@@ -178,10 +206,27 @@ def test_more_replicates_extend_a_study_and_nothing_else_may_change(bench: Bench
     book = bench.open(grown)
     bench.run(bench.ask(book, grown))
     assert {cell.seed for cell in bench.trained} == {3}
-    assert len(book.study.user_attrs["question"]["ablation"]["replicates"]) == 4
-    assert len(bench.open(pair).study.user_attrs["question"]["ablation"]["replicates"]) == 4, "none are forgotten"
+    assert len(book.attributes["question"]["ablation"]["replicates"]) == 4
+    assert len(bench.open(pair).attributes["question"]["ablation"]["replicates"]) == 4, "none are forgotten"
     with pytest.raises(OtherQuestion, match=r"ablation\.smallest_of_interest: recorded 0\.01; now 0\.02"):
         bench.open(replace(pair, smallest_of_interest=0.02))
+
+
+@pytest.mark.parametrize("name", [ADAPTER, IMAGES, PREDICTIONS, RESULT])
+def test_a_damaged_result_of_another_study_is_not_taken(name: str, bench: Bench, pair: Ablation) -> None:
+    book = bench.open(pair)
+    bench.run(bench.ask(book, pair))
+    first = book.trials()[0]
+    path = book.files(first.key) / name
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    read = table.read(book.storage_url, "study", bench.folder)
+    assert read.left_out["number"].tolist() == ([first.number] if name == IMAGES else [])
+    assert read.left_out["why"].str.contains("its checksum differs: restore it").all()
+    bench.trained.clear()
+    bench.run(bench.ask(bench.open(pair, "again"), pair))
+    assert bench.trained == [Cell(**first.params)]
+    (warning,) = bench.warned
+    assert f"{path} must be as it was written, but its checksum differs" in warning
 
 
 def test_a_second_ablation_trains_only_the_arms_that_the_first_has_not(bench: Bench, pair: Ablation) -> None:
@@ -192,12 +237,12 @@ def test_a_second_ablation_trains_only_the_arms_that_the_first_has_not(bench: Be
     book = bench.open(wider, "wider")
     bench.run(ask := bench.ask(book, wider))
     assert {cell.arm for cell in bench.trained} == {"ft", "bce+ft", "dice+ft", "bce+dice+ft"}
-    assert ask.ended == 21
+    assert ask.source.ended == 21
     read = table.read(book.storage_url, "wider", bench.folder)
-    taken = read.trials[read.trials["taken_from"].notna()]
+    taken = read.trials[read.trials["copied_from"].notna()]
     assert len(taken) == 9
-    assert set(taken["taken_from"]) == {f"study {number}" for number in range(9)}
-    assert len(table.measured(read.trials)) == 21, "what was taken is a measurement of this study"
+    assert set(taken["copied_from"]) == {f"study {number}" for number in range(9)}
+    assert len(table.completed_trials(read.trials)) == 21, "what was taken is a measurement of this study"
     assert set(taken["key"]) <= set(read.images["key"])
     assert read.left_out.empty
     assert taken["value"].tolist() == pytest.approx([0.4 + seed / 10 for seed in taken["seed"]])
@@ -208,21 +253,21 @@ def test_a_trial_whose_files_are_gone_is_trained(bench: Bench, pair: Ablation) -
     book = bench.open(pair)
     bench.run(bench.ask(book, pair), fate=lambda cell: "loss" if cell.arm == "dice" else "")
     lost = next(trial for trial in book.trials() if Cell(**trial.params) == Cell("bce", 0, 0))
-    (book.files(lost.user_attrs["key"]) / IMAGES).unlink()
+    (book.files(lost.key) / IMAGES).unlink()
     bench.trained.clear()
     bench.run(bench.ask(bench.open(pair, "again"), pair))
     assert set(bench.trained) == {Cell("bce", 0, 0), *(Cell("dice", k, k) for k in range(3))}, "nor what diverged"
 
 
-def planned(bench: Bench, ablation: Ablation, deadline: float | None = None) -> tuple[Record, Looking]:
+def planned(bench: Bench, ablation: Ablation, deadline: float | None = None) -> tuple[Record, InterimLooks]:
     return looking(bench, ablation, adding=True, deadline=deadline)
 
 
-def looking(bench: Bench, ablation: Ablation, **ways: Any) -> tuple[Record, Looking]:
+def looking(bench: Bench, ablation: Ablation, **ways: Any) -> tuple[Record, InterimLooks]:
     """A command's looks, in the order in which it comes to them."""
-    before = recorded.attributes(bench.url, bench.name)
+    before = attributes(open_storage(bench.url), bench.name)
     book = bench.open(ablation)
-    more = Looking(book, ablation, QUIET, **ways)
+    more = InterimLooks(book, ablation, QUIET, **ways)
     more.begin(before)
     return book, more
 
@@ -231,7 +276,7 @@ def command(bench: Bench, ablation: Ablation, score: Score, fate: Callable[[Cell
     """The command with a fixed number of replicates, to its end; returns what the study says of its looks."""
     book, more = looking(bench, ablation)
     bench.run(bench.ask(book, ablation, more), score=score, fate=fate)
-    return book.study.user_attrs[LOOKS]
+    return book.attributes["looks"]
 
 
 def clear(cell: Cell, gain: float = 0.008) -> float:
@@ -252,26 +297,26 @@ def two(tiny: TrialConfig) -> Ablation:
 def test_only_undecided_contrasts_get_replicates_and_looks_are_counted(bench: Bench, two: Ablation) -> None:
     book, more = planned(bench, two)
     bench.run(bench.ask(book, two, more), score=clear)
-    looks = book.study.user_attrs[LOOKS]
+    looks = book.attributes["looks"]
     assert looks["schedule"] == [4, 6, 9]
     assert [one["replicates"] for one in looks["done"]] == [4, 6, 9]
     assert looks["done"][0]["verdicts"] == {"dice": "matters: helps", "clip": "undecided"}
     assert [set(one["tests"]) for one in looks["done"]] == [{"dice", "clip"}] * 3
     assert {cell.arm for cell in bench.trained if cell.seed >= 4} == {"base", "with clip"}
     assert {cell.seed for cell in bench.trained} == set(range(9))
-    assert len(book.study.user_attrs["question"]["ablation"]["replicates"]) == 9
+    assert len(book.attributes["question"]["ablation"]["replicates"]) == 9
     bench.trained.clear()
     again, more = planned(bench, two)
     bench.run(bench.ask(again, two, more), score=clear)
     assert not bench.trained
-    assert again.study.user_attrs[LOOKS] == looks, "a study that goes on spends nothing twice"
+    assert again.attributes["looks"] == looks, "a resumed study spends nothing twice"
 
 
 def test_what_no_look_to_come_is_likely_to_decide_gets_no_more_replicates(bench: Bench, two: Ablation) -> None:
     book, more = planned(bench, two)
     bench.run(bench.ask(book, two, more), score=lambda cell: clear(cell, gain=0.0))
     assert {cell.seed for cell in bench.trained} == set(range(6))
-    last = book.study.user_attrs[LOOKS]["done"][-1]
+    last = book.attributes["looks"]["done"][-1]
     assert (last["replicates"], last["verdicts"]["clip"], last["open"]) == (6, "undecided", [])
 
 
@@ -279,7 +324,7 @@ def test_a_spent_budget_adds_nothing_and_what_follows_goes_on(bench: Bench, two:
     book, more = planned(bench, two, deadline=0.0)
     bench.run(bench.ask(book, two, more), score=clear)
     assert {cell.seed for cell in bench.trained} == {0, 1, 2, 3}
-    assert len(book.study.user_attrs[LOOKS]["done"]) == 1
+    assert len(book.attributes["looks"]["done"]) == 1
     again, more = planned(bench, two)
     bench.run(bench.ask(again, two, more), score=clear)
     assert {cell.seed for cell in bench.trained} == set(range(9))
@@ -316,7 +361,7 @@ def test_an_interruption_after_the_last_trial_leaves_the_look_to_the_next_comman
     book, _ = looking(bench, two)
     bench.run(bench.ask(book, two), score=clear)
     assert not missing(book, cells(two))
-    found = verdicts(table.read(bench.url, bench.name, bench.folder), 0)
+    found = judge(table.read(bench.url, bench.name, bench.folder), 0)
     assert (found.looks.done, {type(one.verdict) for one in found.judged}) == (0, {Undecided})
     looks = command(bench, two, clear)
     assert (at(looks), level(looks)) == ([4], [0.04])
@@ -329,7 +374,7 @@ def test_a_growth_before_the_end_of_what_was_asked_costs_nothing(bench: Bench, t
     book, more = looking(bench, two)
     ask = bench.ask(book, two, more)
     bench.end(ask, "t0", ask.suggest("t0"), 0.5, "")  # type: ignore[arg-type]
-    assert book.study.user_attrs[LOOKS]["done"] == []
+    assert book.attributes["looks"]["done"] == []
     looks = command(bench, two.repeated(3), clear)
     assert (at(looks), looks["schedule"]) == ([], [4]), "the study has three of the four that it is looked at with"
     looks = command(bench, two.repeated(6), clear)
@@ -340,7 +385,7 @@ def test_a_study_from_before_looks_were_kept_was_looked_at_when_it_had_ended(ben
     """Its look is computed from the replicates that it had then, which the growth's are added to."""
     book = bench.open(two)
     bench.run(bench.ask(book, two), score=clear)
-    assert LOOKS not in book.study.user_attrs
+    assert "looks" not in book.attributes
     looks = command(bench, two.repeated(6), lambda cell: clear(cell) - (2.0 if cell.seed > 3 else 0.0))
     assert (at(looks), level(looks)) == ([4, 6], [0.04, 0.008])
     assert looks["done"][0]["verdicts"] == {"dice": "matters: helps", "clip": "undecided"}
@@ -361,7 +406,7 @@ def test_a_grown_study_goes_on_until_decided_with_the_error_that_is_left_and_the
     command(bench, two, clear)
     book, more = planned(bench, two)
     bench.run(bench.ask(book, two, more), score=clear)
-    looks = book.study.user_attrs[LOOKS]
+    looks = book.attributes["looks"]
     assert looks["schedule"] == [4, 6, 9]
     assert at(looks)[:2] == [4, 6]
     assert sum(looks["errors"][1:]) == pytest.approx(0.008)
@@ -396,7 +441,7 @@ def test_what_the_arms_are_about_is_not_tuned(pair: Ablation, tiny: TrialConfig)
 
 def test_a_tuned_ablation_says_what_was_chosen(pair: Ablation, tiny: TrialConfig) -> None:
     better = replace(pair.settings["dice"], optimizer=replace(tiny.optimizer, lr=0.5))
-    asked = question("x", pair, {}, {**pair.settings, "dice": better}, tuned=7)["ablation"]
+    asked = ablation_question("x", pair, {}, {**pair.settings, "dice": better}, tuning_trials=7)["ablation"]
     assert (asked["tuned"], asked["chosen"]) == (7, {"bce": {}, "dice": {"optimizer.lr": 0.5}, "bce+dice": {}})
     assert asked["arms"]["dice"]["optimizer.lr"] == 0.5
 
@@ -406,4 +451,4 @@ def test_abandoned_trials_are_no_endings(bench: Bench, pair: Ablation) -> None:
     book.study.ask()
     assert missing(book, cells(pair)) == cells(pair)
     bench.run(bench.ask(book, pair))
-    assert recorded.count(book.storage_url, "study") == 10
+    assert trial_count(open_storage(book.storage_url), "study") == 10

@@ -15,27 +15,30 @@ import pytest
 import ray
 import safetensors.torch
 import torch
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 from ray.cluster_utils import Cluster
 
 from harness.execution import engine, engine_actor, ray_tune
 from harness.execution.engine import Engine
-from harness.execution.engine_actor import Shared
-from harness.execution.messages import Item, Order
-from harness.execution.ray_tune import Slots
-from harness.execution.searcher import Suggest
+from harness.execution.engine_actor import EngineActor
+from harness.execution.messages import EpochReport, TrialOrder
+from harness.execution.searcher import Searcher
+from harness.execution.slots import Slots
+from harness.execution.sources import Sampled
 from harness.record.study import Record
+from harness.record.trials import RecordedTrial, standing_by_key
 from harness.schedulers import Full as Unstopped
-from sam2lora import artifacts, pack
-from sam2lora.adapters import Frozen, Full, LoRA
+from sam2lora import files
+from sam2lora.adapters import Full, LoRA
 from sam2lora.choice import to_json
 from sam2lora.config import Replicate, TrialConfig
 from sam2lora.errors import DiskError
-from sam2lora.memory import Need
 from sam2lora.optimizers import SGD, AdamW
 from sam2lora.prompts import Points
 from sam2lora.runtime import Runtime
-from sam2lora.train import Session
+from sam2lora.training import packing
+from sam2lora.training.memory import Need
+from sam2lora.training.session import Session
 
 Curve = list[dict[str, float]]
 
@@ -43,48 +46,48 @@ Curve = list[dict[str, float]]
 @pytest.fixture
 def decoder(tiny: TrialConfig) -> TrialConfig:
     """LoRA in the mask decoder alone, which packs on a CPU."""
-    return replace(tiny, adapter=LoRA(encoder="none", rank=2, alpha=4.0))
+    return replace(tiny, adapters=(LoRA(encoder="none", rank=2, alpha=4.0),))
 
 
 def ranks(config: TrialConfig, *ranks: int) -> list[TrialConfig]:
-    assert isinstance(config.adapter, LoRA)
-    return [replace(config, adapter=replace(config.adapter, rank=rank, alpha=2.0 * rank)) for rank in ranks]
+    assert isinstance(config.adapters[0], LoRA)
+    return [replace(config, adapters=(replace(config.adapters[0], rank=rank, alpha=2.0 * rank),)) for rank in ranks]
 
 
-def orders(configs: Sequence[TrialConfig], runtime: Runtime, folder: Path) -> list[Order]:
+def orders(configs: Sequence[TrialConfig], runtime: Runtime, folder: Path) -> list[TrialOrder]:
     return [
-        Order(f"key-{n}", to_json(config), to_json(Replicate(seed=1)), runtime, str(folder / str(n)))
+        TrialOrder(f"key-{n}", to_json(config), to_json(Replicate(seed=1)), runtime, str(folder / str(n)))
         for n, config in enumerate(configs)
     ]
 
 
-def together(engine: Engine, asked: Sequence[Order]) -> dict[str, list[Item | Exception]]:
+def together(engine: Engine, asked: Sequence[TrialOrder]) -> dict[str, list[EpochReport | Exception]]:
     """Every item of every trial, all asking at once until they end."""
-    told: dict[str, list[Item | Exception]] = {order.key: [] for order in asked}
+    told: dict[str, list[EpochReport | Exception]] = {order.key: [] for order in asked}
     running = {order.key: order for order in asked}
     while running:
         items = engine.advance([(order, len(told[key])) for key, order in running.items()])
         assert items.keys() == running.keys()
         for key, item in items.items():
             told[key].append(item)
-            if isinstance(item, Exception) or item["ending"] is not None:
+            if isinstance(item, Exception) or item["outcome"] is not None:
                 del running[key]
     return told
 
 
-def losses(items: Sequence[Item | Exception]) -> list[float]:
+def losses(items: Sequence[EpochReport | Exception]) -> list[float]:
     return [item["entry"]["loss/total"] for item in items if not isinstance(item, Exception) and item["entry"]]
 
 
-def endings(told: Mapping[str, Sequence[Item | Exception]]) -> list[str]:
-    return [items[-1]["ending"] if not isinstance(items[-1], Exception) else "error" for items in told.values()]
+def endings(told: Mapping[str, Sequence[EpochReport | Exception]]) -> list[str]:
+    return [items[-1]["outcome"] if not isinstance(items[-1], Exception) else "error" for items in told.values()]
 
 
-def adapter(order: Order) -> dict[str, torch.Tensor]:
-    return safetensors.torch.load_file(Path(order.folder) / artifacts.ADAPTER)
+def adapter(order: TrialOrder) -> dict[str, torch.Tensor]:
+    return safetensors.torch.load_file(Path(order.folder) / files.ADAPTER)
 
 
-def check_alike(ours: Order, theirs: Order, tolerance: float = 1e-4) -> None:
+def check_alike(ours: TrialOrder, theirs: TrialOrder, tolerance: float = 1e-4) -> None:
     found, expected = adapter(ours), adapter(theirs)
     assert found.keys() == expected.keys()
     for name, tensor in expected.items():
@@ -95,20 +98,20 @@ def check_alike(ours: Order, theirs: Order, tolerance: float = 1e-4) -> None:
 def packs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many trials every pack had, in the order of their training."""
     sizes: list[int] = []
-    true = pack.epoch
+    true = packing.epoch
 
-    def counted(residents: Sequence[pack.Resident]) -> Any:
-        sizes.append(len(residents))
-        return true(residents)
+    def counted(sessions: Sequence[Session]) -> Any:
+        sizes.append(len(sessions))
+        return true(sessions)
 
-    monkeypatch.setattr(pack, "epoch", counted)
+    monkeypatch.setattr(packing, "epoch", counted)
     return sizes
 
 
 def test_trials_that_ask_together_train_together_and_as_if_alone(
     decoder: TrialConfig, runtime: Runtime, tmp_path: Path, packs: list[int]
 ) -> None:
-    configs = [*ranks(decoder, 2, 4, 3), replace(decoder, adapter=Frozen()), replace(decoder, adapter=Full())]
+    configs = [*ranks(decoder, 2, 4, 3), replace(decoder, adapters=()), replace(decoder, adapters=(Full(),))]
     asked, apart = orders(configs, runtime, tmp_path / "pack"), orders(configs, runtime, tmp_path / "alone")
     told = together(Engine(), asked)
     assert packs == [3, 3, 3], "what has no LoRA trains alone"
@@ -117,7 +120,7 @@ def test_trials_that_ask_together_train_together_and_as_if_alone(
         expected = together(Engine(), [theirs])[theirs.key]
         assert losses(told[ours.key]) == pytest.approx(losses(expected), rel=1e-4)
         check_alike(ours, theirs)
-        assert (Path(ours.folder) / artifacts.RESULT).exists()
+        assert (Path(ours.folder) / files.RESULT).exists()
 
 
 def test_a_prompted_trial_that_begins_later_ends_as_if_alone(
@@ -128,7 +131,7 @@ def test_a_prompted_trial_that_begins_later_ends_as_if_alone(
     engine = Engine()
     engine.advance([(first, 0)])
     items = [engine.advance([(first, done + 1), (later, done)])[later.key] for done in range(2)]
-    items.append(engine.one(later, 2))
+    items.append(engine.advance_one(later, 2))
     assert packs == [], "each draws the prompts of its own epoch"
     assert losses(items) == losses(together(Engine(), apart[1:])[later.key])
     check_alike(later, apart[1], tolerance=0.0)
@@ -151,7 +154,7 @@ def test_on_a_cpu_trials_with_encoders_of_their_own_take_turns(
 def test_full_training_beside_an_adapter_leaves_the_shared_weights_alone(
     decoder: TrialConfig, runtime: Runtime, tmp_path: Path
 ) -> None:
-    full = replace(decoder, adapter=Full(), optimizer=AdamW(lr=1e-2))
+    full = replace(decoder, adapters=(Full(),), optimizer=AdamW(lr=1e-2))
     (alone,) = orders([decoder], runtime, tmp_path / "alone")
     expected = losses(together(Engine(), [alone])[alone.key])
     for turn, configs in enumerate(([full, decoder], [decoder, full])):
@@ -176,17 +179,17 @@ def test_one_that_diverges_is_told_so_and_the_others_go_on(
 def test_no_room_for_a_pack_halves_it_and_it_stays_so(
     decoder: TrialConfig, runtime: Runtime, tmp_path: Path, packs: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    true = pack.epoch
+    true = packing.epoch
 
-    def small(residents: Sequence[pack.Resident]) -> Any:
-        if len(residents) > 2:
-            for group in residents[0].session.optimizer.param_groups:  # it had begun
+    def small(sessions: Sequence[Session]) -> Any:
+        if len(sessions) > 2:
+            for group in sessions[0].optimizer.param_groups:  # it had begun
                 for parameter in group["params"]:
                     parameter.data += 1.0
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
-        return true(residents)
+        return true(sessions)
 
-    monkeypatch.setattr(pack, "epoch", small)
+    monkeypatch.setattr(packing, "epoch", small)
     asked, apart = (
         orders(ranks(decoder, 2, 3, 4, 5), runtime, tmp_path / "p"),
         orders(ranks(decoder, 2), runtime, tmp_path),
@@ -212,7 +215,7 @@ def test_a_trial_that_finds_no_room_to_be_put_back_ends_and_its_neighbour_goes_o
             full()
         true(session, state)
 
-    monkeypatch.setattr(pack, "epoch", full)
+    monkeypatch.setattr(packing, "epoch", full)
     monkeypatch.setattr(engine, "restore", restore)
     assert endings(together(Engine(), asked)) == ["out_of_memory", "completed"]
 
@@ -223,26 +226,28 @@ def test_halves_keep_no_copies_of_the_whole(
     class Copy(dict[str, Any]):
         """A dict that can be referred to weakly."""
 
-    true, made, held = engine._aside, list[ref[Copy]](), list[tuple[int, int]]()
+    true, made, held = engine._host_copy, list[ref[Copy]](), list[tuple[int, int]]()
 
     def aside(value: dict[str, Any]) -> dict[str, Any]:
         copy = Copy(true(value))
         made.append(ref(copy))
         return copy
 
-    def crowded(residents: Sequence[pack.Resident]) -> Any:
-        held.append((len(residents), sum(copy() is not None for copy in made)))
+    def crowded(sessions: Sequence[Session]) -> Any:
+        held.append((len(sessions), sum(copy() is not None for copy in made)))
         raise RuntimeError("shapes do not match")
 
-    monkeypatch.setattr(engine, "_aside", aside)
-    monkeypatch.setattr(pack, "epoch", crowded)
+    monkeypatch.setattr(engine, "_host_copy", aside)
+    monkeypatch.setattr(packing, "epoch", crowded)
     together(Engine(), orders([replace(one, epochs=1) for one in ranks(decoder, 2, 3, 4, 5)], runtime, tmp_path))
     assert held == [(4, 4), (2, 2), (2, 2)]
 
 
 def test_a_copy_lies_aside_in_the_memory_of_the_host() -> None:
     rate, step = torch.ones(2), torch.tensor(3)
-    copy = engine._aside({"optimizer": {"state": {0: {"step": step}}}, "curve": [{"epoch": 1}], "adapter": {"A": rate}})
+    copy = engine._host_copy(
+        {"optimizer": {"state": {0: {"step": step}}}, "curve": [{"epoch": 1}], "adapter": {"A": rate}}
+    )
     rate += 1
     assert copy["curve"] == [{"epoch": 1}]
     assert torch.equal(copy["adapter"]["A"], torch.ones(2))
@@ -275,15 +280,15 @@ def test_a_fault_in_a_pack_is_owned_by_the_trial_that_has_it_alone(
 ) -> None:
     true = engine.epoch
 
-    def packed(residents: Sequence[pack.Resident]) -> Any:
+    def packed(sessions: Sequence[Session]) -> Any:
         raise RuntimeError("shapes do not match")
 
     def alone(session: Any) -> dict[str, float]:
-        if session.config.adapter.rank == 3:
+        if session.config.adapters[0].rank == 3:
             raise RuntimeError("rank three is cursed")
         return true(session)
 
-    monkeypatch.setattr(pack, "epoch", packed)
+    monkeypatch.setattr(packing, "epoch", packed)
     monkeypatch.setattr(engine, "epoch", alone)
     asked = orders(ranks(decoder, 2, 3, 4), runtime, tmp_path)
     told = together(Engine(), asked)
@@ -295,27 +300,23 @@ def test_trials_that_end_together_are_judged_together_or_by_halves(
     decoder: TrialConfig, runtime: Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes: list[int] = []
-    true, alone = pack.judge, engine.judge
+    true = packing.final_scores
 
-    def small(residents: Sequence[pack.Resident]) -> Any:
-        sizes.append(len(residents))
-        if len(residents) > 2:
+    def small(sessions: Sequence[Session]) -> Any:
+        sizes.append(len(sessions))
+        if len(sessions) > 2:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
-        return true(residents)
-
-    def cursed(session: Any) -> Any:
-        if session.config.adapter.rank == 6:
+        if [session.config.adapters[0].rank for session in sessions] == [6]:  # type: ignore[union-attr]
             raise RuntimeError("rank six is cursed")
-        return alone(session)
+        return true(sessions)
 
-    monkeypatch.setattr(pack, "judge", small)
-    monkeypatch.setattr(engine, "judge", cursed)
+    monkeypatch.setattr(packing, "final_scores", small)
     configs = [replace(config, epochs=1) for config in ranks(decoder, 2, 3, 4, 5, 6)]
     asked = orders(configs, runtime, tmp_path)
     told = together(Engine(), asked)
-    assert sizes == [5, 2, 3, 2]
+    assert sizes == [5, 2, 3, 1, 2]
     assert endings(told) == ["completed", "completed", "completed", "completed", "completed"]
-    assert all((Path(order.folder) / artifacts.RESULT).exists() for order in asked)
+    assert all((Path(order.folder) / files.RESULT).exists() for order in asked)
 
     told = together(Engine(), orders([replace(configs[4], epochs=2)], runtime, tmp_path / "alone"))
     assert endings(told) == ["error"]
@@ -343,19 +344,19 @@ def test_trials_join_late_leave_early_and_move_to_another_engine(
     again = Engine().advance([(first, 0), (second, 0), (third, 0)])
     assert [item["epoch"] for item in again.values() if not isinstance(item, Exception)] == [1, 1, 1], "told again"
     other = Engine()  # as after the death of the first
-    ended = [other.one(first, 2), other.advance([(second, 1), (third, 1)])][0]
+    ended = [other.advance_one(first, 2), other.advance([(second, 1), (third, 1)])][0]
     assert not isinstance(ended, Exception)
-    assert ended["ending"] == "completed"
-    assert [other.one(order, 2)["ending"] for order in (second, third)] == ["completed"] * 2
+    assert ended["outcome"] == "completed"
+    assert [other.advance_one(order, 2)["outcome"] for order in (second, third)] == ["completed"] * 2
     assert packs == [2, 2, 2]
     for ours, theirs in zip(asked, apart, strict=True):
         together(Engine(), [theirs])
         check_alike(ours, theirs)
 
 
-def _all_epochs(host: Shared, order: Order) -> list[Item]:
-    items: list[Item] = []
-    while not items or items[-1]["ending"] is None:
+def _all_epochs(host: EngineActor, order: TrialOrder) -> list[EpochReport]:
+    items: list[EpochReport] = []
+    while not items or items[-1]["outcome"] is None:
         items.append(host.advance(order, len(items)))
     return items
 
@@ -364,14 +365,14 @@ def test_residents_in_threads_of_their_own_wait_for_each_other(
     decoder: TrialConfig, runtime: Runtime, tmp_path: Path, packs: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(engine_actor, "PATIENCE", 60.0)
-    host, found = Shared(), {}
+    host, found = EngineActor(), {}
     asked = orders(ranks(decoder, 2, 3, 4), runtime, tmp_path)
     threads = [threading.Thread(target=lambda o=order: found.update({o.key: _all_epochs(host, o)})) for order in asked]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(120)
-    assert {key: items[-1]["ending"] for key, items in found.items()} == dict.fromkeys(found, "completed")
+    assert {key: items[-1]["outcome"] for key, items in found.items()} == dict.fromkeys(found, "completed")
     assert len(found) == 3
     assert sum(packs) >= 5, "at most the first to arrive trained an epoch alone, and the last its rest"
 
@@ -380,10 +381,10 @@ def test_one_that_keeps_silent_is_not_waited_for(
     decoder: TrialConfig, runtime: Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(engine_actor, "PATIENCE", 0.01)
-    host = Shared()
+    host = EngineActor()
     silent, speaking = orders(ranks(decoder, 2, 3), runtime, tmp_path)
     host.advance(silent, 0)
-    assert _all_epochs(host, speaking)[-1]["ending"] == "completed"
+    assert _all_epochs(host, speaking)[-1]["outcome"] == "completed"
     assert host.advance(silent, 1)["epoch"] == 2, "and is served when it speaks again"
 
 
@@ -395,7 +396,7 @@ def test_a_fault_reaches_the_thread_that_asked(
 
     monkeypatch.setattr(engine, "epoch", fail)
     with pytest.raises(RuntimeError, match="shapes do not match"):
-        Shared().advance(orders([decoder], runtime, tmp_path)[0], 0)
+        EngineActor().advance(orders([decoder], runtime, tmp_path)[0], 0)
 
 
 def test_a_fault_of_the_engine_itself_reaches_everyone_who_asked(
@@ -405,9 +406,9 @@ def test_a_fault_of_the_engine_itself_reaches_everyone_who_asked(
         raise RuntimeError("the engine is broken")
 
     monkeypatch.setattr(Engine, "advance", fail)
-    host, told = Shared(), list[str]()
+    host, told = EngineActor(), list[str]()
 
-    def ask(order: Order) -> None:
+    def ask(order: TrialOrder) -> None:
         with pytest.raises(RuntimeError, match="the engine is broken"):
             host.advance(order, 0)
         told.append(order.key)
@@ -424,7 +425,7 @@ def test_who_asks_again_takes_the_place_of_one_that_died_waiting(
     decoder: TrialConfig, runtime: Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(engine_actor, "PATIENCE", 60.0)
-    host, ended = Shared(), threading.Event()
+    host, ended = EngineActor(), threading.Event()
     first, second = orders(ranks(decoder, 2, 3), runtime, tmp_path)
     host.advance(first, 0)
     host.engine.residents[second.key] = host.engine._resident(second)
@@ -452,16 +453,19 @@ class Murderer:
     def __init__(self) -> None:
         self.kills = 0
 
-    def began(self, trial: FrozenTrial) -> None:
+    def began(self, trial: RecordedTrial) -> None:
         pass
 
-    def advanced(self, trial: FrozenTrial, entry: Mapping[str, float]) -> None:
+    def advanced(self, trial: RecordedTrial, entry: Mapping[str, float]) -> None:
         if not self.kills:
             self.kills += 1
             (engine,) = ray.util.list_named_actors()
             ray.kill(ray.get_actor(engine), no_restart=False)
 
-    def ended(self, trial: FrozenTrial) -> None:
+    def warned(self, trial: RecordedTrial, text: str) -> None:
+        pass
+
+    def ended(self, trial: RecordedTrial) -> None:
         pass
 
 
@@ -474,14 +478,16 @@ def test_a_real_search_on_one_engine_survives_its_death(
         (config,) = ranks(decoder, trial.suggest_int("rank", 1, 64))
         return config, Replicate()
 
-    ask = Suggest(record, propose, {}, runtime, 5, [murderer])
-    with ray_tune.cluster(room) as room:
-        ray_tune.run(ask, Unstopped().build(3), room, retries=0)
+    searcher = Searcher(
+        Sampled(record, 5), propose, standing_by_key(record.trials()), {}, runtime, listeners=[murderer]
+    )
+    with ray_tune.cluster(room) as cluster:
+        ray_tune.run(searcher, Unstopped().build(3), cluster, retries=0)
     trials = record.trials()
     assert murderer.kills == 1
     assert [trial.state for trial in trials] == [TrialState.COMPLETE] * 5, "no trial so much as noticed"
-    assert all([entry["epoch"] for entry in trial.user_attrs["curve"]] == [1, 2, 3] for trial in trials)
-    key = trials[0].user_attrs["key"]
+    assert all([entry["epoch"] for entry in trial.curve] == [1, 2, 3] for trial in trials)
+    key = trials[0].key
     (alone,) = orders(ranks(decoder, trials[0].params["rank"]), runtime, tmp_path / "alone")
     alone = replace(alone, replicate=to_json(Replicate()))
     together(Engine(), [alone])
@@ -490,11 +496,11 @@ def test_a_real_search_on_one_engine_survives_its_death(
 
 def test_studies_of_one_command_share_ray_and_not_their_engines() -> None:
     room, seen = Slots(concurrent=2, cpus=1.0, gpus=0.0, residents=2), []
-    with ray_tune.started(1):
+    with ray_tune.running(1):
         for _ in range(2):
             with ray_tune.cluster(room) as own:
-                seen.append((ray.get_runtime_context().get_job_id(), *own.names))
-                assert set(own.names) <= set(ray.util.list_named_actors())
+                seen.append((ray.get_runtime_context().get_job_id(), *own.engines))
+                assert set(own.engines) <= set(ray.util.list_named_actors())
         assert ray.is_initialized()
     assert not ray.is_initialized()
     (first, engine), (second, other) = seen
@@ -509,14 +515,16 @@ def test_every_machine_of_a_cluster_gets_an_engine(
     try:
         machines.add_node(num_cpus=1)
         monkeypatch.setenv("RAY_ADDRESS", machines.address)
-        monkeypatch.setattr("harness.execution.ray_tune._cores", lambda: 1)
+        monkeypatch.setattr("harness.execution.slots.usable_cores", lambda: 1)
         short = replace(decoder, epochs=1)
-        ask = Suggest(
-            record, lambda trial: (ranks(short, trial.suggest_int("rank", 1, 64))[0], Replicate()), {}, runtime, 4
-        )
-        with ray_tune.cluster(Slots(concurrent=2, cpus=1.0, gpus=0.0, residents=2)) as room:
-            assert (room.concurrent, room.engines) == (4, 2)
-            ray_tune.run(ask, Unstopped().build(1), room, retries=0)
+
+        def propose(trial: optuna.Trial) -> tuple[TrialConfig, Replicate]:
+            return ranks(short, trial.suggest_int("rank", 1, 64))[0], Replicate()
+
+        searcher = Searcher(Sampled(record, 4), propose, standing_by_key(record.trials()), {}, runtime)
+        with ray_tune.cluster(Slots(concurrent=2, cpus=1.0, gpus=0.0, residents=2)) as cluster:
+            assert (cluster.slots.concurrent, len(cluster.engines)) == (4, 2)
+            ray_tune.run(searcher, Unstopped().build(1), cluster, retries=0)
             found = ray.util.list_named_actors()
             where = {a["Address"]["NodeID"] for a in ray._private.state.actors().values() if a["Name"] in found}
         assert len(where) == 2

@@ -7,16 +7,16 @@ from pathlib import Path
 import pytest
 
 from harness import search
-from harness.execution import runner
-from harness.experiments.search import draws
+from harness.execution.plan import plan_search, plan_studies
+from harness.experiments.space import typical_settings
 from sam2lora.protocols import LeaveOneDatasetOut, PerDataset, Protocol
 
 
 def planned(*options: str) -> dict[str, Protocol]:
     """The protocols of a command line by the names of their studies."""
     arguments = search.parser().parse_args(["loss_weights", *options])
-    typical = draws(runner.searched(arguments).space, 1)[0][0]
-    plans = runner.plans(arguments, "as typed", typical.protocol)
+    typical = typical_settings(plan_search(arguments).space)
+    plans = plan_studies(arguments, "as typed", typical.protocol)
     assert all(plan.folder == Path("runs").resolve() / plan.study for plan in plans)
     return {plan.study: plan.overrides.apply(typical).protocol for plan in plans}
 

@@ -4,59 +4,20 @@ from collections import namedtuple
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 from rich.console import Console
 
-from harness.execution import preparation as preparing
-from harness.execution.preparation import fitting, prepare
+from harness.execution.preparation import prepare
 from sam2lora.config import Replicate, TrialConfig
 from sam2lora.datasets import Drive, Folder, Incomplete, Stare, Synthetic
-from sam2lora.errors import DataError, OutOfMemory, OverlapError
-from sam2lora.memory import Need
+from sam2lora.errors import DataError, OverlapError
 from sam2lora.protocols import Transfer
 from sam2lora.runtime import Runtime
 
 Memory = namedtuple("Memory", "available")
-
-
-def test_settings_that_do_not_fit_are_refused_with_the_numbers(
-    tiny: TrialConfig, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(preparing.psutil, "virtual_memory", lambda: Memory(1200 * 2**20))
-    assert fitting([tiny], runtime, 8) == 1
-    with pytest.raises(
-        OutOfMemory, match=r"64 images of 512 pixels need about .* MiB.*1,200 MiB free: lower batch_size"
-    ):
-        fitting([tiny, replace(tiny, batch_size=64, image_size=512)], runtime, 8)
-
-
-def test_fewer_trials_run_at_once_when_memory_is_short(
-    tiny: TrialConfig, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(preparing.psutil, "virtual_memory", lambda: Memory(4000 * 2**20))
-    assert fitting([tiny], runtime, 8) == 3
-    monkeypatch.setattr(preparing.psutil, "virtual_memory", lambda: Memory(400_000 * 2**20))
-    assert fitting([tiny], runtime, 8) == 8
-
-
-def test_trials_of_one_engine_share_what_a_process_takes(
-    tiny: TrialConfig, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("harness.execution.preparation.training_need", lambda config: Need(0.0, 50.0))
-    free = SimpleNamespace(available=3500 * 2**20)
-    monkeypatch.setattr("harness.execution.preparation.psutil.virtual_memory", lambda: free)
-    assert fitting([tiny], runtime, 8) == 3, "1100 and 50 MiB for each"
-    assert fitting([tiny], runtime, 8, residents=4) == 4, "1100 MiB for every four, 250 and 50 for each"
-    free.available = 10000 * 2**20
-    assert fitting([tiny], runtime, 8, residents=4) == 8
-    free.available = 3500 * 2**20
-    monkeypatch.setattr("harness.execution.preparation.training_need", lambda config: Need(1000.0, 50.0))
-    assert fitting([tiny], runtime, 8) == 1, "1100, 1000 and 50 MiB"
-    assert fitting([tiny], runtime, 8, residents=4) == 4, "1100 and 1000 MiB for all, 250 and 50 for each"
 
 
 def test_what_is_prepared_names_images_and_weights(tiny: TrialConfig, runtime: Runtime) -> None:
@@ -133,11 +94,11 @@ def test_what_an_incomplete_set_lacks_is_recorded_and_an_empty_part_refused(
     here = replace(runtime, data=tmp_path)
     prepared = prepare([config], [Replicate()], here, 2, Console(stderr=True))
     alone = [f"stare-images/{name}.png: it is unpaired" for name in test[1:]]
-    assert prepared.told["left_out"] == {"stare": alone}
+    assert prepared.remarks["left_out"] == {"stare": alone}
     said = capsys.readouterr().err
     assert f"left out of the folders of stare: {len(alone)} unpaired file" in said
     (tmp_path / "STARE/labels-ah" / f"{test[0]}.ah.png").unlink()
-    with pytest.raises(DataError, match="Every target needs images that judge, but 'stare' has no test part among its"):
+    with pytest.raises(DataError, match="Every target needs test images, but 'stare' has no test part among its"):
         prepare([config], [Replicate()], here, 2, Console(quiet=True))
 
 
@@ -169,7 +130,7 @@ def test_what_may_be_a_copy_is_said_and_recorded(
     clinic = eyes(tmp_path, turned=(2, 5))
     config = replace(tiny, protocol=Transfer(sources=tiny.protocol.sources, targets=(clinic,)))
     prepared = prepare([config, tiny], [Replicate()], runtime, 2, Console(stderr=True))
-    (line,) = prepared.told["copies"]
+    (line,) = prepared.remarks["copies"]
     assert line == f"alike: alder 0001L and {clinic.name} 2, alder 0002R and {clinic.name} 5"
     assert "warning: 2 pairs of photographs of 'alder' and" in capsys.readouterr().err
-    assert prepare([tiny], [Replicate()], runtime, 2, Console(quiet=True)).told == {}
+    assert prepare([tiny], [Replicate()], runtime, 2, Console(quiet=True)).remarks == {}

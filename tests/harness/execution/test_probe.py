@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,11 +14,12 @@ from optuna.trial import TrialState
 from scipy.stats import qmc
 
 from harness.execution import probe as probing
-from harness.execution.searcher import Suggest
-from harness.experiments.search import distributions
-from harness.record import study as recorded
+from harness.execution.searcher import Searcher
+from harness.execution.sources import Probe, Sampled
+from harness.experiments.space import distributions
 from harness.record.outcome import Completed, Crashed, Outcome, Stopped
 from harness.record.study import Record
+from harness.record.trials import RecordedTrial, standing_by_key
 from harness.samplers import QMC, Sampler
 from sam2lora.choice import kinds
 from sam2lora.config import Replicate, TrialConfig
@@ -62,8 +64,8 @@ class TestPoints:
 
 def proposals(kind: str, probe: int, seed: int, score: float) -> list[dict[str, Any]]:
     """What a sampler proposes after and between twice ``probe`` trials of a probe, drawn by ``seed``."""
-    sampler = probing.Unaware(SAMPLERS[kind]().build(3, distributions(space)))
-    study = optuna.create_study(direction="maximize", sampler=sampler)
+    study = optuna.create_study(direction="maximize", sampler=SAMPLERS[kind]().build(3, distributions(space)))
+    sampled = probing.unaware(Record(study, "", Path())).study
     other = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
     for number in range(13):
         for _ in range(probe if number in (0, 11) else 0):
@@ -76,9 +78,9 @@ def proposals(kind: str, probe: int, seed: int, score: float) -> list[dict[str, 
                     user_attrs={"probe": True, "point": 0},
                 )
             )
-        trial = study.ask()
-        study.tell(trial, space(trial))
-    return [trial.params for trial in study.trials if not recorded.is_probe(trial)]
+        trial = sampled.ask()
+        sampled.tell(trial, space(trial))
+    return [trial.params for trial in sampled.trials]
 
 
 @pytest.mark.parametrize("kind", SAMPLERS)
@@ -92,26 +94,25 @@ def test_no_sampler_learns_from_a_probe(kind: str) -> None:
 RANKS = (1, 2, 3, 4)
 
 
-def asking(record: Record, tiny: TrialConfig, trials: int, probe: int) -> tuple[Suggest, Suggest]:
+def asking(record: Record, tiny: TrialConfig, trials: int, probe: int) -> tuple[Searcher, Searcher]:
     """A search over four ranks, and its probe."""
 
     def propose(trial: optuna.Trial) -> tuple[TrialConfig, Replicate]:
         rank = trial.suggest_categorical("rank", RANKS)
-        return replace(tiny, adapter=replace(tiny.adapter, rank=rank)), Replicate()
+        return replace(tiny, adapters=(replace(tiny.adapters[0], rank=rank),)), Replicate()
 
     spread = {"rank": optuna.distributions.CategoricalDistribution(RANKS)}
     wanted = probing.missing(record, probing.points(spread, 0, probe))
-    search = Suggest(record, propose, {}, Runtime(), trials)
-    beside = Suggest(probing.book(record, 0), propose, {}, Runtime(), probe, points=wanted)
-    beside.endings = search.endings
-    return search, beside
+    known = standing_by_key(record.trials())
+    search = Searcher(Sampled(probing.unaware(record), trials), propose, known, {}, Runtime())
+    return search, Searcher(Probe(probing.blind(record, 0), probe, wanted), propose, known, {}, Runtime())
 
 
 def score(rank: int) -> Completed:
     return Completed(3, rank / 10, {}, {}, {}, {})
 
 
-def train(ask: Suggest, ending: Outcome | None = None) -> list[int]:
+def train(ask: Searcher, ending: Outcome | None = None) -> list[int]:
     """Train all that is asked for, one after the other; the ranks that were trained."""
     trained = []
     while isinstance(order := ask.suggest("a"), dict):
@@ -124,8 +125,8 @@ def train(ask: Suggest, ending: Outcome | None = None) -> list[int]:
     return trained
 
 
-def probes(record: Record) -> list[optuna.trial.FrozenTrial]:
-    return [trial for trial in record.trials() if recorded.is_probe(trial)]
+def probes(record: Record) -> list[RecordedTrial]:
+    return [trial for trial in record.trials() if trial.probe]
 
 
 class TestTrials:
@@ -137,7 +138,7 @@ class TestTrials:
         assert sorted({trial.params["rank"] for trial in probes(record)}) == sorted(RANKS)
         assert (len(record.trials()), len(probes(record))) == (15, 12)
         search, beside = asking(record, tiny, 3, 12)
-        assert (search.wanted, search.ended, beside.wanted, beside.ended) == (0, 3, 0, 12)
+        assert (search.wanted, search.source.ended, beside.wanted, beside.source.ended) == (0, 3, 0, 12)
         search, beside = asking(record, tiny, 3, 14)
         assert (search.wanted, beside.wanted) == (0, 2)
 
@@ -161,8 +162,8 @@ class TestTrials:
         assert beside.wanted == 3
         train(beside)
         ended = [trial for trial in probes(record) if trial.state == TrialState.COMPLETE]
-        assert sorted(trial.user_attrs["point"] for trial in ended) == [0, 1, 2]
-        assert ended[0].user_attrs["key"] == order["key"]  # type: ignore[index]
+        assert sorted(trial.point for trial in ended) == [0, 1, 2]
+        assert ended[0].key == order["key"]  # type: ignore[index]
 
     def test_a_point_that_crashed_is_tried_again_by_the_next_run(self, record: Record, tiny: TrialConfig) -> None:
         _, beside = asking(record, tiny, 1, 2)

@@ -11,12 +11,14 @@ import pytest
 from harness.designs import AddOneIn, Change, Design, Factorial, Levels, setting
 from harness.errors import UnknownName
 from harness.experiments import declarations
-from harness.experiments.ablation import Ablation, Replicates, asked, grid, question, replicates
+from harness.experiments.ablation import Ablation
+from harness.experiments.question import ablation_question, comparison
+from harness.experiments.replicates import Replicates, grid, replicates
 from harness.stats.scores import Contrast, Pair, continued
-from sam2lora.base import BASE
 from sam2lora.choice import from_json, to_json
 from sam2lora.config import Replicate, TrialConfig
 from sam2lora.datasets import Drive, Rite, Synthetic
+from sam2lora.defaults import BASE
 from sam2lora.errors import OverlapError
 from sam2lora.losses import BCE, SoftDice
 from sam2lora.protocols import Transfer
@@ -34,7 +36,7 @@ def ablation(design: Design = PAIR, repeated: Replicates | None = None, **more: 
 def test_a_shipped_ablation_asks_a_question_that_json_can_hold(name: str) -> None:
     declaration = declarations.ablation(name)
     assert declarations.question_of(name, "ablations").endswith("?")
-    told = question(name, declaration, {"data": "1"})
+    told = ablation_question(name, declaration, {"data": "1"})
     assert json.loads(json.dumps(told)) == told
     assert len(declaration.replicates.all()) >= 3
     for contrast in declaration.contrasts:
@@ -63,7 +65,7 @@ def test_an_unknown_ablation_names_the_nearest() -> None:
 def test_differences_are_shown_as_paths() -> None:
     design = Levels(("clip_norm",), {"one": setting(clip_norm=1.0), "ten": setting(clip_norm=10.0)}, reference="one")
     assert [str(arm) for arm in ablation(design).arms] == ["the base", "clip_norm = 10.0"]
-    assert asked(ablation(design))["arms"] == {"one": {}, "ten": {"clip_norm": 10.0}}
+    assert comparison(ablation(design))["arms"] == {"one": {}, "ten": {"clip_norm": 10.0}}
 
 
 def test_replicates_have_a_seed_of_their_own_and_folds_in_turn() -> None:
@@ -130,7 +132,7 @@ def levels(**named: Change) -> Levels:
         (lambda: ablation(primary="hd95"), "of HD95 less is better, and its pixels differ between cameras"),
         (lambda: ablation(primary="assd"), "of ASSD less is better, and its pixels"),
         (lambda: ablation(smallest_of_interest=0.0), "must be a positive number in units of dice, but is 0.0"),
-        (lambda: ablation(repeated=replicates(5), most=4), "most must be 5 replicates or more"),
+        (lambda: ablation(repeated=replicates(5), most=4), "most must be at least 5, the declared replicates"),
         (lambda: ablation(levels(one=same, two=other_targets)), "targets of 'two' are not those of 'one'"),
         (lambda: ablation(Factorial({"a/b": BCE(), "dice": SoftDice()})), "letter or a digit .*but is 'a/b'"),
     ],
@@ -149,12 +151,12 @@ def test_targets_that_overlap_sources_are_refused() -> None:
 
 
 def test_the_question_holds_what_changes_the_answer() -> None:
-    base = question("x", ablation(), {"data": "1"})
+    base = ablation_question("x", ablation(), {"data": "1"})
     changed = [
-        question("x", ablation(smallest_of_interest=0.02), {"data": "1"}),
-        question("x", ablation(primary="iou"), {"data": "1"}),
-        question("x", ablation(base=replace(BASE, epochs=99)), {"data": "1"}),
-        question("x", ablation(Factorial({"bce": BCE(), "dice": SoftDice(smooth=2.0)})), {"data": "1"}),
-        question("x", ablation(), {"data": "2"}),
+        ablation_question("x", ablation(smallest_of_interest=0.02), {"data": "1"}),
+        ablation_question("x", ablation(primary="iou"), {"data": "1"}),
+        ablation_question("x", ablation(base=replace(BASE, epochs=99)), {"data": "1"}),
+        ablation_question("x", ablation(Factorial({"bce": BCE(), "dice": SoftDice(smooth=2.0)})), {"data": "1"}),
+        ablation_question("x", ablation(), {"data": "2"}),
     ]
     assert all(other != base for other in changed)

@@ -11,12 +11,12 @@ import pytest
 from harness import ablate, search
 from harness.errors import BadDeclaration
 from harness.experiments import declarations
-from harness.experiments.search import draws
+from harness.experiments.space import draws
 
 HEAD = """from dataclasses import replace
 from harness.experiments.search import Search
 from sam2lora.adapters import LoRA
-from sam2lora.base import BASE
+from sam2lora.defaults import BASE
 
 """
 TAIL = "\nSEARCH = Search(space, trials=3)\n"
@@ -42,12 +42,13 @@ def told(own: Path, text: str) -> str:
 @pytest.mark.parametrize(
     ("body", "said"),
     [
-        ("def space(trial:\n    pass\n", "mine.py cannot be read: line 6: '(' was never closed. Mend it"),
+        ("def space(trial:\n    pass\n", "mine.py cannot be read: line 6: '(' was never closed. Fix it"),
         ("import nowhere\n", "but line 6 raises one:\n  import nowhere\n  ModuleNotFoundError: No module named"),
         (
-            "def space(trial):\n    return replace(BASE, adapter=LoRA(rank=trial.sugest_int('rank', 1, 4)))\n" + TAIL,
-            "line 7 raises one:\n  return replace(BASE, adapter=LoRA(rank=trial.sugest_int('rank', 1, 4)))\n"
-            "  AttributeError: 'Trial' object has no attribute 'sugest_int'. Did you mean 'suggest_int'?\nMend it",
+            "def space(trial):\n    return replace(BASE, adapters=(LoRA(rank=trial.sugest_int('rank', 1, 4)),))\n"
+            + TAIL,
+            "line 7 raises one:\n  return replace(BASE, adapters=(LoRA(rank=trial.sugest_int('rank', 1, 4)),))\n"
+            "  AttributeError: 'Trial' object has no attribute 'sugest_int'. Did you mean 'suggest_int'?\nFix it",
         ),
         (
             "def space(trial):\n    BASE\n" + TAIL,
@@ -55,7 +56,7 @@ def told(own: Path, text: str) -> str:
         ),
         (
             "ADAPTER = LoRA(rank=0)\n",
-            "line 6 raises one:\n  ADAPTER = LoRA(rank=0)\n  rank: Input should be greater than 0 (it is 0)\nMend it",
+            "line 6 raises one:\n  ADAPTER = LoRA(rank=0)\n  rank: Input should be greater than 0 (it is 0)\nFix it",
         ),
         (
             "def space(trial):\n    return BASE\n\nSEARCH = Search(space, trials=0)\n",

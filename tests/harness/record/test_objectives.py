@@ -14,14 +14,16 @@ from optuna.trial import TrialState
 from pydantic import ValidationError
 
 from harness.constraints import TrainableShare
+from harness.errors import OtherQuestion
 from harness.experiments.search import Search
-from harness.record import study as recorded
+from harness.record import optuna_writer
 from harness.record.objectives import DIRECTIONS, WORST, Objective, front, values, worst
 from harness.record.outcome import Completed, Diverged, Infeasible, OutOfMemory
 from harness.record.study import Record, open_record
+from harness.record.trials import standing_by_key
 from harness.samplers import CMAES, NSGA2, TPE, Sampler
 from harness.schedulers import ASHA, Full
-from sam2lora.adapters import LoRA
+from sam2lora.adapters import LoRA, share
 from sam2lora.backbones import Nano, Sam2
 from sam2lora.choice import from_json, kinds, to_json
 from sam2lora.config import TrialConfig
@@ -46,13 +48,13 @@ def several(tmp_path: Path) -> Record:
     """A study after Dice and few parameters."""
     url = f"sqlite:///{tmp_path / 'optuna.db'}"
     sampler = optuna.samplers.RandomSampler(seed=0)
-    return open_record(url, "pareto", tmp_path / "pareto", QUESTION, sampler, objectives=PARETO)
+    return open_record(url, "pareto", tmp_path, QUESTION, sampler, objectives=PARETO)
 
 
 def begun(record: Record, key: str, excess: dict[str, float] | None = None) -> optuna.Trial:
     trial = record.study.ask()
     trial.suggest_float("x", 0.0, 1.0)
-    recorded.begin(trial, key, "{}", "{}", excess, oracle_prompt=False)
+    optuna_writer.begin(trial, key, "{}", "{}", excess, oracle_prompt=False)
     return trial
 
 
@@ -81,7 +83,7 @@ def test_the_front_is_optunas(dimensions: int) -> None:
             {"scheduler": ASHA()},
             "must train every trial to its end, but the scheduler asha stops some",
         ),
-        ({"sampler": CMAES()}, "cmaes knows one: use --sampler tpe"),
+        ({"sampler": CMAES()}, "cmaes has one: use --sampler tpe"),
         ({"objectives": ("train_seconds", "val/dice")}, "begin with val/dice"),
         ({"objectives": ()}, "begin with val/dice"),
         ({"objectives": ("val/dice", "train_seconds", "train_seconds")}, "distinct"),
@@ -108,10 +110,10 @@ def test_a_search_refuses_exactly_the_samplers_that_know_one_objective(kind: str
         for number in range(count):
             trial = study.ask()
             x, n = trial.suggest_float("x", 0, 1), trial.suggest_int("n", 1, 4)
-            recorded.begin(trial, str(number), "{}", "{}", {"trainable_share": x - 0.5}, oracle_prompt=False)
+            optuna_writer.begin(trial, str(number), "{}", "{}", {"trainable_share": x - 0.5}, oracle_prompt=False)
             endings = (completed(x), completed(x), Diverged(1, "nan"), OutOfMemory(1, "no room"))
             outcome = endings[number % 4] if x <= 0.5 else Infeasible(0, "too many")
-            recorded.tell(record, trial, outcome, [], {"trainable_parameters": n})
+            optuna_writer.tell(record, trial, outcome, [], {"trainable_parameters": n})
 
     if isinstance(choice, CMAES):
         with pytest.raises(ValueError, match="multi-objective"):
@@ -130,21 +132,21 @@ def test_constraints_teach_the_sampler(sampler: Sampler) -> None:
         trial = study.ask()
         x = trial.suggest_float("x", 0.0, 1.0)
         trial.suggest_float("y", 0.0, 1.0)
-        recorded.begin(trial, str(number), "{}", "{}", {"trainable_share": x - 0.2}, oracle_prompt=False)
+        optuna_writer.begin(trial, str(number), "{}", "{}", {"trainable_share": x - 0.2}, oracle_prompt=False)
         outcome = completed(x) if x <= 0.2 else Infeasible(0, "too many")
-        recorded.tell(record, trial, outcome, [], {"trainable_parameters": 1 + x})
+        optuna_writer.tell(record, trial, outcome, [], {"trainable_parameters": 1 + x})
     late = [trial.params["x"] <= 0.2 for trial in study.trials[30:]]
     assert sum(late) > 0.4 * len(late)
 
 
 def test_what_a_study_of_two_objectives_is_told(several: Record) -> None:
     trial = begun(several, "a")
-    recorded.report(trial, 1, 0.5)  # Optuna has no place for it; the curve has
-    recorded.tell(several, trial, completed(0.7), [{"epoch": 1, "score": 0.5}], COST)
-    recorded.tell(several, begun(several, "b"), Diverged(2, "nan"), [], COST)
-    recorded.tell(several, begun(several, "c", {"trainable_share": 0.1}), Infeasible(0, "too many"), [], {})
-    recorded.tell(several, begun(several, "d"), OutOfMemory(1, "no room"), [], {})
-    told = several.trials()
+    optuna_writer.report(trial, 1, 0.5)  # Optuna has no place for it; the curve has
+    optuna_writer.tell(several, trial, completed(0.7), [{"epoch": 1, "score": 0.5}], COST)
+    optuna_writer.tell(several, begun(several, "b"), Diverged(2, "nan"), [], COST)
+    optuna_writer.tell(several, begun(several, "c", {"trainable_share": 0.1}), Infeasible(0, "too many"), [], {})
+    optuna_writer.tell(several, begun(several, "d"), OutOfMemory(1, "no room"), [], {})
+    told = several.study.trials
     assert [t.values for t in told] == [[0.7, 1000.0], [0.0, math.inf], [0.0, math.inf], None]
     assert worst(PARETO) == told[1].values
     assert [t.state for t in told] == [TrialState.COMPLETE] * 3 + [TrialState.PRUNED]
@@ -153,19 +155,19 @@ def test_what_a_study_of_two_objectives_is_told(several: Record) -> None:
 
 
 def test_a_reused_trial_has_the_values_of_its_twin(several: Record) -> None:
-    recorded.tell(several, begun(several, "a", {"trainable_share": -0.1}), completed(0.7), [], COST)
+    optuna_writer.tell(several, begun(several, "a", {"trainable_share": -0.1}), completed(0.7), [], COST)
     again = begun(several, "a", {"trainable_share": -0.1})
-    recorded.reuse(several, again, recorded.finished(several.trials())["a"])
+    optuna_writer.reuse(several, again, standing_by_key(several.trials())["a"])
     told = several.trial(1)
-    assert told.values == [0.7, 1000.0]
-    assert told.user_attrs["cost"] == {}
+    assert told.values == (0.7, 1000.0)
+    assert told.cost == {}
     assert told.constraints == {"trainable_share": -0.1}
 
 
 def test_other_objectives_are_another_question(several: Record) -> None:
     asked = {**QUESTION, "objectives": ["val/dice"], "constraints": [{"kind": "trainable_share", "below": 0.05}]}
-    with pytest.raises(recorded.OtherQuestion, match=r"constraints\.0\.below: recorded nothing; now 0\.05") as refusal:
-        open_record(several.storage_url, "pareto", several.folder, asked, optuna.samplers.RandomSampler())
+    with pytest.raises(OtherQuestion, match=r"constraints\.0\.below: recorded nothing; now 0\.05") as refusal:
+        open_record(several.storage_url, "pareto", several.out, asked, optuna.samplers.RandomSampler())
     assert "objectives: recorded nothing; now val/dice" in str(refusal.value)
 
 
@@ -174,17 +176,17 @@ class TestTrainableShare:
         """Known from the published count: 120,208 parameters a unit of rank, 224.4 M in all."""
         met = []
         for rank in (32, 64, 128, 256, 512, 1024):
-            config = replace(tiny, backbone=Sam2(size="large"), adapter=LoRA(rank=rank, alpha=2.0 * rank))
+            config = replace(tiny, backbone=Sam2(size="large"), adapters=(LoRA(rank=rank, alpha=2.0 * rank),))
             excess = TrainableShare(below=0.05).excess(config)
             assert excess == pytest.approx(120_208 * rank / 224.4e6 - 0.05, rel=0.01, abs=1e-4)
             met += [rank] if excess <= 0 else []
         assert met == [32, 64]
 
     def test_below_is_meant_strictly(self, tiny: TrialConfig) -> None:
-        share = tiny.adapter.share(Nano(weights="random"))
-        assert TrainableShare(below=share).excess(tiny) > 0
-        assert TrainableShare(below=math.nextafter(share, 1)).excess(tiny) <= 0
-        assert TrainableShare(below=share).found(tiny) == f"{share:.3%}"
+        exact = share(tiny.parts, Nano(weights="random"))
+        assert TrainableShare(below=exact).excess(tiny) > 0
+        assert TrainableShare(below=math.nextafter(exact, 1)).excess(tiny) <= 0
+        assert TrainableShare(below=exact).found(tiny) == f"{exact:.3%}"
 
     @pytest.mark.parametrize("below", [0.0, -0.1, 1.5, math.nan])
     def test_a_share_is_a_share(self, below: float) -> None:

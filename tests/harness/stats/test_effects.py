@@ -102,7 +102,7 @@ def test_an_unequal_patient_weighs_as_many_images_as_it_has() -> None:
     assert found.estimate == pytest.approx(d.mean())
     first, second = d[:4].mean(), d[4:].mean()
     by_hand = (4 / 6) ** 2 * (first - d.mean()) ** 2 / (2 / 6) + (2 / 6) ** 2 * (second - d.mean()) ** 2 / (4 / 6)
-    rest = found.sources[-1].variance
+    rest = found.parts().variances[-1]
     assert rest <= by_hand * (1 + 1e-9)
 
 
@@ -276,13 +276,13 @@ def test_two_targets_of_one_pool_have_the_images_part_of_one() -> None:
     both, alone = over(cells), over(cells, "drive")
     assert both.patients == 20
     assert both.images == 40
-    images, single = both.sources[-1], alone.sources[-1]
-    assert images.df == pytest.approx(19.0)
-    assert images.variance == pytest.approx(single.variance, rel=0.05)
+    images, single = both.parts(), alone.parts()
+    assert images.degrees[-1] == pytest.approx(19.0)
+    assert images.variances[-1] == pytest.approx(single.variances[-1], rel=0.05)
     apart = Cells(
         cells.arms, cells.replicates, tuple(replace(t, pools=frozenset()) for t in cells.targets), cells.finished
     )
-    assert over(apart).sources[-1].variance == pytest.approx(images.variance / 2, rel=0.05)
+    assert over(apart).parts().variances[-1] == pytest.approx(images.variances[-1] / 2, rel=0.05)
 
 
 def test_patients_that_names_do_not_match_are_refused_together_and_judged_alone() -> None:

@@ -33,7 +33,7 @@ from benchmarks.error_rates import (
 )
 from harness.simulation.scores import Truth, scores, simulate
 from harness.stats.crossed_variance import crossed
-from harness.stats.multiplicity import holm
+from harness.stats.multiplicity import adjust
 from harness.stats.scores import Cells, Contrast
 from harness.stats.sequential import Looks, judge_looks
 
@@ -179,9 +179,9 @@ def test_a_report_judges_the_very_numbers_that_are_measured_here() -> None:
     shown = ALPHA / FIRST  # reports show p so adjusted that it is to be compared with 5 %
     np.testing.assert_allclose([one.effect.estimate for one in judged], together.estimate[0], atol=1e-12)
     np.testing.assert_allclose(
-        [one.holm_p for one in judged], np.minimum(1.0, shown * holm(together.p())[0]), rtol=1e-6
+        [one.differs_p for one in judged], np.minimum(1.0, shown * adjust(together.p())[0]), rtol=1e-6
     )
-    small = np.minimum(1.0, shown * holm(together.equivalence_p(0.005))[0])
+    small = np.minimum(1.0, shown * adjust(together.equivalence_p(0.005))[0])
     np.testing.assert_allclose([one.equivalence_p for one in judged], small, rtol=1e-6)
 
 

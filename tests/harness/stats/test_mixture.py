@@ -19,7 +19,7 @@ from harness.stats.mixture import (
     mixture_runs,
     over_patients,
 )
-from harness.stats.multiplicity import holm
+from harness.stats.multiplicity import adjust
 from harness.stats.refusal import Refused
 from harness.stats.scores import Cells, Contrast, Pair, Target
 
@@ -251,7 +251,7 @@ def test_coefficients_over_patients_are_contrasts_of_arms() -> None:
     ]
     assert product["estimate"].iloc[3:].tolist() == pytest.approx([one.estimate for one in own], abs=1e-9)
     assert product["low"].iloc[3:].tolist() == pytest.approx([one.low for one in own], abs=1e-9)
-    assert product["p"].iloc[3:].tolist() == pytest.approx(holm(np.array([one.p for one in own])).tolist(), abs=1e-9)
+    assert product["p"].iloc[3:].tolist() == pytest.approx(adjust(np.array([one.p for one in own])).tolist(), abs=1e-9)
 
 
 PAIRED = [("bce", "dice"), ("bce", "ft"), ("dice", "ft")]

@@ -12,7 +12,7 @@ import pytest
 from benchmarks.error_rates import ALPHA, PAIRS, RANKED, plain, ranked
 from harness.simulation.scores import Truth, simulate
 from harness.stats.effects import effect
-from harness.stats.multiplicity import holm
+from harness.stats.multiplicity import adjust
 from harness.stats.ranks import MOST, Rank, ranks
 from harness.stats.refusal import Refused
 from harness.stats.scores import Cells, Contrast
@@ -45,7 +45,7 @@ def test_an_arm_may_have_the_ranks_that_no_difference_excludes() -> None:
     cells = study({"a": 0.0, "b": 0.02, "c": 0.021, "d": 0.06}, seed=3)
     pairs = list(combinations(cells.arms, 2))
     own = [effect(cells, Contrast("x", {i: 1, j: -1}), None, np.random.default_rng(0)) for i, j in pairs]
-    shown = holm(np.array([one.p for one in own])) <= ALPHA
+    shown = adjust(np.array([one.p for one in own])) <= ALPHA
     ahead = {(i, j) if one.estimate > 0 else (j, i) for (i, j), one, yes in zip(pairs, own, shown, strict=True) if yes}
     found = asked(cells)
     for arm, one in found.items():
@@ -133,7 +133,7 @@ def test_a_report_ranks_by_the_very_numbers_that_are_measured() -> None:
     setting = RANKED["5, 3 sets, two equal ahead of five"]
     cells = simulate(setting.truth, np.random.default_rng(9))
     found = asked(cells)
-    p = holm(np.array([effect(cells, contrast, None, np.random.default_rng(0)).p for contrast in PAIRS]))
+    p = adjust(np.array([effect(cells, contrast, None, np.random.default_rng(0)).p for contrast in PAIRS]))
     shown = {frozenset(contrast.weights) for contrast, value in zip(PAIRS, p, strict=True) if value <= ALPHA}
     for arm, one in found.items():
         assert one.worst - one.best == 6 - sum(arm in pair for pair in shown)

@@ -14,7 +14,7 @@ from hypothesis.extra.numpy import arrays
 
 from harness.simulation.scores import Truth, simulate
 from harness.stats.crossed_variance import Parts, replicate_parts
-from harness.stats.multiplicity import holm
+from harness.stats.multiplicity import adjust
 from harness.stats.power import ContrastNoise, detectable, exaggeration, power
 from harness.stats.scores import Cells, Contrast, Pair, continued
 from harness.stats.sequential import Looks, judge_looks
@@ -56,13 +56,13 @@ def test_a_large_effect_matters_in_its_direction() -> None:
     up, down, none = judged(0.05, -0.05, 0.0)
     assert (up.verdict, down.verdict) == (Matters("helps"), Matters("hurts"))
     assert isinstance(none.verdict, Undecided | DoesNotMatter)
-    assert up.holm_p <= 0.05 < up.equivalence_p
+    assert up.differs_p <= 0.05 < up.equivalence_p
 
 
 def test_an_effect_shown_to_be_tiny_does_not_matter_even_if_it_is_there() -> None:
     found = judged(0.002, -0.002, 0.0, replicate=1e-4, image_arm=1e-4, residual=1e-4)
     assert [one.verdict for one in found] == [DoesNotMatter()] * 3
-    assert found[0].holm_p < 0.05
+    assert found[0].differs_p < 0.05
 
 
 QUIET = {"replicate": 1e-4, "image_arm": 1e-4, "residual": 1e-4}
@@ -71,10 +71,10 @@ QUIET = {"replicate": 1e-4, "image_arm": 1e-4, "residual": 1e-4}
 def test_an_effect_shown_to_be_larger_than_the_smallest_matters_and_one_that_may_be_smaller_only_differs() -> None:
     far, near, _ = judged(0.03, -0.005, 0.0, image_arm=0.002, replicate=0.001, residual=0.002)
     assert far.verdict == Matters("helps")
-    assert max(far.holm_p, far.beyond_p) <= 0.05
+    assert max(far.differs_p, far.beyond_p) <= 0.05
     assert isinstance(near.verdict, Differs)
     assert near.verdict.direction == "hurts"
-    assert near.holm_p <= 0.05 < near.beyond_p
+    assert near.differs_p <= 0.05 < near.beyond_p
     assert near.verdict.why
 
 
@@ -125,9 +125,9 @@ def test_on_one_target_small_on_average_is_small_everywhere() -> None:
 def test_a_family_of_targets_is_adjusted_as_one() -> None:
     p = np.random.default_rng(0).random((4, 2, 3)) * 0.1
     whole = np.random.default_rng(1).random((4, 2))
-    made = PerTest(whole, whole, whole, whole, p, p).each(holm)
-    np.testing.assert_array_equal(made.differs_on, holm(p.reshape(4, 6)).reshape(4, 2, 3))
-    np.testing.assert_array_equal(made.beyond, holm(whole))
+    made = PerTest(whole, whole, whole, whole, p, p).each(adjust)
+    np.testing.assert_array_equal(made.differs_on, adjust(p.reshape(4, 6)).reshape(4, 2, 3))
+    np.testing.assert_array_equal(made.beyond, adjust(whole))
 
 
 @given(st.floats(-0.05, 0.05), st.floats(1e-4, 0.05))
@@ -229,13 +229,13 @@ def test_two_replicates_leave_everything_undecided_by_the_missing_one() -> None:
     for one in judged(0.5, 0.5, 0.5, replicates=2):
         assert isinstance(one.verdict, Undecided)
         assert one.verdict.more == 1
-        assert math.isnan(one.holm_p)
+        assert math.isnan(one.differs_p)
 
 
 def test_exactly_no_effect_is_never_called_one() -> None:
     found = judged(0.0, 0.0, 0.0, replicate=0.0, image_arm=0.0, residual=0.0)
     assert [one.verdict for one in found] == [DoesNotMatter()] * 3
-    assert [one.holm_p for one in found] == [1.0] * 3
+    assert [one.differs_p for one in found] == [1.0] * 3
 
 
 @pytest.mark.parametrize("smallest", [0.0, -1.0, math.nan, math.inf])
@@ -257,13 +257,13 @@ def test_holm_is_the_closed_test_of_bonferroni(p: np.ndarray) -> None:
     """Adjusted is the largest Bonferroni p of all the intersections that a hypothesis is in (Marcus et al. 1976)."""
     every = [s for size in range(1, len(p) + 1) for s in itertools.combinations(range(len(p)), size)]
     closed = [max(min(1.0, len(s) * p[list(s)].min()) for s in every if k in s) for k in range(len(p))]
-    np.testing.assert_allclose(holm(p), closed, atol=1e-12)
+    np.testing.assert_allclose(adjust(p), closed, atol=1e-12)
 
 
 def test_an_untested_hypothesis_stays_open_and_counts() -> None:
-    np.testing.assert_allclose(holm(np.array([0.02, math.nan, 0.01])), [0.04, math.nan, 0.03])
+    np.testing.assert_allclose(adjust(np.array([0.02, math.nan, 0.01])), [0.04, math.nan, 0.03])
 
 
 def test_holm_takes_families_row_by_row() -> None:
     p = np.random.default_rng(0).random((5, 4))
-    np.testing.assert_array_equal(holm(p), np.stack([holm(row) for row in p]))
+    np.testing.assert_array_equal(adjust(p), np.stack([adjust(row) for row in p]))

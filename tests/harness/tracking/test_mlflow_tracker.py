@@ -5,18 +5,26 @@ from __future__ import annotations
 import json
 import shutil
 import socket
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
+from threading import Event
+from typing import Any
 
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
 from optuna.samplers import RandomSampler
 
 from harness.errors import TrackingError
-from harness.record import study as recorded
+from harness.record import optuna_writer
 from harness.record.outcome import Completed, Crashed, Diverged, Infeasible, Outcome, Stopped
-from harness.record.study import Record
-from harness.tracking.mlflow_tracker import Material, Mirror, settings
+from harness.record.study import Record, open_record
+from harness.tracking import mlflow_tracker
+from harness.tracking.mlflow_tracker import MlflowTracker, settings
+from harness.tracking.mlflow_tracking import MlflowTracking
+from harness.tracking.tracker import Conclusion, Material
 from sam2lora.choice import to_json
 from sam2lora.config import Replicate, TrialConfig
 
@@ -58,38 +66,42 @@ def uri(migrated: Path, tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path / 'mlflow.db'}"
 
 
-def play(record: Record, config: TrialConfig, mirror: Mirror | None) -> None:
-    """Four trials with four endings, heard by ``mirror`` while they run."""
+def play(record: Record, config: TrialConfig, tracker: MlflowTracker | None) -> None:
+    """Four trials with four endings, heard by ``tracker`` while they run."""
     for number, outcome in enumerate(ENDINGS):
         trial = record.study.ask()
-        recorded.begin(trial, f"key{number}", to_json(config), to_json(Replicate(seed=number)), oracle_prompt=False)
-        if mirror:
-            mirror.began(record.trial(number))
+        optuna_writer.begin(
+            trial, f"key{number}", to_json(config), to_json(Replicate(seed=number)), oracle_prompt=False
+        )
+        if tracker:
+            tracker.began(record.trial(number))
         curve = CURVE[: outcome.epoch]
         for entry in curve:
-            recorded.report(trial, int(entry["epoch"]), entry["score"])
-            if mirror:
-                mirror.advanced(record.trial(number), entry)
+            optuna_writer.report(trial, int(entry["epoch"]), entry["score"])
+            if tracker:
+                tracker.advanced(record.trial(number), entry)
         files = record.files(f"key{number}")
         if isinstance(outcome, Completed):
             files.mkdir(parents=True)
             (files / "predictions.png").write_bytes(b"png")
             (files / "adapter.safetensors").write_bytes(b"adapter")
-        frozen = recorded.tell(record, trial, outcome, curve, {"train_seconds": 3.0})
-        if mirror:
-            mirror.ended(frozen)
+        frozen = optuna_writer.tell(record, trial, outcome, curve, {"train_seconds": 3.0})
+        if tracker:
+            tracker.ended(frozen)
 
 
-def test_what_a_result_does_not_tell_is_no_metric(record: Record, tiny: TrialConfig, uri: str) -> None:
-    mirror = Mirror(uri, record, QUESTION, MATERIALS)
-    mirror.wait()
+def test_what_a_result_does_not_tell_is_no_metric(
+    record: Record, tiny: TrialConfig, uri: str, conclusion: Conclusion
+) -> None:
+    tracker = MlflowTracker(uri, record, QUESTION, MATERIALS)
+    tracker.wait()
     trial = record.study.ask()
-    recorded.begin(trial, "old", to_json(tiny), to_json(Replicate()), oracle_prompt=False)
-    mirror.began(record.trial(0))
+    optuna_writer.begin(trial, "old", to_json(tiny), to_json(Replicate()), oracle_prompt=False)
+    tracker.began(record.trial(0))
     known = {"scores": {"cedar/hd95": 12.5}, "n_images": {"cedar": 4}, "roles": {"cedar": "target"}, "validation": {}}
     record.files("old").mkdir(parents=True)
-    mirror.ended(recorded.tell(record, trial, Completed(1, 0.7, **known, undefined=None, threshold=None), [], {}))
-    close(mirror)
+    tracker.ended(optuna_writer.tell(record, trial, Completed(1, 0.7, **known, undefined=None, threshold=None), [], {}))
+    tracker.close(conclusion)
     metrics = runs(uri)["0"].data.metrics
     assert metrics["cedar/hd95"] == 12.5
     assert not [name for name in metrics if name.startswith("n_undefined") or name == "threshold"]
@@ -118,15 +130,19 @@ def content(uri: str) -> dict[str, object]:
     return found
 
 
-def close(mirror: Mirror) -> None:
-    mirror.close({"best/val/dice": 0.7}, "a note", None, finished=True)
+@pytest.fixture
+def conclusion(tmp_path: Path) -> Conclusion:
+    """What a search with a report of one page comes to."""
+    (tmp_path / "report").mkdir()
+    (tmp_path / "report" / "report.html").write_text("<p>")
+    return Conclusion({"best/val/dice": 0.7}, "a note", tmp_path / "report")
 
 
-def test_what_mlflow_shows_of_every_ending(record: Record, tiny: TrialConfig, uri: str) -> None:
-    mirror = Mirror(uri, record, QUESTION, MATERIALS)
-    mirror.wait()
-    play(record, tiny, mirror)
-    close(mirror)
+def test_what_mlflow_shows_of_every_ending(record: Record, tiny: TrialConfig, uri: str, conclusion: Conclusion) -> None:
+    tracker = MlflowTracker(uri, record, QUESTION, MATERIALS)
+    tracker.wait()
+    play(record, tiny, tracker)
+    tracker.close(conclusion)
     found = runs(uri)
     parent = found["study"]
     assert {name: run.info.status for name, run in found.items()} == {
@@ -157,43 +173,45 @@ def test_what_mlflow_shows_of_every_ending(record: Record, tiny: TrialConfig, ur
     assert contexts == {"alder": "training", "cedar": "testing"}
 
 
-def test_mlflow_can_be_rebuilt_from_the_record(record: Record, tiny: TrialConfig, uri: str, tmp_path: Path) -> None:
+def test_mlflow_can_be_rebuilt_from_the_record(
+    record: Record, tiny: TrialConfig, uri: str, tmp_path: Path, conclusion: Conclusion
+) -> None:
     shutil.copy(tmp_path / "mlflow.db", tmp_path / "again.db")
-    live = Mirror(uri, record, QUESTION, MATERIALS)
+    live = MlflowTracker(uri, record, QUESTION, MATERIALS)
     live.wait()
     play(record, tiny, live)
-    close(live)
+    live.close(conclusion)
     rebuilt_uri = f"sqlite:///{tmp_path / 'again.db'}"
-    rebuilt = Mirror(rebuilt_uri, record, QUESTION, MATERIALS)
-    close(rebuilt)
+    rebuilt = MlflowTracker(rebuilt_uri, record, QUESTION, MATERIALS)
+    rebuilt.close(conclusion)
     assert content(rebuilt_uri) == content(uri)
 
 
-def test_writing_twice_changes_nothing(record: Record, tiny: TrialConfig, uri: str) -> None:
+def test_writing_twice_changes_nothing(record: Record, tiny: TrialConfig, uri: str, conclusion: Conclusion) -> None:
     play(record, tiny, None)
-    close(Mirror(uri, record, QUESTION, MATERIALS))
+    MlflowTracker(uri, record, QUESTION, MATERIALS).close(conclusion)
     once = content(uri)
-    close(Mirror(uri, record, QUESTION, MATERIALS))
+    MlflowTracker(uri, record, QUESTION, MATERIALS).close(conclusion)
     twice = content(uri)
     assert once.keys() == twice.keys()
     assert [once[str(n)] for n in range(4)] == [twice[str(n)] for n in range(4)]
 
 
 def test_a_trial_that_an_interrupted_run_left_half_written_is_completed(
-    record: Record, tiny: TrialConfig, uri: str
+    record: Record, tiny: TrialConfig, uri: str, conclusion: Conclusion
 ) -> None:
-    first = Mirror(uri, record, QUESTION, MATERIALS)
+    first = MlflowTracker(uri, record, QUESTION, MATERIALS)
     first.wait()
     trial = record.study.ask()
-    recorded.begin(trial, "key0", to_json(tiny), to_json(Replicate()), oracle_prompt=False)
+    optuna_writer.begin(trial, "key0", to_json(tiny), to_json(Replicate()), oracle_prompt=False)
     first.began(record.trial(0))
     first.advanced(record.trial(0), CURVE[0])
     first._thread.shutdown()  # the driver dies here
-    recorded.report(trial, 1, 0.2)
-    recorded.report(trial, 2, 0.4)
-    recorded.tell(record, trial, ENDINGS[0], CURVE, {})
-    second = Mirror(uri, record, QUESTION, MATERIALS)
-    close(second)
+    optuna_writer.report(trial, 1, 0.2)
+    optuna_writer.report(trial, 2, 0.4)
+    optuna_writer.tell(record, trial, ENDINGS[0], CURVE, {})
+    second = MlflowTracker(uri, record, QUESTION, MATERIALS)
+    second.close(conclusion)
     run = runs(uri)["0"]
     history = MlflowClient(uri).get_metric_history(run.info.run_id, "val/dice")
     assert [point.step for point in history] == [1, 2]
@@ -201,7 +219,96 @@ def test_a_trial_that_an_interrupted_run_left_half_written_is_completed(
     assert len(runs(uri)) == 2
 
 
-def test_an_ablation_shows_its_verdicts_arms_and_command(tiny: TrialConfig, uri: str, tmp_path: Path) -> None:
+class Faulty:
+    """MLflow's client whose call number ``at`` fails: it does its work and the answer is lost, or the process dies."""
+
+    def __init__(self, client: MlflowClient, at: int, *, dies: bool) -> None:
+        self.client, self.at, self.dies, self.calls = client, at, dies, 0
+
+    def __getattr__(self, name: str) -> Any:
+        def call(*arguments: Any, **named: Any) -> Any:
+            self.calls += 1
+            if self.dies and self.calls > self.at:
+                raise MlflowException("the process died")
+            answer = getattr(self.client, name)(*arguments, **named)
+            if not self.dies and self.calls == self.at + 1:
+                raise MlflowException("the answer was lost")
+            return answer
+
+        return call
+
+
+@pytest.mark.parametrize("dies", [True, False], ids=["a kill", "a lost answer"])
+def test_whatever_call_fails_the_same_command_again_completes_the_view(
+    dies: bool, record: Record, tiny: TrialConfig, migrated: Path, tmp_path: Path, conclusion: Conclusion,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    play(record, tiny, None)
+    clients: list[Faulty] = []
+
+    def tracked(name: str, at: int) -> dict[str, object]:
+        """The view after a run in which a call failed, and another in which none did."""
+
+        def connect(uri: str) -> Faulty:
+            clients.append(client := Faulty(MlflowClient(uri), at, dies=dies))
+            return client
+
+        shutil.copy(migrated, tmp_path / name)
+        uri = f"sqlite:///{tmp_path / name}"
+        with monkeypatch.context() as patched:
+            patched.setattr(mlflow_tracker, "MlflowClient", connect)
+            tracker = MlflowTracker(uri, record, QUESTION, MATERIALS)
+            with suppress(TrackingError):
+                tracker.wait()
+                tracker.close(conclusion)
+        again = MlflowTracker(uri, record, QUESTION, MATERIALS)
+        again.wait()
+        again.close(conclusion)
+        return content(uri)
+
+    whole = tracked("whole.db", 10**6)
+    calls = clients[0].calls
+    assert calls > 30
+    differing = [at for at in range(calls) if tracked(f"{at}.db", at) != whole]
+    assert not differing
+
+
+def test_of_runs_made_twice_the_bare_one_is_deleted_and_none_that_holds_something(
+    record: Record, tiny: TrialConfig, uri: str, conclusion: Conclusion
+) -> None:
+    play(record, tiny, None)
+    MlflowTracker(uri, record, QUESTION, MATERIALS).close(conclusion)
+    client, first = MlflowClient(uri), runs(uri)["0"]
+    tags = {name: value for name, value in first.data.tags.items() if name != "sam2lora.sealed"}
+    bare, other = (client.create_run(first.info.experiment_id, tags=tags).info.run_id for _ in range(2))
+    client.log_param(other, "adapter.rank", "2")
+    MlflowTracker(uri, record, QUESTION, MATERIALS).close(conclusion)
+    stages = [client.get_run(run).info.lifecycle_stage for run in (first.info.run_id, bare, other)]
+    assert stages == ["active", "deleted", "active"]
+
+
+def test_runs_of_a_deleted_parent_get_the_new_one_and_a_deleted_experiment_comes_back(
+    record: Record, tiny: TrialConfig, uri: str, conclusion: Conclusion
+) -> None:
+    play(record, tiny, None)
+    MlflowTracker(uri, record, QUESTION, MATERIALS).close(conclusion)
+    client, before = MlflowClient(uri), runs(uri)
+    client.delete_run(before["study"].info.run_id)
+    MlflowTracker(uri, record, QUESTION, MATERIALS).close(conclusion)
+    after = runs(uri)
+    assert after.keys() == before.keys()
+    parents = {run.data.tags["mlflow.parentRunId"] for name, run in after.items() if name != "study"}
+    assert parents == {after["study"].info.run_id} != {before["study"].info.run_id}
+    client.delete_experiment(after["study"].info.experiment_id)
+    tracker = MlflowTracker(uri, record, QUESTION, MATERIALS)
+    assert "was deleted; it is restored" in tracker.wait()
+    tracker.close(conclusion)
+    assert runs(uri).keys() == before.keys()
+
+
+def test_an_ablation_shows_its_verdicts_arms_and_command(
+    tiny: TrialConfig, uri: str, tmp_path: Path, conclusion: Conclusion
+) -> None:
     ablation = {
         "design": {"kind": "factorial", **{f"level {number}": number for number in range(150)}},  # more than one call
         "arms": {"bce+soft_dice": {"loss.terms": [1, 2]}},
@@ -209,20 +316,17 @@ def test_an_ablation_shows_its_verdicts_arms_and_command(tiny: TrialConfig, uri:
         "components": {"bce": ["bce+soft_dice"]},
     }
     question = {**QUESTION, "ablation": ablation}
-    book = recorded.open_record(
-        f"sqlite:///{tmp_path / 'ablation.db'}", "study", tmp_path / "study", question, RandomSampler(seed=0),
+    book = open_record(
+        f"sqlite:///{tmp_path / 'ablation.db'}", "study", tmp_path, question, RandomSampler(seed=0),
         "python -m harness.ablate loss_components --replicates 3",
     )  # fmt: skip
     trial = book.study.ask()
     trial.suggest_categorical("arm", ["bce+soft_dice"])
-    recorded.begin(trial, "key0", to_json(tiny), to_json(Replicate(seed=4, fold=2)), oracle_prompt=False)
-    recorded.tell(book, trial, ENDINGS[0], CURVE, {})
-    pages = tmp_path / "report"
-    pages.mkdir()
-    (pages / "report.html").write_text("<p>")
+    optuna_writer.begin(trial, "key0", to_json(tiny), to_json(Replicate(seed=4, fold=2)), oracle_prompt=False)
+    optuna_writer.tell(book, trial, ENDINGS[0], CURVE, {})
     summary = {f"mean/bce+soft_dice/{number}": 0.5 for number in range(1200)}  # more than MLflow takes in one call
     told = {"verdict/a > b": "undecided: 7 more replicates"}
-    Mirror(uri, book, question, MATERIALS).close(summary, "a note", pages, (), told, finished=True)
+    MlflowTracker(uri, book, question, MATERIALS).close(replace(conclusion, summary=summary, tags=told))
     found = runs(uri)
     parent, child = found["study"], found["0"]
     assert {run.data.tags["mlflow.source.name"] for run in found.values()} == {"harness.ablate"}
@@ -249,31 +353,50 @@ def test_an_unreachable_server_is_one_message_before_the_first_trial(record: Rec
     with socket.socket() as taken:  # bound but not listening: connections are refused at once
         taken.bind(("127.0.0.1", 0))
         uri = f"http://127.0.0.1:{taken.getsockname()[1]}"
-        mirror = Mirror(uri, record, QUESTION, MATERIALS)
+        tracker = MlflowTracker(uri, record, QUESTION, MATERIALS)
         with pytest.raises(TrackingError, match=r"MLflow must be reachable.*MLFLOW_TRACKING_URI"):
-            mirror.wait()
+            tracker.wait()
 
 
 def test_a_server_that_goes_away_loses_nothing(
-    record: Record, tiny: TrialConfig, uri: str, monkeypatch: pytest.MonkeyPatch
+    record: Record, tiny: TrialConfig, uri: str, monkeypatch: pytest.MonkeyPatch, conclusion: Conclusion
 ) -> None:
-    from mlflow.exceptions import MlflowException
-
-    mirror = Mirror(uri, record, QUESTION, MATERIALS)
-    mirror.wait()
+    tracker = MlflowTracker(uri, record, QUESTION, MATERIALS)
+    tracker.wait()
 
     def away(*_: object, **__: object) -> None:
         raise MlflowException("connection refused")
 
     with monkeypatch.context() as patched:
         patched.setattr(MlflowClient, "log_batch", away)
-        play(record, tiny, mirror)
+        play(record, tiny, tracker)
         with pytest.raises(TrackingError, match=r"Nothing is lost.*Run the same command again"):
-            close(mirror)
-    close(Mirror(uri, record, QUESTION, MATERIALS))
+            tracker.close(conclusion)
+    MlflowTracker(uri, record, QUESTION, MATERIALS).close(conclusion)
     found = runs(uri)
     assert [found[str(n)].data.tags["outcome"] for n in range(4)] == ["completed", "stopped", "diverged", "crashed"]
     assert len(found) == 5
+
+
+def test_a_server_that_hangs_holds_up_the_end_by_a_few_calls_however_many_wait(
+    record: Record, tiny: TrialConfig, uri: str, monkeypatch: pytest.MonkeyPatch, conclusion: Conclusion
+) -> None:
+    tracker = MlflowTracker(uri, record, QUESTION, MATERIALS)
+    tracker.wait()
+    queued, calls = Event(), []
+
+    def hang(*_: object, **__: object) -> None:
+        queued.wait()
+        calls.append(1)
+        raise MlflowException("timed out")
+
+    for name in ("create_run", "log_batch", "search_runs", "set_tag", "set_terminated"):
+        monkeypatch.setattr(MlflowClient, name, hang)
+    play(record, tiny, tracker)
+    queued.set()
+    with pytest.raises(TrackingError, match=r"timed out.*Nothing is lost"):
+        tracker.close(conclusion)
+    assert len(calls) == 2, "one while trials ran, and one at the end"
 
 
 def test_settings_are_flat_and_name_the_loss_by_its_parts(tiny: TrialConfig) -> None:
@@ -288,28 +411,30 @@ def test_settings_are_flat_and_name_the_loss_by_its_parts(tiny: TrialConfig) -> 
 def test_a_run_says_whether_its_scores_were_prompted_from_the_ground_truth(
     record: Record, tiny: TrialConfig, uri: str, oracle: bool
 ) -> None:
-    mirror = Mirror(uri, record, QUESTION, ())
-    mirror.wait()
+    tracker = MlflowTracker(uri, record, QUESTION, ())
+    tracker.wait()
     trial = record.study.ask()
-    recorded.begin(trial, "key0", to_json(tiny), to_json(Replicate()), oracle_prompt=oracle)
-    mirror.began(record.trial(0))
-    mirror.close({}, "", None, finished=False)
+    optuna_writer.begin(trial, "key0", to_json(tiny), to_json(Replicate()), oracle_prompt=oracle)
+    tracker.began(record.trial(0))
+    tracker.close(None)
     tags = runs(uri)["0"].data.tags
     assert tags["oracle_prompt"] == ("yes" if oracle else "no")
     assert ("prompts from the ground truth" in tags.get("mlflow.note.content", "")) == oracle
 
 
-def test_the_front_is_tagged_and_whoever_leaves_it_loses_the_tag(tiny: TrialConfig, uri: str, tmp_path: Path) -> None:
-    book = recorded.open_record(
-        f"sqlite:///{tmp_path / 'several.db'}", "study", tmp_path / "study", QUESTION, RandomSampler(seed=0),
+def test_the_front_is_tagged_and_whoever_leaves_it_loses_the_tag(
+    tiny: TrialConfig, uri: str, tmp_path: Path, conclusion: Conclusion
+) -> None:
+    book = open_record(
+        f"sqlite:///{tmp_path / 'several.db'}", "study", tmp_path, QUESTION, RandomSampler(seed=0),
         objectives=("val/dice", "trainable_parameters"),
     )  # fmt: skip
     for number, outcome in enumerate((ENDINGS[0], ENDINGS[0], Infeasible(0, "too many"), Diverged(1, "nan"))):
         trial = book.study.ask()
-        recorded.begin(trial, f"key{number}", to_json(tiny), to_json(Replicate()), oracle_prompt=False)
-        recorded.tell(book, trial, outcome, [], {"trainable_parameters": 100.0 * (number + 1)})
-    for front in ([0, 1], [1]):
-        Mirror(uri, book, QUESTION, MATERIALS).close({}, "", None, front, finished=True)
+        optuna_writer.begin(trial, f"key{number}", to_json(tiny), to_json(Replicate()), oracle_prompt=False)
+        optuna_writer.tell(book, trial, outcome, [], {"trainable_parameters": 100.0 * (number + 1)})
+    for front in ((0, 1), (1,)):
+        MlflowTracker(uri, book, QUESTION, MATERIALS).close(replace(conclusion, front=front))
         found = runs(uri)
         tagged = [name for name, run in found.items() if run.data.tags.get("pareto_front") == "true"]
         assert sorted(tagged) == sorted(map(str, front))
@@ -318,3 +443,14 @@ def test_the_front_is_tagged_and_whoever_leaves_it_loses_the_tag(tiny: TrialConf
     assert (found["2"].info.status, found["2"].data.tags["outcome"]) == ("FAILED", "infeasible")
     assert found["2"].data.tags["why"] == "too many"
     assert not [name for name in ("2", "3") if "score" in found[name].data.metrics]
+
+
+@pytest.mark.parametrize(
+    ("address", "command"),
+    [
+        ("sqlite:////data/my runs/mlflow.db", "mlflow ui --backend-store-uri 'sqlite:////data/my runs/mlflow.db'"),
+        ("https://mlflow.example", "open https://mlflow.example"),
+    ],
+)
+def test_a_hint_can_be_pasted_into_a_shell(address: str, command: str) -> None:
+    assert MlflowTracking(address).hint.command == command

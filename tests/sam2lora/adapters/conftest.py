@@ -5,9 +5,10 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from sam2lora.adapters import LoRA
+from sam2lora.adapters import Attachment, LoRA
 from sam2lora.backbones import Nano
-from sam2lora.model import Segmenter, build
+from sam2lora.models.build import build
+from sam2lora.models.segmenter import Segmenter
 from sam2lora.runtime import Runtime
 
 Build = Callable[[], Segmenter]
@@ -30,7 +31,7 @@ def attach() -> Callable[[Segmenter, LoRA], Segmenter]:
     """Attaches an adapter with the seed 0 and returns the segmenter."""
 
     def attached(segmenter: Segmenter, adapter: LoRA) -> Segmenter:
-        adapter.attach(segmenter, torch.Generator().manual_seed(0))
+        Attachment(segmenter, (adapter,))
         return segmenter
 
     return attached

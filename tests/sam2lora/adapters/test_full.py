@@ -9,18 +9,21 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from sam2lora.adapters import Adapter, Full, LoRA
+from sam2lora.adapters import Adapter, Attachment, Full, LoRA, count, share
 from sam2lora.augments import Flips
 from sam2lora.backbones import Backbone, Nano, Sam2, UNet
 from sam2lora.config import Replicate, TrialConfig
 from sam2lora.datasets import Synthetic
 from sam2lora.errors import CheckpointError
-from sam2lora.memory import training_need
-from sam2lora.model import Segmenter, build, parameters
+from sam2lora.models.build import build, parameters
 from sam2lora.optimizers import AdamW
 from sam2lora.protocols import Transfer
 from sam2lora.runtime import Runtime
-from sam2lora.train import Session, epoch, judge, pristine, resume, save, start
+from sam2lora.training.checkpoint import resume, save
+from sam2lora.training.loop import epoch
+from sam2lora.training.memory import training_need
+from sam2lora.training.scoring import final_scores
+from sam2lora.training.session import Session, pristine, start
 
 NANO, UNET = Nano(weights="random"), UNet(encoder="mobilenet_v2")
 BACKBONES = [pytest.param(NANO, id="nano"), pytest.param(UNET, id="unet")]
@@ -35,7 +38,7 @@ def config() -> TrialConfig:
             targets=(Synthetic(hospital="cedar", images=4, size=64),),
         ),
         backbone=NANO,
-        adapter=Full(),
+        adapters=(Full(),),
         optimizer=AdamW(lr=1e-3),
         augment=Flips(),
         image_size=64,
@@ -48,10 +51,8 @@ def runtime(tmp_path_factory: pytest.TempPathFactory) -> Runtime:
     return Runtime(cache=tmp_path_factory.mktemp("cache"))
 
 
-def attached(backbone: Backbone) -> Segmenter:
-    segmenter = build(backbone, 64, Runtime())
-    Full().attach(segmenter, torch.Generator().manual_seed(0))
-    return segmenter
+def attached(backbone: Backbone) -> Attachment:
+    return Attachment(build(backbone, 64, Runtime()), (Full(),))
 
 
 def values(segmenter: torch.nn.Module) -> dict[str, torch.Tensor]:
@@ -64,41 +65,42 @@ def equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
 
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_what_is_trainable_is_what_is_counted(backbone: Backbone) -> None:
-    segmenter = attached(backbone)
+    segmenter = attached(backbone).segmenter
     trainable = sum(parameter.numel() for parameter in segmenter.parameters() if parameter.requires_grad)
-    assert trainable == Full().count(backbone)
-    assert Full().share(backbone) == trainable / parameters(backbone)
-    assert Full().share(UNET) == 1.0
+    assert trainable == count((Full(),), backbone)
+    assert share((Full(),), backbone) == trainable / parameters(backbone)
+    assert share((Full(),), UNET) == 1.0
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_a_file_is_the_same_whatever_the_memory_format(backbone: Backbone, tmp_path: Path) -> None:
-    segmenter = attached(backbone)
-    state = Full().state(segmenter)
+    attachment = attached(backbone)
+    state = attachment.state()
     assert all(tensor.is_contiguous() for tensor in state.values())
     save_file(state, tmp_path / "channels.safetensors")
-    save_file(Full().state(segmenter.to(memory_format=torch.contiguous_format)), tmp_path / "plain.safetensors")
+    attachment.segmenter.to(memory_format=torch.contiguous_format)
+    save_file(attachment.state(), tmp_path / "plain.safetensors")
     assert (tmp_path / "channels.safetensors").read_bytes() == (tmp_path / "plain.safetensors").read_bytes()
 
 
 def test_the_image_path_of_the_published_models_is_counted_without_weights() -> None:
     """The whole of SAM 2.1 tiny less its video modules and the heads that nothing reads."""
-    count = Full().count(Sam2(size="tiny"))
-    assert 26_849_472 + 3_000_000 < count < 26_849_472 + 4_215_109 + 1_500_000
-    assert count < parameters(Sam2(size="tiny"))
+    parameters_of_the_path = count((Full(),), Sam2(size="tiny"))
+    assert 26_849_472 + 3_000_000 < parameters_of_the_path < 26_849_472 + 4_215_109 + 1_500_000
+    assert parameters_of_the_path < parameters(Sam2(size="tiny"))
 
 
 @pytest.mark.parametrize("encoder", ["resnet18", "efficientnet-b0"])
 def test_every_parameter_of_a_unet_gets_a_gradient(encoder: str, images: torch.Tensor) -> None:
-    segmenter = attached(replace(UNET, encoder=encoder)).train()
-    segmenter(images).square().mean().backward()
+    segmenter = attached(replace(UNET, encoder=encoder)).segmenter.train()
+    segmenter(images).logits.square().mean().backward()
     assert [name for name, parameter in segmenter.named_parameters() if parameter.grad is None] == []
 
 
 def test_of_a_sam_2_only_prompts_and_the_quality_head_wait_for_their_use(images: torch.Tensor) -> None:
     """With points on, beside, padded and of a box, and the quality score in the loss, nothing is left over."""
-    segmenter = attached(NANO).train()
-    segmenter(images).square().mean().backward()
+    segmenter = attached(NANO).segmenter.train()
+    segmenter(images).logits.square().mean().backward()
     idle = {name for name, parameter in segmenter.sam.named_parameters() if _idle(parameter)}
     assert all(
         name.startswith(
@@ -107,7 +109,7 @@ def test_of_a_sam_2_only_prompts_and_the_quality_head_wait_for_their_use(images:
         for name in idle
     )
     points = torch.rand(3, 5, 2) * 64, torch.tensor([[1, 0, 2, 3, -1]] * 3, dtype=torch.int32)
-    segmenter(images, points).square().mean().backward()
+    segmenter(images, points).logits.square().mean().backward()
     idle = {name for name, parameter in segmenter.sam.named_parameters() if _idle(parameter)}
     assert idle
     assert all(name.startswith("sam_mask_decoder.iou_prediction_head") for name in idle)
@@ -126,24 +128,17 @@ def test_state_is_all_that_training_changed(
     epoch(session)
     trained = values(session.segmenter)
     assert not equal(before, trained)
-    save_file(Full().state(session.segmenter), tmp_path / "adapter.safetensors")
+    save_file(session.attachment.state(), tmp_path / "adapter.safetensors")
 
     again = attached(backbone)
-    Full().load(again, load_file(tmp_path / "adapter.safetensors"))
+    again.load(load_file(tmp_path / "adapter.safetensors"))
 
-    assert equal(values(again), trained)
+    assert equal(values(again.segmenter), trained)
 
 
 def test_a_state_of_another_backbone_is_refused() -> None:
     with pytest.raises(CheckpointError, match="names and shapes"):
-        Full().load(attached(NANO), Full().state(attached(UNET)))
-
-
-def test_a_segmenter_takes_one_adapter() -> None:
-    segmenter = build(NANO, 64, Runtime())
-    LoRA(rank=1).attach(segmenter, torch.Generator().manual_seed(0))
-    with pytest.raises(ValueError, match="takes one adapter"):
-        Full().attach(segmenter, torch.Generator())
+        attached(NANO).load(attached(UNET).state())
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
@@ -152,7 +147,7 @@ def test_a_resumed_trial_ends_like_one_that_never_stopped(
 ) -> None:
     config = replace(config, backbone=backbone)
     whole = _run(start(config, Replicate(), runtime))
-    expected, scores = values(whole.segmenter), judge(whole)
+    expected, scores = values(whole.segmenter), final_scores(whole)
     half = start(config, Replicate(), runtime)
     epoch(half)
     save(half, tmp_path / "checkpoint.pt")
@@ -162,7 +157,7 @@ def test_a_resumed_trial_ends_like_one_that_never_stopped(
     _run(resumed)
 
     assert equal(values(resumed.segmenter), expected)
-    assert judge(resumed).equals(scores)
+    assert final_scores(resumed).equals(scores)
     assert [entry["score"] for entry in resumed.curve] == [entry["score"] for entry in whole.curve]
 
 
@@ -177,9 +172,9 @@ def test_what_was_trained_does_not_reach_the_next_trial(
     config: TrialConfig, runtime: Runtime, following: Adapter
 ) -> None:
     epoch(start(config, Replicate(), runtime))
-    after = start(replace(config, adapter=following), Replicate(), runtime)
+    after = start(replace(config, adapters=(following,)), Replicate(), runtime)
     fresh = build(NANO, 64, runtime)
-    following.attach(fresh, torch.Generator())
+    Attachment(fresh, (following,))
     frozen = values(fresh)
     now = values(after.segmenter)
     assert all(torch.equal(now[name], tensor) for name, tensor in frozen.items() if ".lora." not in name)
@@ -192,14 +187,14 @@ def test_batch_statistics_do_not_reach_the_next_trial(config: TrialConfig, runti
 
 
 def test_a_frozen_segmenter_is_still_reused(config: TrialConfig, runtime: Runtime) -> None:
-    start(replace(config, adapter=LoRA(rank=2)), Replicate(), runtime)
+    start(replace(config, adapters=(LoRA(rank=2),)), Replicate(), runtime)
     first = pristine(NANO, 64, runtime)
-    start(replace(config, adapter=LoRA(rank=2)), Replicate(), runtime)
+    start(replace(config, adapters=(LoRA(rank=2),)), Replicate(), runtime)
     assert pristine(NANO, 64, runtime) is first
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_memory_counts_gradients_and_optimizer_state(config: TrialConfig, backbone: Backbone) -> None:
     config = replace(config, backbone=backbone)
-    assert sum(training_need(config)) > 4 * 4 * Full().count(backbone) / 2**20
+    assert sum(training_need(config)) > 4 * 4 * count((Full(),), backbone) / 2**20
     assert sum(training_need(replace(config, batch_size=8))) > sum(training_need(config))

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from sam2lora.adapters import LoRA
-from sam2lora.model import Segmenter
+from sam2lora.models.segmenter import Segmenter
 
 Build = Callable[[], Segmenter]
 Attach = Callable[[Segmenter, LoRA], Segmenter]
@@ -27,10 +27,10 @@ VARIANTS = [
 @pytest.mark.parametrize("adapter", VARIANTS)
 def test_output_and_gradients_agree(fresh: Build, trained: Attach, images: torch.Tensor, adapter: LoRA) -> None:
     ours = trained(fresh(), adapter)
-    theirs = _with_peft(fresh(), adapter, adapter.state(ours))
+    theirs = _with_peft(fresh(), adapter, ours.body.attachment.state())
     copied = {name: parameter for name, parameter in theirs.named_parameters() if parameter.requires_grad}
 
-    logits, expected = ours(images), theirs(images)
+    logits, expected = ours(images).logits, theirs(images).logits
     for each in (logits, expected):
         each.sigmoid().sum().backward()
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from sam2lora import train
 from sam2lora.adapters import LoRA
 from sam2lora.augments import Flips
 from sam2lora.backbones import Nano
-from sam2lora.commands import train
 from sam2lora.config import TrialConfig
 from sam2lora.datasets import Synthetic
 from sam2lora.optimizers import AdamW
@@ -23,7 +23,7 @@ TINY = TrialConfig(
         targets=(Synthetic(hospital="cedar", images=4, size=96),),
     ),
     backbone=Nano(),
-    adapter=LoRA(rank=2, alpha=4.0),
+    adapters=(LoRA(rank=2, alpha=4.0),),
     optimizer=AdamW(lr=3e-3),
     augment=Flips(),
     image_size=64,

@@ -20,31 +20,36 @@ from sam2.build_sam import build_sam2
 from sam2.modeling.sam2_base import SAM2Base
 from sam2.sam2_image_predictor import SAM2ImagePredictor
 
-from sam2lora import tuned
-from sam2lora.adapters import Adapter, Frozen, Full, LoRA
+from sam2lora import export
+from sam2lora.adapters import Adapter, Attachment, Full, LoRA, count
 from sam2lora.backbones import Backbone, Nano, Sam2, UNet
 from sam2lora.choice import to_json
-from sam2lora.commands import export
 from sam2lora.config import Replicate, TrialConfig
-from sam2lora.model import Sam2Segmenter, Segmenter, build, sha256
+from sam2lora.models.build import build
+from sam2lora.models.sam2 import Sam2Segmenter
+from sam2lora.models.segmenter import Segmenter
+from sam2lora.models.weights import files_by_digest, sha256
 from sam2lora.runtime import Runtime
+from sam2lora.trained import attached, find
 
 SIZE = 64
 SMALL = LoRA(rank=3, alpha=5.0)
 
 
-def saved(folder: Path, tiny: TrialConfig, backbone: Backbone, adapter: Adapter, runtime: Runtime) -> Segmenter:
+def saved(
+    folder: Path, tiny: TrialConfig, backbone: Backbone, adapters: tuple[Adapter, ...], runtime: Runtime
+) -> Segmenter:
     """Write an adapter with random values as training writes it; the segmenter that has it."""
-    config = replace(tiny, backbone=backbone, adapter=adapter, image_size=SIZE)
+    config = replace(tiny, backbone=backbone, adapters=adapters, image_size=SIZE)
     segmenter = build(backbone, SIZE, runtime)
-    adapter.attach(segmenter, torch.Generator().manual_seed(0))
+    attachment = Attachment(segmenter, adapters)
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in segmenter.parameters():
             if parameter.requires_grad:
                 parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.05)
     metadata = {"config": to_json(config), "replicate": to_json(Replicate())}
-    safetensors.torch.save_file(adapter.state(segmenter), folder / "adapter.safetensors", metadata=metadata)
+    safetensors.torch.save_file(attachment.state(), folder / "adapter.safetensors", metadata=metadata)
     return segmenter.eval()
 
 
@@ -74,18 +79,18 @@ def predicted(sam: SAM2Base, image: torch.Tensor, stride: int) -> torch.Tensor:
     ids=lambda adapter: f"{adapter.encoder}-{adapter.decoder}-{adapter.scale}",
 )
 def test_peft_loads_the_adapter_onto_a_new_model(adapter: LoRA, home: Path, tiny: TrialConfig) -> None:
-    ours = saved(home, tiny, Nano(weights="random"), adapter, Runtime())
+    ours = saved(home, tiny, Nano(weights="random"), (adapter,), Runtime())
     assert export.main(["--adapter", "adapter.safetensors", "--out", "out", "--format", "peft"]) == 0
     theirs = build(Nano(weights="random"), SIZE, Runtime())
-    before = theirs(images())
+    before = theirs(images()).logits
     wrapped = peft.PeftModel.from_pretrained(theirs.sam, str(home / "out" / "peft"))
-    logits = Sam2Segmenter(wrapped.base_model.model, Nano(weights="random")).eval()(images())
-    assert (logits - ours(images())).abs().max() <= 1e-5
+    logits = Sam2Segmenter(wrapped.base_model.model, Nano(weights="random")).eval()(images()).logits
+    assert (logits - ours(images()).logits).abs().max() <= 1e-5
     assert adapter.alpha == 0 or (logits - before).abs().max() > 1e-3
     config = json.loads((home / "out" / "peft" / "adapter_config.json").read_text())
     assert config["lora_dropout"] == (adapter.dropout if adapter.dropout_site == "input" else 0.0)
     loaded = sum(parameter.numel() for name, parameter in wrapped.named_parameters() if "lora_" in name)
-    assert loaded >= adapter.count(Nano(weights="random"))
+    assert loaded >= count((adapter,), Nano(weights="random"))
 
 
 @pytest.fixture
@@ -99,13 +104,13 @@ def hydra_is_free() -> Iterator[None]:
 
 @pytest.mark.usefixtures("hydra_is_free")
 def test_the_official_package_loads_nano_by_the_configuration_beside_it(trained: Path, home: Path) -> None:
-    ours = tuned.attached(tuned.find(str(trained)), Runtime())
+    ours = attached(find(str(trained)), Runtime())
     assert export.main(["--adapter", str(trained), "--out", "out", "--format", "sam2"]) == 0
     folder = home / "out" / "sam2"
     with initialize_config_dir(str(folder), version_base=None):
         sam = build_sam2("nano.yaml", str(folder / "sam2.pt"), device="cpu", apply_postprocessing=False)
     for image in images(2):
-        assert (predicted(sam, image, 2) - ours(image[None])[0].clamp(-32, 32)).abs().max() <= 1e-4
+        assert (predicted(sam, image, 2) - ours(image[None]).logits[0].clamp(-32, 32)).abs().max() <= 1e-4
     assert "initialize_config_dir" in (folder / "README.md").read_text()
 
 
@@ -114,7 +119,8 @@ def test_the_official_package_loads_a_published_size(adapter: Adapter, home: Pat
     random = build(Sam2(size="tiny"), SIZE, Runtime()).sam.state_dict()
     torch.save({"model": {name: tensor + 0.001 for name, tensor in random.items()}}, home / "base.pt")
     base = home / "base.pt"
-    ours = saved(home, tiny, Sam2(size="tiny", checkpoint=sha256(base)), adapter, Runtime(checkpoint=base))
+    runtime = Runtime(weights=files_by_digest([base]))
+    ours = saved(home, tiny, Sam2(size="tiny", checkpoint=sha256(base)), (adapter,), runtime)
     options = ["--adapter", "adapter.safetensors", "--out", "out", "--format", "sam2"]
     assert export.main(options) == 2, "the weights under the adapter are not given"
     assert export.main([*options, "--checkpoint", "base.pt"]) == 0
@@ -126,7 +132,7 @@ def test_the_official_package_loads_a_published_size(adapter: Adapter, home: Pat
     sam = build_sam2(config, merged, device="cpu", hydra_overrides_extra=overrides)
     (image,) = images()
     with torch.no_grad():
-        assert (predicted(sam, image, 4) - ours(image[None])[0].clamp(-32, 32)).abs().max() <= 1e-4
+        assert (predicted(sam, image, 4) - ours(image[None]).logits[0].clamp(-32, 32)).abs().max() <= 1e-4
 
 
 def test_other_weights_than_those_trained_on_are_refused(
@@ -135,7 +141,7 @@ def test_other_weights_than_those_trained_on_are_refused(
     random = build(Sam2(size="tiny"), SIZE, Runtime()).sam.state_dict()
     torch.save({"model": random}, home / "base.pt")
     base = home / "base.pt"
-    saved(home, tiny, Sam2(size="tiny", checkpoint=sha256(base)), SMALL, Runtime(checkpoint=base))
+    saved(home, tiny, Sam2(size="tiny", checkpoint=sha256(base)), (SMALL,), Runtime(weights=files_by_digest([base])))
     torch.save({"model": {name: tensor + 1 for name, tensor in random.items()}}, home / "other.pt")
     options = ["--adapter", "adapter.safetensors", "--out", "out", "--format", "sam2"]
     assert export.main([*options, "--checkpoint", "other.pt"]) == 2
@@ -144,21 +150,21 @@ def test_other_weights_than_those_trained_on_are_refused(
 
 
 def test_a_unet_leaves_the_state_of_its_network(home: Path, tiny: TrialConfig) -> None:
-    ours = saved(home, tiny, UNet(), Full(), Runtime())
+    ours = saved(home, tiny, UNet(), (Full(),), Runtime())
     assert export.main(["--adapter", "adapter.safetensors", "--out", "out", "--format", "sam2"]) == 0
     state = torch.load(home / "out" / "sam2" / "unet.pt", weights_only=True)["model"]
     theirs = build(UNet(), SIZE, Runtime())
     theirs.network.load_state_dict(state)
-    assert torch.equal(theirs(images()), ours(images()))
+    assert torch.equal(theirs(images()).logits, ours(images()).logits)
 
 
-@pytest.mark.parametrize("adapter", [Full(), Frozen()], ids=lambda adapter: adapter.kind)
+@pytest.mark.parametrize("adapters", [(Full(),), ()], ids=["full", "frozen"])
 def test_peft_has_no_form_for_what_is_no_lora(
-    adapter: Adapter, home: Path, tiny: TrialConfig, capsys: pytest.CaptureFixture[str]
+    adapters: tuple[Adapter, ...], home: Path, tiny: TrialConfig, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    saved(home, tiny, Nano(weights="random"), adapter, Runtime())
+    saved(home, tiny, Nano(weights="random"), adapters, Runtime())
     assert export.main(["--adapter", "adapter.safetensors", "--out", "out", "--format", "peft"]) == 2
-    assert "peft's format holds low-rank updates" in capsys.readouterr().err
+    assert "peft's format holds the low-rank updates of one LoRA" in capsys.readouterr().err
     assert not (home / "out").exists()
     assert export.main(["--adapter", "adapter.safetensors", "--out", "out", "--format", "sam2"]) == 0
 

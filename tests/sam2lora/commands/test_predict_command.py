@@ -17,15 +17,15 @@ import torch
 from PIL import Image
 from scipy.special import expit
 
-from sam2lora import tuned
-from sam2lora.commands import predict
-from sam2lora.commands.photographs import found, stem
+from sam2lora import predict
 from sam2lora.config import TrialConfig
 from sam2lora.datasets import to_native
 from sam2lora.datasets.listing import summary
 from sam2lora.metrics import measure
+from sam2lora.photographs import find_photographs, stem
 from sam2lora.runtime import Runtime
 from sam2lora.tiles import view
+from sam2lora.trained import attached, find
 
 
 @pytest.fixture
@@ -55,16 +55,16 @@ def test_a_folder_becomes_masks_overlays_probabilities_and_a_table(
     options: list[str], photographs: Path, trained: Path, home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert predict.main([*options, "--probabilities", "16", "--batch-size", "3"]) == 0
-    assert "4 images: 4 written, 0 there already, 0 failed" in capsys.readouterr().err
+    assert "4 images: 4 written, 0 already there, 0 failed" in capsys.readouterr().err
     found, table = masks(home / "out"), pd.read_csv(home / "out" / "images.csv").set_index("image")
     assert sorted(found) == sorted(path.stem for path in photographs.iterdir()) == sorted(table.index)
-    segmenter = tuned.attached(tuned.find(str(trained)), Runtime())
+    segmenter = attached(find(str(trained)), Runtime())
     for name, mask in found.items():
         image = picture(photographs / f"{name}.png")
         seen = view(image, 64)
         with torch.no_grad():
             inputs = torch.from_numpy(seen.frames).permute(0, 3, 1, 2) / 255
-            frame = torch.nn.functional.interpolate(segmenter(inputs), (64, 64), mode="bilinear")[0, 0].numpy()
+            frame = torch.nn.functional.interpolate(segmenter(inputs).logits, (64, 64), mode="bilinear")[0, 0].numpy()
         logits = to_native(frame, seen.native)
         sure = np.abs(logits) > 1e-4
         assert np.array_equal((mask == 255)[sure], ((logits > 0) & seen.native.fov)[sure])
@@ -103,7 +103,7 @@ def test_what_is_there_is_left_and_overwritten_only_when_asked(
     mask = home / "out" / "masks" / f"{first.stem}.png"
     made = mask.stat().st_mtime_ns
     assert predict.main(options) == 0
-    assert "4 images: 3 written, 1 there already, 0 failed" in capsys.readouterr().err
+    assert "4 images: 3 written, 1 already there, 0 failed" in capsys.readouterr().err
     assert mask.stat().st_mtime_ns == made
     assert predict.main([*options, "--overwrite"]) == 0
     assert mask.stat().st_mtime_ns > made
@@ -126,12 +126,12 @@ def test_results_beside_the_photographs_are_no_photographs(
     options: list[str], photographs: Path, home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = [*options[:3], "--out", str(photographs), "--threads", "1", "--probabilities", "8"]
-    for status in ("4 images: 4 written, 0 there already", "4 images: 0 written, 4 there already"):
+    for status in ("4 images: 4 written, 0 already there", "4 images: 0 written, 4 already there"):
         assert predict.main(command) == 0
         assert status in capsys.readouterr().err
-    assert summary(found([photographs]).left_out) == "3 folders, 1 .csv file, 1 .json file"
+    assert summary(find_photographs([photographs]).left_out) == "3 folders, 1 .csv file, 1 .json file"
     assert predict.main([str(photographs / "overlays"), *options[1:]]) == 2
-    assert "holds results of predictions" in capsys.readouterr().err
+    assert "contains results of predictions" in capsys.readouterr().err
     (home / "other" / "probabilities").mkdir(parents=True)
     assert predict.main([*options[:3], "--out", "other"]) == 2, "a folder of that name may hold photographs"
 
@@ -146,7 +146,7 @@ def test_a_photograph_that_was_exchanged_is_not_there_already(
     first.write_bytes(second.read_bytes())
     os.utime(first, ns=(times.st_atime_ns, times.st_mtime_ns))
     assert predict.main(options) == 2
-    assert f"{first}, whose contents have changed since: replace it" in " ".join(capsys.readouterr().err.split())
+    assert f"{first} has changed since its prediction: replace the mask" in " ".join(capsys.readouterr().err.split())
     assert predict.main([*options, "--overwrite"]) == 0
     np.testing.assert_array_equal(masks(home / "out")[first.stem], before[second.stem])
 
@@ -189,7 +189,7 @@ def test_an_unreadable_file_is_named_and_the_others_are_done(
     said = capsys.readouterr().err
     assert "broken.png" in said
     assert "grey.png: an image must be 8-bit RGB" in said
-    assert "6 images: 4 written, 0 there already, 2 failed" in said
+    assert "6 images: 4 written, 0 already there, 2 failed" in said
     assert len(masks(home / "out")) == 4
 
 
@@ -222,10 +222,10 @@ def test_a_folder_of_something_else_is_refused(options: list[str], home: Path) -
     ("change", "message"),
     [
         ({0: "absent"}, "Images must be files or folders that exist"),
-        ({0: "empty"}, "must hold images (.bmp, .dib, .gif, .jfif, .jp2, .jpe, .jpeg, .jpg, .pbm, .pgm, .png, .pnm"),
+        ({0: "empty"}, "must contain images (.bmp, .dib, .gif, .jfif, .jp2, .jpe, .jpeg, .jpg, .pbm, .pgm, .png, .pnm"),
         ({0: "absent", 2: "absent.safetensors"}, "but absent does not: check the path. An adapter must be a file"),
         ({2: "absent.safetensors"}, "check the path"),
-        ({2: "empty"}, "holds none"),
+        ({2: "empty"}, "does not: let its training finish"),
         ({2: "photographs/nothing"}, "There is no record at sqlite:///runs/optuna.db"),
     ],
 )
@@ -333,11 +333,11 @@ def test_what_cameras_and_scanners_write_is_read_or_refused_by_name_and_the_othe
         (line,) = [line for line in said.splitlines() if f"/{name}: " in line]
         assert text in line
     assert sorted(masks(home / "out")) == ["UPPER", "jfif", "jp2", "jpe", "opaque", "palette", "webp"]
-    assert f"{7 + len(expected)} images: 7 written, 0 there already, {len(expected)} failed" in said
+    assert f"{7 + len(expected)} images: 7 written, 0 already there, {len(expected)} failed" in said
     assert predict.main(["mixed", *options[1:], "--unchecked"]) == 1
     said = capsys.readouterr().err
-    assert "5 written, 7 there already" in said
-    assert "without a dark border, so all of each was taken for its field of view" in said
+    assert "5 written, 7 already there" in said
+    assert "without a dark border, so the whole image counts as field of view" in said
     assert "black" in masks(home / "out")
 
 
@@ -352,11 +352,11 @@ def test_subfolders_are_entered_and_their_results_kept_apart(
         (home / "clinic" / "left" / name).write_bytes(b"\0\5\x16\7")
     (home / "clinic" / "loop").symlink_to(home / "clinic")
     command = ["clinic", *options[1:3], "--out", "clinic/out", "--threads", "1"]
-    for status in ("3 written, 0 there already", "0 written, 3 there already"):
+    for status in ("3 written, 0 already there", "0 written, 3 already there"):
         assert predict.main(command) == 0
         said = capsys.readouterr().err
         assert status in said
-        assert "left out of the folders: " in said
+        assert "ignored in the folders: " in said
         assert "2 hidden files, " in said
         assert "1 .db file, " in said
         assert "1 .txt file" in said
@@ -388,7 +388,7 @@ def test_a_subfolder_that_cannot_be_listed_is_named_and_the_others_are_done(
     assert predict.main(options) == 1
     said = capsys.readouterr().err
     assert "private: a folder must be readable, but Permission denied: change its permissions" in said
-    assert "4 written, 0 there already, 1 failed" in said
+    assert "4 written, 0 already there, 1 failed" in said
     assert predict.main([str(photographs / "private"), *options[1:]]) == 2
 
 
@@ -423,7 +423,7 @@ def test_results_of_one_name_are_refused_before_anything_is_written(
         (home / "mixed" / name).parent.mkdir(parents=True, exist_ok=True)
         (home / "mixed" / name).write_bytes(b"x")
     assert predict.main(["mixed", *options[1:]]) == 2
-    assert "must differ in their names, which name their masks" in " ".join(capsys.readouterr().err.split())
+    assert "must have different names, since their masks have the same" in " ".join(capsys.readouterr().err.split())
     assert not (home / "out").exists()
 
 
@@ -432,10 +432,10 @@ def test_what_was_found_does_not_depend_on_the_order_of_a_file_system(
 ) -> None:
     (photographs / "b").mkdir()
     (photographs / "b" / "c.png").write_bytes(b"x")
-    first = found([photographs])
+    first = find_photographs([photographs])
     true = os.listdir
     monkeypatch.setattr(os, "listdir", lambda path=".": sorted(true(path), reverse=True))
-    assert list(found([photographs]).files) == list(first.files)
+    assert list(find_photographs([photographs]).files) == list(first.files)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 2), (1, 300), (300, 1), (17, 16)])

@@ -23,21 +23,22 @@ from filelock import FileLock
 from PIL import Image
 from rich.console import Console
 
-from sam2lora import tuned
-from sam2lora.adapters import Frozen, LoRA
+from sam2lora import train, trained
+from sam2lora.adapters import LoRA
 from sam2lora.backbones import Nano, Sam2, UNet
-from sam2lora.base import BASE
-from sam2lora.checkpoints import file_of
+from sam2lora.checkpoints import published_file
 from sam2lora.choice import from_json
-from sam2lora.commands import train, training
 from sam2lora.config import Replicate, TrialConfig
 from sam2lora.datasets import Synthetic
-from sam2lora.intervals import mean_interval, possible
-from sam2lora.predict import Shown
+from sam2lora.defaults import BASE
+from sam2lora.intervals import mean_interval
+from sam2lora.metrics import reading
 from sam2lora.presets import PRESETS
 from sam2lora.prompts import Box
 from sam2lora.protocols import FewShot, LeaveOneDatasetOut, Pooled, Protocol, Transfer
 from sam2lora.settings import write_settings
+from sam2lora.training import single_run
+from sam2lora.training.gallery import Shown
 
 ROOT = Path(__file__).parents[3]
 
@@ -65,7 +66,7 @@ def test_a_training_leaves_its_files_and_prints_its_scores(
     }  # fmt: skip
     config = replace(tiny, epochs=1)
     assert from_json(TrialConfig, (folder / "config.json").read_text()) == config
-    assert (tuned.read(folder / "adapter.safetensors").config, tuned.find("run").replicate) == (
+    assert (trained.read(folder / "adapter.safetensors").config, trained.find("run").replicate) == (
         config,
         Replicate(seed=3),
     )
@@ -106,24 +107,24 @@ def test_an_interrupted_training_goes_on_where_it_was(
     options: list[str], home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert train.main([*options, "--out", "whole"]) == 0
-    epochs, own = [], training.epoch
+    epochs, own = [], single_run.epoch
 
-    def interrupted(session: training.Session) -> dict[str, float]:
+    def interrupted(session: single_run.Session) -> dict[str, float]:
         epochs.append(session.epoch)
         if len(epochs) == 2:
             raise KeyboardInterrupt
         return own(session)
 
-    monkeypatch.setattr(training, "epoch", interrupted)
+    monkeypatch.setattr(single_run, "epoch", interrupted)
     assert train.main([*options, "--out", "parts"]) == 130
     assert not (home / "parts" / "result.json").exists()
     assert train.main([*options, "--out", "parts"]) == 0
     assert epochs == [0, 1, 1], "the first epoch is not trained again"
-    assert "going on after epoch 1" in capsys.readouterr().err
+    assert "continuing after epoch 1" in capsys.readouterr().err
     whole, parts = tensors(home / "whole"), tensors(home / "parts")
     assert all(torch.equal(whole[name], parts[name]) for name in whole.keys() | parts.keys())
 
-    monkeypatch.setattr(training, "epoch", lambda session: pytest.fail("trained again"))
+    monkeypatch.setattr(single_run, "epoch", lambda session: pytest.fail("trained again"))
     assert train.main([*options, "--out", "parts"]) == 0
     assert "finished" in capsys.readouterr().err
 
@@ -141,7 +142,7 @@ def test_sigterm_stops_like_ctrl_c_and_says_how_to_go_on(options: list[str], hom
         finally:
             process.kill()
     assert process.returncode == 128 + signal.SIGTERM, said
-    assert said.endswith("Interrupted. Run the same command again to go on from the last epoch.\n")
+    assert said.endswith("Interrupted. Run the same command again to continue after the last finished epoch.\n")
     assert "Traceback" not in said
 
 
@@ -152,8 +153,8 @@ def test_a_folder_of_another_training_is_refused_with_the_difference(
     before = {path: path.stat().st_mtime_ns for path in trained.iterdir()}
     assert train.main([*given, "--rank", "3", "--seed", "1"]) == 2
     said = capsys.readouterr().err
-    assert "adapter.rank: there 2, asked for 3" in said
-    assert "seed: there 0, asked for 1" in said
+    assert "adapters.0.rank: 2 in the folder, 3 now" in said
+    assert "seed: 0 in the folder, 1 now" in said
     assert {path: path.stat().st_mtime_ns for path in trained.iterdir()} == before
 
 
@@ -163,7 +164,7 @@ def test_a_folder_of_something_else_or_in_use_is_refused(
     (home / "run").mkdir()
     (home / "run" / "adapter.safetensors").write_bytes(b"precious")
     assert train.main([*options, "--out", "run"]) == 2
-    assert "holds the adapter.safetensors of something else" in capsys.readouterr().err
+    assert "holds adapter.safetensors without settings" in capsys.readouterr().err
     with FileLock(home / "busy" / ".lock"):
         assert train.main([*options, "--out", "busy"]) == 2
     assert "in use by another" in capsys.readouterr().err
@@ -187,10 +188,10 @@ def test_the_settings_are_the_defaults_then_the_options_then_the_assignments(
         return from_json(TrialConfig, capsys.readouterr().out)
 
     assert printed() == BASE
-    changed = printed("--rank", "4", "--lr", "1e-2", "--image-size", "128", "--set", "adapter.alpha=1.5")
+    changed = printed("--rank", "4", "--lr", "1e-2", "--image-size", "128", "--set", "adapters.0.alpha=1.5")
     assert changed == replace(
         BASE,
-        adapter=replace(BASE.adapter, rank=4, alpha=1.5),
+        adapters=(replace(BASE.adapters[0], rank=4, alpha=1.5),),
         optimizer=replace(BASE.optimizer, lr=1e-2),
         image_size=128,
     )
@@ -221,7 +222,7 @@ def test_a_protocol_keeps_what_is_not_named(home: Path, capsys: pytest.CaptureFi
 
 def test_a_backbone_is_named_as_in_a_search(capsys: pytest.CaptureFixture[str]) -> None:
     for name, model in (
-        ("tiny", Sam2(size="tiny", checkpoint=file_of(Sam2(size="tiny")).sha256)),
+        ("tiny", Sam2(size="tiny", checkpoint=published_file(Sam2(size="tiny")).sha256)),
         ("nano", Nano()),
         ("unet:resnet34", UNet(encoder="resnet34")),
     ):
@@ -261,7 +262,7 @@ def test_what_a_preset_assumes_is_told_once_weights_and_data_are_there(
     assumed, _, trained = capsys.readouterr().err.partition("sources alder")
     assert "assumed precision: bfloat16" in assumed
     assert "epoch 1/1" in trained
-    changed = ("protocol", "backbone", "image_size", "epochs", "adapter.rank")
+    changed = ("protocol", "backbone", "image_size", "epochs", "adapters.0.rank")
     assert not any(f"assumed {field}" in assumed for field in changed), "of what was asked nothing is assumed"
 
 
@@ -327,15 +328,15 @@ def test_the_settings_of_a_trained_adapter_can_be_taken(trained: Path, capsys: p
     [
         (["--sources", "driv"], "did you mean 'drive'"),
         (["--sources", "drive", "--targets", "drive"], "leave one of the two out"),
-        (["--set", "adapter=frozen", "--set", "adapter.rank=3"], "adapter.frozen.rank"),
+        (["--set", "adapters=[]", "--set", "adapters.0.rank=3"], "adapters has nothing, no '0'"),
         (["--config", "absent.json"], "readable JSON file"),
         (["--like", "absent.safetensors"], "check the path"),
         (["--set", "epochs"], "has no '='"),
-        (["--datasets", "drive"], "The protocol transfer is told by --sources, --targets"),
-        (["--preset", "sam2lora_r64", "--sources", "drive"], "The protocol pooled is told by --datasets"),
+        (["--datasets", "drive"], "Protocol transfer takes --sources, --targets"),
+        (["--preset", "sam2lora_r64", "--sources", "drive"], "Protocol pooled takes --datasets"),
         (["--preset", "sam2lora"], "must be one of sam2lora_r64, sam2lora_r64_discs"),
-        (["--protocol", "leave_one_dataset_out"], "--held-out is left out"),
-        (["--checkpoint", "random"], "belongs to a --backbone"),
+        (["--protocol", "leave_one_dataset_out"], "--held-out is missing"),
+        (["--checkpoint", "random"], "needs a --backbone"),
         (["--backbone", "medium"], "--backbone must be one of nano, tiny"),
     ],
 )
@@ -353,10 +354,10 @@ def test_every_set_that_is_absent_is_named_at_once(capsys: pytest.CaptureFixture
 
 
 def test_rank_belongs_to_lora(home: Path, tiny: TrialConfig, capsys: pytest.CaptureFixture[str]) -> None:
-    (home / "frozen.json").write_text(write_settings(replace(tiny, adapter=Frozen())))
+    (home / "frozen.json").write_text(write_settings(replace(tiny, adapters=())))
     assert train.main(["--config", "frozen.json", "--rank", "3"]) == 2
-    assert "the adapter is frozen" in capsys.readouterr().err
-    assert isinstance(tiny.adapter, LoRA)
+    assert "the adapters are frozen" in capsys.readouterr().err
+    assert isinstance(tiny.adapters[0], LoRA)
 
 
 def test_divergence_is_told_and_leaves_no_result(
@@ -374,7 +375,7 @@ def test_no_room_is_told_with_a_remedy(
     def fail(session: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
 
-    monkeypatch.setattr(training, "epoch", fail)
+    monkeypatch.setattr(single_run, "epoch", fail)
     assert train.main(options) == 2
     assert "lower batch_size or image_size" in capsys.readouterr().err
 
@@ -388,19 +389,19 @@ def test_scores_come_with_the_interval_over_patients() -> None:
             "dice": [0.1, 0.2, 0.6, float("nan"), float("nan")],
         }
     )
-    table = training.scores(rows, oracle=False)
-    expected = mean_interval(rows["dice"][:4], rows["patient"][:4], possible("dice"))
+    table = single_run.scores(rows, oracle=False)
+    expected = mean_interval(rows["dice"][:4], rows["patient"][:4], reading("dice").range)
     assert (table.iloc[0]["low"], table.iloc[0]["high"]) == (expected.low, expected.high)
     assert list(table["n"]) == [3, 0]
     assert list(table["undefined"]) == [1, 1]
-    assert len(training.scores(rows[:0], oracle=False)) == 0
+    assert len(single_run.scores(rows[:0], oracle=False)) == 0
 
 
 def test_a_set_with_nothing_to_find_is_told_and_what_it_leaves_undefined_is_counted() -> None:
     rows = pd.DataFrame({"dataset": "a", "role": "target", "patient": list("123"), "dice": 0.0})
-    table = training.scores(rows.assign(auc=math.nan, sensitivity=math.nan), oracle=False)
+    table = single_run.scores(rows.assign(auc=math.nan, sensitivity=math.nan), oracle=False)
     console = Console(record=True, width=200, file=io.StringIO())
-    training.show(table, console)
+    single_run.show(table, console)
     told = console.export_text()
     assert "undefined on all 3" in told
     assert "a: 3 of 3 images have nothing to find in the field of view" in told
@@ -412,7 +413,7 @@ def test_two_long_names_stay_two_on_80_columns() -> None:
     row = {"role": "target", "metric": "dice", "mean": 0.5, "low": 0.4, "high": 0.6, "n": 4, "clusters": 4}
     table = pd.DataFrame([{"dataset": name, **row, "undefined": 0, "oracle_prompt": False} for name in names])
     console = Console(width=80, file=io.StringIO(), record=True)
-    training.show(table, console)
+    single_run.show(table, console)
     first = [line.split()[0] for line in console.export_text().splitlines() if line[:2].strip()]
     assert all(name in "".join(first) for name in names)
 

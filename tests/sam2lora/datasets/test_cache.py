@@ -198,7 +198,7 @@ def test_a_cache_that_cannot_be_read_is_not_to_be_removed(tmp_path, monkeypatch)
 
     cached(EYES, None, 32, tmp_path)
     monkeypatch.setattr(np, "load", closed)
-    with pytest.raises(DiskError, match=r"can be read .*, but Permission denied: ask whoever keeps it"):
+    with pytest.raises(DiskError, match=r"can be read .*, but Permission denied: ask its owner for access"):
         cached(EYES, None, 32, tmp_path)
 
 
@@ -222,12 +222,48 @@ def test_files_that_cannot_be_read_are_named_at_once(tree, tmp_path, monkeypatch
     assert str(error.value).count("Permission denied") > 2
 
 
+def truncated(path):
+    path.write_bytes(path.read_bytes()[:100])
+
+
+def flipped(path):
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("damage", [truncated, flipped, Path.unlink])
+@pytest.mark.parametrize("file", ["ways.json", "images.npy", "masks.npy", "thumbnails.npy", "00000_fov.png"])
+def test_a_damaged_cache_is_set_aside_and_built_again(file, damage, tmp_path):
+    whole = cached(EYES, None, 32, tmp_path)
+    images, home = np.array(whole.images), whole.folder
+    damage(home / file)
+    with pytest.warns(UserWarning, match=rf"must be as it was written, but .*{file}.* is built again"):
+        again = cached(EYES, None, 32, tmp_path)
+    assert (again.folder, again.digest) == (home, whole.digest)
+    np.testing.assert_array_equal(again.images, images)
+    assert len(list(tmp_path.glob(f"{home.name}.damaged.*"))) == 1
+
+
+@pytest.mark.parametrize("text", ["", "../../elsewhere", "0123456789abcdef", "0123456789abcdef 0123456789abcdef"])
+def test_a_note_that_is_not_as_it_was_written_is_passed_over(text, tmp_path):
+    first = cached(EYES, None, 32, tmp_path)
+    (note,) = (tmp_path / "known").iterdir()
+    written = note.read_text()
+    note.write_text(text)
+    assert cached(EYES, None, 32, tmp_path).folder == first.folder
+    assert note.read_text() == written
+
+
 @pytest.mark.parametrize("file", ["ways.json", "images.npy", "masks.npy"])
-def test_a_damaged_cache_says_how_to_mend_it(file, tmp_path):
+def test_a_damaged_cache_without_checksums_says_how_to_mend_it(file, tmp_path):
     home = cached(EYES, None, 32, tmp_path).folder
-    for damage in (lambda path: path.write_bytes(path.read_bytes()[:100]), Path.unlink):
+    (home / "checksums.json").unlink()
+    for damage in (truncated, Path.unlink):
         damage(home / file)
-        with pytest.raises(DiskError, match=r"a cache must be as it was written, but .*: remove this folder") as error:
+        with pytest.raises(
+            DiskError, match=r"a cache must be unchanged since it was written, but .*: remove this folder"
+        ) as error:
             cached(EYES, None, 32, tmp_path)
         assert str(home) in str(error.value)
     shutil.rmtree(home)

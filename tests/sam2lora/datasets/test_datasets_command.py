@@ -75,11 +75,11 @@ def test_a_folder_of_ones_own_is_pointed_out_and_looked_at(tree, drawing, capsys
     text = capsys.readouterr().out
     assert row(text, "folder_clinic") == ["folder_clinic", "disc", "72x60", "3/?", "3", "2", "1", "0/0/0"]
     assert "les_av" not in text
-    assert "ask whoever owns the photographs" in text
+    assert "ask their owner" in text
     (root / "clinic" / "images" / "b.png").write_bytes(b"")
     assert main([str(root), "--set", "folder:path=clinic"]) == 1
     assert main([str(root), "--set", "folder:path=clinic:unreadable=skip"]) == 0
-    text = capsys.readouterr().out.partition("Left out, as was asked for")[2]
+    text = capsys.readouterr().out.partition("Left out as requested")[2]
     assert "b.png: an image file must be readable, but it is empty" in text
 
 

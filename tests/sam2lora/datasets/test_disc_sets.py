@@ -25,8 +25,8 @@ from sam2lora.datasets import (
     Refuge2,
     RimOneDL,
     RimOneR3,
-    aimed,
     cached,
+    with_target,
 )
 from sam2lora.datasets.layout import MissingFolderError
 from sam2lora.errors import DataError, OverlapError
@@ -52,7 +52,7 @@ def one(dataset, root):
 @with_cup
 def test_the_disc_contains_the_cup_and_the_rim_is_the_rest(dataset, tree, drawing):
     root = tree(dataset.name)
-    masks = {target: read(aimed(dataset, target), root) for target in ("disc", "cup", "rim")}
+    masks = {target: read(with_target(dataset, target), root) for target in ("disc", "cup", "rim")}
     assert masks["disc"].keys() == masks["cup"].keys() == masks["rim"].keys()
     for image, disc in masks["disc"].items():
         cup, rim = masks["cup"][image], masks["rim"][image]
@@ -73,7 +73,7 @@ def test_sets_without_a_cup_have_the_disc_alone():
 @with_cup
 def test_targets_share_a_name_and_a_pool_and_no_cache(dataset, tree, tmp_path):
     root = tree(dataset.name)
-    caches = [cached(aimed(dataset, target), root, 32, tmp_path / "cache") for target in ("disc", "cup", "rim")]
+    caches = [cached(with_target(dataset, target), root, 32, tmp_path / "cache") for target in ("disc", "cup", "rim")]
     assert len({cache.digest for cache in caches}) == len({cache.folder for cache in caches}) == 3
     assert len({cache.dataset.name for cache in caches}) == len({cache.dataset.overlaps for cache in caches}) == 1
     disc, cup, rim = (cache.native(0).mask for cache in caches)
@@ -88,7 +88,7 @@ def test_targets_share_a_name_and_a_pool_and_no_cache(dataset, tree, tmp_path):
 def test_sets_of_the_same_patients_never_meet(source, target):
     for structure in ("disc", "cup"):
         with pytest.raises(OverlapError, match="share"):
-            Transfer(sources=(aimed(source, structure),), targets=(aimed(target, structure),))
+            Transfer(sources=(with_target(source, structure),), targets=(with_target(target, structure),))
 
 
 @pytest.mark.parametrize("dataset", GRADED, ids=lambda one: one.name)
@@ -97,7 +97,7 @@ def test_graders(dataset, annotator, grader, tree, drawing):
     """The second grader sees less of disc and cup than the first, so union and intersection are one of the two."""
     root = tree(dataset.name)
     for target in ("disc", "cup", "rim") if dataset.name != "drions_db" else ("disc",):
-        for mask in read(aimed(replace(dataset, annotator=annotator), target), root).values():
+        for mask in read(with_target(replace(dataset, annotator=annotator), target), root).values():
             np.testing.assert_array_equal(mask, drawing.truth(target, grader))
 
 

@@ -11,7 +11,7 @@ import pytest
 from pydantic import ValidationError
 
 from sam2lora.choice import to_json
-from sam2lora.datasets import Folder, cached, left_out, named
+from sam2lora.datasets import Folder, cached, left_out, parse_dataset
 from sam2lora.datasets.layout import MissingFolderError
 from sam2lora.datasets.splits import FOLDS
 from sam2lora.errors import DataError, OverlapError
@@ -87,7 +87,7 @@ def test_the_name_is_that_of_the_folder(path, name):
     assert Folder(path=path).name == f"folder_{name}"
     assert Folder(path=path).overlaps == Folder(path=path, target="cup", label="another").overlaps
     assert Folder(path=path, label="Site B").name == "folder_site_b"
-    assert named(f"folder:path={path}:target=disc") == Folder(path=path, target="disc")
+    assert parse_dataset(f"folder:path={path}:target=disc") == Folder(path=path, target="disc")
 
 
 @pytest.mark.parametrize("path", ["", ".", "/", "../.."])
@@ -233,7 +233,7 @@ def test_parts_have_other_names_and_files_other_rules(tmp_path, drawing):
         drawing.save(drawing.photograph(), base / "Images" / f"{identity}_training.tif")
         drawing.save(drawing.grey(drawing.truth()), base / "Truth" / "First" / f"{identity}_manual1.gif")
         drawing.save(drawing.grey(drawing.lit()), base / "Mask" / f"{identity}_mask.gif")
-    one = named(
+    one = parse_dataset(
         f"folder:path={base}:images=images/{{id}}_training:masks=truth/first/{{id}}_manual1:fov=mask/{{id}}_mask"
     )
     found = one.find(None)
@@ -334,7 +334,7 @@ def parted(tmp_path, drawing):
 def test_folders_of_parts_are_the_split(parted, tmp_path):
     (problem,) = Folder(path="Parted").find(parted.parent).problems
     assert "must hold its images in images, but it holds Training, test: write parts=folders if" in str(problem)
-    one = named("folder:path=Parted:parts=folders")
+    one = parse_dataset("folder:path=Parted:parts=folders")
     opened = cached(one, parted.parent, 32, tmp_path / "cache")
     assert opened.ids == ("test/1", "test/2", *(f"train/{number}" for number in range(1, 7)))
     assert opened.splits[:2] == ("test", "test")

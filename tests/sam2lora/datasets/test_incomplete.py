@@ -19,10 +19,10 @@ from sam2lora.datasets import (
     Origa,
     Refuge1,
     Stare,
-    aimed,
     cached,
     left_out,
-    named,
+    parse_dataset,
+    with_target,
 )
 from sam2lora.datasets.__main__ import main
 from sam2lora.datasets.cache import assigned
@@ -35,12 +35,14 @@ SKIPPING = Incomplete(dataset=Drive(), unreadable="skip", missing="skip")
 
 def test_options_of_every_published_set_make_an_incomplete_one() -> None:
     for dataset in DATASETS:
-        assert named(f"{dataset.name}:unreadable=skip") == Incomplete(dataset=dataset, unreadable="skip")
-        assert named(f"{dataset.name}:unreadable=refuse:missing=refuse") == dataset
+        assert parse_dataset(f"{dataset.name}:unreadable=skip") == Incomplete(dataset=dataset, unreadable="skip")
+        assert parse_dataset(f"{dataset.name}:unreadable=refuse:missing=refuse") == dataset
     wanted = Incomplete(dataset=Refuge1(target="cup"), missing="skip")
-    assert named("refuge1:target=cup:missing=skip") == named("refuge1:missing=skip:target=cup") == wanted
-    assert named("drishti_gs1_1024:missing=skip").name == "drishti_gs1_1024"
-    assert named("folder:path=a:missing=skip") == Folder(path="a", missing="skip")
+    assert (
+        parse_dataset("refuge1:target=cup:missing=skip") == parse_dataset("refuge1:missing=skip:target=cup") == wanted
+    )
+    assert parse_dataset("drishti_gs1_1024:missing=skip").name == "drishti_gs1_1024"
+    assert parse_dataset("folder:path=a:missing=skip") == Folder(path="a", missing="skip")
 
 
 @pytest.mark.parametrize(
@@ -56,7 +58,7 @@ def test_options_of_every_published_set_make_an_incomplete_one() -> None:
 )
 def test_wrong_options_are_refused(text: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
-        named(text)
+        parse_dataset(text)
 
 
 def test_no_set_has_an_option_of_these_names() -> None:
@@ -69,10 +71,10 @@ def test_no_set_has_an_option_of_these_names() -> None:
 
 def test_sets_without_these_options_keep_the_digests_that_trials_are_stored_under() -> None:
     """Written down before there were such options; a digest that moves orphans finished trials."""
-    assert digest(named("drive")) == "04fd2096474777b6"
-    assert digest(named("refuge1:target=cup:unreadable=refuse")) == "436f1b1eb415b7fb"
+    assert digest(parse_dataset("drive")) == "04fd2096474777b6"
+    assert digest(parse_dataset("refuge1:target=cup:unreadable=refuse")) == "436f1b1eb415b7fb"
     assert digest(*DATASETS) == "fea04b022806aa54"
-    assert digest(Transfer(sources=(named("drive"),), targets=(named("stare"),))) == "af4ecb4596bf466d"
+    assert digest(Transfer(sources=(parse_dataset("drive"),), targets=(parse_dataset("stare"),))) == "af4ecb4596bf466d"
 
 
 def test_a_set_that_skips_nothing_has_one_form() -> None:
@@ -85,7 +87,7 @@ def test_a_set_that_skips_nothing_has_one_form() -> None:
 
 
 def test_the_record_reads_a_protocol_of_incomplete_sets_back() -> None:
-    protocol = Transfer(sources=(SKIPPING,), targets=(named("refuge1:missing=skip"), Stare())[1:])
+    protocol = Transfer(sources=(SKIPPING,), targets=(parse_dataset("refuge1:missing=skip"), Stare())[1:])
     assert from_json(Transfer, to_json(protocol)) == protocol
     assert TypeAdapter(list[Dataset]).validate_json(f"[{to_json(SKIPPING)}]") == [SKIPPING]
     kinds = {to_json(SKIPPING), to_json(Drive()), to_json(replace(SKIPPING, missing="refuse"))}
@@ -98,7 +100,7 @@ def test_it_is_the_set_whose_patients_it_holds() -> None:
         for what in ("name", "title", "target", "complete", "licence", "overlaps"):
             assert getattr(one, what) == getattr(dataset, what)
     with pytest.raises(OverlapError, match="source 'drive' and target 'rite' share drive"):
-        Transfer(sources=(SKIPPING,), targets=(named("rite:missing=skip"),))
+        Transfer(sources=(SKIPPING,), targets=(parse_dataset("rite:missing=skip"),))
     with pytest.raises(OverlapError):
         Transfer(sources=(Drive(),), targets=(SKIPPING,))
     with pytest.raises(DataError, match="'drive' is named twice"):
@@ -108,10 +110,10 @@ def test_it_is_the_set_whose_patients_it_holds() -> None:
 
 
 def test_it_is_aimed_as_its_set_is() -> None:
-    assert aimed(named("refuge1:missing=skip"), "cup") == named("refuge1:target=cup:missing=skip")
-    assert aimed(SKIPPING, "vessel") == SKIPPING
+    assert with_target(parse_dataset("refuge1:missing=skip"), "cup") == parse_dataset("refuge1:target=cup:missing=skip")
+    assert with_target(SKIPPING, "vessel") == SKIPPING
     with pytest.raises(DataError, match="'drive' holds vessel, and disc was asked for"):
-        aimed(SKIPPING, "disc")
+        with_target(SKIPPING, "disc")
 
 
 def test_an_image_that_cannot_be_read_is_left_out_and_no_other_moves(dataset, tree, tmp_path) -> None:
@@ -172,8 +174,13 @@ def test_an_image_without_the_field_of_view_or_one_of_two_graders_stands_alone(t
     (root / "DRIVE/test/2nd_manual/01_manual2.gif").unlink()
     (root / "HRF/mask/06_h_mask.tif").unlink()
     (root / "HRF/images/01_g.jpg").unlink()
-    assert [entry.id for entry in named("drive:annotator=union:missing=skip").find(root).entries] == ["02", "21", "22"]
-    found = named("hrf:missing=skip").find(root)
+    drive = parse_dataset("drive:annotator=union:missing=skip").find(root)
+    assert [entry.id for entry in drive.entries] == [
+        "02",
+        "21",
+        "22",
+    ]
+    found = parse_dataset("hrf:missing=skip").find(root)
     assert [entry.id for entry in found.entries] == ["01_dr"]
     files = sorted(one.path.name for one in found.left_out if one.kind == "unpaired")
     assert files == ["01_g.tif", "06_h.jpg", "06_h.tif"]
@@ -199,9 +206,9 @@ def test_a_set_of_which_all_stands_alone_is_refused(tree, tmp_path) -> None:
     for number, path in enumerate(sorted((root / "HRF/mask").iterdir())):
         path.rename(path.with_name(f"{number}_other_mask.tif"))
     with pytest.raises(DataError, match="none of these 3 has one"):
-        cached(named("hrf:missing=skip"), root, 32, tmp_path / "cache")
+        cached(parse_dataset("hrf:missing=skip"), root, 32, tmp_path / "cache")
     (root / "HRF/mask/0_other_mask.tif").rename(root / "HRF/mask/01_dr_mask.tif")
-    assert cached(named("hrf:missing=skip"), root, 32, tmp_path / "cache").ids == ("01_dr",)
+    assert cached(parse_dataset("hrf:missing=skip"), root, 32, tmp_path / "cache").ids == ("01_dr",)
 
 
 def test_an_image_that_no_split_knows_is_refused(tree, tmp_path) -> None:
@@ -210,7 +217,7 @@ def test_an_image_that_no_split_knows_is_refused(tree, tmp_path) -> None:
         (known,) = (root / "HRF" / part).glob("01_g*")
         shutil.copy(known, root / "HRF" / part / name)
     with pytest.raises(DataError, match="every image must be in the split of its set, but 99_x is not"):
-        cached(named("hrf:missing=skip:unreadable=skip"), root, 32, tmp_path / "cache")
+        cached(parse_dataset("hrf:missing=skip:unreadable=skip"), root, 32, tmp_path / "cache")
 
 
 def test_an_outline_that_tells_of_a_cup_and_cannot_be_read_is_skipped_too(tree, tmp_path) -> None:
@@ -240,7 +247,7 @@ def test_the_command_says_what_is_left_out(tree, capsys) -> None:
     capsys.readouterr()
     assert main([str(root), "--set", "drive:unreadable=skip:missing=skip"]) == 0
     text = capsys.readouterr().out
-    asked = text[text.index("Left out, as was asked for") :]
+    asked = text[text.index("Left out as requested") :]
     for place in ("images/01_test.tif", "mask/01_test_mask.gif"):
         assert f"drive: {root / 'DRIVE/test' / place}: it is unpaired" in asked
     assert "21_training.tif: an image file must be readable, but it is empty" in text

@@ -19,8 +19,8 @@ from sam2lora.datasets import (
     Folder,
     Incomplete,
     Synthetic,
-    aimed,
-    named,
+    parse_dataset,
+    with_target,
 )
 from sam2lora.datasets.naming import Named, parse
 from sam2lora.errors import DataError
@@ -31,15 +31,15 @@ SHARED = {("drive", "rite"), ("refuge1", "refuge2"), ("rim_one_r3", "rim_one_dl"
 
 def test_every_set_is_found_by_its_name():
     for dataset in DATASETS:
-        assert named(dataset.name) == dataset
+        assert parse_dataset(dataset.name) == dataset
     for hospital in (*DEMO_HOSPITALS, *PRETRAINING_HOSPITALS):
-        assert named(hospital) == Synthetic(hospital=hospital)
-    assert named("drishti_gs1_1024") == DrishtiGS1(copy="1024")
+        assert parse_dataset(hospital) == Synthetic(hospital=hospital)
+    assert parse_dataset("drishti_gs1_1024") == DrishtiGS1(copy="1024")
 
 
 @pytest.mark.parametrize("text", ["CHASE_DB1", "chase-db1", " Chase_DB1 "])
 def test_case_and_dashes_do_not_matter(text):
-    assert named(text).name == "chase_db1"
+    assert parse_dataset(text).name == "chase_db1"
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_case_and_dashes_do_not_matter(text):
     ],
 )
 def test_fields_are_set_by_name(text, dataset):
-    assert named(text) == dataset
+    assert parse_dataset(text) == dataset
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_fields_are_set_by_name(text, dataset):
 )
 def test_wrong_fields_and_values_name_the_right_ones(text, message):
     with pytest.raises(DataError, match=message) as error:
-        named(text)
+        parse_dataset(text)
     assert repr(text) in str(error.value)
 
 
@@ -90,7 +90,7 @@ def test_what_is_missing_or_inconsistent_is_said():
 )
 def test_an_unknown_name_lists_what_there_is(text, hint):
     with pytest.raises(DataError) as error:
-        named(text)
+        parse_dataset(text)
     first, published, procedural, own = str(error.value).splitlines()
     assert first.startswith(f"There is no data set {text!r}: {hint}")
     names = [*(dataset.name for dataset in DATASETS), "drishti_gs1_1024"]
@@ -100,16 +100,16 @@ def test_an_unknown_name_lists_what_there_is(text, hint):
 
 
 def test_a_set_is_aimed_at_the_structures_that_it_holds():
-    assert aimed(DrishtiGS1(annotator="union"), "cup") == DrishtiGS1(annotator="union", target="cup")
-    assert aimed(Synthetic(hospital="elm"), "disc") == Synthetic(hospital="elm", target="disc")
-    assert aimed(ChaseDB1(), "vessel") == ChaseDB1()
+    assert with_target(DrishtiGS1(annotator="union"), "cup") == DrishtiGS1(annotator="union", target="cup")
+    assert with_target(Synthetic(hospital="elm"), "disc") == Synthetic(hospital="elm", target="disc")
+    assert with_target(ChaseDB1(), "vessel") == ChaseDB1()
     for dataset, target, holds in ((ChaseDB1(), "disc", "vessel"), (DrishtiGS1(), "vessel", "disc and cup and rim")):
         with pytest.raises(DataError, match=f"'{dataset.name}' holds {holds}, and {target} was asked for: leave"):
-            aimed(dataset, target)
+            with_target(dataset, target)
 
 
 def test_names_titles_and_pools_tell_sets_apart():
-    sets = [*DATASETS, *(named(hospital) for hospital in DEMO_HOSPITALS)]
+    sets = [*DATASETS, *(parse_dataset(hospital) for hospital in DEMO_HOSPITALS)]
     for one, other in combinations(sets, 2):
         assert one.name != other.name
         assert one.title != other.title

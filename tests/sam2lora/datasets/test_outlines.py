@@ -13,7 +13,6 @@ from PIL import Image
 from sam2lora.datasets.outlines import (
     Outline,
     coded,
-    crop,
     filled,
     inside,
     nested,
@@ -22,6 +21,7 @@ from sam2lora.datasets.outlines import (
     read_polygons,
     structure,
 )
+from sam2lora.datasets.reading import paired
 from sam2lora.errors import DataError
 
 FILE = Path("cup.png")
@@ -213,7 +213,7 @@ def test_another_size_is_refused(tmp_path):
 
 def test_all_of_a_crop_is_seen_and_its_mask_is_a_part():
     image = np.full((*SHAPE, 3), 200, np.uint8)
-    assert crop(image, round_mask(80, 60, 50), FILE).fov.all()
-    for mask, covers in ((np.zeros(SHAPE, bool), "nothing"), (np.ones(SHAPE, bool), "all")):
-        with pytest.raises(DataError, match=f"must cover a part of its image, but it covers {covers}: check"):
-            crop(image, mask, FILE)
+    assert paired(image, round_mask(80, 60, 50), FILE, view="crop").fov.all()
+    for mask, share in ((np.zeros(SHAPE, bool), 0), (np.ones(SHAPE, bool), 100)):
+        with pytest.raises(DataError, match=f"less than all of the field of view, but it covers {share}%: check"):
+            paired(image, mask, FILE, view="crop")

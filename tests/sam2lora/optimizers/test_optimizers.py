@@ -9,7 +9,7 @@ import torch
 from pydantic import ValidationError
 
 from sam2lora.choice import kinds
-from sam2lora.optimizers import SGD, AdamW, Optimizer
+from sam2lora.optimizers import SGD, AdamW, Group, Optimizer
 
 
 def parameter() -> torch.nn.Parameter:
@@ -19,11 +19,15 @@ def parameter() -> torch.nn.Parameter:
     return weights
 
 
+def one_group(weights: torch.nn.Parameter) -> list[Group]:
+    return [Group("adapter", {"weights": weights})]
+
+
 @pytest.mark.parametrize("kind", kinds(Optimizer).values())
 def test_a_step_goes_against_the_gradient(kind: type[Optimizer]) -> None:
     weights = parameter()
     before = weights.detach().clone()
-    kind().build([weights]).step()
+    kind().build(one_group(weights)).step()
     assert ((before - weights) * weights.grad > 0).all()
 
 
@@ -35,28 +39,36 @@ def test_nothing_to_train_is_refused(kind: type[Optimizer]) -> None:
 
 @pytest.mark.parametrize("kind", kinds(Optimizer).values())
 def test_the_rate_is_the_one_that_was_written(kind: type[Optimizer]) -> None:
-    (group,) = kind(lr=0.125).build([parameter()]).param_groups
+    (group,) = kind(lr=0.125).build(one_group(parameter())).param_groups
     assert group["lr"] == 0.125
+
+
+@pytest.mark.parametrize("kind", kinds(Optimizer).values())
+def test_a_group_has_its_share_of_the_rate(kind: type[Optimizer]) -> None:
+    groups = [Group("adapter", {"A": parameter()}), Group("decoder", {"bias": parameter()}, lr_scale=10.0)]
+    built = kind(lr=0.125).build(groups).param_groups
+    assert [group["lr"] for group in built] == [0.125, 1.25]
+    assert [group["params"] for group in built] == [list(group.parameters.values()) for group in groups]
 
 
 def test_adamw_is_torchs() -> None:
     weights = parameter()
-    AdamW(lr=0.01, weight_decay=0.1, betas=(0.8, 0.9)).build([weights]).step()
+    AdamW(lr=0.01, weight_decay=0.1, betas=(0.8, 0.9)).build(one_group(weights)).step()
     shrunk = torch.tensor([1.0, -2.0, 0.5]) * (1 - 0.01 * 0.1)
     signs = torch.tensor([1.0, 1.0, -1.0])  # a first step of Adam has the size of the rate
     torch.testing.assert_close(weights.detach(), shrunk - 0.01 * signs)
-    (group,) = AdamW(betas=(0.8, 0.9)).build([parameter()]).param_groups
+    (group,) = AdamW(betas=(0.8, 0.9)).build(one_group(parameter())).param_groups
     assert group["betas"] == (0.8, 0.9)
     assert group["weight_decay"] == 0.01
 
 
 def test_sgd_is_torchs() -> None:
     weights = parameter()
-    optimizer = SGD(lr=0.1, momentum=0.5, weight_decay=0.2).build([weights])
+    optimizer = SGD(lr=0.1, momentum=0.5, weight_decay=0.2).build(one_group(weights))
     optimizer.step()
     first = torch.tensor([0.5, 1.0, -3.0]) + 0.2 * torch.tensor([1.0, -2.0, 0.5])
     torch.testing.assert_close(weights.detach(), torch.tensor([1.0, -2.0, 0.5]) - 0.1 * first)
-    (group,) = SGD(nesterov=True, momentum=0.9).build([parameter()]).param_groups
+    (group,) = SGD(nesterov=True, momentum=0.9).build(one_group(parameter())).param_groups
     assert group["nesterov"] is True
 
 

@@ -12,8 +12,10 @@ from safetensors.torch import load_file
 from torch.nn import functional
 
 from sam2lora.backbones import Nano
+from sam2lora.backbones.nano import SHIPPED
 from sam2lora.errors import CheckpointError
-from sam2lora.model import SHIPPED, build, sha256
+from sam2lora.models.build import build
+from sam2lora.models.weights import sha256
 from sam2lora.pretrain import recipe as recipes
 from sam2lora.pretrain.__main__ import make
 from sam2lora.pretrain.recipe import Recipe, Stage, Where, draw, picture, score, train
@@ -135,7 +137,7 @@ def test_another_point_on_the_same_picture_has_another_answer() -> None:
             points = as_tensors([PointPrompt(positive=1).sample(mask, np.random.default_rng(0))], "cpu")
             image = torch.from_numpy(shown.image).permute(2, 0, 1)[None].float() / 255
             with torch.no_grad():
-                found = (functional.interpolate(segmenter(image, points), scale_factor=2)[0, 0] > 0).numpy()
+                found = (functional.interpolate(segmenter(image, points).logits, scale_factor=2)[0, 0] > 0).numpy()
             own.append((found & mask).sum() / max(1, mask.sum()))
             others.append((found & other).sum() / max(1, other.sum()))
     assert np.mean(own) > np.mean(others) + 0.3

@@ -10,8 +10,9 @@ from sam2.sam2_image_predictor import SAM2ImagePredictor
 from torch import Tensor
 
 from sam2lora.backbones import Backbone, Nano, Sam2
-from sam2lora.model import Points as Tensors
-from sam2lora.model import Segmenter, build
+from sam2lora.models.build import build
+from sam2lora.models.segmenter import Points as Tensors
+from sam2lora.models.segmenter import Segmenter
 from sam2lora.prompts import PAPER_MODES, NoisyBox, Points, Prompt, as_tensors
 from sam2lora.runtime import Runtime
 
@@ -84,7 +85,7 @@ def test_masks_are_those_of_the_official_predictor(
 ) -> None:
     points = drawn(PROMPTS[name], masks)
     with torch.no_grad():
-        logits = segmenter(images, points)
+        logits = segmenter(images, points).logits
     torch.testing.assert_close(logits, official(predictor, points), rtol=0, atol=1e-5)
 
 
@@ -96,8 +97,11 @@ def test_permuting_images_permutes_their_masks(
     coords, labels = drawn(PROMPTS[name], masks)
     order = torch.tensor([2, 0, 1])
     with torch.no_grad():
-        straight, permuted = nano(images, (coords, labels)), nano(images[order], (coords[order], labels[order]))
-        alone = torch.cat([nano(images[[i]], (coords[[i]], labels[[i]])) for i in range(3)])
+        straight, permuted = (
+            nano(images, (coords, labels)).logits,
+            nano(images[order], (coords[order], labels[order])).logits,
+        )
+        alone = torch.cat([nano(images[[i]], (coords[[i]], labels[[i]])).logits for i in range(3)])
     torch.testing.assert_close(permuted, straight[order], rtol=0, atol=1e-5)
     torch.testing.assert_close(alone, straight, rtol=0, atol=1e-5)
 
@@ -110,7 +114,7 @@ def test_a_prompt_moves_the_mask_of_its_own_image_alone(
     moved = coords.clone()
     moved[1] = 63 - moved[1].flip(0)
     with torch.no_grad():
-        before, after = nano(images, (coords, labels)), nano(images, (moved, labels))
+        before, after = nano(images, (coords, labels)).logits, nano(images, (moved, labels)).logits
     assert (before[1] - after[1]).abs().max() > 1e-4
     torch.testing.assert_close(after[[0, 2]], before[[0, 2]], rtol=0, atol=0)
 
@@ -118,7 +122,10 @@ def test_a_prompt_moves_the_mask_of_its_own_image_alone(
 def test_all_paper_modes_give_different_masks(nano: Segmenter, images: Tensor, masks: NDArray[np.bool_]) -> None:
     """The fourth and the fifth too: the published code draws no negative point, which makes them one."""
     with torch.no_grad():
-        found = [nano(images, None if name == "none" else drawn(prompt, masks)) for name, prompt in PAPER_MODES.items()]
+        found = [
+            nano(images, None if name == "none" else drawn(prompt, masks)).logits
+            for name, prompt in PAPER_MODES.items()
+        ]
     for i, one in enumerate(found):
         for other in found[:i]:
             assert (one - other).abs().amax(dim=(1, 2, 3)).min() > 1e-5
@@ -132,8 +139,8 @@ def test_padding_alone_is_a_prompt_of_its_own(
     coords, labels = drawn(PAPER_MODES["box"], empty)
     assert (labels == -1).all()
     with torch.no_grad():
-        padded, promptless = segmenter(images, (coords, labels)), segmenter(images)
-        elsewhere = segmenter(images, (coords + 30, labels))
+        padded, promptless = segmenter(images, (coords, labels)).logits, segmenter(images).logits
+        elsewhere = segmenter(images, (coords + 30, labels)).logits
     assert (padded - promptless).abs().amax(dim=(1, 2, 3)).min() > 1e-5
     torch.testing.assert_close(elsewhere, padded, rtol=0, atol=0)
     torch.testing.assert_close(padded, official(predictor, (coords, labels)), rtol=0, atol=1e-5)
@@ -146,5 +153,5 @@ def test_an_image_without_marks_does_not_touch_its_neighbours(
     some[1] = False
     full, partial = drawn(PAPER_MODES["5 points"], masks), drawn(PAPER_MODES["5 points"], some)
     with torch.no_grad():
-        before, after = nano(images, full), nano(images, partial)
+        before, after = nano(images, full).logits, nano(images, partial).logits
     torch.testing.assert_close(after[[0, 2]], before[[0, 2]], rtol=0, atol=0)

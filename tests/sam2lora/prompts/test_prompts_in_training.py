@@ -17,7 +17,10 @@ from sam2lora.datasets import Synthetic
 from sam2lora.prompts import Box, NoPrompt, Points
 from sam2lora.protocols import Transfer
 from sam2lora.runtime import Runtime
-from sam2lora.train import Session, batches, epoch, judge, start
+from sam2lora.training.batches import batches
+from sam2lora.training.loop import epoch
+from sam2lora.training.scoring import final_scores
+from sam2lora.training.session import Session, start
 
 CONFIG = TrialConfig(
     protocol=Transfer(
@@ -25,7 +28,7 @@ CONFIG = TrialConfig(
         targets=(Synthetic(hospital="cedar", images=4, size=64),),
     ),
     backbone=Nano(weights="random"),
-    adapter=LoRA(rank=2, alpha=4.0),
+    adapters=(LoRA(rank=2, alpha=4.0),),
     augment=Flips(),
     train_prompt=Points(positive=3, negative=1),
     image_size=64,
@@ -114,7 +117,7 @@ def test_the_test_prompt_judges_and_the_training_prompt_does_not(runtime: Runtim
     def trained(config: TrialConfig) -> tuple[float, float, list[float]]:
         session = start(config, Replicate(), runtime)
         entry = epoch(session)
-        return entry["loss/total"], entry["score"], judge(session)["auc"].tolist()
+        return entry["loss/total"], entry["score"], final_scores(session)["auc"].tolist()
 
     loss, score, auc = trained(replace(CONFIG, train_prompt=NoPrompt()))
     prompted_loss, prompted_score, prompted_auc = trained(

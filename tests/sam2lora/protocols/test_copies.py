@@ -92,7 +92,7 @@ def test_a_photograph_of_two_sets_is_refused_by_every_protocol(name: str, clinic
         with pytest.raises(OverlapError) as error:
             check(protocol)
         text = str(error.value)
-        assert text.startswith("A photograph must stand in a study once, or it is trained on and judged, or counted")
+        assert text.startswith("A photograph must stand in a study once, or it is trained on and tested on, or counted")
         assert "1 pair of photographs of 'folder_a' and 'folder_b' is identical pixel for pixel: leave one of" in text
         assert f"{one.path}/images/p2.png and {other.path}/images/{name}" in text
 

@@ -11,18 +11,20 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 from scipy.special import logit
 
-from sam2lora import train
 from sam2lora.adapters import LoRA
 from sam2lora.backbones import Nano
 from sam2lora.config import Replicate, TrialConfig
 from sam2lora.datasets import CachedSet, Synthetic
 from sam2lora.errors import DataError
-from sam2lora.evaluate import alone, evaluate_each, summary
+from sam2lora.evaluate import evaluate_each, single_predictor, summary
 from sam2lora.metrics import Histogram, confusion, histogram
 from sam2lora.protocols import FewShot, Transfer
 from sam2lora.runtime import Runtime
 from sam2lora.thresholds import ChosenOnValidation, Fixed
-from sam2lora.train import Session, judge, start, validation_images
+from sam2lora.training import scoring
+from sam2lora.training.parts import validation_images
+from sam2lora.training.scoring import final_scores
+from sam2lora.training.session import Session, start
 
 Pair = tuple[NDArray[np.float32], NDArray[np.bool_]]
 
@@ -115,7 +117,7 @@ CONFIG = TrialConfig(
         targets=(Synthetic(hospital="cedar", images=4, size=64),),
     ),
     backbone=Nano(weights="random"),
-    adapter=LoRA(rank=1, alpha=1.0),
+    adapters=(LoRA(rank=1, alpha=1.0),),
     threshold=ChosenOnValidation(),
     image_size=64,
     epochs=1,
@@ -129,19 +131,19 @@ def session(runtime: Runtime) -> Session:
 
 @pytest.fixture(scope="module")
 def rows(session: Session) -> pd.DataFrame:
-    return judge(session)
+    return final_scores(session)
 
 
 def test_every_row_of_a_judged_trial_holds_the_threshold(session: Session, rows: pd.DataFrame) -> None:
     assert set(rows["role"]) == {"source", "target"}
     assert rows["threshold"].nunique() == 1
-    fixed = judge(replace_config(session, Fixed()))
+    fixed = final_scores(replace_config(session, Fixed()))
     assert set(fixed["threshold"]) == {0.5}
     assert rows["threshold"].iloc[0] != 0.5
     assert rows["auc"].tolist() == fixed["auc"].tolist()
     assert rows["ece"].tolist() == fixed["ece"].tolist()
     assert rows["dice"].tolist() != fixed["dice"].tolist()
-    same = judge(replace_config(session, Fixed(probability=float(rows["threshold"].iloc[0]))))
+    same = final_scores(replace_config(session, Fixed(probability=float(rows["threshold"].iloc[0]))))
     pd.testing.assert_frame_equal(same, rows)
 
 
@@ -154,7 +156,7 @@ def test_it_is_the_best_on_the_validation_images_of_the_sources(session: Session
         scores = []
         for source in session.sources:
             images = validation_images(source, 1)
-            with alone(session.segmenter) as predictor:
+            with single_predictor(session.segmenter) as predictor:
                 (found,) = evaluate_each(
                     predictor, source, images, session.config.test_prompt, session.runtime,
                     role="val", seed=0, metrics="dice", probabilities=(probability,),
@@ -172,7 +174,7 @@ def test_nothing_of_a_target_or_a_test_image_enters_it(
     """It is the same without targets and with others, and only validation images are opened for it."""
     for targets in ((), (Synthetic(hospital="fir", images=4, size=64),)):
         protocol = replace(CONFIG.protocol, targets=targets)
-        other = judge(replace(session, config=replace(CONFIG, protocol=protocol)))
+        other = final_scores(replace(session, config=replace(CONFIG, protocol=protocol)))
         assert set(other["threshold"]) == set(rows["threshold"])
     read: list[tuple[str, int]] = []
     native = CachedSet.native
@@ -182,16 +184,16 @@ def test_nothing_of_a_target_or_a_test_image_enters_it(
         return native(self, index)
 
     monkeypatch.setattr(CachedSet, "native", noted)
-    monkeypatch.setattr(train, "judged", lambda _: [])
-    judge(session)
+    monkeypatch.setattr(scoring, "evaluation_sets", lambda _: [])
+    final_scores(session)
     allowed = {(source.dataset.name, i) for source in session.sources for i in validation_images(source, 1)}
     assert set(read) == allowed
 
 
 def test_validation_after_an_epoch_uses_one_half(session: Session) -> None:
-    with alone(session.segmenter) as predictor:
+    with single_predictor(session.segmenter) as predictor:
         one, other = (
-            train.validate_each([each], predictor)
+            scoring.validate_each([each], predictor)
             for each in (session, replace_config(session, Fixed(probability=0.9)))
         )
     assert one == other

@@ -10,7 +10,7 @@ import pytest
 
 from harness.record.table import StudyTable, read
 from harness.simulation.examples import loss_components
-from harness.simulation.study import Simulated, write
+from harness.simulation.study import SimulatedStudy, write
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -19,10 +19,10 @@ def _without_messages() -> None:
 
 
 @pytest.fixture(scope="session")
-def recorded(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Simulated], tuple[StudyTable, Path]]:
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Callable[[SimulatedStudy], tuple[StudyTable, Path]]:
     """The tables and the folder of a simulated study, through its record."""
 
-    def make(study: Simulated) -> tuple[StudyTable, Path]:
+    def make(study: SimulatedStudy) -> tuple[StudyTable, Path]:
         folder = tmp_path_factory.mktemp(study.name.replace("/", "_"))
         url = f"sqlite:///{folder / 'optuna.db'}"
         write(study, url, folder)
@@ -32,12 +32,12 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Simulated], 
 
 
 @pytest.fixture(scope="session")
-def study() -> Simulated:
+def study() -> SimulatedStudy:
     """Loss components with two trials without a result."""
     return loss_components()
 
 
 @pytest.fixture(scope="session")
-def table(study: Simulated, recorded: Callable[[Simulated], tuple[StudyTable, Path]]) -> StudyTable:
+def table(study: SimulatedStudy, recorded: Callable[[SimulatedStudy], tuple[StudyTable, Path]]) -> StudyTable:
     """The tables of ``study``. Read only."""
     return recorded(study)[0]

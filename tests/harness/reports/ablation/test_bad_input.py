@@ -15,29 +15,33 @@ import numpy as np
 import pytest
 
 from harness.errors import RecordError
-from harness.record.ablation_scores import declared, measured
+from harness.record.ablation_scores import ablation_scores, recorded_ablation
 from harness.record.table import StudyTable
 from harness.report import main
-from harness.reports.ablation.findings import Answers, answer, verdicts
+from harness.reports.ablation.findings import Findings, analyse
+from harness.reports.ablation.judgement import judge
 from harness.reports.ablation.page import document
 from harness.reports.rendering import markdown
 from harness.simulation.examples import loss_components
-from harness.simulation.study import Simulated
+from harness.simulation.study import SimulatedStudy
 from harness.stats.scores import Floats
 from harness.stats.verdicts import DoesNotMatter, Matters, Undecided
+from harness.tracking.mlflow_tracking import MlflowTracking
 
-Recorded = Callable[[Simulated], tuple[StudyTable, Path]]
+HINT = MlflowTracking("sqlite:///mlflow.db").hint
+
+Recorded = Callable[[SimulatedStudy], tuple[StudyTable, Path]]
 
 
 @pytest.fixture(scope="module")
-def small() -> Simulated:
+def small() -> SimulatedStudy:
     """All trials completed: 8 arms, 5 replicates, two targets of 8 and 6 images."""
     study = loss_components(5, targets={"cedar": 8, "willow": 6})
     finished = np.ones_like(study.cells.finished)
     return replace(study, cells=replace(study.cells, finished=finished), endings={})
 
 
-def changed(study: Simulated, name: str, change: Callable[[Floats], Floats]) -> Simulated:
+def changed(study: SimulatedStudy, name: str, change: Callable[[Floats], Floats]) -> SimulatedStudy:
     """The study with the scores (arms, replicates, images) of one set changed."""
     targets = tuple(
         replace(target, scores=change(target.scores.copy())) if target.name == name else target
@@ -46,22 +50,22 @@ def changed(study: Simulated, name: str, change: Callable[[Floats], Floats]) -> 
     return replace(study, cells=replace(study.cells, targets=targets))
 
 
-def told(study: Simulated, recorded: Recorded) -> tuple[Answers, str]:
-    found = answer(verdicts(recorded(study)[0], 0), 0, Path())
-    return found, markdown.write(document(found, "sqlite:///mlflow.db", Path("none")), {})
+def told(study: SimulatedStudy, recorded: Recorded) -> tuple[Findings, str]:
+    found = analyse(judge(recorded(study)[0], 0), 0, Path())
+    return found, markdown.write(document(found, HINT, Path("none")), {})
 
 
-def test_unequal_replicates_after_crashes(small: Simulated, recorded: Recorded) -> None:
+def test_unequal_replicates_after_crashes(small: SimulatedStudy, recorded: Recorded) -> None:
     finished = small.cells.finished.copy()
     finished[2, 0] = finished[2, 1] = finished[5, 1] = False
     found, text = told(replace(small, cells=replace(small.cells, finished=finished)), recorded)
     used = {one.effect.contrast: (one.effect.replicates, one.effect.filled) for one in found.judged}
     assert used == {"bce": (5, 3), "soft_dice": (5, 1), "focal_tversky": (5, 3)}
     assert "3 of 40 trials have no result" in text
-    assert "| 5, 3 runs filled in |" in text
+    assert "| 5, 3 runs imputed |" in text
 
 
-def test_too_few_replicates_are_no_verdict(small: Simulated, recorded: Recorded) -> None:
+def test_too_few_replicates_are_no_verdict(small: SimulatedStudy, recorded: Recorded) -> None:
     finished = small.cells.finished.copy()
     finished[7, :3] = False
     found, text = told(replace(small, cells=replace(small.cells, finished=finished)), recorded)
@@ -69,24 +73,24 @@ def test_too_few_replicates_are_no_verdict(small: Simulated, recorded: Recorded)
     assert "only 2 replicates completed" in text
 
 
-def test_a_target_that_no_trial_has_is_named(small: Simulated, recorded: Recorded) -> None:
+def test_a_target_that_no_trial_has_is_named(small: SimulatedStudy, recorded: Recorded) -> None:
     table, _ = recorded(small)
     without = replace(table, images=table.images[table.images["dataset"] != "willow"])
-    found = answer(verdicts(without, 0), 0, Path())
+    found = analyse(judge(without, 0), 0, Path())
     assert [target.name for target in found.cells.targets] == ["cedar"]
-    assert "Target willow is named by the question, but no trial has scores of it." in found.measured.left_out
+    assert "Target willow is named by the question, but no trial has scores of it." in found.scores.left_out
 
 
-def test_a_target_that_one_trial_lacks_is_counted(small: Simulated, recorded: Recorded) -> None:
+def test_a_target_that_one_trial_lacks_is_counted(small: SimulatedStudy, recorded: Recorded) -> None:
     table, _ = recorded(small)
     key = table.trials.loc[table.trials["param/arm"] == "bce", "key"].iloc[0]
     gone = (table.images["dataset"] == "willow") & (table.images["key"] == key)
-    found = answer(verdicts(replace(table, images=table.images[~gone]), 0), 0, Path())
-    assert "willow: 1 of 40 completed trials have no score of it." in found.measured.left_out
+    found = analyse(judge(replace(table, images=table.images[~gone]), 0), 0, Path())
+    assert "willow: 1 of 40 completed trials have no score of it." in found.scores.left_out
     assert {one.effect.contrast: one.effect.filled for one in found.judged}["soft_dice"] == 1
 
 
-def test_undefined_scores_leave_their_image_out(small: Simulated, recorded: Recorded) -> None:
+def test_undefined_scores_leave_their_image_out(small: SimulatedStudy, recorded: Recorded) -> None:
     def undefined(scores: Floats) -> Floats:
         scores[3, 2, 4] = math.nan
         return scores
@@ -101,11 +105,11 @@ def test_undefined_scores_leave_their_image_out(small: Simulated, recorded: Reco
 def test_images_with_nothing_to_find_are_told(table: StudyTable) -> None:
     first = (table.images["dataset"] == "cedar") & (table.images["image"] == "cedar_000")
     images = table.images.assign(sensitivity=np.where(first, math.nan, 0.5))
-    told = measured(replace(table, images=images), declared(table)).left_out
+    told = ablation_scores(replace(table, images=images), recorded_ablation(table)).left_out
     assert any(line.startswith("cedar: 1 of 20 images have nothing to find in the field of view") for line in told)
 
 
-def test_a_constant_metric_is_no_effect_and_no_crash(small: Simulated, recorded: Recorded) -> None:
+def test_a_constant_metric_is_no_effect_and_no_crash(small: SimulatedStudy, recorded: Recorded) -> None:
     study = small
     for name in ("alder", "birch", "cedar", "willow"):
         study = changed(study, name, lambda scores: np.full_like(scores, 0.75))
@@ -122,13 +126,13 @@ def test_one_image_in_a_target_gives_no_interval(recorded: Recorded) -> None:
     assert "willow has one patient" in text
 
 
-def test_the_sources_judge_where_there_is_no_target(small: Simulated, recorded: Recorded) -> None:
+def test_the_sources_judge_where_there_is_no_target(small: SimulatedStudy, recorded: Recorded) -> None:
     table, _ = recorded(small)
     question = table.question | {"targets": []}
     images = table.images[table.images["role"] == "source"]
-    found = answer(verdicts(replace(table, question=question, images=images), 0), 0, Path())
+    found = analyse(judge(replace(table, question=question, images=images), 0), 0, Path())
     assert [target.name for target in found.cells.targets] == ["alder", "birch"]
-    assert "the study names no target" in document(found, "", Path("none")).lead[1].text  # type: ignore[union-attr]
+    assert "the study has no targets" in document(found, HINT, Path("none")).lead[1].text  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize(
@@ -146,7 +150,7 @@ def test_a_declaration_of_another_version_is_refused(
     change(asked)
     other = replace(table, question=table.question | {"ablation": asked}, provenance={"git": "0123abc"})
     with pytest.raises(RecordError, match="recorded by version 0123abc") as error:
-        declared(other)
+        recorded_ablation(other)
     assert says in str(error.value)
 
 
@@ -154,27 +158,27 @@ def test_a_metric_that_was_not_measured_is_refused(table: StudyTable) -> None:
     asked = {**table.question["ablation"], "primary": "cldice"}
     other = replace(table, question=table.question | {"ablation": asked})
     with pytest.raises(RecordError, match=r"'cldice'.*dice, iou, auc"):
-        measured(other, declared(other))
+        ablation_scores(other, recorded_ablation(other))
 
 
 def test_a_record_about_a_metric_of_which_less_is_better_is_refused(table: StudyTable) -> None:
     """Written before it was refused when declared: its verdicts would be inverted."""
     asked = {**table.question["ablation"], "primary": "hd95"}
     with pytest.raises(RecordError, match=r"of HD95 less is better, and its pixels differ .* another --study"):
-        declared(replace(table, question=table.question | {"ablation": asked}))
+        recorded_ablation(replace(table, question=table.question | {"ablation": asked}))
 
 
 def test_a_study_without_a_finished_trial_says_so(table: StudyTable) -> None:
     trials = table.trials.assign(outcome="crashed")
     empty = replace(table, trials=trials, images=table.images.head(0), curves=table.curves.head(0))
-    found = answer(verdicts(empty, 0), 0, Path())
-    text = markdown.write(document(found, "", Path("none")), {})
-    assert "there is no verdict yet" in text
+    found = analyse(judge(empty, 0), 0, Path())
+    text = markdown.write(document(found, HINT, Path("none")), {})
+    assert "so there is no verdict" in text
     assert "56 of 56 trials (arm x replicate) have not completed." in text
 
 
 @pytest.fixture
-def copied(small: Simulated, recorded: Recorded, tmp_path: Path) -> Path:
+def copied(small: SimulatedStudy, recorded: Recorded, tmp_path: Path) -> Path:
     _, folder = recorded(small)
     return Path(shutil.copytree(folder, tmp_path / "copy"))
 
@@ -200,7 +204,7 @@ def test_a_locked_record_is_one_message(copied: Path, capsys: pytest.CaptureFixt
 def test_replicates_that_were_added_count(table: StudyTable) -> None:
     asked = {**table.question["ablation"], "replicates": table.question["ablation"]["replicates"][:3]}
     shorter = replace(table, question=table.question | {"ablation": asked})
-    assert declared(shorter).replicates == declared(table).replicates
+    assert recorded_ablation(shorter).replicates == recorded_ablation(table).replicates
 
 
 def test_whose_patients_the_sets_hold_is_read_from_the_protocol(table: StudyTable) -> None:
@@ -208,9 +212,9 @@ def test_whose_patients_the_sets_hold_is_read_from_the_protocol(table: StudyTabl
     rite = {"kind": "incomplete", "dataset": {"kind": "rite"}, "missing": "skip"}
     sets = [{"kind": "drive", "annotator": "second"}, rite, {"kind": "stare"}]
     protocol = {"kind": "transfer", "sources": [{"kind": "hrf"}], "targets": sets, "target_images": "test"}
-    found = declared(replace(table, question=table.question | {"protocol": protocol})).pools
+    found = recorded_ablation(replace(table, question=table.question | {"protocol": protocol})).pools
     assert found["drive"] & found["rite"]
     assert not found["stare"] & (found["drive"] | found["hrf"])
     broken = {"protocol": protocol | {"targets": [{"kind": "driv"}]}}
     with pytest.raises(RecordError, match="must be readable by this version"):
-        declared(replace(table, question=table.question | broken))
+        recorded_ablation(replace(table, question=table.question | broken))

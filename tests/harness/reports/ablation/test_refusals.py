@@ -14,38 +14,42 @@ import pytest
 from rich.console import Console
 
 from harness.record.table import StudyTable
-from harness.reports.ablation.page import groups
-from harness.reports.ablation.report import AblationReport, show, write
+from harness.reports.ablation.components import groups
+from harness.reports.ablation.report import AblationReport, show_verdicts, write
+from harness.reports.build import SILENT
 from harness.simulation.examples import loss_components, loss_mixture, rank
-from harness.simulation.study import Simulated
+from harness.simulation.study import SimulatedStudy
 from harness.stats.mixture import Region
 from harness.stats.refusal import Refused
 from harness.stats.scores import Floats, Target
+from harness.tracking.mlflow_tracking import MlflowTracking
 
-Recorded = Callable[[Simulated], tuple[StudyTable, Path]]
+HINT = MlflowTracking("sqlite:///mlflow.db").hint
+
+Recorded = Callable[[SimulatedStudy], tuple[StudyTable, Path]]
 SMALL = {"cedar": 6, "willow": 5}
 
 
-def complete(study: Simulated) -> Simulated:
+def complete(study: SimulatedStudy) -> SimulatedStudy:
     return replace(study, cells=replace(study.cells, finished=np.ones_like(study.cells.finished)), endings={})
 
 
-def factorial(replicates: int = 3, targets: dict[str, int] | None = None) -> Simulated:
+def factorial(replicates: int = 3, targets: dict[str, int] | None = None) -> SimulatedStudy:
     return complete(loss_components(replicates, targets=targets or SMALL))
 
 
-def scored(study: Simulated, change: Callable[[Target], Floats]) -> Simulated:
+def scored(study: SimulatedStudy, change: Callable[[Target], Floats]) -> SimulatedStudy:
     targets = tuple(replace(one, scores=change(one)) for one in study.cells.targets)
     return replace(study, cells=replace(study.cells, targets=targets))
 
 
-def failed(study: Simulated, arms: slice, replicates: slice) -> Simulated:
+def failed(study: SimulatedStudy, arms: slice, replicates: slice) -> SimulatedStudy:
     finished = study.cells.finished.copy()
     finished[arms, replicates] = False
     return replace(study, cells=replace(study.cells, finished=finished))
 
 
-def undefined(study: Simulated, name: str, arms: slice = slice(None)) -> Simulated:
+def undefined(study: SimulatedStudy, name: str, arms: slice = slice(None)) -> SimulatedStudy:
     def gone(target: Target) -> Floats:
         scores = target.scores.copy()
         scores[arms] = math.nan if target.name == name else scores[arms]
@@ -54,7 +58,7 @@ def undefined(study: Simulated, name: str, arms: slice = slice(None)) -> Simulat
     return scored(study, gone)
 
 
-def bent(study: Simulated) -> Simulated:
+def bent(study: SimulatedStudy) -> SimulatedStudy:
     """Scores at every second point of the mixture that no low polynomial goes through."""
 
     def added(target: Target) -> Floats:
@@ -65,7 +69,7 @@ def bent(study: Simulated) -> Simulated:
     return scored(study, added)
 
 
-def many(study: Simulated) -> Simulated:
+def many(study: SimulatedStudy) -> SimulatedStudy:
     """41 arms: seven, and copies of the first under other names."""
     arms = [*study.cells.arms, *(f"rank 4 copy {k}" for k in range(34))]
     place = [*range(7), *[0] * 34]
@@ -79,7 +83,7 @@ def many(study: Simulated) -> Simulated:
 class Case:
     """A study, what its page must say, and which figures and tables are not there."""
 
-    study: Callable[[], Simulated]
+    study: Callable[[], SimulatedStudy]
     says: str
     gone: frozenset[str]
 
@@ -116,7 +120,7 @@ CASES = {
 def case(request: pytest.FixtureRequest, recorded: Recorded) -> tuple[Case, AblationReport]:
     found = CASES[request.param]
     table, folder = recorded(found.study())
-    return found, write(table, folder, "sqlite:///mlflow.db", 0)
+    return found, write(table, folder, HINT, 0, SILENT)
 
 
 def test_the_page_says_why(case: tuple[Case, AblationReport]) -> None:
@@ -133,18 +137,18 @@ def test_what_is_refused_has_no_file_and_no_picture(case: tuple[Case, AblationRe
     page = (made.folder / "report.html").read_text()
     assert page.count("data:image/png;base64,") == len(list(made.folder.glob("*.png")))
     refused = {name for name in ("shapley", "interactions", "variances", "mixture")
-               if isinstance(getattr(made.answers, name), Refused)}  # fmt: skip
+               if isinstance(getattr(made.findings, name), Refused)}  # fmt: skip
     assert not there & ({name.removesuffix("s") if name == "variances" else name for name in refused})
-    assert ("aggregates" in there) == any(math.isfinite(one.iqm_low) for one in made.answers.aggregates)
-    if isinstance(made.answers.ranks, Refused):
+    assert ("aggregates" in there) == any(math.isfinite(one.iqm_low) for one in made.findings.aggregates)
+    if isinstance(made.findings.ranks, Refused):
         assert pd.read_csv(made.folder / "scores.csv").filter(like="rank_").isna().all(axis=None)
 
 
 def test_a_number_without_an_interval_says_so_wherever_it_is(case: tuple[Case, AblationReport]) -> None:
     _, made = case
-    alone = [one for one in made.answers.judged if one.effect.why]
+    alone = [one for one in made.findings.judged if one.effect.why]
     console = Console(file=io.StringIO(), record=True, width=300)
-    show(made, console)
+    show_verdicts(made.findings, console)
     shown, typeset = console.export_text(), (made.folder / "verdicts.tex").read_text()
     for one in alone:
         name = f"effect/{one.effect.contrast}"
@@ -153,7 +157,7 @@ def test_a_number_without_an_interval_says_so_wherever_it_is(case: tuple[Case, A
         if math.isfinite(one.effect.estimate):
             told = f"{one.effect.estimate:+.4f} (no interval)"
             assert all(told in text for text in (shown, typeset, made.note, (made.folder / "report.md").read_text()))
-    for mean in made.answers.means:
+    for mean in made.findings.means:
         name = f"mean/{mean.arm}/{mean.target or 'all'}"
         assert (name in made.summary) == (f"{name}/low" in made.summary) == (not mean.why)
     flat = pd.read_csv(made.folder / "verdicts.csv")
@@ -165,9 +169,9 @@ def test_a_region_that_is_refused_is_not_drawn(recorded: Recorded) -> None:
     """Every dot would say that its mixture may be the best."""
     study = CASES["a mixture of two replicates"].study()
     table, folder = recorded(study)
-    made = write(table, folder, "", 0)
-    assert not isinstance(made.answers.mixture, Refused)
-    fitted, _ = made.answers.mixture
+    made = write(table, folder, HINT, 0, SILENT)
+    assert not isinstance(made.findings.mixture, Refused)
+    fitted, _ = made.findings.mixture
     assert isinstance(fitted.region, Refused)
     assert math.isnan(fitted.low)
     assert "may be the best" not in (made.folder / "mixture.svg").read_text()
@@ -186,9 +190,9 @@ def test_the_predicted_best_has_the_interval_of_its_coefficients(recorded: Recor
         return np.asarray(scores[:, None, None] + rng.normal(0, 0.004, target.scores.shape), dtype=np.float64)
 
     table, folder = recorded(scored(study, slope))
-    made = write(table, folder, "", 0)
-    assert not isinstance(made.answers.mixture, Refused)
-    fitted, _ = made.answers.mixture
+    made = write(table, folder, HINT, 0, SILENT)
+    assert not isinstance(made.findings.mixture, Refused)
+    fitted, _ = made.findings.mixture
     assert isinstance(fitted.region, Region)
     assert fitted.best[names[1]] == 1.0
     own = fitted.terms.set_index("term").loc[names[1]]
@@ -199,8 +203,8 @@ def test_the_predicted_best_has_the_interval_of_its_coefficients(recorded: Recor
 def test_figures_draw_the_numbers_of_their_tables(recorded: Recorded) -> None:
     """One quantity, one interval: the forest's lines are the table of effects, in its order."""
     table, folder = recorded(factorial())
-    made = write(table, folder, "", 0)
-    lines = [line for overall, targets in groups(made.answers) for line in (overall, *targets)]
+    made = write(table, folder, HINT, 0, SILENT)
+    lines = [line for overall, targets in groups(made.findings) for line in (overall, *targets)]
     told = pd.read_csv(made.folder / "effects.csv")
     for name in ("estimate", "low", "high"):
         assert [getattr(line, name) for line in lines] == pytest.approx(told[name].tolist(), abs=1e-12)

@@ -46,7 +46,7 @@ def test_the_text_states_the_number_of_models_and_what_their_mean_is_not(frame: 
     told = text.read_text()
     assert told.count("**mean, n = 3**") == frame["comparison"].nunique() == 3
     assert "not independent" in told
-    assert "No verdict is made from them" in told
+    assert "No verdict rests on them" in told
     assert len(pd.read_csv(data)) == len(frame)
 
 
@@ -77,4 +77,4 @@ def test_two_models_have_a_mean_and_none_a_sentence(frame: pd.DataFrame) -> None
     row = _together(str(name), own).iloc[0]
     assert row["effect"] == pytest.approx(own["effect"].mean())
     assert row["models"] == 2
-    assert "No model has scores" in "\n".join(markdown(frame.head(0)))
+    assert "No model has test scores" in "\n".join(markdown(frame.head(0)))

@@ -11,14 +11,14 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import TrialState, create_trial
 
 from harness.record import bulk_insert
-from harness.record.ablation_scores import declared, measured
-from harness.record.study import open_storage
+from harness.record.ablation_scores import ablation_scores, recorded_ablation
+from harness.record.storage import open_storage
 from harness.record.table import StudyTable
-from harness.simulation.study import Simulated
+from harness.simulation.study import SimulatedStudy
 
 
-def test_scores_come_back_as_they_were(study: Simulated, table: StudyTable) -> None:
-    found = measured(table, declared(table))
+def test_scores_come_back_as_they_were(study: SimulatedStudy, table: StudyTable) -> None:
+    found = ablation_scores(table, recorded_ablation(table))
     by_name = {target.name: target for target in study.cells.targets}
     assert [target.name for target in found.cells.targets] == ["cedar", "willow", "rowan"]
     assert [target.name for target in found.sources.targets] == ["alder", "birch"]

@@ -9,28 +9,29 @@ from itertools import compress
 from pathlib import Path
 
 import numpy as np
-import optuna
 import pandas as pd
 import pytest
-from optuna.distributions import FloatDistribution
-from optuna.trial import TrialState, create_trial
+from optuna.trial import TrialState
 
-from harness.record.ablation_scores import declared
-from harness.record.arm_studies import best, within_budget
+from harness.record.ablation_scores import recorded_ablation
+from harness.record.arm_studies import within_budget
 from harness.record.table import StudyTable, read
-from harness.reports.ablation.arm_searches import Setting, Tuned, tuned
-from harness.reports.ablation.findings import fixed_and_tuned, verdicts
-from harness.reports.ablation.fixed_vs_tuned import Beside, fixed_command
+from harness.record.trials import RecordedTrial, best
+from harness.reports.ablation.arm_searches import ArmSearches, TunedSetting, arm_searches
+from harness.reports.ablation.fixed_vs_tuned import FixedVsTuned, compare_fixed_and_tuned, fixed_command
+from harness.reports.ablation.judgement import judge
 from harness.reports.ablation.report import AblationReport, write
+from harness.reports.build import SILENT
 from harness.simulation.examples import TARGETS, loss_components, rank, tuned_loss_components
-from harness.simulation.study import Simulated, Tried
+from harness.simulation.study import SearchTrial, SimulatedStudy
 from harness.simulation.study import write as record
 from harness.stats.crossed_variance import weights
-from harness.stats.multiplicity import holm
+from harness.stats.multiplicity import adjust
 from harness.stats.refusal import Refused
+from harness.tracking.mlflow_tracking import MlflowTracking
 
 BUDGET = 12
-Recorded = Callable[[Simulated], tuple[StudyTable, Path]]
+Recorded = Callable[[SimulatedStudy], tuple[StudyTable, Path]]
 
 
 def url(folder: Path) -> str:
@@ -38,13 +39,13 @@ def url(folder: Path) -> str:
 
 
 @pytest.fixture(scope="module")
-def after() -> Simulated:
+def after() -> SimulatedStudy:
     """An ablation whose arms were tuned."""
     return tuned_loss_components(BUDGET)
 
 
 @pytest.fixture(scope="module")
-def both(after: Simulated, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def both(after: SimulatedStudy, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a record with the ablation fixed and tuned."""
     folder = tmp_path_factory.mktemp("both")
     record(loss_components(), url(folder), folder)
@@ -55,53 +56,41 @@ def both(after: Simulated, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def made(both: Path) -> AblationReport:
     """The report of the tuned one."""
-    return write(read(url(both), "loss_components/tuned", both), both, "sqlite:///mlflow.db", 0)
+    return write(
+        read(url(both), "loss_components/tuned", both), both, MlflowTracking("sqlite:///mlflow.db").hint, 0, SILENT
+    )
 
 
-def compare(table: StudyTable, folder: Path) -> Beside | Refused | None:
-    return fixed_and_tuned(verdicts(table, 0), 0, folder)
+def compare(table: StudyTable, folder: Path) -> FixedVsTuned | Refused | None:
+    return compare_fixed_and_tuned(judge(table, 0), 0, folder)
 
 
 def test_the_best_is_chosen_by_validation_whatever_the_targets_say() -> None:
-    distributions = {"lr": FloatDistribution(1e-4, 1e-2, log=True)}
     trials = [
-        create_trial(
-            value=validation,
-            params={"lr": 1e-3},
-            distributions=distributions,
-            user_attrs={"outcome": {"kind": kind}, "scores": {"cedar/dice": target}},
+        RecordedTrial(number, TrialState.COMPLETE, values=(validation,), outcome=kind, scores={"cedar/dice": target})
+        for number, (validation, target, kind) in enumerate(
+            [(0.6, 0.9, "completed"), (0.7, 0.1, "completed"), (0.0, 1.0, "diverged")]
         )
-        for validation, target, kind in [(0.6, 0.9, "completed"), (0.7, 0.1, "completed"), (0.0, 1.0, "diverged")]
     ]
-    for number, trial in enumerate(trials):
-        trial.number = number
     assert best(trials) is trials[1]
     assert best(trials[2:]) is None
-    tie = [trials[1], replaced(trials[1], 5)]
+    tie = [trials[1], replace(trials[1], number=5)]
     assert best(tie) is trials[1]
-
-
-def replaced(trial: optuna.trial.FrozenTrial, number: int) -> optuna.trial.FrozenTrial:
-    twin = create_trial(value=trial.value, user_attrs=trial.user_attrs)
-    twin.number = number
-    return twin
 
 
 def test_every_arm_has_the_same_budget_however_far_its_search_went() -> None:
     states = [TrialState.COMPLETE, TrialState.FAIL, TrialState.PRUNED, TrialState.RUNNING, TrialState.COMPLETE]
-    trials = [create_trial(state=state, value=0.5 if state == TrialState.COMPLETE else None) for state in states]
-    for number, trial in enumerate(trials):
-        trial.number = number
+    trials = [RecordedTrial(number, state) for number, state in enumerate(states)]
     assert [trial.number for trial in within_budget(trials, 2)] == [0, 2]
     assert [trial.number for trial in within_budget(trials[::-1], 9)] == [0, 2, 4]
 
 
 @pytest.mark.parametrize(("value", "edge"), [(1.2e-4, "lower"), (1e-3, None), (9e-3, "upper"), (1e-4, "lower")])
 def test_the_edge_is_the_outer_tenth_on_the_scale_of_the_range(value: float, edge: str | None) -> None:
-    assert Setting("lr", value, 1e-4, 1e-2).edge == edge
+    assert TunedSetting("lr", value, 1e-4, 1e-2).edge == edge
 
 
-def test_settings_of_the_report_are_those_the_replicates_ran_with(made: AblationReport, after: Simulated) -> None:
+def test_settings_of_the_report_are_those_the_replicates_ran_with(made: AblationReport, after: SimulatedStudy) -> None:
     told = pd.read_csv(made.folder / "tuned_settings.csv").set_index("arm")
     assert set(told.index) == set(after.searches) == set(after.cells.arms) - {"empty"}
     for arm, chosen in after.ablation["chosen"].items():
@@ -114,18 +103,18 @@ def test_settings_of_the_report_are_those_the_replicates_ran_with(made: Ablation
     assert "The arm empty trains nothing and was not tuned" in (made.folder / "report.md").read_text()
 
 
-def test_a_search_that_grew_afterwards_tells_of_the_trials_that_chose(after: Simulated, tmp_path: Path) -> None:
-    later = {arm: [*tried, Tried(1e-3, 1e-3, 0.99)] for arm, tried in after.searches.items()}
+def test_a_search_that_grew_afterwards_tells_of_the_trials_that_chose(after: SimulatedStudy, tmp_path: Path) -> None:
+    later = {arm: [*tried, SearchTrial(1e-3, 1e-3, 0.99)] for arm, tried in after.searches.items()}
     record(replace(after, searches=later), url(tmp_path), tmp_path)
     table = read(url(tmp_path), after.name, tmp_path)
-    found = tuned(table, declared(table), np.random.default_rng(0))
-    assert isinstance(found, Tuned)
-    assert all(len(one.scores) == BUDGET and one.score < 0.9 for one in found.searched)
+    found = arm_searches(table, recorded_ablation(table), np.random.default_rng(0))
+    assert isinstance(found, ArmSearches)
+    assert all(len(one.scores) == BUDGET and one.score < 0.9 for one in found.searches)
 
 
-def test_searches_that_are_gone_are_refused(after: Simulated, recorded: Recorded) -> None:
+def test_searches_that_are_gone_are_refused(after: SimulatedStudy, recorded: Recorded) -> None:
     table, _ = recorded(replace(after, searches={}))
-    assert isinstance(tuned(table, declared(table), np.random.default_rng(0)), Refused)
+    assert isinstance(arm_searches(table, recorded_ablation(table), np.random.default_rng(0)), Refused)
 
 
 def test_curves_end_at_the_budget_inside_their_bands(made: AblationReport) -> None:
@@ -134,10 +123,10 @@ def test_curves_end_at_the_budget_inside_their_bands(made: AblationReport) -> No
     assert ((curves["low"] <= curves["median"]) & (curves["median"] <= curves["high"])).all()
     assert ((curves["mean_low"] <= curves["mean"]) & (curves["mean"] <= curves["mean_high"])).all()
     assert (made.folder / "tuning.svg").is_file()
-    assert f"{BUDGET} trials of an arm carry its band" in (made.folder / "report.md").read_text()
+    assert f"A band rests on {BUDGET} trials of its arm" in (made.folder / "report.md").read_text()
 
 
-def test_arms_stand_side_by_side_with_their_own_scores(made: AblationReport, after: Simulated) -> None:
+def test_arms_stand_side_by_side_with_their_own_scores(made: AblationReport, after: SimulatedStudy) -> None:
     told = pd.read_csv(made.folder / "fixed_and_tuned.csv").set_index("arm")
     for how, cells in (("fixed", loss_components().cells), ("tuned", after.cells)):
         means = {
@@ -159,18 +148,18 @@ def test_arms_stand_side_by_side_with_their_own_scores(made: AblationReport, aft
 
 def test_ranks_both_ways_are_those_of_either_study_and_gains_are_one_family(made: AblationReport) -> None:
     told = pd.read_csv(made.folder / "fixed_and_tuned.csv").set_index("arm")
-    own = made.answers.ranks
+    own = made.findings.ranks
     assert not isinstance(own, Refused)
     for one in own:
         assert tuple(told.loc[one.arm, [f"tuned_rank_{name}" for name in ("place", "best", "worst")]]) == (
             one.place, one.best, one.worst,
         )  # fmt: skip
-    assert told["gain_holm_p"].tolist() == pytest.approx(holm(told["gain_p"].to_numpy()).tolist())
+    assert told["gain_holm_p"].tolist() == pytest.approx(adjust(told["gain_p"].to_numpy()).tolist())
 
 
 def test_a_rank_has_moved_where_the_open_ranks_have_none_in_common(made: AblationReport) -> None:
-    assert isinstance(made.answers.beside, Beside)
-    one = made.answers.beside.arms[0]
+    assert isinstance(made.findings.fixed_vs_tuned, FixedVsTuned)
+    one = made.findings.fixed_vs_tuned.arms[0]
     assert one.fixed_rank is not None
 
     def moved(fixed: tuple[int, int], after: tuple[int, int]) -> bool:
@@ -186,13 +175,13 @@ def test_a_rank_has_moved_where_the_open_ranks_have_none_in_common(made: Ablatio
 
 def test_the_fixed_one_is_set_beside_the_tuned_one_too(both: Path) -> None:
     found = compare(read(url(both), "loss_components", both), both)
-    assert isinstance(found, Beside)
+    assert isinstance(found, FixedVsTuned)
     assert (found.fixed, found.tuned, found.budget) == ("loss_components", "loss_components/tuned", BUDGET)
-    own = verdicts(read(url(both), "loss_components", both), 0).judged
+    own = judge(read(url(both), "loss_components", both), 0).judged
     assert [before for before, _ in found.judged] == list(own)
 
 
-def test_without_a_fixed_one_the_command_that_makes_it_is_told(after: Simulated, recorded: Recorded) -> None:
+def test_without_a_fixed_one_the_command_that_makes_it_is_told(after: SimulatedStudy, recorded: Recorded) -> None:
     table, folder = recorded(after)
     command = "python -m harness.ablate loss_components --tuned 12 --epochs 3"
     told = compare(replace(table, provenance={"command": command}), folder)
@@ -209,7 +198,9 @@ def test_a_fixed_one_alone_says_nothing_of_tuning(table: StudyTable, tmp_path: P
     [{"epochs": 9}, {"name": "other"}, {"ablation": {"smallest_of_interest": 0.01}}],
     ids=["epochs", "search", "smallest"],
 )
-def test_a_study_that_asks_something_else_is_not_set_beside(after: Simulated, tmp_path: Path, change: dict) -> None:  # type: ignore[type-arg]
+def test_a_study_that_asks_something_else_is_not_set_beside(
+    after: SimulatedStudy, tmp_path: Path, change: dict
+) -> None:  # type: ignore[type-arg]
     fixed = loss_components()
     if "ablation" in change:
         change = {"ablation": {**fixed.ablation, **change["ablation"]}}
@@ -233,6 +224,6 @@ def test_the_fixed_command_is_the_tuned_one_without_tuning(command: str, fixed: 
 
 def test_other_designs_without_tuning_have_no_such_section(recorded: Recorded) -> None:
     table, folder = recorded(rank())
-    report = write(table, folder, "sqlite:///mlflow.db", 0)
-    assert report.answers.tuned is None
+    report = write(table, folder, MlflowTracking("sqlite:///mlflow.db").hint, 0, SILENT)
+    assert report.findings.arm_searches is None
     assert "Tuning of each arm" not in (report.folder / "report.md").read_text()

@@ -24,8 +24,9 @@ from harness.reports.figures import cross as cross_figure
 from harness.reports.figures import pareto as pareto_figure
 from harness.reports.search.findings import summarize
 from harness.reports.search.report import SearchReport
+from harness.tracking.mlflow_tracking import MlflowTracking
 
-MLFLOW = "sqlite:///runs/mlflow.db"
+MLFLOW = MlflowTracking("sqlite:///runs/mlflow.db").hint
 FAST = (PedAnova(bootstraps=4, shuffles=4),)
 ROLES = {"drive": "source", "hrf": "target"}
 SPREADS: dict[str, BaseDistribution] = {
@@ -129,8 +130,8 @@ def test_the_front_holds_what_nothing_beats(report: SearchReport) -> None:
     assert "| 1 | 0.700 | 800 | 12 |" in text_of(report)
     assert "| 0 | 0.500 | 200 | 9 |" in text_of(report)
     front = text_of(report).partition("## The Pareto front")[2].partition("\n## ")[0]
-    assert "2 trials of 3 completed" in front
-    assert "wall-clock time as measured on the machine" in front
+    assert "2 of 3 completed trials" in front
+    assert "wall-clock time on the machine" in front
     assert "hrf (5 images, 5 patients)" in front
     assert "![" in front
     assert pd.read_csv(report.folder / "front.csv")["number"].tolist() == [1, 0]
@@ -188,7 +189,7 @@ def test_levels_keep_a_probe_apart(several: StudyTable, report: SearchReport, tm
     made = write(mixed, tmp_path, MLFLOW, evaluators=FAST)
     part = text_of(made).partition("## By level")[2].partition("\n## ")[0]
     assert part.count("Trials of the probe.") == part.count("Trials of the sampler.") == 4, "2 settings, grid, figure"
-    assert "compare levels by the probe's trials" in part
+    assert "compare levels by the trials of the probe" in part
     assert (made.folder / "cross_probe.png").is_file()
     assert "Trials of the" not in text_of(report), "without a probe there is nothing to tell apart"
 

@@ -16,7 +16,8 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution
 
 from harness.importance.levels import CROSS_COLUMNS
 from harness.importance.resampling import refused
-from harness.record.table import StudyTable, measured, read
+from harness.record.outcome import KIND_OF
+from harness.record.table import StudyTable, completed_trials, read
 from harness.reports.figures import cross, curves, history, importance, pareto, simplex, style, targets
 from harness.reports.search.findings import front
 
@@ -128,7 +129,8 @@ def test_equal_figures_are_equal_files(table: StudyTable, tmp_path: Path) -> Non
 
 
 def test_outcomes_differ_by_more_than_colour() -> None:
-    looks = list(style.LOOKS.values())
+    assert set(style.OUTCOMES) == set(KIND_OF)
+    looks = list(style.OUTCOMES.values())
     assert len({(look.marker, look.filled) for look in looks}) == len(looks)
 
 
@@ -172,7 +174,7 @@ def test_the_line_of_the_best_so_far_leaves_out_the_prompted(table: StudyTable) 
     alone, mixed, all_told = (
         history.draw(told(table, *numbers)) for numbers in ((), (16,), table.trials["number"].tolist())
     )
-    without = measured(table.trials).query("number != 16")["value"].max()
+    without = completed_trials(table.trials).query("number != 16")["value"].max()
     assert mixed.axes[0].lines[0].get_ydata()[-1] == without
     assert "best so far, unprompted" in texts(mixed)
     assert all_told.axes[0].lines[0].get_ydata()[-1] == alone.axes[0].lines[0].get_ydata()[-1]
@@ -181,7 +183,7 @@ def test_the_line_of_the_best_so_far_leaves_out_the_prompted(table: StudyTable) 
 
 def test_a_front_of_both_kinds_is_that_of_the_unprompted(table: StudyTable) -> None:
     wider = told(with_size(table, [1] * len(table.trials)), 16)
-    second = measured(table.trials).query("number != 16").nlargest(1, "value")["number"].tolist()
+    second = completed_trials(table.trials).query("number != 16").nlargest(1, "value")["number"].tolist()
     assert front(wider)["number"].tolist() == second
     assert front(told(wider, *wider.trials["number"]))["number"].tolist() == [16]
 

@@ -21,6 +21,9 @@ from harness.importance.pairs import MINIMUM, PAIR_COLUMNS, pairs
 from harness.record.table import read
 from harness.reports.build import write
 from harness.reports.search.report import SearchReport
+from harness.tracking.mlflow_tracking import MlflowTracking
+
+HINT = MlflowTracking("sqlite:///mlflow.db").hint
 
 SPREADS: dict[str, BaseDistribution] = {
     "param/a": FloatDistribution(0.0, 2.0),
@@ -228,7 +231,12 @@ def test_a_report_shows_pairs_with_their_interval_chance_and_trials_apart_from_t
             add_trial(study, runs, rng, "completed", images="missing", attributes=attributes)
 
     record = fabricate(fill)
-    made = write(read(record.url, record.name, record.runs), tmp_path, "", evaluators=(FAST,))
+    made = write(
+        read(record.url, record.name, record.runs),
+        tmp_path,
+        HINT,
+        evaluators=(FAST,),
+    )
     assert isinstance(made, SearchReport)
     probe, _, trace = text_of(made).partition("## Which settings mattered")[2].partition("**A trace is not a probe.**")
     assert "needs 30 completed trials that have both, there are 20" in probe

@@ -19,6 +19,9 @@ from harness.reports.search.findings import summarize, with_importance
 from harness.reports.search.importance import importance
 from harness.reports.search.overview import plainly
 from harness.reports.search.report import SearchReport
+from harness.tracking.mlflow_tracking import MlflowTracking
+
+HINT = MlflowTracking("sqlite:///mlflow.db").hint
 
 FAST = (PedAnova(quantile=0.5, bootstraps=4, shuffles=19),)
 
@@ -39,7 +42,12 @@ def report(fabricate: Callable[..., Any], add_trial: Callable[..., str], tmp_pat
             add_trial(study, runs, rng, "completed", attributes={"probe": True, "point": point, **again})
 
     record = fabricate(fill)
-    made = write(read(record.url, record.name, record.runs), tmp_path_factory.mktemp("out"), "", evaluators=FAST)
+    made = write(
+        read(record.url, record.name, record.runs),
+        tmp_path_factory.mktemp("out"),
+        HINT,
+        evaluators=FAST,
+    )
     assert isinstance(made, SearchReport)
     return made
 
@@ -85,7 +93,12 @@ def test_without_a_probe_the_report_tells_how_to_get_one(
     fabricate: Callable[..., Any], add_trial: Callable[..., str], tmp_path: Path
 ) -> None:
     record = fabricate(lambda study, runs: add_trial(study, runs, np.random.default_rng(0), "completed"))
-    made = write(read(record.url, record.name, record.runs), tmp_path, "", evaluators=FAST)
+    made = write(
+        read(record.url, record.name, record.runs),
+        tmp_path,
+        HINT,
+        evaluators=FAST,
+    )
     assert isinstance(made, SearchReport)
     assert "--probe" in text_of(made)
     assert "From the probe" not in text_of(made)

@@ -25,22 +25,26 @@ import harness
 from harness.experiments import declarations
 from harness.experiments.lookup import resolve
 from harness.importance import Fanova, PedAnova
-from harness.record.table import StudyTable, UnknownStudy, label, measured, read, reading, twins
+from harness.record.table import StudyTable, UnknownStudy, completed_trials, label, read
 from harness.report import main
 from harness.reports import commands
-from harness.reports.build import show, write
+from harness.reports.build import write
 from harness.reports.rendering import markdown
-from harness.reports.search.findings import Findings, scores, summarize
+from harness.reports.search.findings import OUTCOMES, Findings, scores, summarize
 from harness.reports.search.format import interval, score, with_gaps
-from harness.reports.search.overview import plainly
+from harness.reports.search.overview import OUTCOME_WORDS, plainly
 from harness.reports.search.page import document
-from harness.reports.search.report import SearchReport
+from harness.reports.search.report import SearchReport, show_importance, show_result
+from harness.tracking.mlflow_tracking import MlflowTracking
 from sam2lora.intervals import mean_interval
-from sam2lora.metrics import METRICS
 
-MLFLOW = "sqlite:///runs/mlflow.db"
+MLFLOW = MlflowTracking("sqlite:///runs/mlflow.db").hint
 FAST = (Fanova(trees=8, resample_trees=4, bootstraps=8, shuffles=6), PedAnova(bootstraps=8, shuffles=6))
 ROOT = Path(harness.__file__).parents[1]
+
+
+def test_a_report_has_words_for_every_outcome() -> None:
+    assert set(OUTCOME_WORDS) == set(OUTCOMES)
 
 
 def told_of(found: Findings) -> str:
@@ -85,11 +89,11 @@ def test_the_best_trials_pictures_are_cut_by_data_set(table: StudyTable, report:
     sheet.parent.mkdir(parents=True)
     Image.new("RGB", (40, 32)).save(sheet, pnginfo=text)
     made = write(table, tmp_path, MLFLOW, evaluators=FAST)
-    section = text_of(made).partition("## What it looks like")[2].partition("\n## ")[0]
+    section = text_of(made).partition("## Example predictions")[2].partition("\n## ")[0]
     assert re.findall(r"\((panels_\w+\.png)\)", section) == ["panels_hrf.png", "panels_drive.png"]
     assert "hrf, n = 14 images. worst x: Dice 0.500." in section
     assert Image.open(made.folder / "panels_hrf.png").size == (40, 10)
-    assert "Not shown: the best trial has left no pictures" in text_of(report)
+    assert "Not shown: there is no best trial yet, or it has no pictures" in text_of(report)
 
 
 def test_everything_linked_is_there(report: SearchReport) -> None:
@@ -126,13 +130,13 @@ def test_the_best_are_chosen_by_validation_alone(table: StudyTable) -> None:
     images = table.images.assign(dice=rng.random(len(table.images)))
     before, after = (summarize(t, 5, 0).best for t in (table, replace(table, trials=shuffled, images=images)))
     assert before["number"].tolist() == after["number"].tolist()
-    values = measured(table.trials)["value"].sort_values(ascending=False)
+    values = completed_trials(table.trials)["value"].sort_values(ascending=False)
     assert before["value"].tolist() == values.head(5).tolist()
 
 
 def test_a_smaller_objective_can_be_the_better(table: StudyTable) -> None:
     best = summarize(replace(table, direction="minimize"), 3, 0).best
-    assert best["value"].tolist() == measured(table.trials)["value"].sort_values().head(3).tolist()
+    assert best["value"].tolist() == completed_trials(table.trials)["value"].sort_values().head(3).tolist()
 
 
 def test_target_scores_come_with_an_interval_over_patients(report: SearchReport, table: StudyTable) -> None:
@@ -153,7 +157,8 @@ def test_undefined_scores_are_counted_where_they_are_told(report: SearchReport) 
     assert "| hrf | dice | 3 | 238 |" in text_of(report)
     assert "The threshold of its masks was not recorded." in text_of(report)
     console = Console(record=True, width=200, file=io.StringIO())
-    show(report, console)
+    show_result(report.findings, console)
+    show_importance(report.findings, console)
     assert console.export_text().count("3 of 14 images undefined") == 1
 
 
@@ -204,7 +209,7 @@ def test_every_metric_of_the_best_trial_is_told_with_its_unit_direction_and_gaps
     record = fabricate(fill)
     text = text_of(write(read(record.url, record.name, record.runs), tmp_path, MLFLOW, evaluators=FAST))
     section = text.partition("### Every test metric of the best trial")[2].partition("Settings of the best")[0]
-    assert "A pixel is predicted where its probability is above 0.37." in section
+    assert "A pixel counts as foreground where its probability is above 0.37." in section
     row = next(line for line in section.splitlines() if line.startswith("| HD95 [pixels], smaller is better |"))
     assert "| 12.3 [12.3, 12.3], 2 of 14 images undefined |" in row
     assert row.count("12.3 [12.3, 12.3]") == 4
@@ -212,34 +217,6 @@ def test_every_metric_of_the_best_trial_is_told_with_its_unit_direction_and_gaps
     assert "| MCC | -0.250 [-0.250, -0.250] |" in section
     assert "| Dice |" in section
     assert "threshold" not in [line.split("|")[1].strip() for line in section.splitlines() if line.startswith("|")]
-
-
-def test_metrics_that_are_one_number_are_named_with_the_reason() -> None:
-    """Boundary IoU of vessels is IoU; without a field of view the whole photograph is the field."""
-    scores = pd.DataFrame(
-        {
-            "dataset": ["drive", "drive", "drishti"],
-            "iou": [0.61, 0.7, 0.9],
-            "boundary_iou": [0.61, 0.7001, 0.7],
-            "accuracy": [0.95, 0.96, 0.99],
-            "accuracy_full": [0.97, 0.98, 0.99],
-        }
-    )
-    assert twins(scores) == (
-        " On drive boundary IoU and IoU are one number: no structure of drive is wider than the band of the boundary "
-        "IoU, as with vessels. On drishti accuracy, full photograph and accuracy are one number: the field of view of "
-        "drishti is the whole photograph."
-    )
-    assert twins(scores.drop(columns=["iou", "accuracy"])) == ""
-    assert twins(scores.assign(boundary_iou=np.nan, accuracy_full=np.nan)) == ""
-
-
-def test_every_metric_has_a_reading() -> None:
-    """By this list a reader learns which way is better: none of the module's metrics may be missing from it."""
-    text = {"sensitivity", "specificity", "accuracy", "precision"}  # read as they are called
-    assert {name for name in METRICS if reading(name).name == name} == text
-    assert {name for name in METRICS if reading(name).smaller} == {"hd95", "assd", "ece"}
-    assert {name for name in METRICS if reading(name).unit} == {"hd95", "assd"}
 
 
 def test_a_lost_file_costs_the_interval_and_is_named(report: SearchReport) -> None:
@@ -269,11 +246,11 @@ def test_cost_counts_what_ran(report: SearchReport, table: StudyTable) -> None:
     assert cost.train == table.trials["cost/train_seconds"].sum()
     assert cost.wall == (table.trials["finished"].max() - table.trials["started"].min()).total_seconds()
     assert cost.peak_mib[0] >= 641
-    assert "share of all parameters that is trained | 0." in text_of(report)
+    assert "trained share of all parameters | 0." in text_of(report)
 
 
 def test_the_report_says_where_to_look_and_how_to_go_on(report: SearchReport, table: StudyTable) -> None:
-    assert f"mlflow ui --backend-store-uri {MLFLOW}" in text_of(report)
+    assert MLFLOW.command in text_of(report)
     assert f"optuna-dashboard {table.storage}" in text_of(report)
     assert (
         "python -m harness.search loss_weights --data /data --sources drive,stare --targets chase_db1,hrf"
@@ -292,7 +269,7 @@ def test_what_cannot_be_concluded_is_said(report: SearchReport) -> None:
     limits = text_of(report).partition("## What this report cannot tell")[2]
     assert "needs 50 completed trials, there are 19" in text_of(report), "and no figure of it"
     assert "one seed" in limits
-    assert "not of hospitals in general" in limits
+    assert "not about hospitals in general" in limits
 
 
 def test_prompts_from_ground_truth_are_marked(table: StudyTable) -> None:
@@ -301,7 +278,7 @@ def test_prompts_from_ground_truth_are_marked(table: StudyTable) -> None:
     text = told_of(found)
     assert text.count("† Prompted from ground truth") == 4  # under the settings and under each table of test scores
     assert text.count("| 16 † |") == 3
-    assert "which a real patient does not have" in "\n\n".join(plainly(found))
+    assert "which a new patient does not have" in "\n\n".join(plainly(found))
     assert found.best["oracle_prompt"].all()
     assert found.scores["oracle_prompt"].all()
     assert not found.mixed
@@ -326,11 +303,11 @@ def test_a_trial_that_was_told_the_answer_does_not_lead(table: StudyTable) -> No
     assert found.best["place"].tolist() == [1, 2, 3, 4, 5]
     assert found.best["oracle_prompt"].tolist() == [False] * 3 + [True] * 2
     text = told_of(found)
-    assert text.count("the two do not compare") == 3
+    assert text.count("the two are not comparable") == 3
     assert "| 16 † |" in text
     assert f"trial {plain[1]}, reach" in "\n\n".join(plainly(found))
-    assert "ranked after it" in "\n\n".join(plainly(found))
-    assert "which a real patient does not have" not in "\n\n".join(plainly(found))
+    assert "ranked below it" in "\n\n".join(plainly(found))
+    assert "which a new patient does not have" not in "\n\n".join(plainly(found))
     assert "what the prompt gives away" in text.partition("## What this report cannot tell")[2]
 
 
@@ -342,7 +319,8 @@ def test_prompts_from_ground_truth_reach_files_terminal_and_tracker(table: Study
     assert made.summary["best/oracle_prompt"] == 0.0
     assert made.summary["best/trial"] != 16
     console = Console(record=True, width=200, file=io.StringIO())
-    show(made, console)
+    show_result(made.findings, console)
+    show_importance(made.findings, console)
     shown = console.export_text()
     assert shown.count("16 †") == 2
     assert "Prompted from ground truth" in shown
@@ -449,7 +427,7 @@ class TestCommand:
     def test_top_must_be_positive(self, top: str, capsys: pytest.CaptureFixture[str]) -> None:
         with pytest.raises(SystemExit):
             main(["loss_weights", "--top", top])
-        assert "must be 1 or more" in capsys.readouterr().err
+        assert "must be a whole number of 1 or more" in capsys.readouterr().err
 
 
 def test_a_name_means_its_latest_study_or_the_study_itself(tmp_path: Path) -> None:
@@ -501,10 +479,10 @@ def test_targets_that_gave_patients_and_images_that_were_left_out_are_told(
     asked = {"protocol": {"kind": "few_shot", "shots": 2}, "copies": ["alike: drive 21 and clinic 3"]}
     made = fabricate(lambda study, runs: None, left_out={"clinic": [why]}, **asked)
     text = write(read(made.url, made.name, made.runs), tmp_path, MLFLOW).folder.joinpath("report.md").read_text()
-    assert f"| files of clinic left out, as asked | 1: {why} |" in text
+    assert f"| files of clinic left out on request | 1: {why} |" in text
     assert "| photographs that may be copies | alike: drive 21 and clinic 3 |" in text
     assert "| targets (after 2 patients, test only) |" in text
-    assert "2 patients each joined the training; only test parts judge" in text
+    assert "2 patients each joined the training; test scores are those of their test parts" in text
     assert "never used to choose" not in text
 
 
@@ -515,14 +493,15 @@ def test_the_answer_names_settings_and_hospitals_known_and_unseen(report: Search
     weights = {name: top[name] for name in table.trials if name.startswith("weight/")}
     assert all((f"{label(name)} {weight:.3g}" in first) == (weight > 0) for name, weight in weights.items())
     assert "On unseen hospitals" in second
-    assert "On other images of the hospitals that trained them: " in second
+    assert "On other images of the training hospitals: " in second
 
 
 def test_a_narrow_terminal_cuts_no_number(table: StudyTable, report: SearchReport) -> None:
     """At 40 columns the tables do not fit: each row is told in words, with every number whole."""
     for width in (40, 200):
         console = Console(record=True, width=width, file=io.StringIO())
-        show(report, console)
+        show_result(report.findings, console)
+        show_importance(report.findings, console)
         shown = console.export_text()
         assert "…" not in shown
         assert ("place 1; trial 16; validation " in " ".join(shown.split())) == (width == 40)
@@ -535,4 +514,3 @@ def test_the_report_tells_how_it_is_made_again_from_where_it_lies(table: StudyTa
     assert commands.report(apart).endswith(f"{table.name} --storage postgresql://host/optuna")
     usual = replace(table, out=Path("runs"), storage="sqlite:///runs/optuna.db")
     assert commands.report(usual).endswith(f"--study {table.name}")
-    assert commands.mlflow("sqlite:////data/my runs/mlflow.db").endswith(" 'sqlite:////data/my runs/mlflow.db'")

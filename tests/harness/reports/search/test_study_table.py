@@ -14,7 +14,7 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState, create_trial
 
-from harness.record.table import StudyTable, UnknownStudy, label, measured, read, studies
+from harness.record.table import StudyTable, UnknownStudy, completed_trials, label, read, studies
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,7 @@ def test_a_reused_trial_has_no_images_and_is_measured_once(table: StudyTable) ->
     assert reused["number"].tolist() == [17]
     assert reused["reused_from"].tolist() == [16]
     assert 17 not in set(table.images["number"])
-    assert measured(table.trials)["number"].tolist() == [*range(17), 18, 19]
+    assert completed_trials(table.trials)["number"].tolist() == [*range(17), 18, 19]
 
 
 def test_curves_have_a_row_per_epoch(table: StudyTable) -> None:
@@ -103,7 +103,7 @@ def test_a_missing_record_is_not_made(tmp_path: Path) -> None:
 
 
 def test_studies_are_listed_with_their_search(full: Any) -> None:
-    assert [(study.name, study.search) for study in studies(full.url)] == [("loss_weights", "loss_weights")]
+    assert studies(full.url) == {"loss_weights": "loss_weights"}
 
 
 def test_the_state_must_bear_out_the_outcome(fabricate: Callable[..., Any], add_trial: Callable[..., str]) -> None:
@@ -119,7 +119,7 @@ def test_the_state_must_bear_out_the_outcome(fabricate: Callable[..., Any], add_
     assert trials["outcome"].tolist() == ["unreadable", "unreadable", "running", "waiting"]
     assert "PRUNED" in trials["why"].iloc[0]
     assert trials["value"].isna().all()
-    assert measured(trials).empty
+    assert completed_trials(trials).empty
 
 
 def test_an_empty_study_has_tables_without_rows(fabricate: Callable[..., Any]) -> None:
@@ -128,7 +128,7 @@ def test_an_empty_study_has_tables_without_rows(fabricate: Callable[..., Any]) -
     for frame in (table.trials, table.curves, table.images, table.left_out):
         assert isinstance(frame, pd.DataFrame)
         assert frame.empty
-    assert measured(table.trials).empty
+    assert completed_trials(table.trials).empty
 
 
 def test_moving_ranges_become_the_widest_and_none_a_choice(fabricate: Callable[..., Any]) -> None:

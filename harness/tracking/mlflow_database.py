@@ -1,0 +1,83 @@
+"""MLflow's local database: made whole or not at all, and made again from the record where it is broken."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+from sqlalchemy.exc import SQLAlchemyError
+
+from harness.record.locations import sqlite_file
+from harness.record.storage import create_database
+from sam2lora.files import locked
+
+_CUT_OFF = ("already exists", "duplicate column", "_alembic_tmp_")
+"""What SQLite says of a migration that meets the leavings of one that was killed."""
+
+
+def artifact_root(uri: str) -> str | None:
+    """Where files of runs go that are recorded in a local file; None: where the server says."""
+    database = sqlite_file(uri)
+    return None if database is None else (database.parent / "mlartifacts").resolve().as_uri()
+
+
+def create(uri: str) -> None:
+    """Make MLflow's local file at ``uri`` where there is none; its first migration takes seconds."""
+    create_database(uri, lambda draft: SqlAlchemyStore(draft, artifact_root(uri)).engine.dispose())
+
+
+def renew(uri: str, error: Exception) -> str:
+    """Set the local file at ``uri``, which cannot be used because of ``error``, aside if it is broken; make a new one.
+
+    Returns what a person should know of it, as sentences; "" where another process was faster. Raises ``error`` for a
+    file that is not broken, and for a server.
+    """
+    path = sqlite_file(uri)
+    if path is None:
+        raise error
+    with locked(path):
+        if _works(uri):
+            return ""
+        why = _damage(path) or next((str(error) for sign in _CUT_OFF if sign in str(error)), None)
+        if why is None:
+            raise error
+        aside = _free_name(path)
+        for end in ("-wal", "-shm", ""):
+            if (part := path.with_name(path.name + end)).exists():
+                part.replace(aside.with_name(aside.name + end))
+    SqlAlchemyStore._get_or_create_engine(uri).dispose()  # MLflow keeps connections to the file that was there
+    create(uri)
+    first = why.partition("\n")[0]
+    return (
+        f"MLflow's file must be a whole database, but {path} is not: {first}. It is now {aside.name}, and this study "
+        f"is written into a new file from the record. Runs of other studies come back when their commands run again."
+    )
+
+
+def _works(uri: str) -> bool:
+    try:
+        MlflowClient(uri).search_experiments(max_results=1)
+    except (MlflowException, SQLAlchemyError, OSError):
+        return False
+    return True
+
+
+def _damage(path: Path) -> str | None:
+    """What is wrong with the pages of a SQLite file; None where nothing is, or where another process holds it."""
+    try:
+        with closing(sqlite3.connect(path)) as database:
+            (verdict,) = database.execute("PRAGMA quick_check(1)").fetchone()
+    except sqlite3.OperationalError:
+        return None
+    except sqlite3.DatabaseError as error:
+        return str(error)
+    return None if verdict == "ok" else str(verdict)
+
+
+def _free_name(path: Path) -> Path:
+    names = (path.with_name(f"{path.name}.damaged{number or ''}") for number in range(1000))
+    return next(name for name in names if not name.exists())

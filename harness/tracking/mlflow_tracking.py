@@ -1,0 +1,49 @@
+"""MLflow as the tracker of a study: where its default database lies, and how a person opens it.
+
+Loads MLflow only to write to it.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.record.study import Record
+from harness.tracking.tracker import Material, OpenHint, Tracker
+
+
+def local_tracking(out: Path) -> str:
+    """The address of the MLflow database among the results in ``out``."""
+    return f"sqlite:///{out / 'mlflow.db'}"
+
+
+def default_tracking(out: Path) -> str:
+    """MLflow's address where a command line names none: ``$MLFLOW_TRACKING_URI``, else the database in ``out``."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or local_tracking(out)
+
+
+@dataclass(frozen=True)
+class MlflowTracking:
+    """MLflow at an ``address``: a server's, or a local database's."""
+
+    address: str
+
+    @property
+    def hint(self) -> OpenHint:
+        """The command of a local database, and the address itself of a server."""
+        server = self.address.startswith("http")
+        return OpenHint(
+            "MLflow",
+            "In MLflow the study is a parent run with this report in it, and its trials are the child runs:",
+            shlex.join(["open", self.address] if server else ["mlflow", "ui", "--backend-store-uri", self.address]),
+        )
+
+    def open(self, record: Record, question: Mapping[str, Any], materials: Sequence[Material]) -> Tracker:
+        """Start to write a study into MLflow."""
+        from harness.tracking.mlflow_tracker import MlflowTracker  # loads MLflow, which a report does without
+
+        return MlflowTracker(self.address, record, question, materials)

@@ -1,0 +1,16 @@
+"""Messages of the commands on the terminal: errors, warnings and news, each unbroken whatever the terminal's width."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.text import Text
+
+
+def say(console: Console, text: str, label: str = "", style: str = "bold") -> None:
+    """Print ``text`` as it is, after ``label`` and a colon where there is a label."""
+    console.print(Text.assemble((label and f"{label}: ", style), text), soft_wrap=True)
+
+
+def warn(console: Console, text: str) -> None:
+    """Print what the user should know about results that are made all the same."""
+    say(console, text, "warning", "bold yellow")

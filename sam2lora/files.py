@@ -1,0 +1,64 @@
+"""Names of the files that a trial leaves, how a file is written, and how processes take turns at one."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import zlib
+from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
+from pathlib import Path
+from typing import Final
+
+from filelock import FileLock
+from safetensors import SafetensorError
+
+from sam2lora.errors import DiskError
+
+CHECKPOINT: Final = "checkpoint.pt"
+"""Where an unfinished trial stands, as ``sam2lora.training.checkpoint.save`` writes it."""
+RESULT: Final = "result.json"
+"""Means of the test scores, the images behind them and those that a mean leaves out as undefined, the threshold that
+was used (null if nothing was judged), the training curve, and the sha256 of every other file. Written last: it seals
+the folder."""
+IMAGES: Final = "images.parquet"
+"""One row per test image."""
+ADAPTER: Final = "adapter.safetensors"
+"""The trained tensors; the metadata hold ``config`` and ``replicate`` as canonical JSON, and the ``threshold``, a
+probability, that the test images were judged with, and a ``checksum``."""
+PREDICTIONS: Final = "predictions.png"
+"""The worst, the median and the best test image of every data set, each with its truth, probability and errors."""
+
+TRIALS: Final = "trials"
+"""The folder in a study's folder that holds those of its trials."""
+
+
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Call ``write`` on a temporary neighbour of ``path`` and move it into place: a reader sees all or nothing.
+
+    Raises ``DiskError`` when the file cannot be written; the temporary file is removed.
+    """
+    # Not the file's own name with something added: a name may be as long as the system lets it.
+    temporary = path.with_name(f".{zlib.crc32(os.fsencode(path.name)):08x}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(temporary)
+        temporary.replace(path)
+    except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors wrap the system's error
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        room = f"{shutil.disk_usage(path.parent).free / 2**20:.1f} MiB free" if path.parent.exists() else "no folder"
+        raise DiskError(
+            f"Results must be written before a trial goes on, but {path} cannot be ({room}): {error}. Free some "
+            f"space or name another folder, then run the same command again; what was finished is kept."
+        ) from error
+
+
+def locked(path: Path) -> AbstractContextManager[object]:
+    """Keep every other process that asks for the lock of ``path`` out within the context; it waits for its turn.
+
+    Raises ``OSError`` where no file can be made next to ``path``.
+    """
+    lock = path.with_name(f".{path.name}.lock")
+    lock.touch()  # FileLock would wait for ever where no file can be made
+    return FileLock(lock)

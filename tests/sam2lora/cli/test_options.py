@@ -1,0 +1,37 @@
+"""Options that every command shares."""
+
+from __future__ import annotations
+
+import argparse
+
+import pytest
+import torch
+
+from sam2lora.cli.options import add_machine
+
+
+def device(text: str) -> str:
+    parser = argparse.ArgumentParser(exit_on_error=False)
+    add_machine(parser)
+    return str(parser.parse_args(["--device", text]).device)
+
+
+@pytest.mark.parametrize("text", ["cpu", "cuda", "cuda:0", "cuda:1"])
+def test_a_device_that_is_here(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert device(text) == text
+
+
+@pytest.mark.parametrize("text", ["cuda:2", "cuda:7", "cuda:01"])
+def test_a_gpu_that_is_not_here_is_refused_with_those_that_are(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(argparse.ArgumentError, match=f"a GPU of this machine, cuda:0 or cuda:1, but is '{text}'"):
+        device(text)
+
+
+def test_no_gpu_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(argparse.ArgumentError, match="this machine has no usable GPU: leave it out"):
+        device("cuda")
