@@ -532,7 +532,7 @@ def one(parts: Parts, place: int) -> Parts:
         parts.variances[:, place],
         parts.degrees[:, place],
         parts.residual[place],
-        {name: variance[place] for name, variance in parts.own.items()},
+        {name: variance[place] for name, variance in parts.components.items()},
     )
 
 

@@ -49,8 +49,9 @@ class Parts:
     """An estimate and the parts of its variance: (...) and (parts, ...), the last part is that of the images.
 
     ``names``: one a part; ``degrees``: degrees of freedom, (parts, ...). ``residual``: (...), what a part contains of
-    MS_E / (R n): of use to plan a study (``power``), no part of its own. ``own``: (...) by name, what *replicates* add
-    singly, and *seeds* and *folds* beyond that where several replicates share one (``own_variances``).
+    MS_E / (R n): of use to plan a study (``power``), not a part of the variance. ``components``: (...) by name, what
+    *replicates* add singly, and *seeds* and *folds* beyond that where several replicates share one
+    (``variance_components``).
     """
 
     estimate: Floats
@@ -58,7 +59,7 @@ class Parts:
     variances: Floats
     degrees: Floats
     residual: Floats
-    own: Mapping[str, Floats] = field(default_factory=dict)
+    components: Mapping[str, Floats] = field(default_factory=dict)
 
     def total(self) -> Floats:
         """(...): variance of the estimate."""
@@ -67,7 +68,7 @@ class Parts:
 
     def fixed(self) -> Floats:
         """(...): the variance that no further replicate would shrink: that of the images, and that of shared folds."""
-        fixed: Floats = self.images() + self.own.get("folds", 0.0)
+        fixed: Floats = self.images() + self.components.get("folds", 0.0)
         return fixed
 
     def images(self) -> Floats:
@@ -141,7 +142,7 @@ def crossed(
         filled = [gaps.of_clusters(axes[name]) for name in names]
         drawn = [variance + deficit for variance, (deficit, _) in zip(drawn, filled, strict=True)]
         degrees = [min(df, free) for df, (_, free) in zip(degrees, filled, strict=True)]
-    own = own_variances(means, pairs, names, drawn)
+    components = variance_components(means, pairs, names, drawn)
     between, inside, alike, free_of = [], [], [], []
     for value, share in zip(values, shares, strict=True):
         size = float(share.sum())
@@ -154,8 +155,8 @@ def crossed(
         alike.append((share**2).sum())
         free_of.append(known)
     images, residual = np.sum(between, axis=0), np.sum(inside, axis=0)
-    own_degrees = np.array(free_of)
-    free = np.minimum(satterthwaite(np.stack(between), own_degrees), satterthwaite(np.stack(alike), own_degrees))
+    target_degrees = np.array(free_of)
+    free = np.minimum(satterthwaite(np.stack(between), target_degrees), satterthwaite(np.stack(alike), target_degrees))
     handful = free < min(degrees)
     drawn[-1] = np.where(handful, np.maximum(0.0, drawn[-1] - residual), drawn[-1])
     images = np.where(handful, images, np.maximum(0.0, images - residual))
@@ -165,7 +166,7 @@ def crossed(
         variances=np.stack([*drawn, images]),
         degrees=np.stack([*(np.full(images.shape, df) for df in degrees), free]),
         residual=residual,
-        own=own,
+        components=components,
     )
 
 
@@ -246,7 +247,7 @@ def replicate_parts(means: Floats, pairs: Sequence[Pair]) -> tuple[tuple[str, ..
     return ("folds", "seeds"), [variance for variance, _ in parts], [free for _, free in parts]
 
 
-def own_variances(
+def variance_components(
     means: Floats, pairs: Sequence[Pair], names: Sequence[str], variances: Sequence[Floats]
 ) -> dict[str, Floats]:
     """Variance components (...) of the mean: what ``replicate_parts`` estimated, by where it comes from.

@@ -51,10 +51,10 @@ def pairings(arms: Coalitions) -> tuple[Pairing, ...]:
         if (contrast := interaction(one, other, arms)) is None:
             continue
         simple = (
-            simple_effect(one, other, arms, beside=False),
-            simple_effect(one, other, arms, beside=True),
-            simple_effect(other, one, arms, beside=False),
-            simple_effect(other, one, arms, beside=True),
+            simple_effect(one, other, arms, present=False),
+            simple_effect(one, other, arms, present=True),
+            simple_effect(other, one, arms, present=False),
+            simple_effect(other, one, arms, present=True),
         )
         made.append(Pairing(one, other, contrast, simple))
     return tuple(made)
@@ -67,17 +67,18 @@ def crossed_pairings(arms: Mapping[tuple[str, str], str], reference: tuple[str, 
     for one, other in arms:
         if one == first or other == second:
             continue
-        both, single, alone, neither = arms[one, other], arms[one, second], arms[first, other], arms[reference]
+        both, neither = arms[one, other], arms[reference]
+        first_only, second_only = arms[one, second], arms[first, other]
         made.append(
             Pairing(
                 one,
                 other,
-                Contrast(f"{one} x {other}", {both: 1.0, single: -1.0, alone: -1.0, neither: 1.0}),
+                Contrast(f"{one} x {other}", {both: 1.0, first_only: -1.0, second_only: -1.0, neither: 1.0}),
                 (
-                    Contrast(f"{one} with {second}", {single: 1.0, neither: -1.0}),
-                    Contrast(f"{one} with {other}", {both: 1.0, alone: -1.0}),
-                    Contrast(f"{other} with {first}", {alone: 1.0, neither: -1.0}),
-                    Contrast(f"{other} with {one}", {both: 1.0, single: -1.0}),
+                    Contrast(f"{one} with {second}", {first_only: 1.0, neither: -1.0}),
+                    Contrast(f"{one} with {other}", {both: 1.0, second_only: -1.0}),
+                    Contrast(f"{other} with {first}", {second_only: 1.0, neither: -1.0}),
+                    Contrast(f"{other} with {one}", {both: 1.0, first_only: -1.0}),
                 ),
             )
         )
@@ -94,11 +95,11 @@ def interplays(
     tested = [effect(cells, pair.interaction, None, rng) for pair in among]
     adjusted = adjust(np.array([one.p for one in tested]))
     made = []
-    for pair, found, p in zip(among, tested, adjusted.tolist(), strict=True):
+    for pair, joint, p in zip(among, tested, adjusted.tolist(), strict=True):
         if not p <= alpha:
             continue
         a, b, c, d = (effect(cells, one, None, rng) for one in pair.simple)
         turns = a.estimate * b.estimate < 0.0 or c.estimate * d.estimate < 0.0
-        if turns or abs(found.estimate) >= min(abs(mains[pair.one]), abs(mains[pair.other])):
-            made.append(Interplay(pair.one, pair.other, found, p, (a, b, c, d)))
+        if turns or abs(joint.estimate) >= min(abs(mains[pair.one]), abs(mains[pair.other])):
+            made.append(Interplay(pair.one, pair.other, joint, p, (a, b, c, d)))
     return tuple(sorted(made, key=lambda one: -abs(one.interaction.estimate)))

@@ -147,8 +147,8 @@ def _unfit(
     if absent := sorted(named - {cells.arms[a] for a in there}):
         return Refused("Every arm of a contrast needs a completed run", f"{', '.join(absent)} has none", "run it again")
     if df < 1:
-        found = f"{runs} runs leave {df} degrees of freedom"
-        return Refused("A mixed model needs more runs than arms and replicates", found, "add replicates")
+        value = f"{runs} runs leave {df} degrees of freedom"
+        return Refused("A mixed model needs more runs than arms and replicates", value, "add replicates")
     if runs > MOST_RUNS:
         rule = f"A mixed model is fitted to {MOST_RUNS} runs at most"
         return Refused(rule, f"there are {runs}", "read the contrasts, which have no such limit")
@@ -220,7 +220,7 @@ def _fit(y: Floats, fixed: Floats, factors: Sequence[npt.NDArray[np.intp]]) -> t
     from threadpoolctl import threadpool_limits
 
     profile = _Profile(y, fixed, factors)
-    ratios, found = np.ones(len(factors)), False
+    ratios, converged = np.ones(len(factors)), False
     _, _, fitted = profile.solved(ratios)
     # The matrices are small: on a busy machine, threads that wait for one another took a hundred times as long.
     with threadpool_limits(1):
@@ -234,11 +234,11 @@ def _fit(y: Floats, fixed: Floats, factors: Sequence[npt.NDArray[np.intp]]) -> t
             away = [ratios + step * one for one in np.eye(len(ratios))[ratios**2 < _NIL] for step in _STEPS]
             better = min(away, key=lambda one: profile.solved(one)[0], default=ratios)
             left = profile.solved(better)[0] < deviance - _SAME
-            found = not left and bool((np.abs(slopes * ratios**2) < _FLAT).all())
-            if found:
+            converged = not left and bool((np.abs(slopes * ratios**2) < _FLAT).all())
+            if converged:
                 break
             ratios = better if left else ratios
-    return fitted, found or not factors
+    return fitted, converged or not factors
 
 
 def _effect(

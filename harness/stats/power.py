@@ -55,13 +55,13 @@ class ContrastNoise:
         """
         axes, weight = clusters(pairs), weights(pairs)
         shared = {
-            name: float(parts.own[name]) / _crowd(axes[name], weight)
+            name: float(parts.components[name]) / _crowd(axes[name], weight)
             for name in ("seeds", "folds")
-            if name in parts.own
+            if name in parts.components
         }
         single = float((weight**2).sum())
         return cls(
-            replicate=float(parts.own["replicates"]) / single,
+            replicate=float(parts.components["replicates"]) / single,
             images=float(parts.images()),
             df_images=float(parts.degrees[-1]),
             residual=float(parts.residual) / single,
@@ -105,9 +105,9 @@ def exaggeration(
         return 1.0
     size, least = abs(effect), beyond + margin
     above, below = (size - least) / se, (-size - least) / se
-    found = ndtr(above) + ndtr(below)
+    significant = ndtr(above) + ndtr(below)
     total = size * (ndtr(above) - ndtr(below)) + se * (_density(above) + _density(below))
-    return float(total.mean() / (found.mean() * size)) if size else math.inf
+    return float(total.mean() / (significant.mean() * size)) if size else math.inf
 
 
 def _density(z: Floats) -> Floats:
@@ -174,7 +174,7 @@ def _possible(noise: ContrastNoise, pairs: Sequence[Pair]) -> list[ContrastNoise
     """What the true noise may be, in parts of equal probability, where ``noise`` was estimated from ``pairs``.
 
     The replicates' parts are taken to be off together, by the degrees of freedom of the one that is known worst; the
-    images' by their own mean square, of which an estimate of 0 is what is left.
+    images' by their mean square, of which an estimate of 0 is what is left.
     """
     free, single = min(df for _, df, _ in _expected(noise, pairs)[0]), float((weights(pairs) ** 2).sum())
     few, many = 1.0 / _quantiles(free, 24), 1.0 / _quantiles(noise.df_images, 6)
@@ -182,14 +182,14 @@ def _possible(noise: ContrastNoise, pairs: Sequence[Pair]) -> list[ContrastNoise
     return [
         ContrastNoise(
             replicate=float(by) * noise.replicate,
-            images=max(0.0, float(own) * square - noise.residual * single),
+            images=max(0.0, float(scale) * square - noise.residual * single),
             df_images=noise.df_images,
             residual=min(noise.residual, float(by) * noise.replicate),
             seed=float(by) * noise.seed,
             fold=float(by) * noise.fold,
         )
         for by in few
-        for own in many
+        for scale in many
     ]
 
 
@@ -245,19 +245,19 @@ def _expected(noise: ContrastNoise, pairs: Sequence[Pair]) -> tuple[list[tuple[f
     """Of each of the replicates' parts: its mean with nothing taken off, its degrees of freedom, what is taken off;
     and the variance that the replicates truly give the estimate. As `crossed_variance.replicate_parts` has them.
     """
-    axes, weight, own = clusters(pairs), weights(pairs), {"seeds": noise.seed, "folds": noise.fold}
-    alone = noise.replicate + sum(variance for name, variance in own.items() if name not in axes)
-    single = alone * float((weight**2).sum())
-    variance = single + sum(own[name] * _crowd(codes, weight) for name, codes in axes.items() if name in own)
+    axes, weight, shared = clusters(pairs), weights(pairs), {"seeds": noise.seed, "folds": noise.fold}
+    unshared = noise.replicate + sum(variance for name, variance in shared.items() if name not in axes)
+    single = unshared * float((weight**2).sum())
+    variance = single + sum(shared[name] * _crowd(codes, weight) for name, codes in axes.items() if name in shared)
     levels = {name: int(codes.max()) + 1 for name, codes in axes.items()}
     if len(axes) == 2 and levels["seeds"] * levels["folds"] == len(pairs):
         few, many = sorted(axes, key=lambda name: levels[name])
-        each = {name: own[name] / levels[name] + single for name in axes}
+        each = {name: shared[name] / levels[name] + single for name in axes}
         return [(each[few], levels[few] - 1.0, 0.0), (each[many], levels[many] - 1.0, single)], variance
     # Every cluster's part is estimated without bias: what its mean varies by, at its share.
     parts = [
         (
-            own.get(name, 0.0) * _crowd(codes, weight) + single,
+            shared.get(name, 0.0) * _crowd(codes, weight) + single,
             cr2(np.bincount(codes, weight).astype(np.float64))[1],
             0.0,
         )

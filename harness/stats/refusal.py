@@ -10,8 +10,8 @@ class Refused:
     """An answer that the data cannot give. Each part is a clause without a full stop."""
 
     rule: str
-    found: str
+    value: str
     remedy: str
 
     def __str__(self) -> str:
-        return f"{self.rule}, but {self.found}: {self.remedy}."
+        return f"{self.rule}, but {self.value}: {self.remedy}."

@@ -43,16 +43,16 @@ def coalitions(components: Mapping[str, Sequence[str]], arms: Sequence[str]) -> 
     """
     if unknown := {arm for holders in components.values() for arm in holders} - set(arms):
         raise ValueError(f"Components must be held by arms of {', '.join(arms)}, but also name {sorted(unknown)}.")
-    found: dict[Coalition, str] = {}
+    coalitions: dict[Coalition, str] = {}
     for arm in arms:
         held = frozenset(name for name, holders in components.items() if arm in holders)
-        if held in found:
+        if held in coalitions:
             raise ValueError(
-                f"Arms of a factorial must differ in their components, but {found[held]} and {arm} both have "
+                f"Arms of a factorial must differ in their components, but {coalitions[held]} and {arm} both have "
                 f"{_named(held)}: leave one out, or name what they differ in."
             )
-        found[held] = arm
-    return found
+        coalitions[held] = arm
+    return coalitions
 
 
 def shapley_values(arms: Coalitions) -> tuple[Contrast, ...] | Refused:
@@ -75,26 +75,26 @@ def main_effect(name: str, arms: Coalitions) -> Contrast:
     """The mean gain of adding ``name`` to each of ``arms`` that lacks it, each with equal weight.
 
     The empty coalition counts as any other where it is among ``arms``: leave it out where it trains nothing, since what
-    a component does alone is another question. Raises ``ValueError`` unless some arm lacks ``name`` and every one that
-    does is there with it, too.
+    a component does without any other is another question. Raises ``ValueError`` unless some arm lacks ``name`` and
+    every one that does is there with it, too.
     """
     without = [others for others in arms if name not in others]
     if not without or (absent := [others | {name} for others in without if others | {name} not in arms]):
-        found = f"no arm is {'; '.join(map(_named, absent))}" if without else "all arms have it"
+        value = f"no arm is {'; '.join(map(_named, absent))}" if without else "all arms have it"
         raise ValueError(
-            f"The main effect of {name} compares every arm without it with the same arm and {name}, but {found}: "
+            f"The main effect of {name} compares every arm without it with the same arm and {name}, but {value}: "
             f"declare the arms of a full factorial."
         )
     return _gains(name, arms, lambda others: 1.0 / len(without))
 
 
-def simple_effect(name: str, other: str, arms: Coalitions, *, beside: bool) -> Contrast:
-    """The main effect of ``name`` over those of ``arms`` that have ``other`` (``beside``) or lack it.
+def simple_effect(name: str, other: str, arms: Coalitions, *, present: bool) -> Contrast:
+    """The main effect of ``name`` over those of ``arms`` that have ``other`` (``present``) or lack it.
 
     Raises ``ValueError`` as `main_effect` does.
     """
-    chosen = {own: arm for own, arm in arms.items() if (other in own) == beside}
-    return Contrast(f"{name} {'with' if beside else 'without'} {other}", main_effect(name, chosen).weights)
+    chosen = {held: arm for held, arm in arms.items() if (other in held) == present}
+    return Contrast(f"{name} {'with' if present else 'without'} {other}", main_effect(name, chosen).weights)
 
 
 def interactions(arms: Coalitions) -> tuple[Contrast, ...] | Refused:
@@ -106,8 +106,8 @@ def interactions(arms: Coalitions) -> tuple[Contrast, ...] | Refused:
     names = _components(arms)
     if refused := _enough("Interactions", 2 if Coalition() in arms else 3, names):
         return refused
-    found = [interaction(one, other, arms) for one, other in combinations(names, 2)]
-    made = tuple(one for one in found if one is not None)
+    pairs = (interaction(one, other, arms) for one, other in combinations(names, 2))
+    made = tuple(one for one in pairs if one is not None)
     rule = "An interaction needs two components in all four combinations with the same others"
     return made or Refused(rule, "no two of them are arms in these", "declare a full factorial")
 

@@ -54,8 +54,8 @@ def tuning_curves(
     for arm, part in trials.groupby("arm", sort=False):
         scores = part["score"].to_numpy(dtype=np.float64)
         if len(scores) < LEAST:
-            found = f"{arm} has {len(scores)}"
-            refused[str(arm)] = Refused(f"A tuning curve needs {LEAST} or more trials", found, "search longer")
+            value = f"{arm} has {len(scores)}"
+            refused[str(arm)] = Refused(f"A tuning curve needs {LEAST} or more trials", value, "search longer")
             continue
         rows.append(_curve(str(arm), scores, rng, bounds, level))
     empty = pd.DataFrame(columns=list(TUNING_COLUMNS))

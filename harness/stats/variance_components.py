@@ -72,9 +72,9 @@ def variances(cells: Cells) -> Variances | Refused:
     kept = [_defined(target.scores[np.ix_(arms, replicates)]) for target in cells.targets]
     scores = [one for one in kept if one.shape[2] > 1]
     if arms.sum() < 2 or replicates.sum() < 2 or not scores:
-        found = f"{arms.sum()} arms share {replicates.sum()} replicates on {len(scores)} data sets"
+        value = f"{arms.sum()} arms share {replicates.sum()} replicates on {len(scores)} data sets"
         rule = "A split of variance needs two arms that share two replicates and a data set with two images"
-        return Refused(rule, found, "let more trials finish")
+        return Refused(rule, value, "let more trials finish")
     if len({float(end) for one in scores for end in (one.min(), one.max())}) == 1:
         return Refused("A split of variance needs scores that vary", "all are equal", "read the means")
     folds = [pair.fold for pair, has in zip(cells.replicates, replicates, strict=True) if has]
@@ -126,20 +126,20 @@ def _parts(scores: list[Floats], seeds: list[int], folds: list[int]) -> tuple[Pa
         residual += over.rk + over.rest - _of_means(replicate_image, counts) - _of_means(rest, counts)
     split = _replicates(means, seeds, folds, over.around_r / per_replicate)
     residual += split.pop("seed x fold", (0.0, 0))[0]
-    found: dict[str, tuple[float, int]] = {
+    components: dict[str, tuple[float, int]] = {
         "arm": (over.a, arms),
         **split,
         "arm x replicate": (over.ar, arms * replicates),
     }
     if len(scores) > 1:
-        found["target"] = (over.k - _of_means(image, counts), len(scores))
-        found["arm x target"] = (over.ak - _of_means(arm_image, counts), arms * len(scores))
-    found["image"] = (float(np.mean(image)), sum(counts))
-    found["residual"] = (residual, arms * replicates * sum(counts))
-    total = sum(max(0.0, variance) for variance, _ in found.values())
+        components["target"] = (over.k - _of_means(image, counts), len(scores))
+        components["arm x target"] = (over.ak - _of_means(arm_image, counts), arms * len(scores))
+    components["image"] = (float(np.mean(image)), sum(counts))
+    components["residual"] = (residual, arms * replicates * sum(counts))
+    total = sum(max(0.0, variance) for variance, _ in components.values())
     return tuple(
         Part(source, variance, max(0.0, variance) / total if total else math.nan, n)
-        for source, (variance, n) in found.items()
+        for source, (variance, n) in components.items()
     )
 
 

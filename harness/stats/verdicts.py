@@ -184,9 +184,9 @@ def check(contrasts: Sequence[Contrast], smallest: float) -> None:
         )
 
 
-def tests(found: Sequence[Estimated], smallest: float) -> PerTest:
-    """The effects' own p-values, before any adjustment."""
-    means, on = [mean for mean, _ in found], [targets for _, targets in found]
+def tests(estimates: Sequence[Estimated], smallest: float) -> PerTest:
+    """The p-values of the effects, before any adjustment."""
+    means, on = [mean for mean, _ in estimates], [targets for _, targets in estimates]
     small_on = np.array([[_small(one, smallest) for one in targets] for targets in on])
     return PerTest(
         differs=np.array([one.p for one in means]),
@@ -233,7 +233,7 @@ def kinds(p: PerTest, seen: PerTest, alpha: float = 0.05) -> npt.NDArray[np.str_
 
 
 def settle(
-    found: Sequence[Estimated],
+    estimates: Sequence[Estimated],
     p: PerTest,
     seen: PerTest,
     smallest: float,
@@ -255,18 +255,18 @@ def settle(
 
     def still(values: Floats) -> int:
         """The tests of a family that are open, by their adjusted p; one or more."""
-        return max(1, len(found) - int((values <= alpha).sum()))
+        return max(1, len(estimates) - int((values <= alpha).sum()))
 
     def forecast(one: Effect, values: Floats, beyond: float) -> tuple[int | None, str, float]:
         """What would decide ``one`` if the other open tests of its family stay open."""
         return _forecast(one, smallest, beyond, replicates, lambda more: level(more, still(values)), to_come)
 
     def on(k: int, chosen: npt.NDArray[np.bool_]) -> tuple[str, ...]:
-        return tuple(one.target or "" for one, has in zip(found[k][1], chosen.tolist(), strict=True) if has)
+        return tuple(one.target or "" for one, has in zip(estimates[k][1], chosen.tolist(), strict=True) if has)
 
     def verdict(k: int) -> Verdict:
-        mean, differs_on = found[k][0], p.differs_on[k] <= alpha
-        match said[k]:
+        mean, differs_on = estimates[k][0], p.differs_on[k] <= alpha
+        match kind_of[k]:
             case "everywhere":
                 return DoesNotMatter()
             case "opposed":
@@ -284,18 +284,18 @@ def settle(
 
     def inflation(one: Effect, verdict: Verdict) -> float:
         beyond = {Matters: smallest, Differs: 0.0}.get(type(verdict))
-        if beyond is None or one.why or not (at := level(0, len(found))):
+        if beyond is None or one.why or not (at := level(0, len(estimates))):
             return math.nan
         return exaggeration(one.estimate, ContrastNoise.of(one.parts(), one.pairs), one.pairs, at, beyond)
 
-    def smallest_found(one: Effect) -> float:
+    def detectable_effect(one: Effect) -> float:
         if one.why:
             return math.nan
         noise = ContrastNoise.of(one.parts(), one.pairs)
         return detectable(noise, one.pairs, level(0, still(p.differs)))
 
-    said = kinds(p, seen, alpha).tolist()
-    verdicts = [verdict(k) for k in range(len(found))]
+    kind_of = kinds(p, seen, alpha).tolist()
+    verdicts = [verdict(k) for k in range(len(estimates))]
     return tuple(
         Judged(
             mean,
@@ -305,10 +305,10 @@ def settle(
             equivalence_p=float(p.small[k]),
             everywhere_p=float(p.everywhere[k]),
             verdict=verdicts[k],
-            detectable=smallest_found(mean),
+            detectable=detectable_effect(mean),
             inflation=inflation(mean, verdicts[k]),
         )
-        for k, (mean, targets) in enumerate(found)
+        for k, (mean, targets) in enumerate(estimates)
     )
 
 
@@ -359,10 +359,10 @@ def _forecast(
             f"{also * unknown}",
             chance,
         )
-    alone = noise.unshared()
-    if needed(replace(alone, images=0.0), unshared) is None:
+    independent = noise.unshared()
+    if needed(replace(independent, images=0.0), unshared) is None:
         why = f"{MOST} replicates would not decide {that}: the effect seems to lie too near what is too small"
-    elif needed(alone, unshared) is None:
+    elif needed(independent, unshared) is None:
         why = f"no number of replicates would decide {that}: the images are too few"
     else:
         why = _too_few_folds(len({pair.fold for pair in taken(FOLDS)}), that)

@@ -67,7 +67,7 @@ def _ranking(comparison: FixedVsTuned, metric: str) -> Table:
         "fixed [95 %]": lambda one: format.mean(one.fixed),
         "tuned [95 %]": lambda one: format.mean(one.tuned),
         "tuned minus fixed [95 %]": lambda one: (
-            one.gain.found if isinstance(one.gain, Refused) else format.estimate(one.gain)
+            one.gain.value if isinstance(one.gain, Refused) else format.estimate(one.gain)
         ),
         f"{CORRECTION} p": lambda one: format.probability(one.gain_p),
         "replicates": _replicates,

@@ -189,7 +189,7 @@ def test_arms_that_share_no_replicate_are_refused() -> None:
 def test_what_cannot_be_fitted_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     single = mixed(simulated(0, replicates=1), [GAIN])
     assert isinstance(single, Refused)
-    assert "0 degrees of freedom" in single.found
+    assert "0 degrees of freedom" in single.value
     constant = simulated(0)
     for target in constant.targets:
         target.scores[:] = 0.5
@@ -199,6 +199,6 @@ def test_what_cannot_be_fitted_is_refused(monkeypatch: pytest.MonkeyPatch) -> No
         target.scores[1] = math.nan
     gone = mixed(crashed, [GAIN])
     assert isinstance(gone, Refused)
-    assert "arm1 has none" in gone.found
+    assert "arm1 has none" in gone.value
     monkeypatch.setattr(module, "MOST_RUNS", 14)
     assert isinstance(mixed(simulated(0), [GAIN]), Refused)

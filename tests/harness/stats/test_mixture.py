@@ -163,7 +163,7 @@ def test_runs_without_a_score_are_counted_and_replicates_without_a_point_leave_t
     table.loc[25, "score"] = math.nan
     region = fitted(table).region
     assert isinstance(region, Refused)
-    assert "2 of 5 have them" in region.found
+    assert "2 of 5 have them" in region.value
     assert fitted(table).surface["in_region"].all()
 
 
@@ -182,7 +182,7 @@ def test_too_few_points_or_runs_are_refused() -> None:
 def test_more_replicates_than_a_fit_can_hold_are_refused() -> None:
     many = fit_mixture(runs(PLANTED, 0.01, replicates=201), NAMES, "linear", np.random.default_rng(0))
     assert isinstance(many, Refused)
-    assert many.found == "there are 201"
+    assert many.value == "there are 201"
 
 
 def test_weights_off_the_simplex_are_refused() -> None:

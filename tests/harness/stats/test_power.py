@@ -125,10 +125,10 @@ def test_true_variances_are_what_studies_estimate(pairs: tuple[Pair, ...], image
     alone = expected.replicate + sum(own[name] for name in own if name not in axes)
     assert parts.residual.mean() * count == pytest.approx(expected.residual, rel=0.03)
     assert parts.images().mean() == pytest.approx(expected.images, rel=0.05)
-    assert parts.own["replicates"].mean() * count == pytest.approx(alone, rel=0.1)
+    assert parts.components["replicates"].mean() * count == pytest.approx(alone, rel=0.1)
     crowds = {name: float((np.bincount(axes[name], weight) ** 2).sum()) for name in own if name in axes}
     for name, crowd in crowds.items():  # what is cut off below 0 makes them a little large
-        assert own[name] * 0.95 < parts.own[name].mean() / crowd < own[name] * 1.3
+        assert own[name] * 0.95 < parts.components[name].mean() / crowd < own[name] * 1.3
     variance = alone / count + sum(own[name] * crowd for name, crowd in crowds.items())
     assert parts.estimate.var() == pytest.approx(variance + expected.images, rel=0.08)
 

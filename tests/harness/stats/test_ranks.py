@@ -102,7 +102,7 @@ def test_an_arm_without_scores_is_not_ranked() -> None:
 def test_ranks_without_a_difference_are_refused(cells: Cells, found: str) -> None:
     refused = ranks(cells)
     assert isinstance(refused, Refused)
-    assert found in refused.found
+    assert found in refused.value
 
 
 @pytest.mark.parametrize(

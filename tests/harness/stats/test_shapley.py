@@ -127,7 +127,7 @@ def test_a_main_effect_is_the_mean_of_simple_effects_by_their_coalitions() -> No
     for empty, counts in ((True, (2, 2)), (False, (1, 2))):
         arms = factorial(3, empty)
         scores = game(arms, 5)
-        without, beside = (at(simple_effect("bce", "ft", arms, beside=has), scores) for has in (False, True))
+        without, beside = (at(simple_effect("bce", "ft", arms, present=has), scores) for has in (False, True))
         whole = (counts[0] * without + counts[1] * beside) / sum(counts)
         assert at(main_effect("bce", arms), scores) == pytest.approx(whole, abs=1e-12)
 
@@ -185,7 +185,7 @@ def test_a_missing_coalition_is_named() -> None:
     del arms[frozenset({"bce", "ft"})]
     refused = shapley_values(arms)
     assert isinstance(refused, Refused)
-    assert "bce + ft" in refused.found
+    assert "bce + ft" in refused.value
     with pytest.raises(ValueError, match=r"main effect of ft compares .* but no arm is bce \+ ft"):
         main_effect("ft", arms)
     with pytest.raises(ValueError, match="but all arms have it"):

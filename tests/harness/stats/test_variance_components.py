@@ -169,7 +169,7 @@ def test_too_little_in_common_is_refused() -> None:
     cells.finished[0, :2] = False
     refused = variances(cells)
     assert isinstance(refused, Refused)
-    assert "2 arms share 1 replicates" in refused.found
+    assert "2 arms share 1 replicates" in refused.value
 
 
 def test_constant_scores_have_no_variance_to_share() -> None:
@@ -182,4 +182,4 @@ def test_constant_scores_have_no_variance_to_share() -> None:
     )
     refused = variances(cells)
     assert isinstance(refused, Refused)
-    assert refused.found == "all are equal"
+    assert refused.value == "all are equal"
