@@ -2,13 +2,14 @@
 # make demo     install, then the report of a simulated ablation: no training
 # make test     install, then the test suite
 # make check    install, then format, lint, types, tests
+# make test-faults   install, then kill, starve and lock real studies, for up to 20 minutes
 
 VENV   ?= .venv
 PYTHON ?= python3
 UV     := $(VENV)/bin/uv
 RUN    := $(VENV)/bin/python
 
-.PHONY: install search demo report ui test check format lint types pins clean
+.PHONY: install search demo report ui test test-faults check format lint types pins clean
 .DEFAULT_GOAL := help
 
 help:
@@ -42,6 +43,9 @@ ui: install
 
 test: install
 	$(RUN) -m pytest
+
+test-faults: install
+	$(RUN) -m pytest -m faults tests/faults
 
 check: install format lint types test
 
