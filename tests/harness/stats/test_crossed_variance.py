@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -32,17 +32,19 @@ def parts(estimate: float, variances: list[float], degrees: list[float]) -> Part
 
 
 @given(st.floats(0.01, 20.0), st.floats(1.0, 60.0))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_of_one_part_the_p_is_that_of_t(ratio: float, df: float) -> None:
     assert float(parts(ratio * 0.3, [0.09], [df]).p()) == pytest.approx(2 * stats.t.sf(ratio, df), rel=1e-6)
 
 
 @given(st.floats(0.001, 1.0), st.lists(st.tuples(st.floats(0.001, 1.0), st.floats(1.0, 40.0)), min_size=2, max_size=4))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_p_and_interval_agree(estimate: float, found: list[tuple[float, float]]) -> None:
     """An interval of coverage 1 - p just reaches 0."""
     one = parts(estimate, [v for v, _ in found], [df for _, df in found])
-    assert float(one.margin(1.0 - float(one.p()))) == pytest.approx(estimate, rel=1e-6)
+    p = float(one.p())
+    assume(p > 1e-8)  # the coverage 1 - p keeps few digits of a smaller p
+    assert float(one.margin(1.0 - p)) == pytest.approx(estimate, rel=1e-6)
 
 
 def test_the_margin_lies_between_those_of_the_parts_degrees_of_freedom() -> None:
@@ -178,7 +180,7 @@ def test_what_a_bootstrap_resamples() -> None:
 
 
 @given(st.lists(st.integers(1, 6), min_size=2, max_size=8))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_unequal_clusters_get_the_variance_of_bell_and_mccaffrey(sizes: list[int]) -> None:
     """Against their matrices: residuals of a mean of clusters, each divided by the root of 1 - its leverage."""
     shares, count = np.array(sizes) / sum(sizes), len(sizes)

@@ -38,7 +38,7 @@ def tables(draw: st.DrawFn) -> np.ndarray:
 
 
 @given(tables())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_contrasts_of_the_filled_table_are_those_of_least_squares(present: np.ndarray) -> None:
     if not usable(present, 3).all():
         return

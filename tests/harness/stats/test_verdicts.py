@@ -131,7 +131,7 @@ def test_a_family_of_targets_is_adjusted_as_one() -> None:
 
 
 @given(st.floats(-0.05, 0.05), st.floats(1e-4, 0.05))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_beyond_is_at_most_a_level_where_the_whole_interval_lies_beyond(estimate: float, smallest: float) -> None:
     parts = Parts(
         np.array(estimate), ("replicates", "images"), np.array([4e-5, 1e-5]), np.array([4.0, 57.0]), np.array(0.0)
@@ -252,7 +252,7 @@ def test_contrasts_of_one_name_are_refused() -> None:
 
 
 @given(arrays(np.float64, st.integers(1, 5), elements=st.floats(0.0, 1.0)))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_holm_is_the_closed_test_of_bonferroni(p: np.ndarray) -> None:
     """Adjusted is the largest Bonferroni p of all the intersections that a hypothesis is in (Marcus et al. 1976)."""
     every = [s for size in range(1, len(p) + 1) for s in itertools.combinations(range(len(p)), size)]

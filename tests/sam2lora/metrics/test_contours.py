@@ -56,7 +56,7 @@ def test_distances_are_monais(seed: int) -> None:
 
 
 @given(guess=arrays(bool, (9, 11)), mask=arrays(bool, (9, 11)), fov=arrays(bool, (9, 11)))
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=100)
 def test_distances_are_those_of_a_distance_transform(guess: Mask, mask: Mask, fov: Mask) -> None:
     """Contours in any field of view, found pixel by pixel."""
     one, other = literal_contour(guess, fov), literal_contour(mask, fov)
@@ -174,7 +174,7 @@ def test_the_band_has_no_side_at_the_rim() -> None:
 
 
 @given(seed=st.integers(0, 50), rows=st.integers(0, 30), columns=st.integers(0, 30))
-@settings(max_examples=30, deadline=None, derandomize=True)
+@settings(max_examples=30)
 def test_the_camera_s_border_moves_nothing(seed: int, rows: int, columns: int) -> None:
     guess, mask = blobs(seed, (50, 60))
     fov = everywhere(mask)

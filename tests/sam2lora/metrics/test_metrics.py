@@ -157,7 +157,7 @@ SWAPPED = {"sensitivity": "precision", "precision": "sensitivity"}
 SYMMETRIC = ("dice", "iou", "accuracy", "mcc", "hd95", "assd", "boundary_iou", "cldice", "accuracy_full")
 masks = arrays(bool, (12, 17), elements=st.booleans())
 pairs = given(guess=masks, mask=masks, fov=masks)
-small = settings(max_examples=60, deadline=None, derandomize=True)
+small = settings(max_examples=60)
 
 
 def same(one: float, other: float) -> bool:
