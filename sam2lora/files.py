@@ -42,7 +42,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     temporary = path.with_name(f".{zlib.crc32(os.fsencode(path.name)):08x}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write(temporary)
+        write_readable(temporary, write)
         temporary.replace(path)
     except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors wrap the system's error
         with suppress(OSError):
@@ -52,6 +52,18 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
             f"Results must be written before a trial goes on, but {path} cannot be ({room}): {error}. Free some "
             f"space or name another folder, then run the same command again; what was finished is kept."
         ) from error
+
+
+def write_readable(path: Path, write: Callable[[Path], object]) -> None:
+    """Call ``write`` on ``path`` and give the file the mode of any new file, which follows the umask.
+
+    safetensors alone would leave a file that nobody but its owner can read. Raises what ``write`` raises.
+    """
+    path.touch()
+    mode = path.stat().st_mode
+    write(path)
+    if path.stat().st_mode != mode:
+        path.chmod(mode)
 
 
 def locked(path: Path) -> AbstractContextManager[object]:

@@ -28,6 +28,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from sam2lora.files import write_readable
 from sam2lora.runtime import Runtime
 from sam2lora.tensors import bytes_of, checksum
 
@@ -150,7 +151,7 @@ class Store:
         note.unlink(missing_ok=True)
         draft = path.with_suffix(".draft")  # one writer at a time holds the lock
         try:
-            save_file(levels, draft, metadata={"crc": checksum(levels)})
+            write_readable(draft, lambda path: save_file(levels, path, metadata={"crc": checksum(levels)}))
             draft.replace(path)
         finally:
             draft.unlink(missing_ok=True)

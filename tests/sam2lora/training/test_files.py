@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors import SafetensorError
+from safetensors.torch import save_file
 
 from sam2lora.errors import DiskError
 from sam2lora.files import write_atomically
+from sam2lora.models.feature_cache import Store
 
 
 @pytest.mark.parametrize(
@@ -30,6 +34,19 @@ def test_whoever_meets_a_full_disk_says_so_and_leaves_the_file_as_it_was(error: 
     with pytest.raises(DiskError, match=r"cannot be .*No space left.*Free some space or name another folder"):
         write_atomically(path, full)
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == {path.name: b"whole"}
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o002, 0o664), (0o077, 0o600)])
+def test_a_file_has_the_mode_of_any_new_file(umask: int, mode: int, tmp_path: Path) -> None:
+    before = os.umask(umask)
+    try:
+        write_atomically(tmp_path / "adapter", lambda path: save_file({"a": torch.zeros(1)}, path))
+        write_atomically(tmp_path / "note", lambda path: path.write_text("whole"))
+        Store(tmp_path, 1).write("f" * 64, {"00": torch.zeros(1)})
+    finally:
+        os.umask(before)
+    files = [tmp_path / "adapter", tmp_path / "note", *tmp_path.glob("ff/*.safetensors")]
+    assert [file.stat().st_mode & 0o777 for file in files] == [mode] * 3
 
 
 def test_a_name_as_long_as_the_system_lets_it_is_written(tmp_path: Path) -> None:
