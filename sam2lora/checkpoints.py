@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import os
 import shutil
 import sys
 from collections.abc import Sequence
@@ -28,6 +27,7 @@ from sam2lora.backbones import Sam2, Size, Version, published
 from sam2lora.cli.messages import say
 from sam2lora.cli.options import refuse
 from sam2lora.cli.parser import Parser
+from sam2lora.environment import folder, variable
 from sam2lora.errors import CheckpointError, DiskError, Sam2LoraError
 from sam2lora.files import locked
 from sam2lora.runtime import default_cache
@@ -73,8 +73,8 @@ CHECKPOINTS = {
 
 def local_folder() -> Path:
     """Where the files lie: ``$SAM2LORA_CHECKPOINTS``, else ``checkpoints`` in the cache."""
-    named = os.environ.get("SAM2LORA_CHECKPOINTS")
-    return Path(named).expanduser() if named else default_cache() / "checkpoints"
+    named = variable("SAM2LORA_CHECKPOINTS")
+    return folder("SAM2LORA_CHECKPOINTS", named) if named else default_cache() / "checkpoints"
 
 
 def published_file(model: Sam2) -> Published:
@@ -130,7 +130,7 @@ def fetch(model: Sam2, console: Console) -> Path:
 
 
 def _address(file: Published) -> str:
-    return f"{os.environ.get('SAM2LORA_CHECKPOINTS_URL', _META).rstrip('/')}/{file.path}"
+    return f"{(variable('SAM2LORA_CHECKPOINTS_URL') or _META).rstrip('/')}/{file.path}"
 
 
 def _reason(error: requests.RequestException) -> str:
@@ -208,10 +208,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         for model in [_named(name) for name in arguments.names]:
             say(Console(), str(fetch(model, errors)))
+        if not arguments.names:
+            Console().print(_table())
     except Sam2LoraError as error:
         return refuse(errors, error)
-    if not arguments.names:
-        Console().print(_table())
     return 0
 
 

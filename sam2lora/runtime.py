@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from sam2lora.environment import folder
+
 
 def default_cache() -> Path:
     """Where decoded images lie: ``$SAM2LORA_CACHE``, else ``~/.cache/sam2lora``. One copy serves every study."""
-    return Path(os.environ.get("SAM2LORA_CACHE", "~/.cache/sam2lora")).expanduser()
+    return folder("SAM2LORA_CACHE", "~/.cache/sam2lora")
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,9 @@ def test_imports_run_one_way(package: str, forbidden: set[str]) -> None:
 
 LAYERS: dict[str, tuple[tuple[str, ...], ...]] = {
     "sam2lora": (
-        ("choice", "errors", "runtime", "tensors", "transfers", "intervals", "metrics"),
+        ("choice", "errors", "resources", "tensors", "transfers", "intervals", "metrics"),
+        ("environment",),
+        ("runtime",),
         ("cli", "files", "augments", "backbones", "losses", "optimizers", "prompts", "schedules", "thresholds"),
         ("checkpoints", "datasets", "integrity", "sharpness", "weighted_loss"),
         ("models", "photographs", "protocols", "tiles"),

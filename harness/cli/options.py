@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import logging
 import math
-import os
 import re
 import warnings
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from rich.console import Console
 from harness.errors import HarnessError
 from sam2lora.cli.messages import say
 from sam2lora.cli.options import add_results, add_weights, interruptible, number, positive, refuse
+from sam2lora.environment import check_home, set_defaults
 from sam2lora.errors import Sam2LoraError
 from sam2lora.protocol_options import add_image_size, add_protocol
 
@@ -78,6 +78,7 @@ def carried_out(run: Callable[[], bool], console: Console) -> int:
     _quiet_libraries()
     with interruptible() as stop:
         try:
+            check_home()
             done = run()
         except (HarnessError, Sam2LoraError, ValueError) as error:
             return refuse(console, error)
@@ -92,6 +93,6 @@ def carried_out(run: Callable[[], bool], console: Console) -> int:
 def _quiet_libraries() -> None:
     """Leave the terminal to our messages: libraries log what they do at their levels of warnings and errors."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+    set_defaults({"MLFLOW_LOGGING_LEVEL": "WARNING"})
     logging.getLogger("alembic").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message="Clip non-finite values")  # the worst values are infinite on purpose

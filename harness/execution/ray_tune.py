@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 import shutil
 import signal
+import sys
 import tempfile
 import threading
 import uuid
@@ -17,14 +19,17 @@ from typing import Any
 
 import ray
 from ray import tune
+from ray._common.utils import get_default_ray_temp_dir
 from ray.tune import TuneError
 
 from harness.errors import ClusterError, TooManyFailures
 from harness.execution.callback import RecordTrials
 from harness.execution.engine_actor import EngineActor
 from harness.execution.searcher import Searcher
-from harness.execution.slots import Slots, spread, usable_cores
+from harness.execution.slots import Slots, spread
 from harness.execution.trainable import Trial
+from sam2lora.environment import set_defaults, unset_empty, variable
+from sam2lora.resources import usable_cores
 
 # Loggers of Ray's that write files nobody reads, a check that would refuse an outcome without a score, and how its
 # workers allocate.
@@ -41,6 +46,7 @@ _SETTINGS = {
     "MALLOC_MMAP_THRESHOLD_": str(32 * 2**20),
     "MALLOC_TRIM_THRESHOLD_": str(2**32),
 }
+_PLACES = ("RAY_TMPDIR", "TMPDIR")  # where Ray keeps sockets and logs; it takes an empty one for the current folder
 _OBJECT_STORE_BYTES = 128 * 2**20  # orders and results are a few kilobytes; images are memory-mapped files
 
 
@@ -64,7 +70,7 @@ def cluster(slots: Slots) -> Iterator[Cluster]:
     On a cluster that ``RAY_ADDRESS`` names, which machine an engine runs on is up to Ray.
     """
     with running(max(1, round((slots.engines or slots.concurrent) * slots.cpus))):
-        if os.environ.get("RAY_ADDRESS"):
+        if variable("RAY_ADDRESS"):
             slots = spread(slots, ray.cluster_resources())
         # Ray may still know the engines of the study before by their names.
         study = uuid.uuid4().hex[:8]
@@ -85,10 +91,11 @@ def running(cpus: int | None = None) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    os.environ.update({name: value for name, value in _SETTINGS.items() if name not in os.environ})
+    set_defaults(_SETTINGS)
     logging.getLogger("ray").setLevel(logging.ERROR)
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
-    address = os.environ.get("RAY_ADDRESS")
+    unset_empty("RAY_ADDRESS", *_PLACES)
+    address = variable("RAY_ADDRESS")
     terminated = signal.getsignal(signal.SIGTERM)
     try:
         if address:
@@ -101,6 +108,7 @@ def running(cpus: int | None = None) -> Iterator[None]:
                 logging_level=logging.ERROR,
                 object_store_memory=_OBJECT_STORE_BYTES,
                 configure_logging=True,
+                runtime_env=_interpreter(),
             )
     except Exception as error:  # Ray raises just that when its node takes longer than the 30 s it is given
         raise ClusterError(_unavailable(address, error)) from error
@@ -112,11 +120,39 @@ def running(cpus: int | None = None) -> Iterator[None]:
         ray.shutdown()
 
 
+def check_sockets() -> None:
+    """Raise ``ClusterError`` where the folder in which Ray would start here is too long for the names of its sockets.
+
+    The system allows 107 bytes, on macOS 103.
+    """
+    if variable("RAY_ADDRESS"):
+        return
+    unset_empty(*_PLACES)
+    folder, limit = get_default_ray_temp_dir(), 103 if sys.platform == "darwin" else 107
+    room = limit - len("/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store")
+    if len(os.fsencode(folder)) > room:
+        raise ClusterError(
+            f"The folder of Ray's sockets must have a path of {room} bytes at most, but {folder} has "
+            f"{len(os.fsencode(folder))}: set RAY_TMPDIR to a folder with a shorter path, such as /tmp."
+        )
+
+
+def _interpreter() -> dict[str, str] | None:
+    """Ray's setting for workers whose interpreter lies in a folder such as ``my lab``; Ray pastes it into a shell."""
+    quoted = shlex.quote(sys.executable)
+    return None if quoted == sys.executable else {"py_executable": quoted}
+
+
 def _unavailable(address: str | None, error: Exception) -> str:
     if address:
         return (
             f"The Ray cluster that $RAY_ADDRESS names must answer, but {address} does not ({error}): correct "
             f"the address, or unset it to have Ray started here."
+        )
+    if isinstance(error, OSError):
+        return (
+            f"Ray must be able to write into its folder {get_default_ray_temp_dir()} and into the home folder, but "
+            f"cannot ({error}): set RAY_TMPDIR and HOME to folders that you can write."
         )
     return (
         f"Ray must start on this machine within the 30 s that it gives itself, but did not ({error}): run the same "

@@ -73,6 +73,7 @@ def ready(
     plan: Plan, configs: Sequence[TrialConfig], replicates: Sequence[Replicate], console: Console
 ) -> tuple[Prepared, Slots, Runtime]:
     """What was prepared for such trials, how they share the machine, and where each computes."""
+    ray_tune.check_sockets()
     slots, runtime = assign_machine(plan, configs, console)
     prepared = prepare(configs, replicates, runtime, slots.concurrent, console, slots.residents)
     return prepared, replace(slots, concurrent=prepared.fitting), runtime

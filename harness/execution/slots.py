@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import psutil
 import torch
 
 from harness.errors import ClusterError
 from sam2lora.config import TrialConfig
+from sam2lora.resources import usable_cores
 from sam2lora.training import packing
 
 RESIDENTS = 4
@@ -61,12 +60,6 @@ def share_machine(gpus_per_trial: float | None, packed: bool = False) -> Slots:
         return Slots(devices * residents, cpus=max(cores / devices, 0.01), gpus=1.0, residents=residents)
     concurrent = int(devices / share)
     return Slots(concurrent=concurrent, cpus=max(cores / concurrent, 0.01), gpus=share)
-
-
-def usable_cores() -> int:
-    """Physical cores that this process may use."""
-    cores = psutil.cpu_count(logical=False) or os.cpu_count() or 1
-    return min(cores, len(psutil.Process().cpu_affinity()))
 
 
 def spread(room: Slots, resources: Mapping[str, float]) -> Slots:

@@ -8,7 +8,6 @@ Everything is sent by one background thread in batches: a slow server does not h
 from __future__ import annotations
 
 import json
-import os
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,6 +27,7 @@ from harness.record.trials import RecordedTrial
 from harness.tracking.mlflow_database import artifact_root, create, renew
 from harness.tracking.tracker import Conclusion, Material
 from sam2lora.choice import dotted
+from sam2lora.environment import set_defaults
 from sam2lora.files import ADAPTER, IMAGES, PREDICTIONS
 
 # MLflow's own patience is minutes per request, in which a person sees nothing.
@@ -50,8 +50,7 @@ class MlflowTracker:
     """
 
     def __init__(self, uri: str, record: Record, question: Mapping[str, Any], materials: Sequence[Material]) -> None:
-        for name, value in _PATIENCE.items():
-            os.environ.setdefault(name, value)
+        set_defaults(_PATIENCE)
         self.uri, self.record, self.question, self.materials = uri, record, dict(question), materials
         self.behind: Exception | None = None
         self.warning = ""

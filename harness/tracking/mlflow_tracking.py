@@ -5,7 +5,6 @@ Loads MLflow only to write to it.
 
 from __future__ import annotations
 
-import os
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import Any
 
 from harness.record.study import Record
 from harness.tracking.tracker import Material, OpenHint, Tracker
+from sam2lora.environment import variable
 
 
 def local_tracking(out: Path) -> str:
@@ -23,7 +23,7 @@ def local_tracking(out: Path) -> str:
 
 def default_tracking(out: Path) -> str:
     """MLflow's address where a command line names none: ``$MLFLOW_TRACKING_URI``, else the database in ``out``."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or local_tracking(out)
+    return variable("MLFLOW_TRACKING_URI") or local_tracking(out)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import argparse
 import math
 import re
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from rich.console import Console
 
 from sam2lora.choice import describe
 from sam2lora.cli.messages import say
+from sam2lora.resources import usable_cores
 
 REFUSED = 2
 RANDOM = "random"
@@ -37,9 +39,12 @@ class Stop:
 def interruptible() -> Iterator[Stop]:
     """Raise ``KeyboardInterrupt`` on SIGTERM, too, which Slurm and ``timeout`` send; yields the exit status.
 
-    Use it in the main thread, where Python handles signals.
+    Python handles signals in the main thread: elsewhere nothing changes.
     """
     stop = Stop()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
 
     def terminated(number: int, frame: FrameType | None) -> None:
         stop.status = 128 + number
@@ -138,7 +143,7 @@ def choose_device(arguments: argparse.Namespace) -> tuple[str, int]:
     import torch  # takes seconds: only after everything that can be refused without it
 
     device = arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    return device, arguments.threads or torch.get_num_threads()
+    return device, arguments.threads or min(torch.get_num_threads(), usable_cores())
 
 
 def refuse(console: Console, error: BaseException) -> int:

@@ -6,7 +6,6 @@ import errno
 from collections.abc import Callable
 from typing import NamedTuple
 
-import psutil
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -15,6 +14,7 @@ from sam2lora.adapters import Attachment
 from sam2lora.config import TrialConfig
 from sam2lora.models.build import shapes
 from sam2lora.models.segmenter import Batch
+from sam2lora.resources import free_memory
 from sam2lora.training.objective import objective, terms_of
 
 _MIB = 2**20
@@ -105,4 +105,4 @@ def free_mib(device: str) -> float:
     if device.startswith("cuda"):
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return float(torch.cuda.mem_get_info(device)[0] + unused) / 2**20
-    return float(psutil.virtual_memory().available) / 2**20
+    return free_memory() / 2**20

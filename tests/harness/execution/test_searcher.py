@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -126,6 +127,7 @@ def cluster() -> Iterator[Cluster]:
     [
         (None, Exception("The current node timed out during startup."), "when the machine is less busy"),
         ("10.0.0.1:6379", ConnectionError("Failed to connect"), "unset it"),
+        (None, PermissionError(13, "Permission denied", "/.ray"), "set RAY_TMPDIR and HOME to folders that you can"),
     ],
 )
 def test_ray_that_cannot_be_had_is_one_message(
@@ -141,7 +143,31 @@ def test_ray_that_cannot_be_had_is_one_message(
     with pytest.raises(ClusterError) as told, ray_tune.cluster(Slots(concurrent=1, cpus=1.0, gpus=0.0)):
         pytest.fail("the run must not begin")
     message = str(told.value)
-    assert all(part in message for part in (str(raised), "$RAY_ADDRESS", remedy, address or "30 s"))
+    assert all(part in message for part in (str(raised), remedy, address or "Ray must"))
+
+
+def test_a_folder_too_long_for_sockets_is_refused_before_anything_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RAY_ADDRESS", "RAY_TMPDIR", "TMPDIR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("RAY_TMPDIR", "")
+    monkeypatch.setenv("TMPDIR", "/" + "ü" * 50)
+    with pytest.raises(ClusterError, match=r"a path of \d+ bytes at most, but /ü+/ray has 105: set RAY_TMPDIR"):
+        ray_tune.check_sockets()
+    monkeypatch.setenv("RAY_TMPDIR", "/tmp")
+    ray_tune.check_sockets()
+    monkeypatch.setenv("RAY_TMPDIR", "/" + "x" * 105)
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    ray_tune.check_sockets()  # Ray runs elsewhere
+
+
+def test_workers_start_where_the_path_of_the_interpreter_has_a_space(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "my lab (1)").symlink_to(sys.prefix)
+    interpreter = str(tmp_path / "my lab (1)" / "bin" / Path(sys.executable).name)
+    monkeypatch.setattr(sys, "executable", interpreter)
+    with ray_tune.running(1):
+        assert ray.get(ray.remote(lambda: sys.executable).remote(), timeout=60) == interpreter
 
 
 def searching(record: Record, tiny: TrialConfig, trials: int, heard: Heard | None = None) -> Searcher:

@@ -29,9 +29,8 @@ from sam2lora.config import TrialConfig
 def test_slots_of_a_machine_with_two_cores(
     devices: int, share: float | None, packed: bool, room: Slots, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("harness.execution.slots.psutil.cpu_count", lambda logical: 2)
+    monkeypatch.setattr("harness.execution.slots.usable_cores", lambda: 2)
     monkeypatch.setattr("harness.execution.slots.torch.cuda.device_count", lambda: devices)
-    monkeypatch.setattr("harness.execution.slots.psutil.Process.cpu_affinity", lambda process: [0, 1])
     assert share_machine(share, packed) == room
     assert room.engines == (0 if room.residents == 1 else room.concurrent // room.residents)
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import signal
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 
-from sam2lora.cli.options import add_machine
+from sam2lora.cli.options import add_machine, interruptible
 
 
 def device(text: str) -> str:
@@ -35,3 +37,18 @@ def test_no_gpu_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(argparse.ArgumentError, match="this machine has no usable GPU: leave it out"):
         device("cuda")
+
+
+def test_a_command_can_run_in_any_thread() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+
+    def status() -> int:
+        with interruptible() as stop:
+            assert signal.getsignal(signal.SIGTERM) is before
+            return stop.status
+
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(status).result() == 130
+    with interruptible():
+        assert signal.getsignal(signal.SIGTERM) is not before
+    assert signal.getsignal(signal.SIGTERM) is before

@@ -1,0 +1,50 @@
+"""Environment variables and the home folder: a variable that is empty counts as unset."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from sam2lora.errors import DiskError
+
+
+def variable(name: str) -> str | None:
+    """The value of an environment variable; None where it is unset or empty."""
+    return os.environ.get(name) or None
+
+
+def set_defaults(values: Mapping[str, str]) -> None:
+    """Set each variable that is unset or empty, for libraries that read it, and for the processes that they start."""
+    os.environ.update({name: value for name, value in values.items() if variable(name) is None})
+
+
+def unset_empty(*names: str) -> None:
+    """Remove the variables that are empty, for libraries that read them."""
+    for name in names:
+        if variable(name) is None:
+            os.environ.pop(name, None)
+
+
+def folder(name: str, default: str) -> Path:
+    """The folder that the variable ``name`` holds, else ``default``; ``~`` stands for the home folder.
+
+    Raises ``DiskError`` where it stands for none.
+    """
+    path = Path(variable(name) or default)
+    unset_empty("HOME")  # Python takes an empty one for the root folder
+    try:
+        return path.expanduser()
+    except RuntimeError as error:
+        raise DiskError(
+            f"A folder that begins with ~ must be of a user who has a home folder, but {path} is not: name another "
+            f"folder in ${name}, or set HOME."
+        ) from error
+
+
+def check_home() -> None:
+    """Raise ``DiskError`` where the user has no home folder, which Ray must have.
+
+    Neither ``$HOME`` nor the system's list of users names it, as in a container that runs under a mere number.
+    """
+    folder("HOME", "~")
