@@ -23,7 +23,7 @@ $(UV):
 # Compiled here, since every worker imports all of it: where bytecode is not kept (PYTHONDONTWRITEBYTECODE), torch,
 # torch._dynamo and ray.tune take 10 s of a processor in every process instead of 3.
 $(VENV)/installed: pyproject.toml constraints.txt | $(UV)
-	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(UV) pip install --quiet --compile-bytecode --constraints constraints.txt --editable '.[dev]'
+	VIRTUAL_ENV="$(CURDIR)/$(VENV)" $(UV) pip install --quiet --compile-bytecode --constraints constraints.txt --editable '.[dev]'
 	$(RUN) -m compileall -q harness sam2lora search_spaces ablations
 	touch $@
 
