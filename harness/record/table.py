@@ -50,7 +50,7 @@ class UnknownStudy(HarnessError):
 class StudyTable:
     """A study as its report sees it.
 
-    ``trials``: one row per trial in order of ``number``. Columns:
+    ``trials``: one row per trial in order of ``number``, none for a proposal that a killed run never started. Columns:
 
     - ``key``: digest of the settings and the replicate; ``config``: the settings as canonical JSON;
     - ``outcome``: completed, stopped, diverged, out_of_memory, infeasible (refused untrained), crashed; running or
@@ -126,7 +126,7 @@ def read(storage_url: str, study_name: str, folder: Path) -> StudyTable:
         if study_name not in names:
             raise UnknownStudy(f"No study {study_name!r} in {storage_url}.{_hint(study_name, names)}")
         written = attributes(storage, study_name)
-        everything = read_trials(storage, study_name)
+        everything = [trial for trial in read_trials(storage, study_name) if not trial.abandoned]
         directions = storage.get_study_directions(storage.get_study_id_from_name(study_name))
     question = dict(written.get("question", {}))
     objectives = _objectives(directions, question)

@@ -156,6 +156,11 @@ class RecordedTrial:
         return self.state == TrialState.RUNNING and self.replicate is not None
 
     @property
+    def abandoned(self) -> bool:
+        """Whether it was proposed by a run that ended before it started it: it has neither settings nor an outcome."""
+        return self.state == TrialState.FAIL and self.replicate is None and self.outcome is None
+
+    @property
     def sampled(self) -> bool:
         """Whether the study's sampler sees it and its scheduler may stop it: neither of a probe nor a reference."""
         return not self.probe and self.reference is None

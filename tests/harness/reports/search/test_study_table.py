@@ -113,6 +113,7 @@ def test_the_state_must_bear_out_the_outcome(fabricate: Callable[..., Any], add_
         study.add_trial(create_trial(value=0.9))
         study.add_trial(create_trial(state=TrialState.RUNNING, user_attrs={"outcome": {"kind": "completed"}}))
         study.enqueue_trial({})
+        study.add_trial(create_trial(state=TrialState.FAIL))  # proposed by a run that was killed before it started it
 
     record = fabricate(fill)
     trials = read(record.url, record.name, record.runs).trials
