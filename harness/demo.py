@@ -21,7 +21,7 @@ from harness.simulation.examples import loss_components, loss_mixture, rank, tun
 from harness.simulation.study import SimulatedStudy, write
 from harness.stats.complete_cases import FEWEST
 from harness.tracking.mlflow_tracking import MlflowTracking, local_tracking
-from sam2lora.cli.options import refuse, seed, whole
+from sam2lora.cli.options import path_option, refuse, seed, whole
 from sam2lora.cli.parser import Parser
 
 _STUDIES: dict[str, Callable[[int, int], tuple[SimulatedStudy, ...]]] = {
@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument(
         "--out",
-        type=Path,
+        type=path_option,
         default=Path("runs/demo"),
         metavar="DIR",
         help="folder of the results, replaced (default: %(default)s)",

@@ -1,8 +1,9 @@
-"""Environment variables and the home folder: a variable that is empty counts as unset."""
+"""Environment variables, paths and the home folder: a variable that is empty counts as unset, and a URL is no path."""
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -26,12 +27,25 @@ def unset_empty(*names: str) -> None:
             os.environ.pop(name, None)
 
 
+def local_path(text: str) -> Path:
+    """``text`` as a path. Raises ``ValueError`` for a URL: files are read and written by the file system alone."""
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", text):
+        raise ValueError(
+            f"must be a path on a local or shared file system, but is the URL {text!r}: mount the store and give the "
+            f"path below it; MLflow can keep files of trials in an object store (mlflow/README.md)"
+        )
+    return Path(text)
+
+
 def folder(name: str, default: str) -> Path:
     """The folder that the variable ``name`` holds, else ``default``; ``~`` stands for the home folder.
 
-    Raises ``DiskError`` where it stands for none.
+    Raises ``DiskError`` where it stands for none, and for a URL.
     """
-    path = Path(variable(name) or default)
+    try:
+        path = local_path(variable(name) or default)
+    except ValueError as error:
+        raise DiskError(f"${name} {error}.") from error
     unset_empty("HOME")  # Python takes an empty one for the root folder
     try:
         return path.expanduser()

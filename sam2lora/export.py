@@ -10,7 +10,7 @@ from rich.console import Console
 
 from sam2lora import trained
 from sam2lora.cli.messages import say
-from sam2lora.cli.options import add_adapter, given_files, refuse
+from sam2lora.cli.options import add_adapter, given_files, path_option, refuse
 from sam2lora.cli.parser import Parser
 from sam2lora.errors import AdapterError, Sam2LoraError
 from sam2lora.export_formats import write_peft, write_sam2
@@ -25,7 +25,7 @@ def parser() -> argparse.ArgumentParser:
         description="Write a trained adapter for other tools: adapter files for peft into DIR/peft, and the whole "
         "model with the adapter merged, for the official sam2, into DIR/sam2. A README in each says how to load it.",
     )
-    command.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the results")
+    command.add_argument("--out", type=path_option, required=True, metavar="DIR", help="folder of the results")
     command.add_argument("--format", choices=("peft", "sam2", "both"), default="both", help="default: %(default)s")
     command.add_argument("--overwrite", action="store_true", help="replace an existing export")
     add_adapter(command)

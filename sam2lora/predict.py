@@ -23,6 +23,7 @@ from sam2lora.cli.options import (
     choose_device,
     given_files,
     number,
+    path_option,
     positive,
     refuse,
 )
@@ -59,9 +60,9 @@ def parser() -> argparse.ArgumentParser:
         epilog="Exit status: 0, 1 if an image could not be used, 2 if nothing could be done.",
     )
     command.add_argument(
-        "images", nargs="+", type=Path, metavar="IMAGES", help="8-bit colour images, and folders of them"
+        "images", nargs="+", type=path_option, metavar="IMAGES", help="8-bit colour images, and folders of them"
     )
-    command.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the results")
+    command.add_argument("--out", type=path_option, required=True, metavar="DIR", help="folder of the results")
     add_adapter(command)
     output = command.add_argument_group("the output")
     output.add_argument(

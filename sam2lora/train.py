@@ -7,12 +7,20 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
 from rich.console import Console
 
 from sam2lora.cli.messages import say
-from sam2lora.cli.options import add_machine, add_results, add_weights, interruptible, positive, refuse, seed
+from sam2lora.cli.options import (
+    add_machine,
+    add_results,
+    add_weights,
+    interruptible,
+    path_option,
+    positive,
+    refuse,
+    seed,
+)
 from sam2lora.cli.parser import Parser
 from sam2lora.errors import Sam2LoraError
 from sam2lora.protocol_options import add_image_size, add_protocol
@@ -29,7 +37,9 @@ def parser() -> argparse.ArgumentParser:
     )
     settings = command.add_argument_group("the settings")
     begin = settings.add_mutually_exclusive_group()
-    begin.add_argument("--config", type=Path, metavar="FILE", help="settings as JSON, as --print-config writes them")
+    begin.add_argument(
+        "--config", type=path_option, metavar="FILE", help="settings as JSON, as --print-config writes them"
+    )
     begin.add_argument(
         "--like", metavar="WHERE", help="the settings of a trained adapter: a file, a folder, a study or an MLflow run"
     )
@@ -61,12 +71,12 @@ def parser() -> argparse.ArgumentParser:
     where = command.add_argument_group("the files")
     where.add_argument(
         "--out",
-        type=Path,
+        type=path_option,
         metavar="DIR",
         help="folder of the results (default: runs/train/NAME, with a name derived from the settings)",
     )
     where.add_argument(
-        "--data", type=Path, metavar="ROOT", help="folder of the data sets, each in its publisher's layout"
+        "--data", type=path_option, metavar="ROOT", help="folder of the data sets, each in its publisher's layout"
     )
     where.add_argument(
         "--checkpoint", metavar="FILE", help="weights as Meta distributes them, or 'random' (with --backbone)"

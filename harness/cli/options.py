@@ -8,14 +8,13 @@ import math
 import re
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 
 import optuna
 from rich.console import Console
 
 from harness.errors import HarnessError
 from sam2lora.cli.messages import say
-from sam2lora.cli.options import add_results, add_weights, interruptible, number, positive, refuse
+from sam2lora.cli.options import add_results, add_weights, interruptible, number, path_option, positive, refuse
 from sam2lora.environment import check_home, set_defaults
 from sam2lora.errors import Sam2LoraError
 from sam2lora.protocol_options import add_image_size, add_protocol
@@ -39,7 +38,9 @@ def add_run(command: argparse.ArgumentParser, dry_run: str) -> argparse._Argumen
     ``dry_run``: what ``--dry-run`` prints.
     """
     run = command.add_argument_group("the run (free to change)")
-    run.add_argument("--data", type=Path, metavar="ROOT", help="folder of the data sets, in their owners' layouts")
+    run.add_argument(
+        "--data", type=path_option, metavar="ROOT", help="folder of the data sets, in their owners' layouts"
+    )
     add_weights(run)
     run.add_argument("--study", type=study, metavar="STUDY", help="name of the study (default: NAME)")
     run.add_argument(

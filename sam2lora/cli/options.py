@@ -19,6 +19,7 @@ from rich.console import Console
 
 from sam2lora.choice import describe
 from sam2lora.cli.messages import say
+from sam2lora.environment import local_path
 from sam2lora.resources import usable_cores
 
 REFUSED = 2
@@ -86,6 +87,14 @@ def number(fits: Callable[[float], bool], rule: str) -> Callable[[str], float]:
     return read
 
 
+def path_option(text: str) -> Path:
+    """The type of an option that is a file or a folder: `sam2lora.runtime.local_path`, or argparse's error."""
+    try:
+        return local_path(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
 def add_machine(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     """Add the options of device and threads, which change no result; returns their group for further options."""
     group = parser.add_argument_group("the machine")
@@ -107,7 +116,10 @@ def add_adapter(parser: argparse.ArgumentParser) -> None:
         "sources), or an MLflow run (runs:/ID or ID)",
     )
     group.add_argument(
-        "--checkpoint", metavar="FILE", type=Path, help="weights of the published SAM 2 that the adapter was trained on"
+        "--checkpoint",
+        metavar="FILE",
+        type=path_option,
+        help="weights of the published SAM 2 that the adapter was trained on",
     )
     add_weights(group)
     add_results(group, "--runs")
@@ -116,7 +128,7 @@ def add_adapter(parser: argparse.ArgumentParser) -> None:
 def add_results(group: argparse._ActionsContainer, folder: Literal["--out", "--runs"]) -> None:
     """Add the options that name the results of the harness, ``--out`` to write them and ``--runs`` to find a name."""
     purpose = "folder of the results" if folder == "--out" else "folder of the results in which names are looked up"
-    group.add_argument(folder, type=Path, default=Path("runs"), metavar="DIR", help=f"{purpose} (default: runs)")
+    group.add_argument(folder, type=path_option, default=Path("runs"), metavar="DIR", help=f"{purpose} (default: runs)")
     group.add_argument("--storage", metavar="URL", help="database of the record (default: sqlite:///DIR/optuna.db)")
 
 
@@ -124,7 +136,7 @@ def add_weights(group: argparse._ArgumentGroup) -> None:
     """Add the option for files of weights other than the backbone's."""
     group.add_argument(
         "--weights",
-        type=Path,
+        type=path_option,
         action="append",
         default=[],
         metavar="FILE",

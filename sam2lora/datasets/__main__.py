@@ -23,6 +23,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from sam2lora.cli.options import path_option
 from sam2lora.cli.parser import Parser
 from sam2lora.datasets import (
     DATASETS,
@@ -127,7 +128,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = Parser(
         prog="python -m sam2lora.datasets", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("root", type=Path, nargs="?", help="folder that holds the folders of the data sets")
+    parser.add_argument("root", type=path_option, nargs="?", help="folder that holds the folders of the data sets")
     parser.add_argument(
         "--set",
         action="append",
@@ -135,7 +136,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="check only this set, for instance folder:path=clinic:target=disc; may be repeated",
     )
     parser.add_argument("--quick", action="store_true", help="check names only, decode nothing")
-    parser.add_argument("--synthetic", type=Path, metavar="OUT.png", help="draw the procedural hospitals into a file")
+    parser.add_argument(
+        "--synthetic", type=path_option, metavar="OUT.png", help="draw the procedural hospitals into a file"
+    )
     options = parser.parse_args(arguments)
     if options.root is None and options.synthetic is None:
         parser.error("name a data root, or a file for --synthetic")

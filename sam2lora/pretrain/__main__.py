@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from safetensors.torch import save_file
 
 from sam2lora.backbones import Nano
+from sam2lora.cli.options import path_option
 from sam2lora.cli.parser import Parser
 from sam2lora.datasets import PRETRAINING_HOSPITALS
 from sam2lora.errors import Sam2LoraError
@@ -29,7 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=Recipe.seed, help="of the scenes (default %(default)s)")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default %(default)s)")
     parser.add_argument("--device", default="cpu", help="torch device (default %(default)s)")
-    parser.add_argument("--out", type=Path, required=True, help="file to write, *.safetensors")
+    parser.add_argument("--out", type=path_option, required=True, help="file to write, *.safetensors")
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
     cv2.setNumThreads(options.threads)

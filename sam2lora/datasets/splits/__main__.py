@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+from sam2lora.cli.options import path_option
 from sam2lora.cli.parser import Parser
 from sam2lora.datasets.patients import image_itself, without_eye
 from sam2lora.datasets.splits import FOLDS
@@ -125,7 +126,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Write every CSV into a folder, by default that of this package."""
     parser = Parser(prog="python -m sam2lora.datasets.splits", description=__doc__)
     here = Path(__file__).parent
-    parser.add_argument("--out", type=Path, default=here, help="folder of the CSVs (default: this package)")
+    parser.add_argument("--out", type=path_option, default=here, help="folder of the CSVs (default: this package)")
     out = parser.parse_args(arguments).out
     for name, images in rows().items():
         (out / f"{name}.csv").write_text(table(name, images), encoding="utf-8", newline="")

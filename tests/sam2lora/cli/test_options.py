@@ -9,7 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from sam2lora.cli.options import add_machine, interruptible
+from sam2lora.cli.options import add_machine, add_results, interruptible, path_option
+from sam2lora.errors import DiskError
+from sam2lora.runtime import default_cache
 
 
 def device(text: str) -> str:
@@ -52,3 +54,26 @@ def test_a_command_can_run_in_any_thread() -> None:
     with interruptible():
         assert signal.getsignal(signal.SIGTERM) is not before
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.parametrize("text", ["s3://bucket/x", "gs://b", "file:///data/x", "hdfs://host/x", "abfs://c@a/x"])
+def test_a_url_is_no_folder_of_the_results(text: str) -> None:
+    parser = argparse.ArgumentParser(exit_on_error=False)
+    add_results(parser, "--out")
+    with pytest.raises(
+        argparse.ArgumentError, match=f"a path on a local or shared file system, but is the URL '{text}'"
+    ):
+        parser.parse_args(["--out", text])
+
+
+@pytest.mark.parametrize("text", ["runs", "/mnt/s3/bucket", "s3:", "a:/b", "run 1/x:y"])
+def test_whatever_else_is_a_path(text: str) -> None:
+    assert str(path_option(text)) == text
+
+
+def test_a_url_is_no_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SAM2LORA_CACHE", "s3://bucket/cache")
+    with pytest.raises(
+        DiskError, match=r"\$SAM2LORA_CACHE must be a path on a local .* but is the URL 's3://bucket/cache'"
+    ):
+        default_cache()
