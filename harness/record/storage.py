@@ -13,6 +13,7 @@ from optuna.storages import RDBStorage
 from sqlalchemy.exc import SQLAlchemyError
 
 from harness.errors import RecordError
+from harness.extras import missing
 from harness.record.locations import sqlite_file
 from sam2lora.files import locked
 
@@ -90,6 +91,8 @@ FAULTS = (SQLAlchemyError, StorageInternalError)
 
 def unusable(url: str, error: BaseException) -> RecordError:
     """The error for a storage at ``url`` that raised ``error``: its first cause, and what can be done about it."""
+    if install := missing(error):
+        return RecordError(f"The record must be a database that Optuna can open, but {url} is not yet. {install}")
     while error.__cause__ is not None:
         error = error.__cause__
     first = str(error).partition("\n")[0]

@@ -5,9 +5,11 @@ from __future__ import annotations
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
+from mlflow.store.db.db_types import DATABASE_ENGINES
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -19,15 +21,25 @@ _CUT_OFF = ("already exists", "duplicate column", "_alembic_tmp_")
 """What SQLite says of a migration that meets the leavings of one that was killed."""
 
 
-def artifact_root(uri: str) -> str | None:
-    """Where files of runs go that are recorded in a local file; None: where the server says."""
+def artifact_root(uri: str, out: Path) -> str | None:
+    """Where files of runs go: next to a local file, among the results in ``out`` where the address is another database.
+
+    None: where the server says. MLflow would take a folder of the working directory for a database.
+    """
+    if urlsplit(uri).scheme.partition("+")[0] not in DATABASE_ENGINES:
+        return None
     database = sqlite_file(uri)
-    return None if database is None else (database.parent / "mlartifacts").resolve().as_uri()
+    return _artifacts_in(out if database is None else database.parent)
+
+
+def _artifacts_in(folder: Path) -> str:
+    return (folder / "mlartifacts").resolve().as_uri()
 
 
 def create(uri: str) -> None:
     """Make MLflow's local file at ``uri`` where there is none; its first migration takes seconds."""
-    create_database(uri, lambda draft: SqlAlchemyStore(draft, artifact_root(uri)).engine.dispose())
+    if (path := sqlite_file(uri)) is not None:
+        create_database(uri, lambda draft: SqlAlchemyStore(draft, _artifacts_in(path.parent)).engine.dispose())
 
 
 def renew(uri: str, error: Exception) -> str:

@@ -20,6 +20,7 @@ from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
 from harness.errors import TrackingError
+from harness.extras import missing
 from harness.record.outcome import KIND_OF
 from harness.record.storage import write_ahead
 from harness.record.study import Record
@@ -66,12 +67,14 @@ class MlflowTracker:
         try:
             self._ready.result()
             return self.warning
-        except _FAULTS as error:
+        except Exception as error:  # a store of artifacts raises what its library does
             self._thread.shutdown(cancel_futures=True)
             first = str(error).partition("\n")[0]
+            remedy = missing(error) or (
+                "Start the server, correct MLFLOW_TRACKING_URI, or unset it to write into a local file."
+            )
             raise TrackingError(
-                f"MLflow must be reachable before the first trial, but {self.uri} is not: {first}. "
-                f"Start the server, correct MLFLOW_TRACKING_URI, or unset it to write into a local file."
+                f"MLflow must be reachable before the first trial, but {self.uri} is not: {first}. {remedy}"
             ) from error
 
     def began(self, trial: RecordedTrial) -> None:
@@ -136,7 +139,7 @@ class MlflowTracker:
         name = self.question["search"]
         experiment = self.client.get_experiment_by_name(name)
         if experiment is None:
-            place = artifact_root(self.uri)
+            place = artifact_root(self.uri, self.record.out)
             self.experiment = self.client.create_experiment(name, artifact_location=place)
         else:
             self.experiment = experiment.experiment_id
