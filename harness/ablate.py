@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -81,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         declared = declarations.ablation(arguments.name)
         if arguments.replicates is not None:
             declared = declared.repeated(arguments.replicates)
-        plans = plan_studies(arguments, f"python -m harness.ablate {shlex.join(typed)}", declared.base.protocol)
+        plans = plan_studies(arguments, options.command("harness.ablate", typed), declared.base.protocol)
         chosen = ablations.AblationOptions(arguments.tuned or 0, arguments.until_decided, arguments.budget)
         planned = [(plan, replace(declared, base=plan.overrides.apply(declared.base))) for plan in plans]
         title = declarations.question_of(arguments.name, "ablations")

@@ -18,8 +18,9 @@ from harness.record.locations import default_storage
 from harness.record.table import read
 from harness.reports import build
 from harness.tracking.selection import tracking_of
-from sam2lora.cli.options import add_results, positive, refuse
+from sam2lora.cli.options import add_results, address_option, positive, refuse
 from sam2lora.cli.parser import Parser
+from sam2lora.credentials import TRACKING
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -30,7 +31,10 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--study", help="the study, if the search has several (default: its latest)")
     add_results(parser, "--out")
     parser.add_argument(
-        "--mlflow", metavar="URL", help="MLflow's address (default: $MLFLOW_TRACKING_URI, else sqlite:///DIR/mlflow.db)"
+        "--mlflow",
+        type=address_option(TRACKING),
+        metavar="URL",
+        help="MLflow's address (default: $MLFLOW_TRACKING_URI, else sqlite:///DIR/mlflow.db)",
     )
     parser.add_argument(
         "--top", type=positive, default=5, help="number of best settings to show (default: %(default)s)"

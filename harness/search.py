@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -68,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             from harness.reports.search import across_models
         search = plan_search(arguments)
         protocol = typical_settings(search.space).protocol
-        plans = plan_studies(arguments, f"python -m harness.search {shlex.join(typed)}", protocol)
+        plans = plan_studies(arguments, options.command("harness.search", typed), protocol)
         title = declarations.question_of(arguments.name, "search_spaces")
         if arguments.dry_run:
             for plan in plans:

@@ -1,7 +1,7 @@
 #!/bin/sh
 # An MLflow server for a group. BACKEND: where runs are kept; ARTIFACTS: where files are kept; HOST, PORT: where it listens.
+# Addresses may hold passwords, so they reach MLflow by its variables: arguments stand in the list of processes.
 set -eu
-BACKEND=${BACKEND:-sqlite:///runs/mlflow.db}
-ARTIFACTS=${ARTIFACTS:-runs/mlartifacts}
-exec mlflow server --backend-store-uri "$BACKEND" --artifacts-destination "$ARTIFACTS" \
-    --host "${HOST:-127.0.0.1}" --port "${PORT:-5000}"
+export MLFLOW_BACKEND_STORE_URI="${BACKEND:-sqlite:///runs/mlflow.db}"
+export MLFLOW_ARTIFACTS_DESTINATION="${ARTIFACTS:-runs/mlartifacts}"
+exec mlflow server --host "${HOST:-127.0.0.1}" --port "${PORT:-5000}"

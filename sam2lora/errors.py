@@ -9,6 +9,7 @@ Sam2LoraError
 ├── OutOfMemory        a batch that cannot fit
 ├── DiskError          a cache or a result that cannot be written
 ├── DamagedFile        a file that is not as it was written
+├── AddressError       an address of a database or a server without its secret
 └── Diverged           a loss, a gradient, a weight or a logit that is no longer a number
 """
 
@@ -49,6 +50,10 @@ class DiskError(Sam2LoraError):
 
 class DamagedFile(Sam2LoraError):
     """A file that is not as it was written, or that another trial wrote."""
+
+
+class AddressError(Sam2LoraError, ValueError):
+    """An address of a database or a server whose secret is masked."""
 
 
 class Diverged(Sam2LoraError):

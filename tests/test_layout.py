@@ -49,7 +49,7 @@ LAYERS: dict[str, tuple[tuple[str, ...], ...]] = {
     "sam2lora": (
         ("choice", "errors", "resources", "tensors", "transfers", "intervals", "metrics"),
         ("environment",),
-        ("runtime",),
+        ("credentials", "runtime"),
         ("cli", "files", "augments", "backbones", "losses", "optimizers", "prompts", "schedules", "thresholds"),
         ("checkpoints", "datasets", "integrity", "sharpness", "weighted_loss"),
         ("models", "photographs", "protocols", "tiles"),

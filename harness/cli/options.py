@@ -6,8 +6,9 @@ import argparse
 import logging
 import math
 import re
+import shlex
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import optuna
 from rich.console import Console
@@ -15,6 +16,7 @@ from rich.console import Console
 from harness.errors import HarnessError
 from sam2lora.cli.messages import say
 from sam2lora.cli.options import add_results, add_weights, interruptible, number, path_option, positive, refuse
+from sam2lora.credentials import masked
 from sam2lora.environment import check_home, set_defaults
 from sam2lora.errors import Sam2LoraError
 from sam2lora.protocol_options import add_image_size, add_protocol
@@ -59,6 +61,11 @@ def add_run(command: argparse.ArgumentParser, dry_run: str) -> argparse._Argumen
     add_results(run, "--out")
     run.add_argument("--dry-run", action="store_true", help=f"print {dry_run}, then exit")
     return run
+
+
+def command(module: str, typed: Sequence[str]) -> str:
+    """The command line of a module, to be recorded and pasted again: as it was typed, without secrets."""
+    return shlex.join(["python", "-m", module, *map(masked, typed)])
 
 
 def study(text: str) -> str:

@@ -28,6 +28,7 @@ from harness.record.outcome import (
 )
 from harness.record.study import Record
 from harness.record.trials import Attributes, RecordedTrial
+from sam2lora.credentials import hide
 
 
 def _write(trial: optuna.Trial, **attributes: Unpack[Attributes]) -> None:
@@ -82,7 +83,7 @@ def tell(
     kind = KINDS[type(outcome)]
     _write(
         trial,
-        outcome={"kind": kind.name, "epoch": outcome.epoch, "why": _why(outcome)},
+        outcome={"kind": kind.name, "epoch": outcome.epoch, "why": hide(_why(outcome))},
         curve=curve,
         cost=dict(cost),
     )

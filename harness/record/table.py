@@ -27,6 +27,7 @@ from harness.record.outcome import KIND_OF
 from harness.record.storage import usable
 from harness.record.study import attributes, questions
 from harness.record.trials import RecordedTrial, read_trials
+from sam2lora.credentials import hide
 from sam2lora.errors import DamagedFile
 from sam2lora.files import IMAGES
 from sam2lora.integrity import read_checked
@@ -127,6 +128,7 @@ def read(storage_url: str, study_name: str, folder: Path) -> StudyTable:
             raise UnknownStudy(f"No study {study_name!r} in {storage_url}.{_hint(study_name, names)}")
         written = attributes(storage, study_name)
         everything = [trial for trial in read_trials(storage, study_name) if not trial.abandoned]
+        made_with = written.get("provenance", {})
         directions = storage.get_study_directions(storage.get_study_id_from_name(study_name))
     question = dict(written.get("question", {}))
     objectives = _objectives(directions, question)
@@ -144,7 +146,7 @@ def read(storage_url: str, study_name: str, folder: Path) -> StudyTable:
         direction=next(iter(objectives.values())),
         objectives=objectives,
         question=question,
-        provenance=dict(written.get("provenance", {})),
+        provenance={name: hide(value) if isinstance(value, str) else value for name, value in made_with.items()},
         trials=trials,
         curves=_curves(recorded, trials),
         images=images,

@@ -8,6 +8,7 @@ from pathlib import Path
 from harness.experiments import declarations
 from harness.record.locations import default_storage
 from harness.record.table import StudyTable
+from sam2lora.credentials import STORAGE, masked
 
 
 def go_on(table: StudyTable) -> str:
@@ -21,10 +22,12 @@ def report(table: StudyTable) -> str:
     if table.out.resolve() != Path("runs").resolve():
         words += ["--out", str(table.out)]
     if table.storage not in {default_storage(out) for out in (table.out, table.out.resolve())}:
-        words += ["--storage", table.storage]
+        words += ["--storage", masked(table.storage)]
     return shlex.join(words)
 
 
 def dashboard(storage: str) -> str:
     """The command that opens a record in Optuna's dashboard, which must be installed."""
+    if masked(storage) != storage:
+        return f'optuna-dashboard "${{{STORAGE}:?}}"'
     return shlex.join(["optuna-dashboard", storage])

@@ -13,6 +13,7 @@ from typing import Any
 
 from harness.record.study import Record
 from harness.tracking.tracker import Material, OpenHint, Tracker
+from sam2lora.credentials import TRACKING, masked
 from sam2lora.environment import variable
 
 
@@ -23,7 +24,7 @@ def local_tracking(out: Path) -> str:
 
 def default_tracking(out: Path) -> str:
     """MLflow's address where a command line names none: ``$MLFLOW_TRACKING_URI``, else the database in ``out``."""
-    return variable("MLFLOW_TRACKING_URI") or local_tracking(out)
+    return variable(TRACKING) or local_tracking(out)
 
 
 @dataclass(frozen=True)
@@ -35,11 +36,17 @@ class MlflowTracking:
     @property
     def hint(self) -> OpenHint:
         """The command of a local database, and the address itself of a server."""
-        server = self.address.startswith("http")
+        address = masked(self.address)
+        if address.startswith("http"):
+            command = shlex.join(["open", address])
+        elif address == self.address:
+            command = shlex.join(["mlflow", "ui", "--backend-store-uri", address])
+        else:
+            command = f'MLFLOW_BACKEND_STORE_URI="${{{TRACKING}:?}}" mlflow ui'
         return OpenHint(
             "MLflow",
             "In MLflow the study is a parent run with this report in it, and its trials are the child runs:",
-            shlex.join(["open", self.address] if server else ["mlflow", "ui", "--backend-store-uri", self.address]),
+            command,
         )
 
     def open(self, record: Record, question: Mapping[str, Any], materials: Sequence[Material]) -> Tracker:

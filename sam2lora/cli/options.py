@@ -19,7 +19,9 @@ from rich.console import Console
 
 from sam2lora.choice import describe
 from sam2lora.cli.messages import say
-from sam2lora.environment import local_path
+from sam2lora.credentials import STORAGE, restored
+from sam2lora.environment import local_path, variable
+from sam2lora.errors import AddressError
 from sam2lora.resources import usable_cores
 
 REFUSED = 2
@@ -95,6 +97,18 @@ def path_option(text: str) -> Path:
         raise argparse.ArgumentTypeError(str(error)) from error
 
 
+def address_option(name: str) -> Callable[[str], str]:
+    """The type of an option that is an address; the variable ``name`` holds the secret of one that is masked."""
+
+    def read(text: str) -> str:
+        try:
+            return restored(text, name)
+        except AddressError as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
+
+    return read
+
+
 def add_machine(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     """Add the options of device and threads, which change no result; returns their group for further options."""
     group = parser.add_argument_group("the machine")
@@ -129,7 +143,14 @@ def add_results(group: argparse._ActionsContainer, folder: Literal["--out", "--r
     """Add the options that name the results of the harness, ``--out`` to write them and ``--runs`` to find a name."""
     purpose = "folder of the results" if folder == "--out" else "folder of the results in which names are looked up"
     group.add_argument(folder, type=path_option, default=Path("runs"), metavar="DIR", help=f"{purpose} (default: runs)")
-    group.add_argument("--storage", metavar="URL", help="database of the record (default: sqlite:///DIR/optuna.db)")
+    group.add_argument(
+        "--storage",
+        type=address_option(STORAGE),
+        default=variable(STORAGE),
+        metavar="URL",
+        help=f"database of the record (default: ${STORAGE}, where an address with a password belongs, else "
+        "sqlite:///DIR/optuna.db)",
+    )
 
 
 def add_weights(group: argparse._ArgumentGroup) -> None:

@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 from rich.console import Console
 
 from sam2lora.cli.messages import say
+from sam2lora.credentials import hide_in_tracebacks
 
 
 class Parser(argparse.ArgumentParser):
@@ -25,6 +26,7 @@ class Parser(argparse.ArgumentParser):
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
     ) -> argparse.Namespace:
         """The parsed arguments; an unknown option is an error that suggests the closest known one."""
+        hide_in_tracebacks()
         known, rest = self.parse_known_args(args, namespace)
         if rest:
             unknown = rest[0].partition("=")[0]

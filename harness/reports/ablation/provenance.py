@@ -13,6 +13,7 @@ from harness.reports.document import Block, Code, Section, Text, plain_table
 from harness.stats.multiplicity import CORRECTION, REFERENCE
 from harness.stats.sequential import ALPHA
 from harness.tracking.tracker import OpenHint
+from sam2lora.credentials import masked
 
 _METHODS = (
     ("effects, verdicts, means", "two-way crossed analysis of replicates and patients (Hillis, Berbaum, Metz 2008)"),
@@ -46,7 +47,7 @@ def provenance(findings: Findings, hint: OpenHint) -> Section:
         "level of all verdicts together": f"{ALPHA:g}",
         "replicates (seed/fold)": ", ".join(f"{pair.seed}/{pair.fold}" for pair in findings.cells.replicates[:60]),
         "settings": f"each arm tuned by {findings.ablation.tuned} trials" if findings.ablation.tuned else "fixed",
-        "record": table.storage,
+        "record": masked(table.storage),
         "study": table.name,
     }
     for name, why in (table.question.get("left_out") or {}).items():
