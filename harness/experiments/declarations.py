@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -94,6 +95,7 @@ def _load(name: str, package: Package, variable: str, kind: type[Any], example: 
 
 
 def _checked_space(space: Callable[[optuna.Trial], object], file: str) -> Space:
+    @wraps(space)
     def watched(trial: optuna.Trial) -> TrialConfig:
         from sam2lora.config import TrialConfig
 

@@ -13,6 +13,7 @@ from typing import Any
 from harness.experiments.ablation import Ablation
 from harness.experiments.overrides import Overrides
 from harness.experiments.search import Search
+from harness.experiments.source import definitions
 from harness.experiments.space import fingerprint, typical_settings
 from harness.record.objectives import DIRECTIONS
 from sam2lora.choice import to_json
@@ -22,9 +23,11 @@ from sam2lora.settings import differences
 
 def search_question(name: str, search: Search, overrides: Overrides, materials: Mapping[str, str]) -> dict[str, Any]:
     """The question of the study ``name`` of a search. ``materials``: digests of data and weights by name."""
+    source = definitions(search.space)
     return {
         **_common(name, overrides.apply(typical_settings(search.space)), materials),
         "space": fingerprint(search.space),
+        **({"source": source} if source else {}),
         "sampler": json.loads(to_json(search.sampler)),
         "scheduler": json.loads(to_json(search.scheduler)),
         "objectives": list(search.objectives),

@@ -38,7 +38,7 @@ def distributions(space: Space) -> dict[str, BaseDistribution]:
 
 
 def fingerprint(space: Space) -> str:
-    """The identity of a space: equal for equal parameters and settings, whatever its source text."""
+    """The identity of what the draws met: equal for equal parameters and settings, whatever the source text."""
     drawn = [
         (to_json(config), {name: distribution_to_json(d) for name, d in sorted(trial.distributions.items())})
         for config, trial in draws(space)

@@ -139,8 +139,13 @@ def open_record(
     return Record(study, storage_url, out, objectives)
 
 
+ADDED = ("source",)
+"""Fields of a question that earlier versions did not record: a study without one gets it when it is resumed."""
+
+
 def _resume(study: optuna.Study, recorded: Mapping[str, Any], asked: Mapping[str, Any], growing: str) -> None:
-    (before, had), (now, has) = _apart(recorded, growing), _apart(asked, growing)
+    asked_then = {name: value for name, value in asked.items() if name not in ADDED or name in recorded}
+    (before, had), (now, has) = _apart(recorded, growing), _apart(asked_then, growing)
     if differences := compare(before, now):
         command = cast(StudyAttributes, study.user_attrs).get("provenance", {}).get("command")
         typed = f" The study was started with:\n  {command}" if command else ""
@@ -149,7 +154,7 @@ def _resume(study: optuna.Study, recorded: Mapping[str, Any], asked: Mapping[str
             + "\n".join(f"  {line}" for line in differences)
             + f"\n{_remedy(study)}{typed}"
         )
-    if len(has) > len(had):
+    if len(has) > len(had) or len(asked) > len(asked_then):
         write(study, question=dict(asked))
 
 
