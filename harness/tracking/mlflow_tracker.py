@@ -12,10 +12,10 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeVar
 
 from mlflow import MlflowClient
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag, ViewType
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -25,6 +25,7 @@ from harness.record.outcome import KIND_OF
 from harness.record.storage import write_ahead
 from harness.record.study import Record
 from harness.record.trials import RecordedTrial
+from harness.tracking import spans
 from harness.tracking.mlflow_database import artifact_root, create, renew
 from harness.tracking.tracker import Conclusion, Material
 from sam2lora.choice import dotted
@@ -41,6 +42,11 @@ _PARAM_LIMIT, _PARAMS_AT_ONCE = 6000, 100  # characters, and parameters of one c
 _BATCH = 900  # metrics a call, by MLflow's limits
 _SEALED = "sam2lora.sealed"
 """The tag of a trial's run that holds all that the record has of it."""
+_WRITTEN = "sam2lora.written"
+"""The tag of a study's run that lists the trials whose runs are sealed (`harness.tracking.spans`): a later start looks
+at what it does not list, and so at what may be missing alone."""
+_TAG_LIMIT, _WRITTEN_EVERY = 5000, 100
+Name = TypeVar("Name", bound=str | int)
 _FAULTS = (MlflowException, SQLAlchemyError, OSError)
 
 
@@ -58,6 +64,7 @@ class MlflowTracker:
         self._source = _source(record)
         self._runs: dict[int, str] = {}
         self._written: set[int] = set()
+        self._listed = ""
         self._epochs: dict[int, int] = {}
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="mlflow")
         self._ready: Future[None] = self._thread.submit(self._open)
@@ -154,6 +161,8 @@ class MlflowTracker:
         mine = f"tags.`sam2lora.study` = '{self.record.name}'"
         found = list(self._search(f"{mine} and tags.`sam2lora.role` = 'study'"))
         for run in self._distinct(found, lambda run: self.record.name).values():
+            self._listed = run.data.tags.get(_WRITTEN, "")
+            self._written = spans.from_text(self._listed)
             self.client.update_run(run.info.run_id, status="RUNNING")
             self._describe_study(run)
             return str(run.info.run_id)
@@ -179,13 +188,13 @@ class MlflowTracker:
         if not (run.inputs and run.inputs.dataset_inputs):
             self.client.log_inputs(run.info.run_id, [_input(material) for material in self.materials])
 
-    def _distinct(self, runs: Sequence[Run], name: Callable[[Run], str]) -> dict[str, Run]:
+    def _distinct(self, runs: Sequence[Run], name: Callable[[Run], Name]) -> dict[Name, Run]:
         """One run of each ``name``; bare others, which were made twice because an answer was lost, are deleted."""
 
         def rank(run: Run) -> tuple[bool, bool, int, str]:
             return _SEALED not in run.data.tags, _is_bare(run), run.info.start_time, run.info.run_id
 
-        kept: dict[str, Run] = {}
+        kept: dict[Name, Run] = {}
         for run in sorted(runs, key=rank):
             # One that holds something may be of another record's study of this name, on a shared server.
             if kept.setdefault(name(run), run) is not run and _is_bare(run):
@@ -203,21 +212,28 @@ class MlflowTracker:
         for begin in range(0, len(metrics), _BATCH):
             self.client.log_batch(run_id, metrics=metrics[begin : begin + _BATCH])
 
-    def _search(self, text: str) -> Iterator[Run]:
+    def _trial_runs(self, text: str, view: int = ViewType.ACTIVE_ONLY) -> list[Run]:
+        """The runs of the study's trials for which ``text``, a filter, holds."""
+        mine = f"tags.`sam2lora.study` = '{self.record.name}' and tags.`sam2lora.role` = 'trial'"
+        return list(self._search(f"{mine} and {text}", view))
+
+    def _search(self, text: str, view: int = ViewType.ACTIVE_ONLY) -> Iterator[Run]:
         token = None
         while True:
-            page = self.client.search_runs([self.experiment], text, max_results=1000, page_token=token)
+            page = self.client.search_runs([self.experiment], text, view, max_results=1000, page_token=token)
             yield from page
             token = page.token
             if not token:
                 return
 
     def _sync(self) -> None:
-        """Write every trial of the record that has ended and whose run is not sealed yet."""
-        mine = f"tags.`sam2lora.study` = '{self.record.name}' and tags.`sam2lora.role` = 'trial'"
-        found = self._distinct(list(self._search(mine)), lambda run: str(run.data.tags["trial"]))
+        """Write every trial of the record that has ended and whose run is not sealed yet.
+
+        MLflow is asked for runs that may be incomplete or out of place, never for all of them.
+        """
         trials = {trial.number: trial for trial in self.record.trials()}
-        for number, run in ((int(number), run) for number, run in found.items()):
+        self._written -= self._deleted()
+        for number, run in self._distinct(self._suspects(trials), _number).items():
             self._runs[number] = run.info.run_id
             self._epochs[number] = int(run.data.metrics.get("epoch", 0))
             if run.data.tags.get("mlflow.parentRunId") != self.parent:
@@ -229,6 +245,30 @@ class MlflowTracker:
         for trial in trials.values():
             if trial.outcome is not None and trial.number not in self._written:
                 self._finish(trial)
+        self._list_written()
+
+    def _deleted(self) -> set[int]:
+        """The trials whose sealed runs a person has deleted."""
+        gone = {_number(run) for run in self._trial_runs(f"tags.`{_SEALED}` = 'yes'", ViewType.DELETED_ONLY)}
+        return {number for number in gone & self._written if not self._trial_runs(f"tags.trial = '{number}'")}
+
+    def _suspects(self, trials: Mapping[int, RecordedTrial]) -> list[Run]:
+        """Runs without a seal or under another parent, their doubles, and all since the first that is not listed."""
+        runs = self._trial_runs(f"tags.`{_SEALED}` IS NULL")
+        runs += self._trial_runs(f"tags.`mlflow.parentRunId` != '{self.parent}'")
+        for number in {_number(run) for run in runs} & self._written:
+            runs += self._trial_runs(f"tags.trial = '{number}'")
+        ended = (trial for trial in trials.values() if trial.outcome is not None)
+        unlisted = [_milliseconds(trial.started) or 0 for trial in ended if trial.number not in self._written]
+        if unlisted:
+            runs += self._trial_runs(f"attributes.start_time >= {min(unlisted)}")
+        return list({run.info.run_id: run for run in runs}.values())
+
+    def _list_written(self) -> None:
+        listed = spans.to_text(self._written, _TAG_LIMIT)
+        if listed != self._listed:
+            self.client.set_tag(self.parent, _WRITTEN, listed)
+            self._listed = listed
 
     def _run_of(self, trial: RecordedTrial) -> str:
         if trial.number in self._runs:
@@ -305,15 +345,17 @@ class MlflowTracker:
         self.client.set_terminated(run_id, status=kind.run_status, end_time=stamp)
         self.client.set_tag(run_id, _SEALED, "yes")  # last: what is sealed is never looked at again
         self._written.add(trial.number)
+        if len(self._written) % _WRITTEN_EVERY == 0:
+            self._list_written()
 
     def _tag_front(self, front: set[int]) -> None:
         """Tag the runs on the front; a run that a later trial has pushed off it loses its tag."""
-        mine = f"tags.`sam2lora.study` = '{self.record.name}' and tags.pareto_front = 'true'"
-        tagged = {int(run.data.tags["trial"]) for run in self._search(mine)}
-        for number in sorted(tagged - front):
-            self.client.delete_tag(self._runs[number], "pareto_front")
-        for number in sorted(front - tagged):
-            self.client.set_tag(self._runs[number], "pareto_front", "true")
+        tagged = {_number(run): run.info.run_id for run in self._trial_runs("tags.pareto_front = 'true'")}
+        for number in sorted(tagged.keys() - front):
+            self.client.delete_tag(tagged[number], "pareto_front")
+        for number in sorted(front - tagged.keys()):
+            for run in self._distinct(self._trial_runs(f"tags.trial = '{number}'"), _number).values():
+                self.client.set_tag(run.info.run_id, "pareto_front", "true")
 
     def _close(self, conclusion: Conclusion | None) -> None:
         if conclusion is None:
@@ -330,6 +372,10 @@ class MlflowTracker:
         self.client.log_batch(self.parent, tags=[RunTag(_named(name), value) for name, value in tags.items()])
         self.client.log_artifacts(self.parent, str(conclusion.folder), "report")
         self.client.set_terminated(self.parent, status="FINISHED")
+
+
+def _number(run: Run) -> int:
+    return int(run.data.tags["trial"])
 
 
 def _is_bare(run: Run) -> bool:

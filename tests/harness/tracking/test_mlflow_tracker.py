@@ -52,20 +52,6 @@ ENDINGS: list[Outcome] = [
 CURVE = [{"epoch": e, "score": 0.2 * e, "alder/dice": 0.2 * e, "loss/bce": 1.0 / e, "lr": 1e-3} for e in (1, 2)]
 
 
-@pytest.fixture(scope="session")
-def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An MLflow database, migrated once: migrating takes seconds."""
-    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
-    MlflowClient(f"sqlite:///{path}").search_experiments()
-    return path
-
-
-@pytest.fixture
-def uri(migrated: Path, tmp_path: Path) -> str:
-    shutil.copy(migrated, tmp_path / "mlflow.db")
-    return f"sqlite:///{tmp_path / 'mlflow.db'}"
-
-
 def play(record: Record, config: TrialConfig, tracker: MlflowTracker | None) -> None:
     """Four trials with four endings, heard by ``tracker`` while they run."""
     for number, outcome in enumerate(ENDINGS):
@@ -128,14 +114,6 @@ def content(uri: str) -> dict[str, object]:
         artifacts = sorted(artifact.path for artifact in client.list_artifacts(run.info.run_id))
         found[name] = (run.info.status, history, dict(run.data.params), tags, sorted(inputs), artifacts)
     return found
-
-
-@pytest.fixture
-def conclusion(tmp_path: Path) -> Conclusion:
-    """What a search with a report of one page comes to."""
-    (tmp_path / "report").mkdir()
-    (tmp_path / "report" / "report.html").write_text("<p>")
-    return Conclusion({"best/val/dice": 0.7}, "a note", tmp_path / "report")
 
 
 def test_what_mlflow_shows_of_every_ending(record: Record, tiny: TrialConfig, uri: str, conclusion: Conclusion) -> None:
@@ -304,6 +282,31 @@ def test_runs_of_a_deleted_parent_get_the_new_one_and_a_deleted_experiment_comes
     assert "was deleted; it is restored" in tracker.wait()
     tracker.close(conclusion)
     assert runs(uri).keys() == before.keys()
+
+
+def test_a_look_at_a_complete_study_asks_for_none_of_its_runs_and_what_is_deleted_comes_back(
+    record: Record, tiny: TrialConfig, uri: str, conclusion: Conclusion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    play(record, tiny, None)
+    MlflowTracker(uri, record, QUESTION, MATERIALS).close(conclusion)
+    before = content(uri)
+    client, first = MlflowClient(uri), runs(uri)["0"]
+    found, search = [], MlflowClient.search_runs
+
+    def counting(*arguments: Any, **named: Any) -> Any:
+        page = search(*arguments, **named)
+        found.extend(run.data.tags.get("trial", "study") for run in page)
+        return page
+
+    with monkeypatch.context() as patched:
+        patched.setattr(MlflowClient, "search_runs", counting)
+        MlflowTracker(uri, record, QUESTION, MATERIALS).close(conclusion)
+        assert found == ["study"]
+        client.delete_run(first.info.run_id)
+        MlflowTracker(uri, record, QUESTION, MATERIALS).close(conclusion)
+    assert content(uri) == before
+    assert runs(uri)["0"].info.run_id != first.info.run_id
+    assert {name for name in found if name != "study"} == {"0"} | {str(n) for n in range(4)}
 
 
 def test_an_ablation_shows_its_verdicts_arms_and_command(
