@@ -66,6 +66,7 @@ class MlflowTracker:
         self._written: set[int] = set()
         self._listed = ""
         self._epochs: dict[int, int] = {}
+        self._curves: dict[int, list[dict[str, float]]] = {}
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="mlflow")
         self._ready: Future[None] = self._thread.submit(self._open)
 
@@ -89,14 +90,17 @@ class MlflowTracker:
         self._send(self._run_of, trial)
 
     def advanced(self, trial: RecordedTrial, entry: Mapping[str, float]) -> None:
-        """Write an epoch's curves."""
-        self._send(self._advance, trial, [dict(entry)])
+        """Write an epoch's curves, with those of its trial that wait: a call takes MLflow longer than its points do."""
+        curve = self._curves.setdefault(trial.number, [])
+        curve.append(dict(entry))
+        self._send(self._advance, trial, curve)
 
     def warned(self, trial: RecordedTrial, text: str) -> None:
         """Nothing: a run holds what its trial left."""
 
     def ended(self, trial: RecordedTrial) -> None:
         """Write the outcome, scores, cost and files of a trial and close its run."""
+        self._curves.pop(trial.number, None)
         self._send(self._finish, trial)
 
     def close(self, conclusion: Conclusion | None) -> None:
@@ -158,6 +162,7 @@ class MlflowTracker:
 
     def _parent(self) -> str:
         question = self.question
+        self._listed, self._written = "", set[int]()  # of this run, not of one in a file that was set aside
         mine = f"tags.`sam2lora.study` = '{self.record.name}'"
         found = list(self._search(f"{mine} and tags.`sam2lora.role` = 'study'"))
         for run in self._distinct(found, lambda run: self.record.name).values():

@@ -402,6 +402,32 @@ def test_a_server_that_hangs_holds_up_the_end_by_a_few_calls_however_many_wait(
     assert len(calls) == 2, "one while trials ran, and one at the end"
 
 
+def test_epochs_that_wait_for_a_slow_server_are_one_call(
+    record: Record, tiny: TrialConfig, uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tracker = MlflowTracker(uri, record, QUESTION, MATERIALS)
+    tracker.wait()
+    trial = record.study.ask()
+    optuna_writer.begin(trial, "key0", to_json(tiny), to_json(Replicate()), oracle_prompt=False)
+    queued, batches, log_batch = Event(), [], MlflowClient.log_batch
+
+    def slow(client: MlflowClient, run_id: str, metrics: Any = (), **named: Any) -> None:
+        queued.wait()
+        batches.append(sorted({metric.step for metric in metrics}))
+        log_batch(client, run_id, metrics, **named)
+
+    monkeypatch.setattr(MlflowClient, "log_batch", slow)
+    tracker.began(record.trial(0))
+    for epoch in range(1, 51):
+        tracker.advanced(record.trial(0), {"epoch": epoch, "score": 0.01 * epoch, "lr": 1e-3})
+    queued.set()
+    tracker.close(None)
+    assert [steps for steps in batches if steps] == [list(range(1, 51))]
+    run = runs(uri)["0"]
+    history = MlflowClient(uri).get_metric_history(run.info.run_id, "val/dice")
+    assert [point.step for point in history] == list(range(1, 51))
+
+
 def test_settings_are_flat_and_name_the_loss_by_its_parts(tiny: TrialConfig) -> None:
     flat = settings(json.loads(to_json(tiny)))
     assert flat["optimizer.lr"] == 3e-3
