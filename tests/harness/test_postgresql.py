@@ -6,6 +6,7 @@ import re
 import shlex
 import sys
 from collections.abc import Callable, Iterator
+from functools import reduce
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from harness.simulation.examples import loss_components
 from harness.tracking.mlflow_tracker import MlflowTracker
 from harness.tracking.mlflow_tracking import MlflowTracking, local_tracking
 from sam2lora.config import TrialConfig
+from sam2lora.credentials import masked
 
 from .. import postgres
 from .conftest import QUESTION
@@ -72,7 +74,8 @@ def _page(url: str, name: str, runs: Path) -> str:
     table = read(url, name, runs)
     build.write(table, runs, MlflowTracking("sqlite:///mlflow.db").hint)
     text = (runs / name / "report" / "report.md").read_text()
-    return re.sub(" --storage .*", "", text).replace(shlex.quote(url), "").replace(url, "")
+    shown = (shlex.quote(masked(url)), masked(url), '"${SAM2LORA_STORAGE:?}"')
+    return reduce(lambda text, address: text.replace(address, ""), shown, re.sub(" --storage .*", "", text))
 
 
 def _some_trials(study: optuna.Study, runs: Path) -> None:
