@@ -18,9 +18,10 @@ from harness.record.locations import default_storage
 from harness.record.table import read
 from harness.reports import build
 from harness.tracking.selection import tracking_of
-from sam2lora.cli.options import add_results, address_option, positive, refuse
+from sam2lora.cli.options import add_results, address_option, path_option, positive, refuse
 from sam2lora.cli.parser import Parser
 from sam2lora.credentials import TRACKING
+from sam2lora.errors import Sam2LoraError
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -37,6 +38,12 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         help="MLflow's address (default: $MLFLOW_TRACKING_URI, else sqlite:///DIR/mlflow.db)",
     )
     parser.add_argument(
+        "--to",
+        type=path_option,
+        metavar="FOLDER",
+        help="write the report into FOLDER/STUDY/report (default: DIR)",
+    )
+    parser.add_argument(
         "--top", type=positive, default=5, help="number of best settings to show (default: %(default)s)"
     )
     return parser.parse_args(argv)
@@ -48,11 +55,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns 0, or 2 with one message on standard error.
     """
     arguments = _arguments(argv)
-    out, storage = arguments.out, arguments.storage or default_storage(arguments.out)
+    out = arguments.out
     try:
+        storage = arguments.storage or default_storage(out)
         table = read(storage, arguments.study or resolve(arguments.name, storage), out)
-        build.write(table, out, tracking_of(arguments, out).hint, arguments.top, console=Console())
-    except HarnessError as error:
+        build.write(table, arguments.to or out, tracking_of(arguments, out).hint, arguments.top, console=Console())
+    except (HarnessError, Sam2LoraError) as error:
         return refuse(Console(stderr=True), error)
     return 0
 

@@ -6,10 +6,11 @@ import argparse
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from harness.errors import RecordError
 from harness.experiments import declarations
 from harness.experiments.overrides import Overrides
 from harness.experiments.search import Search
-from harness.record.locations import default_storage, study_folder
+from harness.record.locations import default_storage, same_database, study_folder
 from harness.samplers import Sampler
 from harness.schedulers import Scheduler
 from harness.tracking.selection import tracking_of
@@ -79,6 +80,13 @@ def _plan(arguments: argparse.Namespace, command: str) -> Plan:
     )
     given = files_by_digest(path.resolve() for path in given_files(arguments))
     out = arguments.out.resolve()
+    storage, tracking = arguments.storage or default_storage(out), tracking_of(arguments, out)
+    if same_database(storage, tracking.address):
+        raise RecordError(
+            f"The record and MLflow must have a database each, since both keep the version of their tables in a table "
+            f"of the same name, but {storage} is meant for both: name another with --storage or MLFLOW_TRACKING_URI, "
+            f"on the same server if you like."
+        )
     return Plan(
         name=arguments.name,
         study=arguments.study or arguments.name,
@@ -91,8 +99,8 @@ def _plan(arguments: argparse.Namespace, command: str) -> Plan:
         ),
         gpus_per_trial=arguments.gpus_per_trial,
         pack=arguments.pack,
-        storage=arguments.storage or default_storage(out),
-        tracking=tracking_of(arguments, out),
+        storage=storage,
+        tracking=tracking,
         out=out,
         command=command,
     )

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
+import optuna
 import psutil
+from alembic.migration import MigrationContext
 from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
+from sqlalchemy import NullPool, create_engine
+from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from harness.errors import RecordError
@@ -79,10 +85,76 @@ def open_storage(url: str) -> RDBStorage:
             f"another with --storage."
         )
     try:
-        create_database(url, lambda draft: RDBStorage(draft).engine.dispose())
-        return RDBStorage(url)
+        create_database(url, lambda draft: _connect(draft).engine.dispose())
+        return _connect(url)
     except (OSError, ImportError, *FAULTS) as error:
         raise unusable(url, error) from error
+
+
+def open_to_read(url: str) -> RDBStorage:
+    """The storage at ``url``, in which nothing is written: it may belong to somebody else. Raises ``RecordError``."""
+    try:
+        return _connect(url, _address_to_read(url))
+    except (OSError, ImportError, *FAULTS) as error:
+        raise unusable(url, error) from error
+
+
+def _address_to_read(url: str) -> str:
+    """The address at which a SQLite file without write access is only read; any other as it is.
+
+    Next to a file with a write-ahead log SQLite makes files. Where it must not, and there is no log, the file is read
+    as one that nobody changes.
+    """
+    path = sqlite_file(url)
+    if path is None or (_writable(path) and _writable(path.parent)):
+        return url
+    logged = _holds_something(path.with_name(f"{path.name}-wal"))
+    how = {"mode": "ro"} if logged else {"immutable": "1"}
+    address = make_url(url).set(database=path.resolve().as_uri())
+    return address.update_query_dict({**how, "uri": "true"}).render_as_string(hide_password=False)
+
+
+def _writable(path: Path) -> bool:
+    return os.access(path, os.W_OK, effective_ids=os.access in os.supports_effective_ids)
+
+
+def _connect(url: str, address: str = "") -> RDBStorage:
+    """Optuna's storage at ``url``, opened at ``address`` where that is another.
+
+    Raises ``RecordError`` where another version or another program has filled it. Optuna adds the
+    tables that it misses, which would be half a migration of an earlier record.
+    """
+    address = address or url
+    version = schema_version(address)
+    if version is not None and not version.startswith("v"):
+        raise RecordError(
+            f"A record must be in a database that Optuna alone fills, but {url} holds tables of another program, such "
+            f"as MLflow (schema {version}): name another database with --storage."
+        )
+    template = address.replace("{", "{{").replace("}", "}}")
+    try:
+        return RDBStorage(template, skip_table_creation=version is not None)
+    except RuntimeError as error:
+        known = RDBStorage(template, skip_table_creation=True, skip_compatibility_check=True).get_all_versions()
+        remedy = (
+            f"Copy it, then upgrade it: optuna storage upgrade --storage {shlex.quote(url)}"
+            if version in known
+            else "Install the later version of Optuna that wrote it, or name another with --storage."
+        )
+        raise RecordError(
+            f"A record must have the schema of Optuna {optuna.__version__}, but {url} has that of "
+            f"{'an earlier' if version in known else 'a later'} version ({version}). {remedy}"
+        ) from error
+
+
+def schema_version(url: str) -> str | None:
+    """The version of the tables of the database at ``url``, in the words of the program that made them; None if empty.
+
+    Raises SQLAlchemy's errors, and ``ImportError`` where a driver is missing.
+    """
+    engine = create_engine(url, poolclass=NullPool)
+    with engine.connect() as connection:
+        return MigrationContext.configure(connection).get_current_revision()
 
 
 FAULTS = (SQLAlchemyError, StorageInternalError)

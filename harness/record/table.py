@@ -24,7 +24,7 @@ from optuna.trial import TrialState
 from harness.errors import HarnessError
 from harness.record.locations import sqlite_file, study_folder, trial_folder
 from harness.record.outcome import KIND_OF
-from harness.record.storage import usable
+from harness.record.storage import open_to_read, usable
 from harness.record.study import attributes, questions
 from harness.record.trials import RecordedTrial, read_trials
 from sam2lora.credentials import hide
@@ -227,7 +227,7 @@ def _open(storage_url: str) -> RDBStorage:
         raise UnknownStudy(
             f"There is no record at {storage_url}: give the --out or --storage that a study was run with."
         )
-    return RDBStorage(storage_url)
+    return open_to_read(storage_url)
 
 
 def _hint(name: str, names: Iterable[str]) -> str:

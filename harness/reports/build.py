@@ -49,9 +49,10 @@ def write(
 ) -> Report:
     """Write the report of ``table`` into ``folder/STUDY/report``, which is made. Equal tables give equal files.
 
-    ``folder``: where results lie, as for `harness.record.table.read`; ``hint``: how the report tells a
-    person to open the tracker; ``console``: prints each part as soon as it is known. Of a search alone: ``top``, how
-    many best trials it shows, and ``evaluators``, which measure importance. Bootstraps are seeded by the study's seed.
+    ``folder``: that of all results, or another, since what trials left is read where ``table`` says; ``hint``: how the
+    report tells a person to open the tracker; ``console``: prints each part as soon as it is known. Of a search alone:
+    ``top``, how many best trials it shows, and ``evaluators``, which measure importance. Bootstraps are seeded by the
+    study's seed. Raises ``DiskError`` where a file cannot be written.
     A study without a completed trial gives a report that says so, and fewer figures.
     """
     seed = seed_of(table)

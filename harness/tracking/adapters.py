@@ -11,12 +11,14 @@ import mlflow.artifacts
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
+from sqlalchemy.exc import SQLAlchemyError
 
 from harness.errors import HarnessError
 from harness.experiments.lookup import resolve
 from harness.record.locations import default_storage, sqlite_file, study_folder, trial_folder
-from harness.record.storage import open_storage, usable
+from harness.record.storage import open_to_read, usable
 from harness.record.trials import best, read_trials
+from harness.tracking.mlflow_database import check_schema
 from harness.tracking.mlflow_tracking import default_tracking
 from sam2lora.errors import AdapterError
 from sam2lora.files import ADAPTER
@@ -54,7 +56,7 @@ def _best(name: str, results: Path, storage: str | None) -> Path:
     url = storage or default_storage(results)
     study = resolve(name, url)
     with usable(url):
-        trials = [trial for trial in read_trials(open_storage(url), study) if trial.reference is None]
+        trials = [trial for trial in read_trials(open_to_read(url), study) if trial.reference is None]
     winner = best(trials)
     if winner is None:
         raise AdapterError(
@@ -76,6 +78,7 @@ def _of_run(run_id: str, results: Path, copies: Path) -> Path:
     if file is not None and not file.is_file():  # MLflow would create it
         raise AdapterError(f"An MLflow run must be on a server, but there is none at {uri}: set MLFLOW_TRACKING_URI.")
     try:
+        check_schema(uri)
         client = MlflowClient(uri)
         run = _trained(client, client.get_run(run_id))
         if ADAPTER not in {file.path for file in client.list_artifacts(run.info.run_id)}:
@@ -89,9 +92,12 @@ def _of_run(run_id: str, results: Path, copies: Path) -> Path:
                 run_id=run.info.run_id, artifact_path=ADAPTER, dst_path=str(copies), tracking_uri=uri
             )
         )
-    except (MlflowException, OSError) as error:
+    except (MlflowException, SQLAlchemyError, OSError) as error:
         first = str(error).partition("\n")[0]
-        raise AdapterError(f"An MLflow run must be readable, but {run_id} at {uri} is not: {first}.") from error
+        raise AdapterError(
+            f"An MLflow run must be readable, but {run_id} at {uri} is not: {first}. Name the study, or the adapter's "
+            f"file."
+        ) from error
 
 
 def _trained(client: MlflowClient, run: Run) -> Run:

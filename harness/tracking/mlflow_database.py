@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import shlex
 import sqlite3
 from contextlib import closing
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import mlflow
+from alembic.script import ScriptDirectory
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
+from mlflow.store import db_migrations
 from mlflow.store.db.db_types import DATABASE_ENGINES
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from sqlalchemy.exc import SQLAlchemyError
 
+from harness.errors import TrackingError
 from harness.record.locations import sqlite_file
-from harness.record.storage import create_database
+from harness.record.storage import create_database, schema_version
 from sam2lora.files import locked
 
 _CUT_OFF = ("already exists", "duplicate column", "_alembic_tmp_")
@@ -40,6 +45,34 @@ def create(uri: str) -> None:
     """Make MLflow's local file at ``uri`` where there is none; its first migration takes seconds."""
     if (path := sqlite_file(uri)) is not None:
         create_database(uri, lambda draft: SqlAlchemyStore(draft, _artifacts_in(path.parent)).engine.dispose())
+
+
+def check_schema(uri: str) -> None:
+    """Raise ``TrackingError`` where another version of MLflow, or another program, has filled the database at ``uri``.
+
+    MLflow migrates an earlier one without a word, and then its earlier version cannot open it any more. Of a server
+    nothing is checked: it answers for its database.
+    """
+    if uri.partition("://")[0].partition("+")[0] not in DATABASE_ENGINES:
+        return
+    version, scripts = schema_version(uri), ScriptDirectory(str(Path(db_migrations.__file__).parent))
+    if version in (None, scripts.get_current_head()):
+        return
+    if version.startswith("v"):
+        raise TrackingError(
+            f"MLflow must have a database of its own, but {uri} holds a record of Optuna (schema {version}): name "
+            f"another in MLFLOW_TRACKING_URI, on the same server if you like."
+        )
+    known = version in {script.revision for script in scripts.walk_revisions()}
+    remedy = (
+        f"Copy it, then upgrade it: mlflow db upgrade {shlex.quote(uri)}"
+        if known
+        else "Install the later version of MLflow that wrote it, or name another in MLFLOW_TRACKING_URI."
+    )
+    raise TrackingError(
+        f"MLflow's database must have the schema of version {mlflow.__version__}, but {uri} has that of "
+        f"{'an earlier' if known else 'a later'} version ({version}). {remedy}"
+    )
 
 
 def renew(uri: str, error: Exception) -> str:

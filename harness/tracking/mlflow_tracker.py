@@ -12,6 +12,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from mlflow import MlflowClient
@@ -26,7 +27,7 @@ from harness.record.storage import write_ahead
 from harness.record.study import Record
 from harness.record.trials import RecordedTrial
 from harness.tracking import spans
-from harness.tracking.mlflow_database import artifact_root, create, renew
+from harness.tracking.mlflow_database import artifact_root, check_schema, create, renew
 from harness.tracking.tracker import Conclusion, Material
 from sam2lora.choice import dotted
 from sam2lora.environment import set_defaults
@@ -75,7 +76,10 @@ class MlflowTracker:
         try:
             self._ready.result()
             return self.warning
-        except Exception as error:  # a store of artifacts raises what its library does
+        except TrackingError:
+            self._thread.shutdown(cancel_futures=True)
+            raise
+        except Exception as error:  # a driver that is missing, among others
             self._thread.shutdown(cancel_futures=True)
             first = str(error).partition("\n")[0]
             remedy = missing(error) or (
@@ -139,6 +143,7 @@ class MlflowTracker:
     def _open(self) -> None:
         create(self.uri)
         try:
+            check_schema(self.uri)
             self._start()
         except _FAULTS as error:
             self.warning = renew(self.uri, error)
@@ -186,7 +191,8 @@ class MlflowTracker:
     def _describe_study(self, run: Run) -> None:
         """Write what is missing of the question, which an earlier run may have left half written."""
         self._log_params(run, dotted(_essential(self.question), lists=False))
-        self.client.log_dict(run.info.run_id, self.question, "question.json")
+        with _filing(run.info.artifact_uri):
+            self.client.log_dict(run.info.run_id, self.question, "question.json")
         self._log_inputs(run)
 
     def _log_inputs(self, run: Run) -> None:
@@ -381,6 +387,27 @@ class MlflowTracker:
 
 def _number(run: Run) -> int:
     return int(run.data.tags["trial"])
+
+
+@contextmanager
+def _filing(place: str) -> Iterator[None]:
+    """Raise ``TrackingError`` where the files of a run cannot be written: the libraries of stores raise what they like.
+
+    A store may need a library and credentials on this machine, even where a server answers for all else.
+    """
+    try:
+        yield
+    except _FAULTS:
+        raise
+    except Exception as error:
+        first = str(error).partition("\n")[0]
+        remedy = missing(error) or (
+            "Set the credentials of the store, or have the server store files (mlflow server --artifacts-destination)."
+        )
+        raise TrackingError(
+            f"MLflow keeps the files of runs at {place}, which this machine must be able to write, but cannot "
+            f"({type(error).__name__}: {first}). {remedy}"
+        ) from error
 
 
 def _is_bare(run: Run) -> bool:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.record.locations import sqlite_url
 from harness.record.study import Record
 from harness.tracking.tracker import Material, OpenHint, Tracker
 from sam2lora.credentials import TRACKING, masked
@@ -19,7 +20,7 @@ from sam2lora.environment import variable
 
 def local_tracking(out: Path) -> str:
     """The address of the MLflow database among the results in ``out``."""
-    return f"sqlite:///{out / 'mlflow.db'}"
+    return sqlite_url(out / "mlflow.db")
 
 
 def default_tracking(out: Path) -> str:

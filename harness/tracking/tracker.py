@@ -86,6 +86,10 @@ class Tracking(Protocol):
     """A tracker that can be opened: which one, and where."""
 
     @property
+    def address(self) -> str:
+        """Where it is."""
+
+    @property
     def hint(self) -> OpenHint:
         """How a person opens it."""
 

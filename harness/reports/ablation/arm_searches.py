@@ -13,7 +13,7 @@ from optuna.storages import RDBStorage
 
 from harness.record.ablation_scores import RecordedAblation
 from harness.record.arm_studies import arm_study, fixed_study, within_budget
-from harness.record.storage import open_storage
+from harness.record.storage import open_to_read
 from harness.record.study import questions
 from harness.record.table import StudyTable
 from harness.record.trials import RecordedTrial, best, read_trials
@@ -77,7 +77,7 @@ def arm_searches(
     """
     if not ablation.tuned:
         return None
-    storage = open_storage(table.storage)
+    storage = open_to_read(table.storage)
     studies = questions(storage)
     searches, untuned = [], []
     for arm in ablation.arms:

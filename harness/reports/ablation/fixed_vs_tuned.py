@@ -14,7 +14,7 @@ import numpy as np
 
 from harness.record.ablation_scores import RecordedAblation
 from harness.record.arm_studies import fixed_study, tuned_study
-from harness.record.storage import open_storage
+from harness.record.storage import open_to_read
 from harness.record.study import questions
 from harness.record.table import StudyTable, read
 from harness.reports.ablation.design import untrained
@@ -118,7 +118,7 @@ def _counterpart(table: StudyTable, ablation: RecordedAblation) -> str | None:
     expected = fixed_study(table.name) if ablation.tuned else tuned_study(table.name)
     fitting = [
         name
-        for name, question in questions(open_storage(table.storage)).items()
+        for name, question in questions(open_to_read(table.storage)).items()
         if name != table.name and bool(_tuned(question)) != bool(ablation.tuned) and untuned(question) == asked
     ]
     return expected if expected in fitting else fitting[-1] if fitting else None

@@ -58,13 +58,13 @@ def write(table: StudyTable, folder: Path, hint: OpenHint, seed: int, console: C
     """
     judgement = judge(table, seed)
     show_verdicts(judgement, console)
-    study = study_folder(folder, table.name)
+    study, place = study_folder(table.out, table.name), report_folder(study_folder(folder, table.name))
     with console.status("Cross-checking and drawing ..."):
-        findings = analyse(judgement, seed, folder)
+        findings = analyse(judgement, seed, table.out)
         page = document(findings, hint, study)
-        paths = files.write(page, {"trials": table.trials}, report_folder(study))
+        paths = files.write(page, {"trials": table.trials}, place)
     console.print(f"Report: {paths[0]}", soft_wrap=True, highlight=False)
-    return AblationReport(report_folder(study), paths, findings)
+    return AblationReport(place, paths, findings)
 
 
 def _summary(findings: Findings) -> dict[str, float]:

@@ -10,13 +10,24 @@ import pandas as pd
 from harness.reports.document import Document, Figure
 from harness.reports.figures import style
 from harness.reports.rendering import html, latex, markdown
+from sam2lora.errors import DiskError
 
 
 def write(document: Document, frames: Mapping[str, pd.DataFrame], folder: Path) -> tuple[Path, ...]:
     """Write ``report.html``, ``report.md``, tables and figures into ``folder``, which is made; their paths.
 
-    ``frames``: further CSV files by name. Equal arguments give equal files.
+    ``frames``: further CSV files by name. Equal arguments give equal files. Raises ``DiskError``.
     """
+    try:
+        return _write(document, frames, folder)
+    except OSError as error:
+        raise DiskError(
+            f"A report must be written into {folder}, but it cannot be: {error}. Free some space, or write it "
+            f"elsewhere: python -m harness.report NAME --to FOLDER"
+        ) from error
+
+
+def _write(document: Document, frames: Mapping[str, pd.DataFrame], folder: Path) -> tuple[Path, ...]:
     folder.mkdir(parents=True, exist_ok=True)
     drawn = [path for figure in document.figures() for path in _drawn(figure, folder)]
     shown = {path.stem: path for path in drawn if path.suffix == ".png"}

@@ -76,14 +76,14 @@ def write(
     """
     findings = summarize(table, top, seed)
     show_result(findings, console)
-    study = study_folder(folder, table.name)
+    study, place = study_folder(table.out, table.name), report_folder(study_folder(folder, table.name))
     with console.status("Measuring importance and drawing ..."):
         findings = with_importance(findings, seed, evaluators)
-        paths = files.write(document(findings, hint, study), _frames(findings), report_folder(study))
+        paths = files.write(document(findings, hint, study), _frames(findings), place)
     show_importance(findings, console)
     console.print(f"Report: {paths[0]}", soft_wrap=True, highlight=False)
     console.print(f"{hint.tracker}: {hint.command}", soft_wrap=True, highlight=False)
-    return SearchReport(report_folder(study), paths, findings)
+    return SearchReport(place, paths, findings)
 
 
 def _frames(findings: Findings) -> dict[str, pd.DataFrame]:

@@ -10,8 +10,9 @@ import pytest
 from optuna.samplers import RandomSampler
 
 from harness.errors import RecordError
-from harness.record import storage
-from harness.record.storage import LOCAL, file_system, open_storage, write_ahead
+from harness.record import storage, table
+from harness.record.locations import sqlite_url
+from harness.record.storage import LOCAL, file_system, open_storage, open_to_read, write_ahead
 from harness.record.study import Record, open_record
 
 from ..conftest import QUESTION
@@ -28,6 +29,40 @@ def test_the_folder_of_a_record_is_not_made(tmp_path: Path) -> None:
     with pytest.raises(RecordError, match=r"must be in a folder that exists, but .*nope of .* does not: make it"):
         open_record(f"sqlite:///{tmp_path / 'nope/x.db'}", "study", tmp_path, QUESTION, RandomSampler())
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("version", "remedy"),
+    [
+        ("v3.0.0.d", r"an earlier version .*Copy it, then upgrade it: optuna storage upgrade --storage sqlite:////"),
+        ("v9.0.0.a", r"a later version .*Install the later version of Optuna"),
+        ("451aebb31d03", r"tables of another program, such as MLflow .*name another database with --storage"),
+    ],
+)
+def test_a_record_of_another_version_is_refused_and_left_as_it_is(record: Record, version: str, remedy: str) -> None:
+    path = Path(record.storage_url.removeprefix("sqlite:///"))
+    record.study._storage.remove_session()
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute("UPDATE alembic_version SET version_num = ?", (version,))
+        database.execute("DROP TABLE study_system_attributes")  # as if a later version had added it
+    for opened in (open_storage, open_to_read):
+        with pytest.raises(RecordError, match=remedy):
+            opened(record.storage_url)
+    with closing(sqlite3.connect(path)) as database:
+        assert database.execute("SELECT version_num FROM alembic_version").fetchall() == [(version,)]
+        tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master")}
+    assert "study_system_attributes" not in tables
+
+
+def test_a_path_may_hold_whatever_a_folder_may(tmp_path: Path) -> None:
+    folder = tmp_path / "My Lab (1) [2] {3} #4 50% ü & 'x'"
+    folder.mkdir()
+    url = f"{sqlite_url(folder / 'optuna.db')}?timeout=60"
+    record = open_record(url, "study", folder, QUESTION, RandomSampler())
+    record.study.ask()
+    assert table.read(url, "study", folder).trials["number"].tolist() == [0]
+    assert [path.name for path in tmp_path.iterdir()] == [folder.name]
+    assert (folder / "optuna.db").is_file()
 
 
 def journal(path: Path) -> str:

@@ -15,10 +15,13 @@ import pytest
 from mlflow import MlflowClient
 from sqlalchemy.exc import OperationalError
 
+from harness.errors import TrackingError
 from harness.record.study import Record
 from harness.tracking import mlflow_database
 from harness.tracking.mlflow_database import create, renew
 from harness.tracking.mlflow_tracker import MlflowTracker
+from sam2lora import trained
+from sam2lora.errors import AdapterError
 
 from ..conftest import QUESTION
 from .test_mlflow_tracker import MATERIALS, runs
@@ -89,3 +92,29 @@ def test_a_whole_file_is_never_set_aside(made: Path, tmp_path: Path, monkeypatch
     with pytest.raises(OperationalError, match="database is locked"):
         renew("http://tracking:5000", busy)
     assert path.read_bytes() == made.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("version", "remedy"),
+    [
+        ("451aebb31d03", r"an earlier version .*Copy it, then upgrade it: mlflow db upgrade sqlite:////"),
+        ("zzzzzzzzzzzz", r"a later version .*Install the later version of MLflow"),
+        ("v3.2.0.a", r"holds a record of Optuna .*name another in MLFLOW_TRACKING_URI"),
+    ],
+)
+def test_a_file_of_another_version_is_refused_and_never_migrated(
+    version: str, remedy: str, made: Path, record: Record, tmp_path: Path
+) -> None:
+    path = tmp_path / "mlflow.db"
+    shutil.copy(made, path)
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("UPDATE alembic_version SET version_num = ?", (version,))
+        database.execute("DROP TABLE trace_info")  # as if a later version had added it
+        database.commit()
+    before = path.read_bytes()
+    tracker = MlflowTracker(f"sqlite:///{path}", record, QUESTION, MATERIALS)
+    with pytest.raises(TrackingError, match=remedy):
+        tracker.wait()
+    with pytest.raises(AdapterError, match=remedy):
+        trained.find("runs:/" + 32 * "a", tmp_path)
+    assert path.read_bytes() == before

@@ -361,6 +361,35 @@ def test_an_unreachable_server_is_one_message_before_the_first_trial(record: Rec
             tracker.wait()
 
 
+class ExpiredError(Exception):
+    """An error of a library of object stores, which is no kind of any that others know."""
+
+
+@pytest.mark.parametrize(
+    ("error", "remedy"),
+    [
+        (ModuleNotFoundError("No module named 'boto3'", name="boto3"), "needs the Python package boto3"),
+        (ExpiredError("the token expired"), "Set the credentials of the store"),
+    ],
+)
+def test_a_store_of_files_that_cannot_be_used_is_one_message(
+    error: Exception, remedy: str, record: Record, uri: str, monkeypatch: pytest.MonkeyPatch, conclusion: Conclusion
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise error
+
+    with monkeypatch.context() as patched:
+        patched.setattr(MlflowClient, "log_dict", refuse)
+        with pytest.raises(TrackingError, match=rf"this machine must be able to write, .*{error}\).*{remedy}"):
+            MlflowTracker(uri, record, QUESTION, MATERIALS).wait()
+    tracker = MlflowTracker(uri, record, QUESTION, MATERIALS)
+    tracker.wait()
+    with monkeypatch.context() as patched:
+        patched.setattr(MlflowClient, "log_artifacts", refuse)
+        with pytest.raises(TrackingError, match=f"{error}. Nothing is lost: the record has all"):
+            tracker.close(conclusion)
+
+
 def test_a_server_that_goes_away_loses_nothing(
     record: Record, tiny: TrialConfig, uri: str, monkeypatch: pytest.MonkeyPatch, conclusion: Conclusion
 ) -> None:

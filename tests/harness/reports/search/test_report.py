@@ -88,7 +88,7 @@ def test_the_best_trials_pictures_are_cut_by_data_set(table: StudyTable, report:
     sheet = tmp_path / table.name / "trials" / key / "predictions.png"
     sheet.parent.mkdir(parents=True)
     Image.new("RGB", (40, 32)).save(sheet, pnginfo=text)
-    made = write(table, tmp_path, MLFLOW, evaluators=FAST)
+    made = write(replace(table, out=tmp_path), tmp_path, MLFLOW, evaluators=FAST)
     section = text_of(made).partition("## Example predictions")[2].partition("\n## ")[0]
     assert re.findall(r"\((panels_\w+\.png)\)", section) == ["panels_hrf.png", "panels_drive.png"]
     assert "hrf, n = 14 images. worst x: Dice 0.500." in section
