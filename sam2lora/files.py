@@ -32,13 +32,16 @@ PREDICTIONS: Final = "predictions.png"
 TRIALS: Final = "trials"
 """The folder in a study's folder that holds those of its trials."""
 
+_DRAFTS = ".????????.[0-9]*"
+"""What `write_atomically` calls a file that it has not finished, within a folder."""
+
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Call ``write`` on a temporary neighbour of ``path`` and move it into place: a reader sees all or nothing.
 
     Raises ``DiskError`` when the file cannot be written; the temporary file is removed.
     """
-    # Not the file's own name with something added: a name may be as long as the system lets it.
+    # `_DRAFTS`. Not the file's own name with something added: a name may be as long as the system lets it.
     temporary = path.with_name(f".{zlib.crc32(os.fsencode(path.name)):08x}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -64,6 +67,16 @@ def write_readable(path: Path, write: Callable[[Path], object]) -> None:
     write(path)
     if path.stat().st_mode != mode:
         path.chmod(mode)
+
+
+def remove_leavings(folder: Path) -> None:
+    """Remove checkpoints and unfinished files of the trials in a study's ``folder``, of which none is open any more.
+
+    A process that is killed while it writes, or between an outcome and what follows it, leaves them.
+    """
+    for name in (CHECKPOINT, _DRAFTS):
+        for left in folder.glob(f"{TRIALS}/*/{name}"):
+            left.unlink(missing_ok=True)
 
 
 def locked(path: Path) -> AbstractContextManager[object]:

@@ -37,6 +37,7 @@ from harness.tracking.tracker import Conclusion, Tracker
 from sam2lora.cli.messages import say, warn
 from sam2lora.config import Replicate, TrialConfig
 from sam2lora.errors import DiskError
+from sam2lora.files import remove_leavings
 from sam2lora.runtime import Runtime
 from sam2lora.training.packing import why_alone
 
@@ -149,6 +150,7 @@ def carry_out(
         raise failure
     if left:
         return False
+    remove_leavings(plan.folder)
     _close(tracker, console, report(table.read(plan.storage, plan.study, plan.out), Console()))
     return True
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from sam2lora.errors import DiskError
-from sam2lora.files import write_atomically
+from sam2lora.files import remove_leavings, write_atomically
 from sam2lora.models.feature_cache import Store
 
 
@@ -53,3 +56,24 @@ def test_a_name_as_long_as_the_system_lets_it_is_written(tmp_path: Path) -> None
     path = tmp_path / ("ü" * 125 + ".png")
     write_atomically(path, lambda draft: draft.write_bytes(b"whole"))
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
+KILLED = """
+import os, pathlib, signal, sys
+from sam2lora.files import remove_leavings, write_atomically
+def half(draft):
+    draft.write_bytes(b"half")
+    os.kill(os.getpid(), signal.SIGKILL)
+write_atomically(pathlib.Path(sys.argv[1]), half)
+"""
+
+
+def test_what_killed_processes_leave_is_removed_from_the_trials_of_a_study(tmp_path: Path) -> None:
+    trial = tmp_path / "trials" / "8bee7d1458541d95"
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(trial / "images.parquet")], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert len(list(trial.iterdir())) == 1, "the draft"
+    for name in ("checkpoint.pt", "checkpoint.pt.damaged", "result.json"):
+        (trial / name).touch()
+    remove_leavings(tmp_path)
+    assert {path.name for path in trial.iterdir()} == {"checkpoint.pt.damaged", "result.json"}
