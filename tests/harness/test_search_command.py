@@ -16,11 +16,12 @@ import optuna
 import pandas as pd
 import pytest
 from filelock import FileLock
-from mlflow import MlflowClient
 from optuna.trial import FrozenTrial, TrialState
 
 from harness import search
 from sam2lora.cli.options import INTERRUPTED
+
+from ..stores import stores_equal
 
 ROOT = Path(__file__).parent.parent.parent
 TINY = '''"""Does a tiny search run?"""
@@ -106,7 +107,7 @@ def wait_until_a_trial_advanced(project: Path, process: subprocess.Popen[str]) -
 
 
 def check_consistent(project: Path, count: int) -> None:
-    """Every trial has exactly one ending, in the record and in MLflow, with equal values, and nothing is left open.
+    """Every trial has exactly one ending, the same in record, MLflow and files, and nothing is left open.
 
     Beside the ``count`` trials of the search there is one of each reference.
     """
@@ -115,24 +116,7 @@ def check_consistent(project: Path, count: int) -> None:
     assert sorted(beside) == ["defaults", "frozen"]
     assert len(ended) == count + len(beside)
     assert all(trial.state in (TrialState.COMPLETE, TrialState.PRUNED) for trial in ended)
-    keys = [trial.user_attrs["key"] for trial in ended if "reused_from" not in trial.user_attrs]
-    assert len(set(keys)) == len(keys)
-    client = MlflowClient(f"sqlite:///{project / 'runs/mlflow.db'}")
-    experiment = client.get_experiment_by_name("tiny")
-    assert experiment is not None
-    runs = client.search_runs([experiment.experiment_id], "tags.`sam2lora.role` = 'trial'")
-    by_number = {int(run.data.tags["trial"]): run for run in runs}
-    assert len(by_number) == len(runs), "no trial may have two runs"
-    for trial in ended:
-        shown = by_number[trial.number]
-        assert shown.data.tags["outcome"] == trial.user_attrs["outcome"]["kind"]
-        assert shown.info.status != "RUNNING"
-        assert shown.data.tags.get("reference") == trial.user_attrs.get("reference")
-        if trial.user_attrs["outcome"]["kind"] == "completed":
-            assert shown.data.metrics["score"] == trial.value
-            assert shown.data.metrics["cedar/dice"] == trial.user_attrs["scores"]["cedar/dice"]
-        curve = client.get_metric_history(shown.info.run_id, "val/dice")
-        assert [point.step for point in curve] == [int(entry["epoch"]) for entry in trial.user_attrs["curve"]]
+    assert stores_equal(project / "runs", "tiny") == []
 
 
 def test_a_search_runs_reports_and_goes_on(project: Path, cache: Path) -> None:
