@@ -41,7 +41,7 @@ report: install
 	$(RUN) -m harness.report loss_weights
 
 ui: install
-	$(VENV)/bin/mlflow ui --backend-store-uri sqlite:///runs/mlflow.db
+	$(RUN) -m harness.ui
 
 test: install
 	$(RUN) -m pytest

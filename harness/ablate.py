@@ -89,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 dry_run.show_ablation(plan, ablation, title, chosen, Console())
             return True
         first = plans[0]
-        report = partial(build.conclude, hint=first.tracking.hint)
+        report = partial(build.conclude, tracking=first.tracking)
         with ray_tune.running() if len(plans) > 1 or chosen.tuning_trials else nullcontext():
             for plan, ablation in planned:
                 if not ablations.run_ablation(plan, ablation, title, chosen, report, console):

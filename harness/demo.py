@@ -67,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for study in studies:
             write(study, url, out)
         table = read(url, studies[-1].name, out)
-        build.write(table, out, MlflowTracking(local_tracking(out)).hint, console=Console())
+        build.write(table, out, MlflowTracking(local_tracking(out)).hint(table.name), console=Console())
     except HarnessError as error:
         return refuse(Console(stderr=True), error)
     return 0

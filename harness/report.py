@@ -59,7 +59,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         storage = arguments.storage or default_storage(out)
         table = read(storage, arguments.study or resolve(arguments.name, storage), out)
-        build.write(table, arguments.to or out, tracking_of(arguments, out).hint, arguments.top, console=Console())
+        build.write(
+            table, arguments.to or out, tracking_of(arguments, out).hint(table.name), arguments.top, console=Console()
+        )
     except (HarnessError, Sam2LoraError) as error:
         return refuse(Console(stderr=True), error)
     return 0

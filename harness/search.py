@@ -74,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 dry_run.show_search(plan, search, title, Console())
             return True
         first = plans[0]
-        report = partial(build.conclude, hint=first.tracking.hint)
+        report = partial(build.conclude, tracking=first.tracking)
         with ray_tune.running() if len(plans) > 1 else nullcontext():
             for plan in plans:
                 if not searches.run_search(plan, search, title, report, console):

@@ -66,7 +66,7 @@ LAYERS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("experiments",),
         ("importance", "simulation", "tracking"),
         ("reports", "execution"),
-        ("search", "ablate", "report", "demo"),
+        ("search", "ablate", "report", "demo", "ui"),
     ),
 }
 """The rooms of each package, floor by floor: what a room imports lies below it, or in the room itself."""

@@ -34,6 +34,17 @@ def resolve(name: str, storage_url: str) -> str:
     )
 
 
+def latest(storage_url: str) -> str:
+    """The study that began last. Raises ``UnknownStudy`` where there is none, with what can be run."""
+    try:
+        recorded = list(studies(storage_url))
+    except UnknownStudy as error:
+        raise UnknownStudy(f"{error}\n{_runnable()}") from None
+    if not recorded:
+        raise UnknownStudy(f"There is no study in {storage_url} yet.\n{_runnable()}")
+    return recorded[-1]
+
+
 def _runnable() -> str:
     searches, ablations = declarations.names("search_spaces"), declarations.names("ablations")
     return f"What can be run: the searches {', '.join(searches)}; the ablations {', '.join(ablations)}."

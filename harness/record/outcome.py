@@ -84,18 +84,19 @@ class Kind:
 
     ``name``: in the record and in MLflow's tag. ``state``: the one that Optuna is given, so that a sampler learns from
     it what it should; a record in which the two disagree was not written by this harness. ``run_status``: of the run in
-    MLflow. ``counts``: whether it is one of the trials that a study was asked for; one that does not count is replaced.
+    MLflow, which shows all but FINISHED as faults; a stopped trial is none. ``counts``: whether it is one of the trials
+    that a study was asked for; one that does not count is replaced.
     """
 
     name: str
     state: Literal["COMPLETE", "PRUNED", "FAIL"]
-    run_status: Literal["FINISHED", "KILLED", "FAILED"]
+    run_status: Literal["FINISHED", "FAILED"]
     counts: bool = True
 
 
 KINDS: dict[type[Any], Kind] = {
     Completed: Kind("completed", "COMPLETE", "FINISHED"),
-    Stopped: Kind("stopped", "PRUNED", "KILLED"),
+    Stopped: Kind("stopped", "PRUNED", "FINISHED"),
     Diverged: Kind("diverged", "COMPLETE", "FAILED"),
     OutOfMemory: Kind("out_of_memory", "PRUNED", "FAILED"),
     Infeasible: Kind("infeasible", "COMPLETE", "FAILED", counts=False),

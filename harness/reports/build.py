@@ -17,7 +17,7 @@ from harness.reports.rendering.console import markdown
 from harness.reports.search import across_models
 from harness.reports.search import report as searched
 from harness.reports.search.findings import EVALUATORS
-from harness.tracking.tracker import Conclusion, OpenHint
+from harness.tracking.tracker import Conclusion, OpenHint, Tracking
 
 SILENT = Console(quiet=True)
 
@@ -61,9 +61,9 @@ def write(
     return searched.write(table, folder, hint, seed, top, evaluators, console)
 
 
-def conclude(table: StudyTable, console: Console, hint: OpenHint) -> Conclusion:
+def conclude(table: StudyTable, console: Console, tracking: Tracking) -> Conclusion:
     """Write and print the report of a finished study; returns what a tracker shows of it."""
-    report = write(table, table.out, hint, console=console)
+    report = write(table, table.out, tracking.hint(table.name), console=console)
     return Conclusion(report.summary, report.note, report.folder, report.front, report.tags)
 
 

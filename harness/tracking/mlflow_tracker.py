@@ -8,6 +8,7 @@ Everything is sent by one background thread in batches: a slow server does not h
 from __future__ import annotations
 
 import json
+import math
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,16 +23,20 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from harness.errors import TrackingError
 from harness.extras import missing
+from harness.record.metric_names import unjudgeable
 from harness.record.outcome import KIND_OF
 from harness.record.storage import write_ahead
 from harness.record.study import Record
+from harness.record.table import SIMPLEX
 from harness.record.trials import RecordedTrial
 from harness.tracking import spans
 from harness.tracking.mlflow_database import artifact_root, check_schema, create, renew
-from harness.tracking.tracker import Conclusion, Material
-from sam2lora.choice import dotted
+from harness.tracking.mlflow_views import saved_view, view_tag
+from harness.tracking.tracker import BEST_TRIAL, Conclusion, Material
+from sam2lora.choice import dotted, kinds
 from sam2lora.environment import set_defaults
 from sam2lora.files import ADAPTER, IMAGES, PREDICTIONS
+from sam2lora.losses import Loss
 
 # MLflow's own patience is minutes per request, in which a person sees nothing.
 _PATIENCE = {
@@ -48,6 +53,9 @@ _WRITTEN = "sam2lora.written"
 at what it does not list, and so at what may be missing alone."""
 _TAG_LIMIT, _WRITTEN_EVERY = 5000, 100
 Name = TypeVar("Name", bound=str | int)
+_CURVES = {"score": "val/dice", "seconds": "cost/epoch_seconds"}
+_NAMED = 2
+"""Parameters in the name of a run, which is read in a list."""
 _FAULTS = (MlflowException, SQLAlchemyError, OSError)
 
 
@@ -68,6 +76,7 @@ class MlflowTracker:
         self._listed = ""
         self._epochs: dict[int, int] = {}
         self._curves: dict[int, list[dict[str, float]]] = {}
+        self._searched: list[str] = []
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="mlflow")
         self._ready: Future[None] = self._thread.submit(self._open)
 
@@ -163,7 +172,15 @@ class MlflowTracker:
                 self.client.restore_experiment(self.experiment)
                 self.warning += f"The experiment {name} of MLflow was deleted; it is restored, with all of its studies."
         self.parent = self._parent()
+        names = (name for trial in self.record.trials() if trial.config for name in searched_parameters(trial))
+        self._searched = list(dict.fromkeys(names))
+        self._show_view()
         self._sync()
+
+    def _show_view(self) -> None:
+        """Save the view of the study's runs; it is the text of what the study asks, and of the parameters so far."""
+        view = saved_view(self.record.name, self.question, self._searched)
+        self.client.set_experiment_tag(self.experiment, view_tag(self.record.name), view)
 
     def _parent(self) -> str:
         question = self.question
@@ -214,7 +231,7 @@ class MlflowTracker:
 
     def _log_params(self, run: Run, values: Mapping[str, Any]) -> None:
         """Write the parameters that a run lacks: MLflow lets none change."""
-        named = {_named(name): str(value)[:_PARAM_LIMIT] for name, value in values.items() if value != {}}
+        named = {_named(name): _shown(value)[:_PARAM_LIMIT] for name, value in values.items() if value not in ({}, [])}
         params = [Param(name, value) for name, value in named.items() if name not in run.data.params]
         for begin in range(0, len(params), _PARAMS_AT_ONCE):
             self.client.log_batch(run.info.run_id, params=params[begin : begin + _PARAMS_AT_ONCE])
@@ -246,12 +263,12 @@ class MlflowTracker:
         self._written -= self._deleted()
         for number, run in self._distinct(self._suspects(trials), _number).items():
             self._runs[number] = run.info.run_id
-            self._epochs[number] = int(run.data.metrics.get("epoch", 0))
             if run.data.tags.get("mlflow.parentRunId") != self.parent:
                 self.client.set_tag(run.info.run_id, "mlflow.parentRunId", self.parent)
             if _SEALED in run.data.tags and run.info.status != "RUNNING":
                 self._written.add(number)
             elif number in trials:
+                self._epochs[number] = self._last_epoch(run)
                 self._describe_trial(run, trials[number])
         for trial in trials.values():
             if trial.outcome is not None and trial.number not in self._written:
@@ -281,6 +298,10 @@ class MlflowTracker:
             self.client.set_tag(self.parent, _WRITTEN, listed)
             self._listed = listed
 
+    def _last_epoch(self, run: Run) -> int:
+        curve = self.client.get_metric_history(run.info.run_id, "val/dice")
+        return max((point.step for point in curve), default=0)
+
     def _run_of(self, trial: RecordedTrial) -> str:
         if trial.number in self._runs:
             return self._runs[trial.number]
@@ -304,7 +325,7 @@ class MlflowTracker:
             self.experiment,
             start_time=_milliseconds(trial.started),
             tags=tags,
-            run_name=f"{self.record.name} {trial.number:03d}",
+            run_name=self._name(trial),
         )
         run_id = self._runs[trial.number] = str(run.info.run_id)
         self._describe_trial(run, trial)
@@ -312,9 +333,22 @@ class MlflowTracker:
 
     def _describe_trial(self, run: Run, trial: RecordedTrial) -> None:
         """Write what is missing of what a trial runs, which an earlier run may have left half written."""
-        arm = {"arm": trial.params["arm"]} if "ablation" in self.question else {}
-        self._log_params(run, arm | settings(trial.settings) | dict(trial.replicate or {}))
+        searched = searched_parameters(trial)
+        self._log_params(run, searched | settings(trial.settings) | dict(trial.replicate or {}))
         self._log_inputs(run)
+        if new := [name for name in searched if name not in self._searched]:
+            self._searched += new
+            self._show_view()
+
+    def _name(self, trial: RecordedTrial) -> str:
+        """What a person calls a trial: its reference or arm, else its number and the first of what was searched."""
+        if trial.reference is not None:
+            return f"#{trial.number} {trial.reference}"
+        if "ablation" in self.question:
+            return " / ".join([trial.params["arm"], *(f"{k} {v}" for k, v in (trial.replicate or {}).items())])
+        shown = list(searched_parameters(trial).items())[:_NAMED]
+        named = ", ".join(f"{name.removeprefix('weight/')} {_short(value)}" for name, value in shown)
+        return f"#{trial.number} {named}"
 
     def _advance(self, trial: RecordedTrial, curve: Sequence[Mapping[str, float]]) -> None:
         run_id, known = self._run_of(trial), self._epochs.get(trial.number, 0)
@@ -328,10 +362,11 @@ class MlflowTracker:
             return
         run_id, kind = self._run_of(trial), KIND_OF[str(trial.outcome)]
         self._advance(trial, trial.curve)
-        numbers = dict(trial.scores)
+        numbers = {f"test/{name}": value for name, value in trial.scores.items()}
+        numbers |= {f"unseen/{metric}": value for metric, value in _means_over_targets(trial).items()}
         numbers |= {f"cost/{name}": value for name, value in trial.cost.items()}
-        numbers |= {f"n_images/{name}": count for name, count in trial.n_images.items()}
-        numbers |= {f"n_undefined/{name}": count for name, count in (trial.undefined or {}).items()}
+        numbers |= {f"n/{name}/images": count for name, count in trial.n_images.items()}
+        numbers |= {f"n/{name}/undefined": count for name, count in (trial.undefined or {}).items()}
         if trial.threshold is not None:
             numbers["threshold"] = trial.threshold
         if trial.completed:
@@ -353,11 +388,21 @@ class MlflowTracker:
             metrics=[Metric(name, float(value), stamp, 0) for name, value in numbers.items()],
             tags=[RunTag(name, value) for name, value in tags.items()],
         )
+        if trial.completed and "ablation" not in self.question:
+            self.client.update_run(run_id, name=f"{self._name(trial)}, dice {_short(trial.values[0])}")
         self.client.set_terminated(run_id, status=kind.run_status, end_time=stamp)
         self.client.set_tag(run_id, _SEALED, "yes")  # last: what is sealed is never looked at again
         self._written.add(trial.number)
         if len(self._written) % _WRITTEN_EVERY == 0:
             self._list_written()
+
+    def _link(self, conclusion: Conclusion) -> str:
+        """A paragraph with a link to the run of the best trial, empty where there is none."""
+        number = conclusion.tags.get(BEST_TRIAL)
+        if number is None:
+            return ""
+        (run,) = self._distinct(self._trial_runs(f"tags.trial = '{number}'"), _number).values()
+        return f"\n\n[The best trial, number {number}](#/experiments/{self.experiment}/runs/{run.info.run_id})"
 
     def _tag_front(self, front: set[int]) -> None:
         """Tag the runs on the front; a run that a later trial has pushed off it loses its tag."""
@@ -379,7 +424,7 @@ class MlflowTracker:
         stamp = max((_milliseconds(trial.finished) or 0 for trial in self.record.trials()), default=0)
         summary = [Metric(_named(name), float(value), stamp, 0) for name, value in conclusion.summary.items()]
         self._log_metrics(self.parent, summary)
-        tags = {"mlflow.note.content": conclusion.note, **conclusion.tags}
+        tags = {"mlflow.note.content": conclusion.note + self._link(conclusion), **conclusion.tags}
         self.client.log_batch(self.parent, tags=[RunTag(_named(name), value) for name, value in tags.items()])
         self.client.log_artifacts(self.parent, str(conclusion.folder), "report")
         self.client.set_terminated(self.parent, status="FINISHED")
@@ -425,8 +470,16 @@ def _oracle(trial: RecordedTrial) -> dict[str, str]:
     }
 
 
+def searched_parameters(trial: RecordedTrial) -> dict[str, Any]:
+    """What was drawn for a trial, by the names of its run's parameters: shares of a simplex as the weights they are."""
+    drawn = {name: value for name, value in trial.params.items() if not name.startswith(SIMPLEX)}
+    if len(drawn) < len(trial.params):
+        drawn |= {name: value for name, value in _weights(trial.settings).items() if value}
+    return drawn
+
+
 def settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A trial's settings as flat names: ``adapter.rank``, of several ``adapter.0.rank``, and ``weight.bce``."""
+    """A trial's settings as flat names: ``adapter.rank``, of several ``adapter.0.rank``, and ``weight/bce``."""
     plain = {name: value for name, value in config.items() if name not in ("loss", "protocol", "adapters")}
     match config["adapters"]:
         case []:
@@ -435,14 +488,30 @@ def settings(config: Mapping[str, Any]) -> dict[str, Any]:
             plain["adapter"] = adapter
         case adapters:
             plain["adapter"] = {str(place): adapter for place, adapter in enumerate(adapters)}
-    named = {f"weight.{term['loss']['kind']}": term["weight"] for term in config["loss"]["terms"]}
     loss = {
         f"loss.{term['loss']['kind']}.{name}": value
         for term in config["loss"]["terms"]
         for name, value in term["loss"].items()
         if name != "kind"
     }
-    return {**dotted(plain, lists=False), **named, **loss, "protocol": config["protocol"]["kind"]}
+    return {**dotted(plain, lists=False), **_weights(config), **loss, "protocol": config["protocol"]["kind"]}
+
+
+def _weights(config: Mapping[str, Any]) -> dict[str, float]:
+    """The weight of every loss that there is, so that a chart over several trials has one of each for all of them."""
+    weights = {f"weight/{kind}": 0.0 for kind in kinds(Loss)}
+    for term in config["loss"]["terms"]:
+        weights[f"weight/{term['loss']['kind']}"] += float(term["weight"])
+    return weights
+
+
+def _means_over_targets(trial: RecordedTrial) -> dict[str, float]:
+    """Of every metric that has a mean over data sets: that over the unseen ones, where each has it."""
+    targets = [name for name, role in trial.roles.items() if role == "target"]
+    metrics = dict.fromkeys(name.rpartition("/")[2] for name in trial.scores)
+    values = {metric: [trial.scores.get(f"{target}/{metric}", math.nan) for target in targets] for metric in metrics}
+    means = {metric: sum(each) / len(each) for metric, each in values.items() if each and not unjudgeable(metric)}
+    return {metric: mean for metric, mean in means.items() if math.isfinite(mean)}
 
 
 def _named(name: str) -> str:
@@ -450,11 +519,26 @@ def _named(name: str) -> str:
     return re.sub(r"[^\w\-. :/]", "_", name.replace("+", " plus "))
 
 
+def _shown(value: object) -> str:
+    """A parameter's value for a person: a list as its items, what is nested as JSON."""
+    if isinstance(value, list) and not any(isinstance(one, list | dict) for one in value):
+        return ", ".join(map(str, value))
+    return json.dumps(value) if isinstance(value, list | dict) else str(value)
+
+
+def _short(value: object) -> str:
+    """A value in a run's name: of three digits, without a leading zero."""
+    return f"{value:.3g}".removeprefix("0") if isinstance(value, float) and value else str(value)
+
+
 def _source(record: Record) -> dict[str, str]:
-    """Tags for the UI's column "Source": the module of the command that made the study."""
-    words = str(record.attributes.get("provenance", {}).get("command", "")).split()
+    """Tags for the UI's columns "Source" and "Version": the module of the command that made the study, its commit."""
+    provenance = record.attributes.get("provenance", {})
+    words = str(provenance.get("command", "")).split()
     module = words[2] if words[:2] == ["python", "-m"] and len(words) > 2 else "harness.search"
-    return {"mlflow.source.name": module, "mlflow.source.type": "LOCAL"}
+    commit, _, dirty = str(provenance.get("git", "")).partition("-dirty")
+    version = {"mlflow.source.git.commit": commit, "git": f"{commit}, with local changes" * bool(dirty) or commit}
+    return {"mlflow.source.name": module, "mlflow.source.type": "LOCAL", **(version if commit else {})}
 
 
 def _essential(question: Mapping[str, Any]) -> dict[str, Any]:
@@ -468,8 +552,9 @@ def _essential(question: Mapping[str, Any]) -> dict[str, Any]:
 def _curve(entry: Mapping[str, float]) -> Iterator[Metric]:
     stamp, epoch = int(time.time() * 1000), int(entry["epoch"])
     for name, value in entry.items():
-        shown = "val/dice" if name == "score" else f"val/{name}" if name.endswith("/dice") else name
-        yield Metric(shown, float(value), stamp, epoch)
+        if name != "epoch":
+            shown = _CURVES.get(name, f"val/{name}" if name.endswith("/dice") else name)
+            yield Metric(shown, float(value), stamp, epoch)
 
 
 def _input(material: Material) -> DatasetInput:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.record.locations import sqlite_url
+from harness.record.locations import sqlite_file, sqlite_url
 from harness.record.study import Record
 from harness.tracking.tracker import Material, OpenHint, Tracker
 from sam2lora.credentials import TRACKING, masked
@@ -34,20 +34,15 @@ class MlflowTracking:
 
     address: str
 
-    @property
-    def hint(self) -> OpenHint:
-        """The command of a local database, and the address itself of a server."""
-        address = masked(self.address)
-        if address.startswith("http"):
-            command = shlex.join(["open", address])
-        elif address == self.address:
-            command = shlex.join(["mlflow", "ui", "--backend-store-uri", address])
-        else:
-            command = f'MLFLOW_BACKEND_STORE_URI="${{{TRACKING}:?}}" mlflow ui'
+    def hint(self, study: str) -> OpenHint:
+        """The command that shows the runs of ``study``, the best first."""
+        file = sqlite_file(self.address)
+        local = file is not None and self.address == local_tracking(file.parent)
+        where = ["--out", str(file.parent)] if file and local else ["--mlflow", masked(self.address)]
         return OpenHint(
             "MLflow",
             "In MLflow the study is a parent run with this report in it, and its trials are the child runs:",
-            command,
+            shlex.join(["python", "-m", "harness.ui", study, *where]),
         )
 
     def open(self, record: Record, question: Mapping[str, Any], materials: Sequence[Material]) -> Tracker:

@@ -10,6 +10,9 @@ from typing import Any, Protocol
 from harness.record.study import Record
 from harness.record.trials import RecordedTrial
 
+BEST_TRIAL = "best_trial"
+"""The tag of a search that has the number of its best trial."""
+
 
 @dataclass(frozen=True)
 class Material:
@@ -28,7 +31,7 @@ class Conclusion:
 
     ``summary``: its finite numbers by name; ``note``: its result in plain words; ``folder``: its report's. ``front``:
     the numbers of the trials on the Pareto front of a search with several objectives. ``tags``: what marks the study,
-    such as an ablation's verdicts.
+    such as an ablation's verdicts, and the number of a search's best trial (`BEST_TRIAL`).
     """
 
     summary: Mapping[str, float]
@@ -89,9 +92,8 @@ class Tracking(Protocol):
     def address(self) -> str:
         """Where it is."""
 
-    @property
-    def hint(self) -> OpenHint:
-        """How a person opens it."""
+    def hint(self, study: str) -> OpenHint:
+        """How a person opens it at ``study``."""
 
     def open(self, record: Record, question: Mapping[str, Any], materials: Sequence[Material]) -> Tracker:
         """The tracker of a study, which may still be starting: `Tracker.wait`."""

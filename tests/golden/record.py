@@ -31,6 +31,7 @@ COMMANDS = (
     "harness.demo",
     "harness.report",
     "harness.search",
+    "harness.ui",
     "sam2lora.checkpoints",
     "sam2lora.datasets",
     "sam2lora.datasets.splits",

@@ -72,7 +72,7 @@ def _plain(record: Record) -> list[object]:
 def _page(url: str, name: str, runs: Path) -> str:
     """The report, without the record's address."""
     table = read(url, name, runs)
-    build.write(table, runs, MlflowTracking("sqlite:///mlflow.db").hint)
+    build.write(table, runs, MlflowTracking("sqlite:///mlflow.db").hint("study"))
     text = (runs / name / "report" / "report.md").read_text()
     shown = (shlex.quote(masked(url)), masked(url), '"${SAM2LORA_STORAGE:?}"')
     return reduce(lambda text, address: text.replace(address, ""), shown, re.sub(" --storage .*", "", text))

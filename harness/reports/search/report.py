@@ -29,7 +29,7 @@ from harness.reports.search.overview import chosen_on, judges, plainly, validate
 from harness.reports.search.page import document
 from harness.stats.multiplicity import CORRECTION
 from harness.text import amount, count
-from harness.tracking.tracker import OpenHint
+from harness.tracking.tracker import BEST_TRIAL, OpenHint
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,9 @@ class SearchReport:
 
     @property
     def tags(self) -> dict[str, str]:
-        """A search has no verdicts."""
-        return {}
+        """The number of the best trial by validation, where there is one."""
+        best = self.findings.best
+        return {BEST_TRIAL: str(int(best.iloc[0]["number"]))} if len(best) else {}
 
 
 def write(
@@ -105,7 +106,6 @@ def _summary(findings: Findings) -> dict[str, float]:
     if len(findings.table.objectives) > 1:
         numbers["front/trials"] = float(len(findings.front))
     if len(findings.best):
-        numbers["best/trial"] = float(findings.best.iloc[0]["number"])
         numbers |= _measured("best/validation", {"mean": findings.best.iloc[0]["value"], **validated(findings)})
         numbers["best/oracle_prompt"] = float(findings.best.iloc[0]["oracle_prompt"])
     rows = findings.scores[(findings.scores["place"] == 1) & (findings.scores["metric"] == findings.metric)]

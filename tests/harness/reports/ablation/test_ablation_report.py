@@ -36,6 +36,8 @@ from harness.tracking.mlflow_tracking import MlflowTracking
 
 Recorded = Callable[[SimulatedStudy], tuple[StudyTable, Path]]
 
+HINT = MlflowTracking("sqlite:///mlflow.db").hint("study")
+
 
 @pytest.fixture(scope="module")
 def made(study: SimulatedStudy, recorded: Recorded) -> AblationReport:
@@ -49,7 +51,7 @@ def made(study: SimulatedStudy, recorded: Recorded) -> AblationReport:
     text.add_text("rows", json.dumps(rows))
     for trial in (folder / study.name / "trials").iterdir():
         Image.new("RGB", (40, 32)).save(trial / "predictions.png", pnginfo=text)
-    return write(table, folder, MlflowTracking("sqlite:///mlflow.db").hint, 0, SILENT)
+    return write(table, folder, HINT, 0, SILENT)
 
 
 def test_the_page_needs_nothing_but_itself(made: AblationReport) -> None:
@@ -110,7 +112,7 @@ def test_undecided_looks_unlike_shown_to_be_small() -> None:
 
 def test_the_same_record_gives_the_same_files(made: AblationReport) -> None:
     before = {path.name: path.read_bytes() for path in made.folder.iterdir()}
-    again = write(made.findings.table, made.folder.parent.parent, MlflowTracking("sqlite:///mlflow.db").hint, 0, SILENT)
+    again = write(made.findings.table, made.folder.parent.parent, HINT, 0, SILENT)
     assert {path.name: path.read_bytes() for path in again.files} == before
 
 
@@ -119,7 +121,7 @@ def test_other_designs_have_their_own_table(
     study: Callable[[], SimulatedStudy], section: str, recorded: Recorded, tmp_path: Path
 ) -> None:
     table, _ = recorded(study())
-    report = write(table, tmp_path, MlflowTracking("sqlite:///mlflow.db").hint, 0, SILENT)
+    report = write(table, tmp_path, HINT, 0, SILENT)
     frame = pd.read_csv(report.folder / f"{section}.csv")
     assert len(frame) > 0
     if section == "ranks_by_set":
@@ -158,7 +160,7 @@ def test_components_that_do_each_other_s_work_are_named_before_any_verdict(recor
     arms = ("soft_dice", "focal_tversky", "soft_dice+focal_tversky", "bce+soft_dice", "bce+focal_tversky")
     study = loss_components(gains=dict.fromkeys((*arms, "bce+soft_dice+focal_tversky"), 0.05))
     table, _ = recorded(study)
-    report = write(table, tmp_path, MlflowTracking("sqlite:///mlflow.db").hint, 0, SILENT)
+    report = write(table, tmp_path, HINT, 0, SILENT)
     (pair,) = report.findings.interplays
     assert pair.interaction.estimate == pytest.approx(-0.05, abs=0.01)
     assert [one.estimate for one in pair.simple] == pytest.approx([0.054, 0.004, 0.07, 0.02], abs=0.01)

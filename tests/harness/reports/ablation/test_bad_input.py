@@ -28,7 +28,7 @@ from harness.stats.scores import Floats
 from harness.stats.verdicts import DoesNotMatter, Matters, Undecided
 from harness.tracking.mlflow_tracking import MlflowTracking
 
-HINT = MlflowTracking("sqlite:///mlflow.db").hint
+HINT = MlflowTracking("sqlite:///mlflow.db").hint("study")
 
 Recorded = Callable[[SimulatedStudy], tuple[StudyTable, Path]]
 

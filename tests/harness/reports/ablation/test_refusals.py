@@ -24,7 +24,7 @@ from harness.stats.refusal import Refused
 from harness.stats.scores import Floats, Target
 from harness.tracking.mlflow_tracking import MlflowTracking
 
-HINT = MlflowTracking("sqlite:///mlflow.db").hint
+HINT = MlflowTracking("sqlite:///mlflow.db").hint("study")
 
 Recorded = Callable[[SimulatedStudy], tuple[StudyTable, Path]]
 SMALL = {"cedar": 6, "willow": 5}

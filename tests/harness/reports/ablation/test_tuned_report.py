@@ -33,6 +33,8 @@ from harness.tracking.mlflow_tracking import MlflowTracking
 BUDGET = 12
 Recorded = Callable[[SimulatedStudy], tuple[StudyTable, Path]]
 
+HINT = MlflowTracking("sqlite:///mlflow.db").hint("study")
+
 
 def url(folder: Path) -> str:
     return f"sqlite:///{folder / 'optuna.db'}"
@@ -57,7 +59,11 @@ def both(after: SimulatedStudy, tmp_path_factory: pytest.TempPathFactory) -> Pat
 def made(both: Path) -> AblationReport:
     """The report of the tuned one."""
     return write(
-        read(url(both), "loss_components/tuned", both), both, MlflowTracking("sqlite:///mlflow.db").hint, 0, SILENT
+        read(url(both), "loss_components/tuned", both),
+        both,
+        HINT,
+        0,
+        SILENT,
     )
 
 
@@ -224,6 +230,6 @@ def test_the_fixed_command_is_the_tuned_one_without_tuning(command: str, fixed: 
 
 def test_other_designs_without_tuning_have_no_such_section(recorded: Recorded) -> None:
     table, folder = recorded(rank())
-    report = write(table, folder, MlflowTracking("sqlite:///mlflow.db").hint, 0, SILENT)
+    report = write(table, folder, HINT, 0, SILENT)
     assert report.findings.arm_searches is None
     assert "Tuning of each arm" not in (report.folder / "report.md").read_text()

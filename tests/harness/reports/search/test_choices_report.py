@@ -26,7 +26,7 @@ from harness.reports.search.findings import summarize
 from harness.reports.search.report import SearchReport
 from harness.tracking.mlflow_tracking import MlflowTracking
 
-MLFLOW = MlflowTracking("sqlite:///runs/mlflow.db").hint
+MLFLOW = MlflowTracking("sqlite:///runs/mlflow.db").hint("study")
 FAST = (PedAnova(bootstraps=4, shuffles=4),)
 ROLES = {"drive": "source", "hrf": "target"}
 SPREADS: dict[str, BaseDistribution] = {

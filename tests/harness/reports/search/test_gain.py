@@ -23,7 +23,7 @@ from harness.reports.search.report import SearchReport, show_importance, show_re
 from harness.tracking.mlflow_tracking import MlflowTracking
 from sam2lora.intervals import mean_interval
 
-HINT = MlflowTracking("sqlite:///mlflow.db").hint
+HINT = MlflowTracking("sqlite:///mlflow.db").hint("study")
 
 GOOD, POOR = (8e-3, 16, np.array([0.05, 0.9, 0.05])), (2e-5, 8, np.array([0.9, 0.05, 0.05]))
 

@@ -23,7 +23,7 @@ from harness.reports.build import write
 from harness.reports.search.report import SearchReport
 from harness.tracking.mlflow_tracking import MlflowTracking
 
-HINT = MlflowTracking("sqlite:///mlflow.db").hint
+HINT = MlflowTracking("sqlite:///mlflow.db").hint("study")
 
 SPREADS: dict[str, BaseDistribution] = {
     "param/a": FloatDistribution(0.0, 2.0),

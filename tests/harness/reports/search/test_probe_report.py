@@ -21,7 +21,7 @@ from harness.reports.search.overview import plainly
 from harness.reports.search.report import SearchReport
 from harness.tracking.mlflow_tracking import MlflowTracking
 
-HINT = MlflowTracking("sqlite:///mlflow.db").hint
+HINT = MlflowTracking("sqlite:///mlflow.db").hint("study")
 
 FAST = (PedAnova(quantile=0.5, bootstraps=4, shuffles=19),)
 

@@ -38,7 +38,7 @@ from harness.reports.search.report import SearchReport, show_importance, show_re
 from harness.tracking.mlflow_tracking import MlflowTracking
 from sam2lora.intervals import mean_interval
 
-MLFLOW = MlflowTracking("sqlite:///runs/mlflow.db").hint
+MLFLOW = MlflowTracking("sqlite:///runs/mlflow.db").hint("study")
 FAST = (Fanova(trees=8, resample_trees=4, bootstraps=8, shuffles=6), PedAnova(bootstraps=8, shuffles=6))
 ROOT = Path(harness.__file__).parents[1]
 
@@ -317,7 +317,7 @@ def test_prompts_from_ground_truth_reach_files_terminal_and_tracker(table: Study
         rows = pd.read_csv(made.folder / f"{name}.csv").dropna(subset="oracle_prompt")
         assert set(rows.loc[rows["oracle_prompt"].astype(bool), "number"]) == {16}
     assert made.summary["best/oracle_prompt"] == 0.0
-    assert made.summary["best/trial"] != 16
+    assert made.tags["best_trial"] != "16"
     console = Console(record=True, width=200, file=io.StringIO())
     show_result(made.findings, console)
     show_importance(made.findings, console)
@@ -328,7 +328,7 @@ def test_prompts_from_ground_truth_reach_files_terminal_and_tracker(table: Study
 
 def test_the_summary_holds_finite_numbers_for_a_tracker(report: SearchReport) -> None:
     summary = report.summary
-    assert summary["best/trial"] == 16
+    assert report.tags == {"best_trial": "16"}
     assert summary["trials/stopped"] == 9
     assert summary["best/test/hrf/dice/low"] < summary["best/test/hrf/dice"] < summary["best/test/hrf/dice/high"]
     assert "importance/fanova/weight/soft_dice" in summary
