@@ -57,7 +57,13 @@ def test_the_link_shows_the_trials_with_their_scores_the_best_first(address: str
             "--no-first-run",
             "--window-size=1800,900",
         ]
-        quiet = ["--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-quic"]
+        quiet = [
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+            "--disable-quic",
+            "--disable-dev-shm-usage",
+        ]
         dump = [f"--user-data-dir={tmp_path}", "--virtual-time-budget=60000", "--dump-dom", page]
         shown = subprocess.run(
             [*browser, *quiet, *dump], capture_output=True, text=True, timeout=300, check=True
