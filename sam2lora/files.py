@@ -50,11 +50,15 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors wrap the system's error
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
-        room = f"{shutil.disk_usage(path.parent).free / 2**20:.1f} MiB free" if path.parent.exists() else "no folder"
         raise DiskError(
-            f"Results must be written before a trial goes on, but {path} cannot be ({room}): {error}. Free some "
-            f"space or name another folder, then run the same command again; what was finished is kept."
+            f"Results must be written before a trial goes on, but {path} cannot be ({room(path.parent)}): {error}. "
+            f"Free some space or name another folder, then run the same command again; what was finished is kept."
         ) from error
+
+
+def room(folder: Path) -> str:
+    """How much is free where ``folder`` lies, in words; that there is none where it is missing."""
+    return f"{shutil.disk_usage(folder).free / 2**20:.1f} MiB free" if folder.exists() else "no folder"
 
 
 def write_readable(path: Path, write: Callable[[Path], object]) -> None:

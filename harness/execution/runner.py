@@ -5,10 +5,12 @@ What ``harness.execution.searches`` and ``harness.execution.ablations`` share. T
 
 from __future__ import annotations
 
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
@@ -37,7 +39,7 @@ from harness.tracking.tracker import Conclusion, Tracker
 from sam2lora.cli.messages import say, warn
 from sam2lora.config import Replicate, TrialConfig
 from sam2lora.errors import DiskError
-from sam2lora.files import remove_leavings
+from sam2lora.files import remove_leavings, room
 from sam2lora.runtime import Runtime
 from sam2lora.training.packing import why_alone
 
@@ -63,10 +65,12 @@ def exclusive(plan: Plan) -> Iterator[None]:
             f"A study is run by one process at a time, but {plan.folder} is in use by another: wait for it, or name "
             f"another study with --study."
         ) from None
-    except OSError as error:
+    except OSError as error:  # which seldom says where
+        scratch = Path(tempfile.gettempdir())
         raise DiskError(
-            f"Results must be written into {plan.folder}, but they cannot be: {error}. Free some space or correct "
-            f"the folder's permissions, then run the same command again; what was finished is kept."
+            f"Results must be written into {plan.folder} ({room(plan.folder)}) and temporary files into {scratch} "
+            f"({room(scratch)}), but a file cannot be: {error}. Free some space or correct the permissions, then run "
+            f"the same command again; what was finished is kept."
         ) from error
 
 
