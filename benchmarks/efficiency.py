@@ -27,8 +27,8 @@ from rich.progress import track
 from rich.table import Table
 
 from benchmarks.machine import machine, save
-from harness.execution import ray_tune
-from harness.execution.ray_tune import Cluster
+from harness.execution import ray_cluster, ray_tune
+from harness.execution.ray_cluster import Cluster
 from harness.execution.searcher import Searcher
 from harness.execution.slots import RESIDENTS, Slots, share_machine
 from harness.execution.sources import Sampled
@@ -166,7 +166,7 @@ def main() -> None:
         for residents in sorted({arm.residents for arm in ARMS}):
             cores = share_machine(0.0).concurrent
             room = Slots(cores * residents, cpus=1.0, gpus=0.0, residents=residents)
-            with ray_tune.cluster(room) as cluster:
+            with ray_cluster.cluster(room) as cluster:
                 plan = [(arm, seed) for arm in ARMS for seed in range(arguments.seeds) if arm.residents == residents]
                 for arm, seed in track(plan, f"{residents} to a process", console=Console(stderr=True)):
                     folder = Path(scratch, f"{arm.name}-{seed}")

@@ -39,7 +39,7 @@ from rich.table import Table
 from benchmarks import glue
 from benchmarks.machine import machine, save
 from benchmarks.official import official
-from harness.execution import ray_tune
+from harness.execution import ray_cluster, ray_tune
 from harness.execution.searcher import Searcher
 from harness.execution.slots import Slots, share_machine
 from harness.execution.sources import Sampled
@@ -179,7 +179,7 @@ def harness(configs: list[TrialConfig], room: Slots, cache: Path, folder: Path) 
             runtime,
             listeners=[tracker],
         )
-        with ray_tune.cluster(room) as cluster:
+        with ray_cluster.cluster(room) as cluster:
             tracker.wait()
             ray_tune.run(searcher, Full().build(1), cluster, retries=0)
         tracker.close(None)
@@ -197,7 +197,7 @@ def plain(configs: list[TrialConfig], room: Slots, cache: Path, folder: Path) ->
     settings = [_settings(config) for config in configs]
     begun = time.perf_counter()
     with watched() as watch:
-        with ray_tune.cluster(room):
+        with ray_cluster.cluster(room):
             reports = glue.search(settings, task, room.concurrent, folder, room.cpus, room.gpus)
         wall = time.perf_counter() - begun
     dice = [_mean_dice(report, configs[0]) for report in reports]

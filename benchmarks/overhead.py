@@ -31,7 +31,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.machine import machine, save
-from harness.execution import ray_tune
+from harness.execution import ray_cluster, ray_tune
 from harness.execution.searcher import Searcher
 from harness.execution.slots import share_machine
 from harness.execution.sources import Sampled
@@ -100,7 +100,7 @@ def harness(trials: int, folder: Path) -> Measured:
     searcher = Searcher(
         Sampled(record, trials), lambda trial: (space(trial), Replicate()), known, {}, runtime, listeners=[tracker]
     )
-    with ray_tune.cluster(room) as cluster:
+    with ray_cluster.cluster(room) as cluster:
         tracker.wait()
         ray_tune.run(searcher, Full().build(1), cluster, retries=0)
     tracker.close(None)
@@ -134,7 +134,7 @@ def glue(trials: int, folder: Path) -> Measured:
 
     room = share_machine(0.0)
     begun = time.perf_counter()
-    with ray_tune.cluster(room):
+    with ray_cluster.cluster(room):
         tracking = MLflowLoggerCallback(tracking_uri=local_tracking(folder), experiment_name="glue")
         tuner = tune.Tuner(
             tune.with_resources(train, {"cpu": 1}),

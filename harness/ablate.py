@@ -72,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             )
         declarations.check(arguments.name, "ablations")
         with console.status("loading torch, Ray, Optuna and MLflow"):
-            from harness.execution import ablations, dry_run, ray_tune  # seconds, so after what needs no torch
+            from harness.execution import ablations, dry_run, ray_cluster  # seconds, so after what needs no torch
             from harness.execution.plan import plan_studies
             from harness.record.arm_studies import tuned_study
             from harness.reports import build
@@ -90,7 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return True
         first = plans[0]
         report = partial(build.conclude, tracking=first.tracking)
-        with ray_tune.running() if len(plans) > 1 or chosen.tuning_trials else nullcontext():
+        with ray_cluster.running() if len(plans) > 1 or chosen.tuning_trials else nullcontext():
             for plan, ablation in planned:
                 if not ablations.run_ablation(plan, ablation, title, chosen, report, console):
                     return False

@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     def run() -> bool:
         declarations.check(arguments.name, "search_spaces")
         with console.status("loading torch, Ray, Optuna and MLflow"):
-            from harness.execution import dry_run, ray_tune, searches  # seconds, so after what needs no torch
+            from harness.execution import dry_run, ray_cluster, searches  # seconds, so after what needs no torch
             from harness.execution.plan import plan_search, plan_studies
             from harness.experiments.space import typical_settings
             from harness.reports import build
@@ -75,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return True
         first = plans[0]
         report = partial(build.conclude, tracking=first.tracking)
-        with ray_tune.running() if len(plans) > 1 else nullcontext():
+        with ray_cluster.running() if len(plans) > 1 else nullcontext():
             for plan in plans:
                 if not searches.run_search(plan, search, title, report, console):
                     return False

@@ -17,8 +17,8 @@ from filelock import FileLock, Timeout
 from rich.console import Console
 
 from harness.constraints import Constraint
-from harness.errors import StudyBusy, TooManyFailures, TrackingError
-from harness.execution import ray_tune
+from harness.errors import ClusterError, StudyBusy, TooManyFailures, TrackingError
+from harness.execution import ray_cluster, ray_tune
 from harness.execution.plan import Plan
 from harness.execution.preparation import Prepared, prepare
 from harness.execution.progress import LiveTable
@@ -78,7 +78,7 @@ def ready(
     plan: Plan, configs: Sequence[TrialConfig], replicates: Sequence[Replicate], console: Console
 ) -> tuple[Prepared, Slots, Runtime]:
     """What was prepared for such trials, how they share the machine, and where each computes."""
-    ray_tune.check_sockets()
+    ray_cluster.check_sockets()
     slots, runtime = assign_machine(plan, configs, console)
     prepared = prepare(configs, replicates, runtime, slots.concurrent, console, slots.residents)
     return prepared, replace(slots, concurrent=prepared.fitting), runtime
@@ -116,7 +116,8 @@ def carry_out(
 ) -> bool:
     """Run what the sources have left, one after the other, and report.
 
-    True when nothing is left, False after an interruption. Raises ``TooManyFailures``, once the tracker is up to date.
+    True when nothing is left, False after an interruption. Raises ``TooManyFailures``, and ``ClusterError`` where
+    Ray died, once the tracker is up to date.
     """
     record = study.record
     tracker = plan.tracking.open(record, study.question, study.prepared.materials)
@@ -166,7 +167,7 @@ def _run(
     if not any(searcher.wanted for searcher, _ in searchers):
         _wait(tracker, console)
         return None
-    with ray_tune.cluster(study.slots) as cluster:  # a tracker may migrate its database meanwhile
+    with ray_cluster.cluster(study.slots) as cluster:  # a tracker may migrate its database meanwhile
         _wait(tracker, console)
         with live:
             try:
@@ -179,6 +180,9 @@ def _run(
                         return None
             except TooManyFailures as error:
                 return error
+            except ClusterError:  # closed here: a dead Ray may take this process with it
+                _close(tracker, console, None)
+                raise
     return None
 
 

@@ -15,7 +15,7 @@ import torch
 from ray import tune
 
 from benchmarks import glue, makespan, packs
-from harness.execution import ray_tune
+from harness.execution import ray_cluster
 from harness.execution.slots import Slots
 from sam2lora.adapters import LoRA
 from sam2lora.config import Replicate, TrialConfig
@@ -105,7 +105,7 @@ def test_the_glue_runs_on_the_gpu_that_its_room_has(monkeypatch: pytest.MonkeyPa
         return [{"birch/dice": 0.5, "peak_mib": 1.0}]
 
     monkeypatch.setattr(glue, "search", search)
-    monkeypatch.setattr(ray_tune, "cluster", lambda room: nullcontext())
+    monkeypatch.setattr(ray_cluster, "cluster", lambda room: nullcontext())
     config = makespan.decoder(optuna.create_study().ask(), replace(small(), precision="bfloat16"))
     makespan.plain([config], Slots(4, cpus=4.0, gpus=0.25), tmp_path / "cache", tmp_path)
     task, how = seen

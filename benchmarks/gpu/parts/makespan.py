@@ -40,13 +40,13 @@ def makespan(bench: Bench) -> Iterator[Line]:
     """One search in packs, then of the glue with several shares of the device for each trial. Ray starts once."""
     import optuna
 
-    from harness.execution import ray_tune
+    from harness.execution import ray_cluster
 
     if bench.cuda:  # one GPU, wherever there are several
         os.environ["CUDA_VISIBLE_DEVICES"] = (os.environ.get("CUDA_VISIBLE_DEVICES") or "0").partition(",")[0]
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
-    with ray_tune.running():
+    with ray_cluster.running():
         yield from lines(bench, _cases(bench))
 
 

@@ -18,7 +18,7 @@ import torch
 from optuna.trial import TrialState
 from ray.cluster_utils import Cluster
 
-from harness.execution import engine, engine_actor, ray_tune
+from harness.execution import engine, engine_actor, ray_cluster, ray_tune
 from harness.execution.engine import Engine
 from harness.execution.engine_actor import EngineActor
 from harness.execution.messages import EpochReport, TrialOrder
@@ -481,7 +481,7 @@ def test_a_real_search_on_one_engine_survives_its_death(
     searcher = Searcher(
         Sampled(record, 5), propose, standing_by_key(record.trials()), {}, runtime, listeners=[murderer]
     )
-    with ray_tune.cluster(room) as cluster:
+    with ray_cluster.cluster(room) as cluster:
         ray_tune.run(searcher, Unstopped().build(3), cluster, retries=0)
     trials = record.trials()
     assert murderer.kills == 1
@@ -496,9 +496,9 @@ def test_a_real_search_on_one_engine_survives_its_death(
 
 def test_studies_of_one_command_share_ray_and_not_their_engines() -> None:
     room, seen = Slots(concurrent=2, cpus=1.0, gpus=0.0, residents=2), []
-    with ray_tune.running(1):
+    with ray_cluster.running(1):
         for _ in range(2):
-            with ray_tune.cluster(room) as own:
+            with ray_cluster.cluster(room) as own:
                 seen.append((ray.get_runtime_context().get_job_id(), *own.engines))
                 assert set(own.engines) <= set(ray.util.list_named_actors())
         assert ray.is_initialized()
@@ -522,7 +522,7 @@ def test_every_machine_of_a_cluster_gets_an_engine(
             return ranks(short, trial.suggest_int("rank", 1, 64))[0], Replicate()
 
         searcher = Searcher(Sampled(record, 4), propose, standing_by_key(record.trials()), {}, runtime)
-        with ray_tune.cluster(Slots(concurrent=2, cpus=1.0, gpus=0.0, residents=2)) as cluster:
+        with ray_cluster.cluster(Slots(concurrent=2, cpus=1.0, gpus=0.0, residents=2)) as cluster:
             assert (cluster.slots.concurrent, len(cluster.engines)) == (4, 2)
             ray_tune.run(searcher, Unstopped().build(1), cluster, retries=0)
             found = ray.util.list_named_actors()

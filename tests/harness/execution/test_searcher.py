@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
+import socket
 import sqlite3
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping
@@ -13,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+import psutil
 import pytest
 import ray
 from optuna.exceptions import StorageInternalError
@@ -21,9 +25,9 @@ from ray import tune
 
 from harness.constraints import TrainableShare
 from harness.errors import ClusterError, TooManyFailures
-from harness.execution import ray_tune
+from harness.execution import ray_cluster, ray_tune
 from harness.execution.messages import TrialOrder
-from harness.execution.ray_tune import Cluster
+from harness.execution.ray_cluster import Cluster
 from harness.execution.replay import rebuild
 from harness.execution.searcher import Propose, Searcher
 from harness.execution.slots import Slots
@@ -117,7 +121,7 @@ class Heard:
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    with ray_tune.cluster(Slots(concurrent=2, cpus=1.0, gpus=0.0)) as cluster:
+    with ray_cluster.cluster(Slots(concurrent=2, cpus=1.0, gpus=0.0)) as cluster:
         yield cluster
     assert not ray.is_initialized()
 
@@ -140,7 +144,7 @@ def test_ray_that_cannot_be_had_is_one_message(
     if address:
         monkeypatch.setenv("RAY_ADDRESS", address)
     monkeypatch.setattr(ray, "init", refuse)
-    with pytest.raises(ClusterError) as told, ray_tune.cluster(Slots(concurrent=1, cpus=1.0, gpus=0.0)):
+    with pytest.raises(ClusterError) as told, ray_cluster.cluster(Slots(concurrent=1, cpus=1.0, gpus=0.0)):
         pytest.fail("the run must not begin")
     message = str(told.value)
     assert all(part in message for part in (str(raised), remedy, address or "Ray must"))
@@ -152,12 +156,12 @@ def test_a_folder_too_long_for_sockets_is_refused_before_anything_runs(monkeypat
     monkeypatch.setenv("RAY_TMPDIR", "")
     monkeypatch.setenv("TMPDIR", "/" + "ü" * 50)
     with pytest.raises(ClusterError, match=r"a path of \d+ bytes at most, but /ü+/ray has 105: set RAY_TMPDIR"):
-        ray_tune.check_sockets()
+        ray_cluster.check_sockets()
     monkeypatch.setenv("RAY_TMPDIR", "/tmp")
-    ray_tune.check_sockets()
+    ray_cluster.check_sockets()
     monkeypatch.setenv("RAY_TMPDIR", "/" + "x" * 105)
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
-    ray_tune.check_sockets()  # Ray runs elsewhere
+    ray_cluster.check_sockets()  # Ray runs elsewhere
 
 
 def test_workers_start_where_the_path_of_the_interpreter_has_a_space(
@@ -166,7 +170,7 @@ def test_workers_start_where_the_path_of_the_interpreter_has_a_space(
     (tmp_path / "my lab (1)").symlink_to(sys.prefix)
     interpreter = str(tmp_path / "my lab (1)" / "bin" / Path(sys.executable).name)
     monkeypatch.setattr(sys, "executable", interpreter)
-    with ray_tune.running(1):
+    with ray_cluster.running(1):
         assert ray.get(ray.remote(lambda: sys.executable).remote(), timeout=60) == interpreter
 
 
@@ -193,6 +197,44 @@ def run(record: Record, searcher: Searcher, cluster: Cluster, retries: int = 1) 
 def enqueue(record: Record, *fates: str) -> None:
     for batch, fate in enumerate(fates, start=1):
         record.study.enqueue_trial({"fate": fate, "batch": batch})
+
+
+def listening() -> dict[tuple[str, int], str]:
+    """The addresses on which this process and Ray's listen, each with the name of its process."""
+    driver = psutil.Process()
+    return {
+        (socket.laddr.ip.removeprefix("::ffff:"), socket.laddr.port): process.name()
+        for process in (driver, *driver.children(recursive=True))
+        for socket in process.net_connections("inet")
+        if socket.status == psutil.CONN_LISTEN
+    }
+
+
+def test_a_local_ray_is_reachable_from_this_machine_only(cluster: Cluster) -> None:
+    ray.get(ray.remote(lambda: 1).remote())  # there is a worker
+    found = listening()
+    assert {"gcs_server", "raylet"} <= set(found.values())
+    assert any(name.startswith("ray::") for name in found.values())
+    assert {address for address, _ in found} == {"127.0.0.1"}, found
+    elsewhere = [
+        address.address
+        for addresses in psutil.net_if_addrs().values()
+        for address in addresses
+        if address.family == socket.AF_INET and not address.address.startswith("127.")
+    ]
+    for address, (_, port) in itertools.product(elsewhere, found):
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection((address, port), timeout=10)
+
+
+def test_a_local_ray_answers_only_those_who_know_its_token(cluster: Cluster) -> None:
+    address = ray.get_runtime_context().gcs_address
+    ask = f"from ray._raylet import GcsClient; GcsClient(address={address!r}).internal_kv_keys(b'', b'session', 5)"
+    for token, status in ((os.environ["RAY_AUTH_TOKEN"], 0), ("0" * 64, 1)):
+        environment = {**os.environ, "RAY_AUTH_TOKEN": token}
+        asked = subprocess.run([sys.executable, "-c", ask], env=environment, capture_output=True, text=True)
+        assert asked.returncode == status, asked.stderr
+    assert "Unauthenticated" in asked.stderr
 
 
 def test_every_ending_reaches_the_record_as_what_it_was(record: Record, tiny: TrialConfig, cluster: Cluster) -> None:
