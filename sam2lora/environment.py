@@ -61,4 +61,11 @@ def check_home() -> None:
 
     Neither ``$HOME`` nor the system's list of users names it, as in a container that runs under a mere number.
     """
-    folder("HOME", "~")
+    unset_empty("HOME")
+    try:
+        Path.home()
+    except RuntimeError as error:
+        raise DiskError(
+            "A command that runs trials must have a home folder, into which Ray writes, but this user has none: set "
+            "HOME to a folder that you can write."
+        ) from error
