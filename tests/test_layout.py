@@ -60,7 +60,7 @@ LAYERS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("train", "predict", "export", "pretrain"),
     ),
     "harness": (
-        ("text", "errors", "extras", "samplers", "schedulers", "constraints"),
+        ("text", "errors", "patience", "extras", "samplers", "schedulers", "constraints"),
         ("cli", "stats"),
         ("record", "designs"),
         ("experiments",),

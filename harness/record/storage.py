@@ -8,23 +8,27 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import optuna
 import psutil
 from alembic.migration import MigrationContext
 from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
-from sqlalchemy import NullPool, create_engine
+from sqlalchemy import NullPool, create_engine, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from harness.errors import RecordError
 from harness.extras import missing
+from harness.patience import await_server, patiently
 from harness.record.locations import sqlite_file
 from sam2lora.files import locked
 
 LOCAL = frozenset({"apfs", "btrfs", "ext2", "ext3", "ext4", "f2fs", "hfs", "ntfs", "overlay", "tmpfs", "xfs", "zfs"})
 """File systems of one machine: SQLite's write-ahead log needs memory that all of its readers share."""
+
+_SERVER = "the database of the record"
 
 
 def create_database(url: str, make: Callable[[str], object]) -> None:
@@ -86,9 +90,33 @@ def open_storage(url: str) -> RDBStorage:
         )
     try:
         create_database(url, lambda draft: _connect(draft).engine.dispose())
-        return _connect(url)
+        if path is None:
+            await_server(url, _SERVER)
+        storage = _connect(url)
     except (OSError, ImportError, *FAULTS) as error:
         raise unusable(url, error) from error
+    _wait_in(storage, url)
+    return storage
+
+
+def _wait_in(storage: RDBStorage, url: str) -> None:
+    """Let what ``storage`` asks wait where its server is away, or another process has locked its SQLite file."""
+
+    def connect(*_: Any) -> None:
+        await_server(url, _SERVER)
+
+    def execute(cursor: Any, statement: str, parameters: Any, context: Any) -> bool:
+        patiently(lambda: cursor.execute(statement, parameters), _is_locked, f"the record {sqlite_file(url)}")
+        return True
+
+    if sqlite_file(url) is None:
+        event.listen(storage.engine, "do_connect", connect)  # returns None, so that SQLAlchemy connects
+    else:
+        event.listen(storage.engine, "do_execute", execute)
+
+
+def _is_locked(error: BaseException) -> bool:
+    return isinstance(error, sqlite3.OperationalError) and "locked" in str(error)
 
 
 def open_to_read(url: str) -> RDBStorage:
@@ -133,7 +161,11 @@ def _connect(url: str, address: str = "") -> RDBStorage:
         )
     template = address.replace("{", "{{").replace("}", "}}")
     try:
-        return RDBStorage(template, skip_table_creation=version is not None)
+        return RDBStorage(
+            template,
+            engine_kwargs={"pool_pre_ping": sqlite_file(url) is None},  # a server may have been away meanwhile
+            skip_table_creation=version is not None,
+        )
     except RuntimeError as error:
         known = RDBStorage(template, skip_table_creation=True, skip_compatibility_check=True).get_all_versions()
         remedy = (

@@ -23,6 +23,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from harness.errors import TrackingError
 from harness.extras import missing
+from harness.patience import await_server
 from harness.record.metric_names import unjudgeable
 from harness.record.outcome import KIND_OF
 from harness.record.storage import write_ahead
@@ -147,9 +148,11 @@ class MlflowTracker:
                 self.behind = error
 
     def _try_again(self) -> None:
+        await_server(self.uri, "MLflow")
         self.behind = None
 
     def _open(self) -> None:
+        await_server(self.uri, "MLflow")
         create(self.uri)
         try:
             check_schema(self.uri)

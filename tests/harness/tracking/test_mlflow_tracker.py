@@ -17,6 +17,7 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from optuna.samplers import RandomSampler
 
+from harness import patience
 from harness.errors import TrackingError
 from harness.record import optuna_writer
 from harness.record.outcome import Completed, Crashed, Diverged, Infeasible, Outcome, Stopped
@@ -361,7 +362,10 @@ def test_an_ablation_shows_its_verdicts_arms_and_command(
     assert whole == question
 
 
-def test_an_unreachable_server_is_one_message_before_the_first_trial(record: Record) -> None:
+def test_an_unreachable_server_is_one_message_before_the_first_trial(
+    record: Record, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patience, "PATIENCE", 0.0)
     with socket.socket() as taken:  # bound but not listening: connections are refused at once
         taken.bind(("127.0.0.1", 0))
         uri = f"http://127.0.0.1:{taken.getsockname()[1]}"
