@@ -2,7 +2,7 @@
 # make demo     install, then the report of a simulated ablation: no training
 # make test     install, then the test suite
 # make check    install, then format, lint, types, tests
-# make test-faults   install, then kill, starve and lock real studies, for up to 20 minutes
+# make test-faults   install, then kill, starve and lock real studies, each for minutes
 
 VENV   ?= .venv
 PYTHON ?= python3
