@@ -19,10 +19,10 @@ from rich.console import Console
 from harness.constraints import Constraint
 from harness.errors import ClusterError, StudyBusy, TooManyFailures, TrackingError
 from harness.execution import ray_cluster, ray_tune
+from harness.execution.past_trials import rebuild
 from harness.execution.plan import Plan
 from harness.execution.preparation import Prepared, prepare
 from harness.execution.progress import LiveTable
-from harness.execution.replay import rebuild
 from harness.execution.reuse import OtherStudies
 from harness.execution.searcher import Propose, Searcher
 from harness.execution.slots import Slots, share_machine, worth_packing

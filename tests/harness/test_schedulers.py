@@ -8,7 +8,7 @@ import pytest
 from optuna.trial import TrialState
 from ray.tune.schedulers import TrialScheduler
 
-from harness.execution.replay import rebuild
+from harness.execution.past_trials import rebuild
 from harness.record.outcome import KIND_OF
 from harness.record.trials import RecordedTrial
 from harness.schedulers import ASHA, Full, HyperBand, Median, Scheduler

@@ -27,8 +27,8 @@ from harness.constraints import TrainableShare
 from harness.errors import ClusterError, TooManyFailures
 from harness.execution import ray_cluster, ray_tune
 from harness.execution.messages import TrialOrder
+from harness.execution.past_trials import rebuild
 from harness.execution.ray_cluster import Cluster
-from harness.execution.replay import rebuild
 from harness.execution.searcher import Propose, Searcher
 from harness.execution.slots import Slots
 from harness.execution.sources import Sampled
