@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 
@@ -19,6 +19,11 @@ def listed(names: Iterable[str]) -> str:
     if not known:
         return "none"
     return known[0] if len(known) == 1 else ", ".join(known[:-1]) + " and " + known[-1]
+
+
+def abridged(names: Sequence[str], most: int = 3) -> str:
+    """`listed`, where there are more than ``most`` as ``a, b, c and 4 more``."""
+    return listed(names if len(names) <= most else [*names[:most], f"{len(names) - most} more"])
 
 
 def amount(value: float) -> str:

@@ -66,7 +66,8 @@ LAYERS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("experiments",),
         ("importance", "simulation", "tracking"),
         ("reports", "execution"),
-        ("search", "ablate", "report", "demo", "ui"),
+        ("health",),
+        ("search", "ablate", "report", "demo", "doctor", "ui"),
     ),
 }
 """The rooms of each package, floor by floor: what a room imports lies below it, or in the room itself."""

@@ -9,7 +9,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from harness.execution.searcher import Propose, Searcher
 from harness.execution.slots import Slots, share_machine, worth_packing
 from harness.execution.sources import TrialSource
 from harness.record import table
+from harness.record.completeness import check_complete
 from harness.record.locations import LOCK
 from harness.record.storage import usable
 from harness.record.study import Record
@@ -54,11 +55,13 @@ RETRIES = 1
 def exclusive(plan: Plan) -> Iterator[None]:
     """Keep every other process away from the study of a plan.
 
-    Raises ``StudyBusy`` if one is at it; turns what a storage or a disk raises into ``RecordError`` and ``DiskError``.
+    Raises ``StudyBusy`` if one is at it, and ``RecordError`` if the record has lost what the folder holds; turns what a
+    storage or a disk raises into ``RecordError`` and ``DiskError``.
     """
     try:
         plan.folder.mkdir(parents=True, exist_ok=True)
         with FileLock(plan.folder / LOCK, timeout=0), usable(plan.storage):
+            check_complete(plan.storage, plan.study, plan.folder)
             yield
     except Timeout:
         raise StudyBusy(
@@ -120,6 +123,7 @@ def carry_out(
     Ray died, once the tracker is up to date.
     """
     record = study.record
+    record.write(materials=[asdict(material) for material in study.prepared.materials])
     tracker = plan.tracking.open(record, study.question, study.prepared.materials)
     sources = [source for source, _ in passes]
     live = LiveTable(

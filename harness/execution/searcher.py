@@ -178,7 +178,7 @@ class Searcher(tune.search.Searcher):
         return True
 
     def _hand_out(self, trial_id: str, trial: optuna.Trial) -> dict[str, Any]:
-        recorded = self.record.trial(trial.number)
+        recorded = self.record.note(trial.number)
         open_trials = Counter(other.engine for other in self.open.values())
         engine = min(self.engines, key=lambda name: open_trials[name], default=None)
         self.open[trial_id] = OpenTrial(trial, recorded.key, engine)

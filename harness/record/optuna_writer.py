@@ -37,7 +37,7 @@ def _write(trial: optuna.Trial, **attributes: Unpack[Attributes]) -> None:
 
 
 def _close(record: Record, trial: optuna.Trial, values: Sequence[float] | None, state: TrialState) -> RecordedTrial:
-    return RecordedTrial.of(record.study.tell(trial, values, state=state))
+    return record.note(record.study.tell(trial, values, state=state).number)
 
 
 def begin(
@@ -164,3 +164,4 @@ def reopen(record: Record, trial: RecordedTrial) -> optuna.Trial:
 def abandon(record: Record, trial: RecordedTrial) -> None:
     """Close a trial that was proposed but not started: it holds no settings, so that it cannot be resumed."""
     record.study.tell(trial.number, state=TrialState.FAIL)
+    record.note(trial.number)

@@ -45,8 +45,16 @@ def create_database(url: str, make: Callable[[str], object]) -> None:
             return
         draft = path.with_name(f".{path.name}.draft")
         draft.unlink(missing_ok=True)  # of a process that was killed
+        if path.with_name(f"{path.name}-wal").exists():
+            set_aside(path)  # the log of a file that is gone, which SQLite would read into the new one
         make(f"sqlite:///{draft}")
         draft.replace(path)
+
+
+def is_there(url: str) -> bool:
+    """Whether there is anything at ``url``; a server's database always is."""
+    path = sqlite_file(url)
+    return path is None or _holds_something(path)
 
 
 def _holds_something(path: Path) -> bool:
@@ -88,6 +96,7 @@ def open_storage(url: str) -> RDBStorage:
             f"The record must be in a folder that exists, but {path.parent} of {url} does not: make it, or name "
             f"another with --storage."
         )
+    check_file(url)
     try:
         create_database(url, lambda draft: _connect(draft).engine.dispose())
         if path is None:
@@ -199,9 +208,67 @@ def unusable(url: str, error: BaseException) -> RecordError:
         return RecordError(f"The record must be a database that Optuna can open, but {url} is not yet. {install}")
     while error.__cause__ is not None:
         error = error.__cause__
+    if type(error) is sqlite3.DatabaseError:
+        return _broken(url, str(error))
     first = str(error).partition("\n")[0]
     return RecordError(
         f"The record must be a database that Optuna can open and write, but {url} cannot be used: {first}. Check the "
         f"address, the folder's rights and the free space, or name another with --storage. What was finished is kept: "
         f"run the same command again."
+    )
+
+
+def check_file(url: str) -> None:
+    """Raise ``RecordError`` where the SQLite file at ``url`` is damaged, or another program's."""
+    path = sqlite_file(url)
+    if path is not None and (why := damage(path)) is not None:
+        raise _broken(url, why)
+
+
+def damage(path: Path) -> str | None:
+    """Why the SQLite file ``path`` is no record, as a clause; None where it is one, is empty or is not there.
+
+    Only its first page is read: what is damaged further down shows when it is met, or to `damaged_pages`.
+    """
+    if not _holds_something(path):
+        return None
+    try:
+        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as database:
+            tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    except sqlite3.OperationalError:
+        return None  # locked, or not to be read: what opens it says so
+    except sqlite3.DatabaseError as error:
+        return str(error)
+    if tables and not tables & {"studies", "alembic_version"}:  # `_connect` tells the versions of others
+        return f"it holds the tables {', '.join(sorted(tables)[:5])} and none of Optuna's"
+    return None
+
+
+def damaged_pages(path: Path) -> str | None:
+    """What is wrong with the pages of a SQLite file; None where nothing is, or where another process holds it."""
+    try:
+        with closing(sqlite3.connect(path)) as database:
+            (verdict,) = database.execute("PRAGMA quick_check(1)").fetchone()
+    except sqlite3.OperationalError:
+        return None
+    except sqlite3.DatabaseError as error:
+        return str(error)
+    return None if verdict == "ok" else str(verdict)
+
+
+def set_aside(path: Path) -> Path:
+    """Rename a SQLite file with its logs, so that it can be made anew; returns its new name."""
+    names = (path.with_name(f"{path.name}.damaged{number or ''}") for number in range(1000))
+    aside = next(name for name in names if not name.exists())
+    for end in ("-wal", "-shm", ""):
+        if (part := path.with_name(path.name + end)).exists():
+            part.replace(aside.with_name(aside.name + end))
+    return aside
+
+
+def _broken(url: str, why: str) -> RecordError:
+    return RecordError(
+        f"The record must be a whole database of Optuna's, but {url} is not: {why}. Name another with --storage, "
+        f"restore it from a copy, or let\n  python -m harness.doctor --repair\nwith the same --out and --storage set "
+        f"it aside and rebuild it from the results."
     )

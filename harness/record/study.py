@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -16,16 +16,16 @@ from typing import Any, TypedDict, Unpack, cast
 import optuna
 from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage
+from optuna.trial import FrozenTrial
 
 from harness.errors import OtherFolder, OtherQuestion
+from harness.record import journal
 from harness.record.locations import study_folder, trial_folder
 from harness.record.objectives import DIRECTIONS, Objective
 from harness.record.provenance import provenance
 from harness.record.storage import open_storage, usable, write_ahead
 from harness.record.trials import RecordedTrial
-from harness.text import count
 from sam2lora.choice import dotted
-from sam2lora.files import RESULT, TRIALS
 
 
 class _Folder(TypedDict):
@@ -41,7 +41,8 @@ class StudyAttributes(TypedDict, total=False):
     (``clusters``) a validation score rests. ``looks``: of an ablation, the ``schedule``, the ``errors`` that each may
     make, whether the last command was ``adding`` replicates by verdicts, and the looks ``done``, each with its
     ``tests`` (`harness.stats.sequential.LookRecord`), so that its verdicts stand whatever is trained again later. A
-    look that was recorded before that was kept is computed from the results there are.
+    look that was recorded before that was kept is computed from the results there are. ``materials``: the data sets as
+    a tracker shows them (`harness.tracking.tracker.Material`).
     """
 
     question: Mapping[str, Any]
@@ -49,6 +50,7 @@ class StudyAttributes(TypedDict, total=False):
     folder: _Folder
     validation: Mapping[str, int]
     looks: Mapping[str, Any]
+    materials: Sequence[Mapping[str, Any]]
 
 
 def write(study: optuna.Study, **attributes: Unpack[StudyAttributes]) -> None:
@@ -87,6 +89,13 @@ class Record:
     def write(self, **attributes: Unpack[StudyAttributes]) -> None:
         """Write attributes of the study."""
         write(self.study, **attributes)
+        journal.append_study(self.study, self.folder)
+
+    def note(self, number: int) -> RecordedTrial:
+        """Write how the trial of that number stands into the journal, and return the trial."""
+        trial = self._frozen(number)
+        journal.append_trial(trial, self.folder)
+        return RecordedTrial.of(trial)
 
     def trials(self) -> list[RecordedTrial]:
         """All trials, by number."""
@@ -94,9 +103,11 @@ class Record:
 
     def trial(self, number: int) -> RecordedTrial:
         """The trial of that number."""
+        return RecordedTrial.of(self._frozen(number))
+
+    def _frozen(self, number: int) -> FrozenTrial:
         storage = self.study._storage
-        trial_id = storage.get_trial_id_from_study_id_trial_number(self.study._study_id, number)
-        return RecordedTrial.of(storage.get_trial(trial_id))
+        return storage.get_trial(storage.get_trial_id_from_study_id_trial_number(self.study._study_id, number))
 
     def files(self, key: str) -> Path:
         """Where the files of the trial ``key`` lie."""
@@ -136,7 +147,15 @@ def open_record(
         else:
             _resume(study, recorded, question, growing)
         _claim_folder(study, study_folder(out, name))
+        journal.catch_up(study, study_folder(out, name))
     return Record(study, storage_url, out, objectives)
+
+
+def load_record(storage_url: str, name: str, out: Path) -> Record:
+    """The study ``name`` as it is, for what runs none of its trials. Raises ``KeyError`` where there is none."""
+    study = optuna.load_study(study_name=name, storage=open_storage(storage_url))
+    objectives = cast(StudyAttributes, study.user_attrs).get("question", {}).get("objectives", ["val/dice"])
+    return Record(study, storage_url, out, tuple(objectives))
 
 
 ADDED = ("source",)
@@ -182,12 +201,6 @@ def _claim_folder(study: optuna.Study, folder: Path) -> None:
     """Keep a study to one folder: its lock keeps other processes away, and a second folder would have a second lock."""
     mark, recorded = folder / MARK, cast(StudyAttributes, study.user_attrs).get("folder")
     if recorded is None:
-        if results := sorted(folder.glob(f"{TRIALS}/*/{RESULT}")):
-            raise OtherFolder(
-                f"A new study must have a folder without results, but {folder} holds {count(len(results), 'result')} "
-                f"that the record does not know: name the record of these results with --storage or restore it from a "
-                f"copy, or name another study with --study."
-            )
         identity = uuid.uuid4().hex
         folder.mkdir(parents=True, exist_ok=True)
         mark.write_text(identity)

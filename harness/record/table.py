@@ -22,9 +22,9 @@ from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
 from harness.errors import HarnessError
-from harness.record.locations import sqlite_file, study_folder, trial_folder
+from harness.record.locations import study_folder, trial_folder
 from harness.record.outcome import KIND_OF
-from harness.record.storage import open_to_read, usable
+from harness.record.storage import check_file, is_there, open_to_read, usable
 from harness.record.study import attributes, questions
 from harness.record.trials import RecordedTrial, read_trials
 from sam2lora.credentials import hide
@@ -222,11 +222,11 @@ def _objectives(directions: Sequence[optuna.study.StudyDirection], question: Map
 
 def _open(storage_url: str) -> RDBStorage:
     """The storage at a URL. Optuna would create a missing SQLite file; reading must not leave an empty one behind."""
-    file = sqlite_file(storage_url)
-    if file is not None and not file.is_file():
+    if not is_there(storage_url):
         raise UnknownStudy(
             f"There is no record at {storage_url}: give the --out or --storage that a study was run with."
         )
+    check_file(storage_url)
     return open_to_read(storage_url)
 
 

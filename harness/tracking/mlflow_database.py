@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import sqlite3
-from contextlib import closing
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -19,7 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from harness.errors import TrackingError
 from harness.record.locations import sqlite_file
-from harness.record.storage import create_database, schema_version
+from harness.record.storage import create_database, damaged_pages, schema_version, set_aside
 from sam2lora.files import locked
 
 _CUT_OFF = ("already exists", "duplicate column", "_alembic_tmp_")
@@ -87,13 +85,10 @@ def renew(uri: str, error: Exception) -> str:
     with locked(path):
         if _works(uri):
             return ""
-        why = _damage(path) or next((str(error) for sign in _CUT_OFF if sign in str(error)), None)
+        why = damaged_pages(path) or next((str(error) for sign in _CUT_OFF if sign in str(error)), None)
         if why is None:
             raise error
-        aside = _free_name(path)
-        for end in ("-wal", "-shm", ""):
-            if (part := path.with_name(path.name + end)).exists():
-                part.replace(aside.with_name(aside.name + end))
+        aside = set_aside(path)
     SqlAlchemyStore._get_or_create_engine(uri).dispose()  # MLflow keeps connections to the file that was there
     create(uri)
     first = why.partition("\n")[0]
@@ -109,20 +104,3 @@ def _works(uri: str) -> bool:
     except (MlflowException, SQLAlchemyError, OSError):
         return False
     return True
-
-
-def _damage(path: Path) -> str | None:
-    """What is wrong with the pages of a SQLite file; None where nothing is, or where another process holds it."""
-    try:
-        with closing(sqlite3.connect(path)) as database:
-            (verdict,) = database.execute("PRAGMA quick_check(1)").fetchone()
-    except sqlite3.OperationalError:
-        return None
-    except sqlite3.DatabaseError as error:
-        return str(error)
-    return None if verdict == "ok" else str(verdict)
-
-
-def _free_name(path: Path) -> Path:
-    names = (path.with_name(f"{path.name}.damaged{number or ''}") for number in range(1000))
-    return next(name for name in names if not name.exists())

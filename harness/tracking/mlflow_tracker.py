@@ -47,9 +47,9 @@ _PATIENCE = {
 }
 _PARAM_LIMIT, _PARAMS_AT_ONCE = 6000, 100  # characters, and parameters of one call, by MLflow's limits
 _BATCH = 900  # metrics a call, by MLflow's limits
-_SEALED = "sam2lora.sealed"
+SEALED = "sam2lora.sealed"
 """The tag of a trial's run that holds all that the record has of it."""
-_WRITTEN = "sam2lora.written"
+WRITTEN = "sam2lora.written"
 """The tag of a study's run that lists the trials whose runs are sealed (`harness.tracking.spans`): a later start looks
 at what it does not list, and so at what may be missing alone."""
 _TAG_LIMIT, _WRITTEN_EVERY = 5000, 100
@@ -72,6 +72,7 @@ class MlflowTracker:
         self.behind: Exception | None = None
         self.warning = ""
         self._source = _source(record)
+        self._status = "RUNNING"  # of the study's run, before this command
         self._runs: dict[int, str] = {}
         self._written: set[int] = set()
         self._listed = ""
@@ -126,6 +127,17 @@ class MlflowTracker:
         self._thread.submit(self._try_again)
         self._send(self._sync)
         self._send(self._close, conclusion)
+        self._shut_down()
+
+    def complete(self) -> None:
+        """Leave the study's run as it had ended, once `wait` has returned, by which all trials are written.
+
+        Raises as `close`.
+        """
+        self._send(self._restore_status)
+        self._shut_down()
+
+    def _shut_down(self) -> None:
         self._thread.shutdown()
         if self.behind is not None:
             first = str(self.behind).partition("\n")[0]
@@ -191,8 +203,9 @@ class MlflowTracker:
         mine = f"tags.`sam2lora.study` = '{self.record.name}'"
         found = list(self._search(f"{mine} and tags.`sam2lora.role` = 'study'"))
         for run in self._distinct(found, lambda run: self.record.name).values():
-            self._listed = run.data.tags.get(_WRITTEN, "")
+            self._listed = run.data.tags.get(WRITTEN, "")
             self._written = spans.from_text(self._listed)
+            self._status = str(run.info.status)
             self.client.update_run(run.info.run_id, status="RUNNING")
             self._describe_study(run)
             return str(run.info.run_id)
@@ -223,7 +236,7 @@ class MlflowTracker:
         """One run of each ``name``; bare others, which were made twice because an answer was lost, are deleted."""
 
         def rank(run: Run) -> tuple[bool, bool, int, str]:
-            return _SEALED not in run.data.tags, _is_bare(run), run.info.start_time, run.info.run_id
+            return SEALED not in run.data.tags, _is_bare(run), run.info.start_time, run.info.run_id
 
         kept: dict[Name, Run] = {}
         for run in sorted(runs, key=rank):
@@ -268,7 +281,7 @@ class MlflowTracker:
             self._runs[number] = run.info.run_id
             if run.data.tags.get("mlflow.parentRunId") != self.parent:
                 self.client.set_tag(run.info.run_id, "mlflow.parentRunId", self.parent)
-            if _SEALED in run.data.tags and run.info.status != "RUNNING":
+            if SEALED in run.data.tags and run.info.status != "RUNNING":
                 self._written.add(number)
             elif number in trials:
                 self._epochs[number] = self._last_epoch(run)
@@ -280,12 +293,12 @@ class MlflowTracker:
 
     def _deleted(self) -> set[int]:
         """The trials whose sealed runs a person has deleted."""
-        gone = {_number(run) for run in self._trial_runs(f"tags.`{_SEALED}` = 'yes'", ViewType.DELETED_ONLY)}
+        gone = {_number(run) for run in self._trial_runs(f"tags.`{SEALED}` = 'yes'", ViewType.DELETED_ONLY)}
         return {number for number in gone & self._written if not self._trial_runs(f"tags.trial = '{number}'")}
 
     def _suspects(self, trials: Mapping[int, RecordedTrial]) -> list[Run]:
         """Runs without a seal or under another parent, their doubles, and all since the first that is not listed."""
-        runs = self._trial_runs(f"tags.`{_SEALED}` IS NULL")
+        runs = self._trial_runs(f"tags.`{SEALED}` IS NULL")
         runs += self._trial_runs(f"tags.`mlflow.parentRunId` != '{self.parent}'")
         for number in {_number(run) for run in runs} & self._written:
             runs += self._trial_runs(f"tags.trial = '{number}'")
@@ -298,7 +311,7 @@ class MlflowTracker:
     def _list_written(self) -> None:
         listed = spans.to_text(self._written, _TAG_LIMIT)
         if listed != self._listed:
-            self.client.set_tag(self.parent, _WRITTEN, listed)
+            self.client.set_tag(self.parent, WRITTEN, listed)
             self._listed = listed
 
     def _last_epoch(self, run: Run) -> int:
@@ -365,36 +378,20 @@ class MlflowTracker:
             return
         run_id, kind = self._run_of(trial), KIND_OF[str(trial.outcome)]
         self._advance(trial, trial.curve)
-        numbers = {f"test/{name}": value for name, value in trial.scores.items()}
-        numbers |= {f"unseen/{metric}": value for metric, value in _means_over_targets(trial).items()}
-        numbers |= {f"cost/{name}": value for name, value in trial.cost.items()}
-        numbers |= {f"n/{name}/images": count for name, count in trial.n_images.items()}
-        numbers |= {f"n/{name}/undefined": count for name, count in (trial.undefined or {}).items()}
-        if trial.threshold is not None:
-            numbers["threshold"] = trial.threshold
-        if trial.completed:
-            numbers["score"] = trial.values[0]
-            further = zip(self.record.objectives[1:], trial.values[1:], strict=True)
-            numbers |= {f"objective/{name}": value for name, value in further}
-        tags = {"outcome": kind.name, "why": trial.why[: _PARAM_LIMIT // 2]}
-        if trial.copied_from is not None:
-            tags["copied_from"] = trial.copied_from
-        if trial.reused_from is not None:
-            tags["reused_from"] = str(trial.reused_from)
-        else:
+        if trial.reused_from is None:
             for path in (self.record.files(trial.key) / name for name in (PREDICTIONS, ADAPTER, IMAGES)):
                 if path.exists():
                     self.client.log_artifact(run_id, str(path))
         stamp = _milliseconds(trial.finished)
         self.client.log_batch(
             run_id,
-            metrics=[Metric(name, float(value), stamp, 0) for name, value in numbers.items()],
-            tags=[RunTag(name, value) for name, value in tags.items()],
+            metrics=[Metric(name, value, stamp, 0) for name, value in final_metrics(trial, self.record).items()],
+            tags=[RunTag(name, value) for name, value in final_tags(trial).items()],
         )
         if trial.completed and "ablation" not in self.question:
             self.client.update_run(run_id, name=f"{self._name(trial)}, dice {_short(trial.values[0])}")
         self.client.set_terminated(run_id, status=kind.run_status, end_time=stamp)
-        self.client.set_tag(run_id, _SEALED, "yes")  # last: what is sealed is never looked at again
+        self.client.set_tag(run_id, SEALED, "yes")  # last: what is sealed is never looked at again
         self._written.add(trial.number)
         if len(self._written) % _WRITTEN_EVERY == 0:
             self._list_written()
@@ -406,6 +403,9 @@ class MlflowTracker:
             return ""
         (run,) = self._distinct(self._trial_runs(f"tags.trial = '{number}'"), _number).values()
         return f"\n\n[The best trial, number {number}](#/experiments/{self.experiment}/runs/{run.info.run_id})"
+
+    def _restore_status(self) -> None:
+        self.client.set_terminated(self.parent, status="KILLED" if self._status == "RUNNING" else self._status)
 
     def _tag_front(self, front: set[int]) -> None:
         """Tag the runs on the front; a run that a later trial has pushed off it loses its tag."""
@@ -456,6 +456,32 @@ def _filing(place: str) -> Iterator[None]:
             f"MLflow keeps the files of runs at {place}, which this machine must be able to write, but cannot "
             f"({type(error).__name__}: {first}). {remedy}"
         ) from error
+
+
+def final_metrics(trial: RecordedTrial, record: Record) -> dict[str, float]:
+    """What the run of a trial that has ended shows of its scores, its cost and its test images."""
+    numbers = {f"test/{name}": value for name, value in trial.scores.items()}
+    numbers |= {f"unseen/{metric}": value for metric, value in _means_over_targets(trial).items()}
+    numbers |= {f"cost/{name}": value for name, value in trial.cost.items()}
+    numbers |= {f"n/{name}/images": count for name, count in trial.n_images.items()}
+    numbers |= {f"n/{name}/undefined": count for name, count in (trial.undefined or {}).items()}
+    if trial.threshold is not None:
+        numbers["threshold"] = trial.threshold
+    if trial.completed:
+        numbers["score"] = trial.values[0]
+        further = zip(record.objectives[1:], trial.values[1:], strict=True)
+        numbers |= {f"objective/{name}": value for name, value in further}
+    return {name: float(value) for name, value in numbers.items()}
+
+
+def final_tags(trial: RecordedTrial) -> dict[str, str]:
+    """The tags of the run of a trial that has ended, which say how."""
+    tags = {"outcome": str(trial.outcome), "why": trial.why[: _PARAM_LIMIT // 2]}
+    if trial.copied_from is not None:
+        tags["copied_from"] = trial.copied_from
+    if trial.reused_from is not None:
+        tags["reused_from"] = str(trial.reused_from)
+    return tags
 
 
 def _is_bare(run: Run) -> bool:

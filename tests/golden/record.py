@@ -29,6 +29,7 @@ WIDTH = "100"
 COMMANDS = (
     "harness.ablate",
     "harness.demo",
+    "harness.doctor",
     "harness.report",
     "harness.search",
     "harness.ui",

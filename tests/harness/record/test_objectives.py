@@ -97,12 +97,12 @@ def test_a_search_that_cannot_be_is_refused(wrong: dict[str, Any], said: str) ->
 
 
 @pytest.mark.parametrize("kind", kinds(Sampler))
-def test_a_search_refuses_exactly_the_samplers_that_know_one_objective(kind: str) -> None:
+def test_a_search_refuses_exactly_the_samplers_that_know_one_objective(kind: str, tmp_path: Path) -> None:
     """Every other one lives with completed, diverged, infeasible and oversized trials of two objectives."""
     choice = kinds(Sampler)[kind]()
     spread = {"x": optuna.distributions.FloatDistribution(0, 1), "n": optuna.distributions.IntDistribution(1, 4)}
     study = optuna.create_study(directions=WAYS, sampler=choice.build(0, spread))
-    record = Record(study, "", Path(), PARETO)
+    record = Record(study, "", tmp_path, PARETO)
 
     count = 26 if isinstance(choice, NSGA2) else 14  # past the random start; a Gaussian process takes a second a draw
 
@@ -124,10 +124,10 @@ def test_a_search_refuses_exactly_the_samplers_that_know_one_objective(kind: str
 
 
 @pytest.mark.parametrize("sampler", [TPE(), NSGA2(population=8)], ids=lambda sampler: sampler.kind)
-def test_constraints_teach_the_sampler(sampler: Sampler) -> None:
+def test_constraints_teach_the_sampler(sampler: Sampler, tmp_path: Path) -> None:
     """Four fifths of the space are infeasible: what is proposed late is feasible more often than that."""
     study = optuna.create_study(directions=WAYS, sampler=sampler.build(1, {}))
-    record = Record(study, "", Path(), PARETO)
+    record = Record(study, "", tmp_path, PARETO)
     for number in range(60):
         trial = study.ask()
         x = trial.suggest_float("x", 0.0, 1.0)

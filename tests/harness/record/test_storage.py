@@ -21,7 +21,7 @@ from ..conftest import QUESTION
 def test_a_record_that_cannot_be_opened_says_so(tmp_path: Path) -> None:
     (tmp_path / "broken.db").write_bytes(b"this is not a database" * 100)
     for url in (f"sqlite:///{tmp_path / 'broken.db'}", "sqlite:////proc/optuna.db"):
-        with pytest.raises(RecordError, match=r"must be a database.*--storage"):
+        with pytest.raises(RecordError, match=r"(?s)must be a (whole )?database.*--storage"):
             open_record(url, "study", tmp_path, QUESTION, RandomSampler())
 
 
@@ -147,3 +147,24 @@ def test_processes_that_make_a_record_at_once_make_one(tmp_path: Path) -> None:
         process.wait()
     assert [process.returncode for process in together] == [0] * 4, outputs
     assert sorted(study.study_name for study in open_storage(url).get_all_studies()) == names
+
+
+def test_the_log_of_a_file_that_is_gone_is_not_read_into_a_new_one(record: Record, tmp_path: Path) -> None:
+    path = Path(record.storage_url.removeprefix("sqlite:///"))
+    log = path.with_name(f"{path.name}-wal")
+    assert log.stat().st_size > 0
+    path.unlink()
+    assert open_storage(record.storage_url).get_all_studies() == []
+    assert path.with_name(f"{path.name}.damaged-wal").exists()
+
+
+@pytest.mark.parametrize("tables", [("shopping",), ("experiments", "runs")])
+def test_the_database_of_another_program_is_left_alone(tables: tuple[str, ...], tmp_path: Path) -> None:
+    path = tmp_path / "other.db"
+    with closing(sqlite3.connect(path)) as database:
+        for table in tables:
+            database.execute(f"CREATE TABLE {table} (number)")
+    before = path.read_bytes()
+    with pytest.raises(RecordError, match=f"it holds the tables {', '.join(tables)} and none of Optuna's"):
+        open_storage(f"sqlite:///{path}")
+    assert path.read_bytes() == before

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import optuna
@@ -86,20 +85,3 @@ def test_a_study_has_one_folder_wherever_that_is_moved(record: Record, tmp_path:
     moved.mkdir()
     record.folder.rename(moved / "study")
     assert open_record(record.storage_url, "study", moved, dict(QUESTION), RandomSampler()).folder == moved / "study"
-
-
-@pytest.mark.parametrize("lost", [Path.unlink, lambda path: path.write_bytes(b"")], ids=["missing", "empty"])
-def test_results_without_their_record_stop_the_study(lost: Callable[[Path], object], record: Record) -> None:
-    result = record.files("key") / "result.json"
-    result.parent.mkdir(parents=True)
-    result.write_text("{}")
-    database = Path(record.storage_url.removeprefix("sqlite:///"))
-    record.study._storage.remove_session()
-    for log in database.parent.glob(f"{database.name}-*"):
-        log.unlink()
-    lost(database)
-    with pytest.raises(OtherFolder, match="holds 1 result that the record does not know: name the record"):
-        open_record(record.storage_url, "study", record.out, QUESTION, RandomSampler())
-    assert result.read_text() == "{}"
-    result.unlink()
-    assert open_record(record.storage_url, "study", record.out, QUESTION, RandomSampler()).trials() == []
