@@ -67,7 +67,7 @@ LAYERS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("importance", "simulation", "tracking"),
         ("reports", "execution"),
         ("health",),
-        ("search", "ablate", "report", "demo", "doctor", "ui"),
+        ("search", "ablate", "report", "demo", "doctor", "replay", "ui"),
     ),
 }
 """The rooms of each package, floor by floor: what a room imports lies below it, or in the room itself."""

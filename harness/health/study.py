@@ -37,7 +37,7 @@ def examine(storage_url: str, out: Path, name: str) -> Iterator[Finding]:
     for path, why in faults:
         yield Problem(
             f"{path.parent.name}/{path.name}", "A file must be as it was written", why,
-            "restore it from a copy; --repair sets a damaged one aside",
+            f"--repair sets a damaged one aside, python -m harness.replay {path.parent.name} --restore makes it again",
         )  # fmt: skip
     if not faults:
         yield Sound("files", f"{count(sum(map(_has_files, trials)), 'completed trial')} with all files as written")
@@ -120,5 +120,5 @@ def _differences(trials: list[RecordedTrial], folder: Path) -> Iterator[Finding]
             yield Problem(
                 f"trial {trial.number}", "A result must say what the record says",
                 f"{RESULT} of {trial.key} has another {listed(differing)}",
-                "keep the one that a copy of the results confirms",
+                "keep the one that a copy of the results confirms; python -m harness.replay trains it again",
             )  # fmt: skip

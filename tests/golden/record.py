@@ -30,6 +30,7 @@ COMMANDS = (
     "harness.ablate",
     "harness.demo",
     "harness.doctor",
+    "harness.replay",
     "harness.report",
     "harness.search",
     "harness.ui",

@@ -28,9 +28,9 @@ from sam2lora.integrity import digests_of, seal
 
 from ..conftest import QUESTION
 from ..record.test_rebuild import lose
+from ..tracking.conftest import migrated as migrated
+from ..tracking.conftest import uri as uri
 from ..tracking.test_mlflow_tracker import MATERIALS, content, play, runs
-from ..tracking.test_mlflow_tracker import migrated as migrated
-from ..tracking.test_mlflow_tracker import uri as uri
 
 FILES = (IMAGES, ADAPTER, PREDICTIONS)
 
