@@ -30,9 +30,9 @@ from benchmarks.machine import machine, save
 from harness.execution import ray_cluster, ray_tune
 from harness.execution.callback import RecordTrials
 from harness.execution.messages import TrialOrder
+from harness.execution.past_trials import rebuild
 from harness.execution.probe import unaware
 from harness.execution.progress import LiveTable
-from harness.execution.replay import rebuild
 from harness.execution.searcher import Searcher
 from harness.execution.slots import Slots
 from harness.execution.sources import Sampled
