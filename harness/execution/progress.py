@@ -142,7 +142,7 @@ class LiveTable:
             row = self.rows[number]
             mark = "*" if self.best is not None and self.best.number == number else ""
             score = "" if row.score is None else f"{row.score:.4f}{mark}{_dagger(row.oracle)}"
-            table.add_row(row.name, row.state, f"{row.epoch}/{row.epochs}", score)
+            table.add_row(Text(row.name), row.state, f"{row.epoch}/{row.epochs}", score)
         return Group(table, self._line(), ProgressBar(self.trials(), self.before + self.finished, width=40))
 
     def _line(self) -> Text:

@@ -160,7 +160,12 @@ def carry_out(
     if left:
         return False
     remove_leavings(plan.folder)
-    _close(tracker, console, report(table.read(plan.storage, plan.study, plan.out), Console()))
+    try:
+        conclusion = report(table.read(plan.storage, plan.study, plan.out), Console())
+    except BaseException:
+        _close(tracker, console, None)
+        raise
+    _close(tracker, console, conclusion)
     return True
 
 

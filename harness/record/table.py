@@ -22,6 +22,7 @@ from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
 from harness.errors import HarnessError
+from harness.record.grid_cells import GridCells, grid_cells
 from harness.record.locations import study_folder, trial_folder
 from harness.record.outcome import KIND_OF
 from harness.record.storage import check_file, is_there, open_to_read, usable
@@ -84,6 +85,7 @@ class StudyTable:
     them. ``references``: as ``trials``, with their names in ``reference``, the trials that a search is compared with
     and that are none of it (`harness.execution.references`); ``images`` holds theirs as well. ``validation``: on how
     many images (``n``) and patients (``clusters``) a validation score rests; empty where the record does not say.
+    ``grid``: which combinations of a grid search have ended; None of any other study.
     """
 
     name: str
@@ -101,6 +103,7 @@ class StudyTable:
     looks: Mapping[str, Any] = field(default_factory=dict)
     out: Path = Path("runs")
     validation: Mapping[str, int] = field(default_factory=dict)
+    grid: GridCells | None = None
     references: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=["reference", *TRIAL_COLUMNS]))
 
 
@@ -157,6 +160,7 @@ def read(storage_url: str, study_name: str, folder: Path) -> StudyTable:
         out=folder,
         references=references,
         validation=dict(written.get("validation", {})),
+        grid=grid_cells(everything),
     )
 
 

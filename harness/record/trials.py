@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -71,6 +72,7 @@ class RecordedTrial:
       ``validation``, ``undefined``, ``threshold``, ``files``: as of `harness.record.outcome.Completed`;
     - ``reused_from``: the number of the trial whose result it repeats; ``copied_from``: study and number of the trial
       whose result it took over;
+    - ``cell``: the number of its combination where it is of a grid search, of ``cells`` combinations;
     - ``point``: the number of its point where it is of a probe (``probe``); ``reference``: its name where it is one.
     """
 
@@ -105,6 +107,8 @@ class RecordedTrial:
     probe: bool = False
     point: int | None = None
     reference: str | None = None
+    cell: int | None = None
+    cells: int = 0
 
     @classmethod
     def of(cls, trial: FrozenTrial) -> RecordedTrial:
@@ -126,6 +130,8 @@ class RecordedTrial:
             outcome=outcome.get("kind"),
             epoch=outcome.get("epoch"),
             why=outcome.get("why", ""),
+            cell=trial.system_attrs.get("grid_id"),
+            cells=math.prod(map(len, trial.system_attrs.get("search_space", {}).values())),
             copied_from="{study} {number}".format(**origin) if origin else None,
             **{name: value for name, value in trial.user_attrs.items() if name in _AS_WRITTEN},
         )

@@ -71,4 +71,4 @@ def summarize_studies(frame: pd.DataFrame, lines: Sequence[str], folder: Path, c
     """Write the summary of several studies into ``folder``; print its ``lines``, and on ``console`` where it lies."""
     text, _ = across_models.write(frame, lines, folder)
     Console().print(markdown(text.read_text()))
-    console.print(f"Summary: {text}", highlight=False, soft_wrap=True)
+    console.print(f"Summary: {text}", highlight=False, soft_wrap=True, markup=False)

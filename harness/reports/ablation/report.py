@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
-from rich.markup import escape
 
 from harness.record.locations import report_folder, study_folder
 from harness.record.table import StudyTable
@@ -63,7 +62,7 @@ def write(table: StudyTable, folder: Path, hint: OpenHint, seed: int, console: C
         findings = analyse(judgement, seed, table.out)
         page = document(findings, hint, study)
         paths = files.write(page, {"trials": table.trials}, place)
-    console.print(f"Report: {paths[0]}", soft_wrap=True, highlight=False)
+    console.print(f"Report: {paths[0]}", soft_wrap=True, highlight=False, markup=False)
     return AblationReport(place, paths, findings)
 
 
@@ -88,16 +87,16 @@ def show_verdicts(judgement: Judgement, console: Console) -> None:
     """Print the verdict table."""
     finished, asked = judgement.cells.finished, judgement.scores.asked
     text = f"Ablation {judgement.table.name}: {int(finished.sum())} of {int(asked.sum())} trials completed"
-    console.print(text, style="bold", highlight=False)
+    console.print(text, style="bold", highlight=False, markup=False)
     for caution in verdicts.cautions(judgement):
         console.print("".join(piece for _, piece in marks(caution)), highlight=False, markup=False)
     shown = columns("contrast", "effect [95 % interval]", f"{CORRECTION} p", "verdict", "more replicates", "n")
     for one in judgement.judged:
         effect = one.effect
-        size = escape(format.effect_with_interval(effect.estimate, effect.low, effect.high))
+        size = format.effect_with_interval(effect.estimate, effect.low, effect.high)
         sign = markdown.cell(format.verdict_cell(one.verdict))
         shown.add_row(
-            escape(effect.contrast), size, format.probability(one.differs_p), sign, format.replicates_needed(one),
+            effect.contrast, size, format.probability(one.differs_p), sign, format.replicates_needed(one),
             f"{effect.replicates} x {effect.images}",
         )  # fmt: skip
     show_table(shown, console)

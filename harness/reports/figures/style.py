@@ -208,6 +208,7 @@ def save(drawn: Figure, stem: Path) -> list[Path]:
     import matplotlib as mpl
 
     png, svg = stem.with_suffix(".png"), stem.with_suffix(".svg")
+    _read_no_formulas(drawn)
     # Laid out once: Matplotlib would do it for each file, and draw the whole figure once more for that.
     if (layout := drawn.get_layout_engine()) is not None:
         layout.execute(drawn)
@@ -216,3 +217,17 @@ def save(drawn: Figure, stem: Path) -> list[Path]:
         drawn.savefig(png, dpi=DPI, metadata={"Software": None})
         drawn.savefig(svg, metadata={"Date": None})
     return [png, svg]
+
+
+def _read_no_formulas(drawn: Figure) -> None:
+    """Let a dollar sign in a name be one; the numbers at a logarithmic axis are formulas, and stay it."""
+    from matplotlib.text import Text
+    from matplotlib.ticker import LogFormatter
+
+    for text in drawn.findobj(Text):
+        text.set_parse_math(False)
+    for axes in drawn.axes:
+        for axis in (axes.xaxis, axes.yaxis):
+            logarithmic = isinstance(axis.get_major_formatter(), LogFormatter)
+            for label in axis.get_ticklabels(which="both"):
+                label.set_parse_math(logarithmic)

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from rich import box
-from rich.console import Console, ConsoleOptions, RenderResult
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.markdown import Markdown, MarkdownElement, TableElement
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 
 def table(*header: str) -> Table:
-    """An empty table with these columns; they are no markup, what is put into it is."""
-    made = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    """An empty table with these columns."""
+    made = _Literal(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for name in header:
-        made.add_column(escape(name))
+        made.add_column(Text(name))
     return made
 
 
@@ -27,13 +27,20 @@ def show(made: Table, console: Console) -> None:
     names = [str(column.header).replace("\n", " ") for column in made.columns]
     for cells in zip(*(column.cells for column in made.columns), strict=True):
         cells_by_name = (f"{name} {str(cell).replace(chr(10), ' ')}" for name, cell in zip(names, cells, strict=True))
-        console.print("; ".join(cells_by_name), highlight=False)
+        console.print("; ".join(cells_by_name), highlight=False, markup=False)
     console.print()
 
 
 def markdown(text: str) -> Markdown:
     """``text`` for a terminal; on a narrow one the cells of its tables are folded: cut, two models could become one."""
     return _Folded(text)
+
+
+class _Literal(Table):
+    """A table whose cells are shown as they are: names of settings may look like markup."""
+
+    def add_row(self, *cells: RenderableType | None, **look: Any) -> None:
+        super().add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in cells), **look)
 
 
 class _FoldedTable(TableElement):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -42,8 +44,22 @@ def _write(document: Document, frames: Mapping[str, pd.DataFrame], folder: Path)
     return page, text, *tables, *(_csv(frame, folder / f"{name}.csv") for name, frame in frames.items()), *drawn
 
 
+def csv(frame: pd.DataFrame) -> str:
+    """A frame as CSV; a text that a spreadsheet would run as a formula begins with an apostrophe."""
+    texts = frame.select_dtypes(exclude="number").columns
+    made = frame.assign(**{name: frame[name].map(_literal) for name in texts if isinstance(name, str)})
+    return made.rename(columns=_literal).to_csv(index=False)
+
+
+def _literal(value: Any) -> Any:
+    return f"'{value}" if isinstance(value, str) and _FORMULA.match(value) else value
+
+
+_FORMULA = re.compile(r"[=@\t\r]|[+-](?![\d.\s]|$)")
+
+
 def _csv(frame: pd.DataFrame, path: Path) -> Path:
-    frame.to_csv(path, index=False)
+    path.write_text(csv(frame), encoding="utf-8")
     return path
 
 

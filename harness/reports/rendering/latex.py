@@ -8,6 +8,7 @@ from harness.reports.rendering.markdown import SIGNS
 _SPECIAL = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
+    "\n": " ", "\r": " ",
     "±": r"$\pm$", "−": "$-$", "→": r"$\to$", "†": r"$\dagger$", "▲": r"$\blacktriangle$", "▼": r"$\blacktriangledown$",
     "△": r"$\vartriangle$", "▽": r"$\triangledown$", "↕": r"$\updownarrow$", "≈": r"$\approx$",
     "×": r"$\times$", "≥": r"$\ge$", "≤": r"$\le$", "–": "--", "Δ": r"$\Delta$",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from harness.reports.document import (
     Table,
     Text,
     Tone,
+    marks,
 )
 
 SIGNS: Mapping[Tone, str] = {
@@ -30,36 +32,56 @@ SIGNS: Mapping[Tone, str] = {
 def write(document: Document, pictures: Mapping[str, Path]) -> str:
     """The whole text. ``pictures``: the PNG file of every figure by name, in the folder of the text; a figure without
     one is left out."""
-    parts = [f"# {document.title}", *(_block(block, pictures) for block in document.lead)]
+    parts = [f"# {literal(document.title)}", *(_block(block, pictures) for block in document.lead)]
     parts += [_section(section, pictures) for section in document.sections]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def _section(section: Section, pictures: Mapping[str, Path]) -> str:
-    return "\n\n".join([f"## {section.title}", *filter(None, (_block(block, pictures) for block in section.blocks))])
+    return "\n\n".join(
+        [f"## {literal(section.title)}", *filter(None, (_block(block, pictures) for block in section.blocks))]
+    )
 
 
 def _block(block: Block, pictures: Mapping[str, Path]) -> str:
     match block:
         case Text(text):
-            return text
+            return literal(text)
         case Heading(text):
-            return f"### {text}"
+            return f"### {literal(text)}"
         case Refusal(text):
-            return f"> Not shown: {text}"
+            return f"> Not shown: {literal(text)}"
         case Items(texts):
-            return "\n".join(f"- {text}" for text in texts)
+            return "\n".join(f"- {literal(text)}" for text in texts)
         case Code(text, language):
             return f"```{language}\n{text}\n```"
         case Figure(name, caption, _):
-            return f"![{caption}]({pictures[name].name})" if name in pictures else ""
+            return f"![{literal(caption)}]({pictures[name].name})" if name in pictures else ""
         case Table():
             return _table(block)
 
 
 def _table(table: Table) -> str:
     lines = grid(table.header, [tuple(map(cell, row)) for row in table.rows])
-    return "\n".join([*lines, "", table.caption])
+    return "\n".join([*lines, "", literal(table.caption)])
+
+
+def literal(text: str) -> str:
+    """``text`` with its marks, in which nothing else is read as an element, a link or an entity."""
+    return "".join(_MARKS[mark].format(piece if mark == "code" else _plain(piece)) for mark, piece in marks(text))
+
+
+_MARKS = {"plain": "{}", "strong": "**{}**", "code": "`{}`"}
+_ENTITY, _ELEMENT, _LINK = (
+    re.compile(r"&(?=#?\w+;)"),
+    re.compile(r"<(?=[A-Za-z/!?])"),
+    re.compile(r"\](?=[(\[])|^(?=\[[^\]]*\]:)"),
+)
+
+
+def _plain(text: str) -> str:
+    text = text.replace("\\", "\\\\").replace("`", "\\`").replace("\n", " ")
+    return _LINK.sub(r"\\\g<0>", _ELEMENT.sub("&lt;", _ENTITY.sub("&amp;", text)))
 
 
 def grid(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
@@ -78,5 +100,5 @@ def cell(value: Cell) -> str:
 
 
 def _escaped(text: str) -> str:
-    """A bar would end the cell, so it is written as an entity."""
-    return text.replace("|", "&#124;").replace("\n", " ")
+    """A bar would end the cell, and a line the row."""
+    return " ".join(literal(text).replace("|", "\\|").splitlines())

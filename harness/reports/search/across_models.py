@@ -11,6 +11,7 @@ import pandas as pd
 
 from harness.record.metric_names import metric_name
 from harness.record.table import read, seed_of
+from harness.reports.rendering.files import csv
 from harness.reports.rendering.markdown import grid
 from harness.reports.search.findings import summarize
 from harness.reports.search.format import score, sizes, with_gaps
@@ -67,7 +68,7 @@ def write(frame: pd.DataFrame, lines: Sequence[str], folder: Path) -> tuple[Path
     folder.mkdir(parents=True, exist_ok=True)
     text, data = folder / "summary.md", folder / "summary.csv"
     text.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    frame.to_csv(data, index=False)
+    data.write_text(csv(frame), encoding="utf-8")
     return text, data
 
 

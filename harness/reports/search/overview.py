@@ -12,7 +12,8 @@ import pandas as pd
 from harness.importance.resampling import ALPHA
 from harness.record.metric_names import metric_name
 from harness.record.table import completed_trials, empty_truths, failed, label
-from harness.reports.document import Block, Columns, Section, Text, plain_table, row, table
+from harness.reports import commands
+from harness.reports.document import Block, Code, Columns, Section, Text, plain_table, row, table
 from harness.reports.search.findings import Findings
 from harness.reports.search.format import interval, kind_of, score, setting, sizes
 from harness.reports.search.gain import validated, what_tuning_gained
@@ -53,6 +54,7 @@ def plainly(findings: Findings) -> tuple[str, ...]:
     others = {kind: number for kind, number in counts.items() if kind != "completed"}
     text += f" Of {count(total, 'trial')}, {done} completed"
     text += f"; the others: {_ended(others)}." if others else "."
+    text += f" {missing(findings)}" if missing(findings) else ""
     top = findings.best.iloc[0]
     text += (
         f" The best settings, trial {top['number']}, reach {score(top['value'])} in validation{validated_on(findings)}"
@@ -153,7 +155,32 @@ def outcomes(findings: Findings) -> Section:
     shown = plain_table("outcomes", f"Every trial of the study once{apart}.", frame)
     if not counts:
         shown = replace(shown, rows=(row("none", "0", ""),))
-    return Section("Outcomes of the trials", (shown, *_refused(findings), *_reasons(findings.table.trials)))
+    blocks = (*_missing(findings), *_refused(findings), *_reasons(findings.table.trials))
+    return Section("Outcomes of the trials", (shown, *blocks))
+
+
+def missing(findings: Findings) -> str:
+    """The number of combinations of a grid without a result, in words; empty where all have one, and without a grid."""
+    grid = findings.table.grid
+    if grid is None or grid.ended == grid.are:
+        return ""
+    kinds = {"crashed": len(grid.failed), "not run to the end": grid.waiting}
+    named = listed([f"{number} {kind}" for kind, number in kinds.items() if number])
+    return f"**{grid.are - grid.ended} of the {grid.are} combinations of the grid have no result**: {named}."
+
+
+def _missing(findings: Findings) -> tuple[Block, ...]:
+    """The combinations of a grid that crashed, and the command that asks for them again."""
+    grid, text = findings.table.grid, missing(findings)
+    if grid is None or not text:
+        return ()
+    blocks: list[Block] = [Text(text)]
+    if grid.failed:
+        names = sorted({name for settings in grid.failed for name in settings})
+        rows = [tuple(setting(one[name]) if name in one else "" for name in names) for one in grid.failed]
+        frame = pd.DataFrame(rows, columns=names)
+        blocks.append(plain_table("missing", "The combinations that crashed, and have no result.", frame))
+    return (*blocks, Text("The same command asks for them again:"), Code(commands.go_on(findings.table), "sh"))
 
 
 def _untouched(question: Mapping[str, Any], targets: str) -> str:

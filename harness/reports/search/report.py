@@ -10,7 +10,6 @@ from typing import Any
 
 import pandas as pd
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from harness.importance import Importance
@@ -82,8 +81,8 @@ def write(
         findings = with_importance(findings, seed, evaluators)
         paths = files.write(document(findings, hint, study), _frames(findings), place)
     show_importance(findings, console)
-    console.print(f"Report: {paths[0]}", soft_wrap=True, highlight=False)
-    console.print(f"{hint.tracker}: {hint.command}", soft_wrap=True, highlight=False)
+    console.print(f"Report: {paths[0]}", soft_wrap=True, highlight=False, markup=False)
+    console.print(f"{hint.tracker}: {hint.command}", soft_wrap=True, highlight=False, markup=False)
     return SearchReport(place, paths, findings)
 
 
@@ -150,7 +149,10 @@ def _pairs(findings: Findings) -> pd.DataFrame:
 def show_result(findings: Findings, console: Console) -> None:
     """Print the outcomes of the trials, and the best settings with their test scores."""
     console.print(
-        f"Study {findings.table.name}: {count(sum(findings.outcomes.values()), 'trial')}", style="bold", highlight=False
+        f"Study {findings.table.name}: {count(sum(findings.outcomes.values()), 'trial')}",
+        style="bold",
+        highlight=False,
+        markup=False,
     )
     if findings.outcomes:
         counts = columns(*(kind.replace("_", " ") for kind in findings.outcomes))
@@ -161,17 +163,19 @@ def show_result(findings: Findings, console: Console) -> None:
     if findings.best.empty:
         return
     if len(findings.front):
-        console.print(f"Pareto front of {', '.join(findings.table.objectives)}", style="bold", highlight=False)
+        console.print(
+            f"Pareto front of {', '.join(findings.table.objectives)}", style="bold", highlight=False, markup=False
+        )
         show_table(_front(findings), console)
     where = chosen_on(findings.table.question)
     title = f"Best settings, by validation on {where}{validated_on(findings)}"
     console.print(title, style="bold", highlight=False, markup=False)
     show_table(_settings(findings), console)
     title = f"Their test {metric_name(findings.metric)}, with 95 % intervals over patients"
-    console.print(title, style="bold", highlight=False)
+    console.print(title, style="bold", highlight=False, markup=False)
     show_table(_scores(findings), console)
     if note := oracle_note(findings):
-        console.print(note, highlight=False)
+        console.print(note, highlight=False, markup=False)
 
 
 def show_importance(findings: Findings, console: Console) -> None:
@@ -181,13 +185,13 @@ def show_importance(findings: Findings, console: Console) -> None:
         ("the trace: " * bool(findings.probed), findings.importance),
     ):
         for how, table in tables:
-            console.print(f"{source}{how.title}, {how.question}", style="bold", highlight=False)
+            console.print(f"{source}{how.title}, {how.question}", style="bold", highlight=False, markup=False)
             if table["importance"].isna().all():
-                console.print(f"Not shown: {_first_note(table)}.", highlight=False)
+                console.print(f"Not shown: {_first_note(table)}.", highlight=False, markup=False)
             else:
                 show_table(_importance_table(table), console)
     if len(findings.regression):
-        console.print(f"{'the probe: ' * bool(findings.probed)}regression", style="bold", highlight=False)
+        console.print(f"{'the probe: ' * bool(findings.probed)}regression", style="bold", highlight=False, markup=False)
         if refusals := regression_refused(findings.regression):
             console.print("\n".join(f"Not shown: {why}" for why in refusals), highlight=False, markup=False)
         else:
@@ -197,6 +201,7 @@ def show_importance(findings: Findings, console: Console) -> None:
         console.print(
             f"An optimiser chose {whose}: no chance level holds, so no setting can be said to stand out there.",
             highlight=False,
+            markup=False,
         )
 
 
@@ -226,7 +231,7 @@ def _scores(findings: Findings) -> Table:
     for place, part in rows.groupby("place"):
         own = {row["dataset"]: _over_lines(with_gaps(row)) for row in part.to_dict("records")}
         cells = [own.get(name, "not tested") for name, _ in datasets]
-        shown.add_row(str(place), marked(part.iloc[0].to_dict()), *map(escape, cells))
+        shown.add_row(str(place), marked(part.iloc[0].to_dict()), *cells)
     return shown
 
 
