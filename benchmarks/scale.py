@@ -22,7 +22,6 @@ from typing import Any
 
 import optuna
 import psutil
-from harness.execution.replay import rebuild
 from ray import tune
 from rich.console import Console
 from rich.table import Table

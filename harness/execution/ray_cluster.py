@@ -153,7 +153,8 @@ def _log_lines(lines: dict[str, Any], ignore_prefix: bool) -> None:
 
 def check_alive() -> None:
     """Raise ``ClusterError`` where a process of the Ray that was started here has died, and Ray with it."""
-    dead = [name for name, _ in ray._private.worker._global_node.dead_processes()]
+    node = ray._private.worker._global_node  # none once Ray was shut down
+    dead = [name for name, _ in node.dead_processes()] if node else []
     if dead:
         raise ClusterError(
             f"Ray must run as long as trials do, but its process {dead[0]} died, as when it is killed or memory runs "
