@@ -96,5 +96,5 @@ def reason(text: str) -> str:
     last = text.rpartition("Failure # ")[2]
     lines = [line.strip() for line in last.splitlines()[1:] if line.strip()]
     if not lines:
-        return "the worker process died and left no reason"
+        return "the worker process died and left no reason, as when it is killed or memory runs out"
     return lines[-1] if any(line.startswith("Traceback") or "ray::" in line for line in lines) else lines[0]
