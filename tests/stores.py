@@ -18,7 +18,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 STATUS = {
     "completed": "FINISHED",
-    "stopped": "KILLED",
+    "stopped": "FINISHED",
     "diverged": "FAILED",
     "out_of_memory": "FAILED",
     "infeasible": "FAILED",
@@ -93,7 +93,8 @@ def _in_run(trial: FrozenTrial, run: Run, client: MlflowClient) -> Iterator[str]
     curve = [(point.step, point.value) for point in client.get_metric_history(run.info.run_id, "val/dice")]
     if curve != [(entry["epoch"], entry["score"]) for entry in kept["curve"]]:
         yield f"trial {number} has the curve {kept['curve']}, its run {curve}"
-    scores = {**kept.get("scores", {}), **({"score": trial.value} if kind == "completed" else {})}
+    scores = {f"test/{name}": score for name, score in kept.get("scores", {}).items()}
+    scores |= {"score": trial.value} if kind == "completed" else {}
     differing = {name for name, score in scores.items() if shown.metrics.get(name) != score}
     if differing or ("score" in shown.metrics) != (kind == "completed"):
         yield f"trial {number} and its run differ in {sorted(differing) or 'score'}"

@@ -188,7 +188,7 @@ def test_a_damaged_record_is_one_message(copied: Path, capsys: pytest.CaptureFix
     for torn in (b"no database" * 99, whole[: len(whole) // 2]):
         (copied / "optuna.db").write_bytes(torn)
         assert main(["loss_components", "--out", str(copied)]) == 2
-        assert "cannot be used" in capsys.readouterr().err
+        assert "python -m harness.doctor --repair" in capsys.readouterr().err
 
 
 def test_a_locked_record_is_one_message(copied: Path, capsys: pytest.CaptureFixture[str]) -> None:
