@@ -68,7 +68,7 @@ def test_a_study_keeps_its_files_in_a_bucket_and_gets_its_adapter_back(
     ("missing", "message"),
     [
         ("library", r"needs the Python package boto3, which is not there: pip install -e '\.\[s3\]' brings it"),
-        ("credentials", "MLflow must be reachable before the first trial.*credentials"),
+        ("credentials", "MLflow keeps the files of runs at s3://.*Set the credentials of the store"),
     ],
 )
 def test_what_a_bucket_lacks_is_one_message_before_the_first_trial(
