@@ -17,7 +17,7 @@ class Drive(PublishedSet):
     """``DRIVE/{training,test}/{images,1st_manual,2nd_manual,mask}``, the owners' split into 20 and 20 images.
 
     ``annotator``: of the test images, which two graders drew. The training images have one, the first, who is read
-    there whatever is asked for, so that a model that learnt from the first can be judged by the second. The owners name
+    there whatever is asked for, so that a model that learnt from the first can be tested on the second. The owners name
     no patients: one image is one patient. Fields of view ship with the set.
     """
 
