@@ -426,7 +426,7 @@ def test_a_pack_is_validated_and_judged_as_each_of_its_trials_alone(runtime: Run
         assert one.cost.evaluate_seconds > 0
 
 
-def test_in_half_precision_a_score_is_the_same_to_a_thousandth_or_two(runtime: Runtime) -> None:
+def test_in_half_precision_a_score_is_the_same_to_a_few_thousandths(runtime: Runtime) -> None:
     half = variant(protocol=UNSEEN, backbone=Nano(), precision="bfloat16")
     configs = [replace(half, adapters=(LoRA(rank=rank, alpha=4.0),)) for rank in (2, 4, 3)]
     sessions = [start(config, Replicate(), runtime) for config in configs]
@@ -438,7 +438,8 @@ def test_in_half_precision_a_score_is_the_same_to_a_thousandth_or_two(runtime: R
         assert isinstance(entry, dict)
         assert entry["score"] > 0.3, "it has learnt"
         assert entry["score"] == pytest.approx(expected["score"], abs=4e-3)
-        assert found["dice"].mean() == pytest.approx(rows["dice"].mean(), abs=2e-3)
+        # Processors round products of half precision in their ways: 1e-4 to 2.1e-3 on three kinds of them.
+        assert found["dice"].mean() == pytest.approx(rows["dice"].mean(), abs=4e-3)
         assert (found["dice"] - rows["dice"]).abs().max() < 2e-2
 
 
