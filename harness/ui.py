@@ -58,7 +58,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         experiment = experiment_of(address, study)
         with nullcontext(address) if address.startswith("http") else served(address, int(arguments.port)) as base:
-            say(console, link(masked(base), experiment, study), "MLflow")
+            console.print(
+                f"MLflow: {link(masked(base), experiment, study)}", soft_wrap=True, highlight=False, markup=False
+            )
             if not arguments.no_browser:
                 webbrowser.open(link(base, experiment, study))
             if base != address:

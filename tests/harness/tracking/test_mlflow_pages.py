@@ -104,6 +104,17 @@ def test_a_port_in_use_is_named(address: str) -> None:
             pass
 
 
+def test_the_link_is_printed_whole_but_for_a_password(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(ui, "resolve", lambda name, storage: name)
+    monkeypatch.setattr("harness.tracking.mlflow_pages.experiment_of", lambda address, study: "7")
+    assert ui.main(["lora", "--mlflow", "https://me:secret@mlflow.example", "--no-browser"]) == 0
+    printed = capsys.readouterr().out.strip()
+    assert printed == f"MLflow: {link('https://me:***@mlflow.example', '7', 'lora')}"
+    assert "viewStateShareKey=***" not in printed
+
+
 def test_the_command_says_where_no_study_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert ui.main(["--out", str(tmp_path)]) == 2
     assert "What can be run:" in capsys.readouterr().err
