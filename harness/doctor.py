@@ -15,11 +15,11 @@ from harness.cli.options import carried_out
 from harness.errors import UnknownName
 from harness.health.finding import Finding, Problem
 from harness.record.locations import default_storage, study_folder
-from harness.tracking.mlflow_tracking import default_tracking
+from harness.tracking.selection import add_tracking, tracking_of
 from sam2lora.cli.messages import say
-from sam2lora.cli.options import add_results, address_option
+from sam2lora.cli.options import add_results
 from sam2lora.cli.parser import Parser
-from sam2lora.credentials import TRACKING, hide
+from sam2lora.credentials import hide
 
 
 def parser() -> argparse.ArgumentParser:
@@ -39,12 +39,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--json", action="store_true", help="print the findings as JSON")
     command.add_argument("--data", type=Path, metavar="ROOT", help="folder of the data sets, which are examined too")
     add_results(command, "--out")
-    command.add_argument(
-        "--mlflow",
-        type=address_option(TRACKING),
-        metavar="URL",
-        help="MLflow's address (default: $MLFLOW_TRACKING_URI, else sqlite:///DIR/mlflow.db)",
-    )
+    add_tracking(command)
     return command
 
 
@@ -54,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     console = Console(stderr=True)
     out = arguments.out.resolve()
     storage = arguments.storage or default_storage(out)
-    mlflow = arguments.mlflow or default_tracking(out)
+    mlflow = tracking_of(arguments, out).address
     findings: dict[str, list[Finding]] = {}
 
     def run() -> bool:

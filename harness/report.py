@@ -17,10 +17,9 @@ from harness.experiments.lookup import resolve
 from harness.record.locations import default_storage
 from harness.record.table import read
 from harness.reports import build
-from harness.tracking.selection import tracking_of
-from sam2lora.cli.options import add_results, address_option, path_option, positive, refuse
+from harness.tracking.selection import add_tracking, tracking_of
+from sam2lora.cli.options import add_results, path_option, positive, refuse
 from sam2lora.cli.parser import Parser
-from sam2lora.credentials import TRACKING
 from sam2lora.errors import Sam2LoraError
 
 
@@ -31,12 +30,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("name", metavar="NAME", help="the search, as in search_spaces/NAME.py, or a study")
     parser.add_argument("--study", help="the study, if the search has several (default: its latest)")
     add_results(parser, "--out")
-    parser.add_argument(
-        "--mlflow",
-        type=address_option(TRACKING),
-        metavar="URL",
-        help="MLflow's address (default: $MLFLOW_TRACKING_URI, else sqlite:///DIR/mlflow.db)",
-    )
+    add_tracking(parser)
     parser.add_argument(
         "--to",
         type=path_option,

@@ -13,12 +13,12 @@ from rich.console import Console
 from harness.errors import HarnessError
 from harness.experiments.lookup import latest, resolve
 from harness.record.locations import default_storage
-from harness.tracking.mlflow_tracking import default_tracking
 from harness.tracking.mlflow_views import link
+from harness.tracking.selection import add_tracking, tracking_of
 from sam2lora.cli.messages import say
-from sam2lora.cli.options import add_results, address_option, number, refuse
+from sam2lora.cli.options import add_results, number, refuse
 from sam2lora.cli.parser import Parser
-from sam2lora.credentials import TRACKING, masked
+from sam2lora.credentials import masked
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -30,12 +30,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         "name", nargs="?", metavar="NAME", help="a search or a study (default: the study that began last)"
     )
     add_results(parser, "--out")
-    parser.add_argument(
-        "--mlflow",
-        type=address_option(TRACKING),
-        metavar="URL",
-        help="MLflow's address (default: $MLFLOW_TRACKING_URI, else sqlite:///DIR/mlflow.db)",
-    )
+    add_tracking(parser)
     parser.add_argument(
         "--port",
         type=number(lambda value: 0 < value < 65536 and value == int(value), "a port from 1 to 65535"),
@@ -51,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _arguments(argv)
     console = Console()
     storage = arguments.storage or default_storage(arguments.out)
-    address = arguments.mlflow or default_tracking(arguments.out)
+    address = tracking_of(arguments, arguments.out).address
     try:
         study = resolve(arguments.name, storage) if arguments.name else latest(storage)
         from harness.tracking.mlflow_pages import experiment_of, served  # loads MLflow

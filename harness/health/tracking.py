@@ -19,7 +19,8 @@ from harness.record.storage import is_there
 from harness.record.study import Record, load_record
 from harness.record.trials import RecordedTrial
 from harness.text import abridged, count
-from harness.tracking.mlflow_tracker import SEALED, WRITTEN, final_metrics, final_tags
+from harness.tracking.mlflow_tracker import SEALED, WRITTEN, final_metrics, final_tags, search_runs
+from harness.tracking.mlflow_views import of_study
 
 _RULE = "MLflow must show what the record holds"
 
@@ -48,15 +49,7 @@ def runs_of(client: MlflowClient, record: Record) -> list[Run]:
     experiment = client.get_experiment_by_name(record.attributes["question"]["search"])
     if experiment is None:
         return []
-    runs: list[Run] = []
-    token = None
-    while True:
-        found = client.search_runs(
-            [experiment.experiment_id], f"tags.`sam2lora.study` = '{record.name}'", max_results=1000, page_token=token
-        )
-        runs += found
-        if not (token := found.token):
-            return runs
+    return list(search_runs(client, experiment.experiment_id, of_study(record.name)))
 
 
 def runs_by_trial(runs: Sequence[Run]) -> defaultdict[int, list[Run]]:

@@ -20,6 +20,7 @@ from harness.record.storage import open_to_read, usable
 from harness.record.trials import best, read_trials
 from harness.tracking.mlflow_database import check_schema
 from harness.tracking.mlflow_tracking import default_tracking
+from harness.tracking.mlflow_views import of_study
 from sam2lora.errors import AdapterError
 from sam2lora.files import ADAPTER
 from sam2lora.trained import is_run
@@ -103,7 +104,7 @@ def _of_run(run_id: str, results: Path, copies: Path) -> Path:
 def _trained(client: MlflowClient, run: Run) -> Run:
     """The run that trained: of a study's run its best trial's, of a trial that reused another's result that one's."""
     tags = run.data.tags
-    study = f"tags.`sam2lora.study` = '{tags.get('sam2lora.study')}' and tags.`sam2lora.role` = 'trial'"
+    study = of_study(str(tags.get("sam2lora.study")), "trial")
     if tags.get("sam2lora.role") == "study":
         order = ["tags.oracle_prompt", 'metrics."val/dice" DESC', "tags.trial"]  # "no" before "yes"
         found = _first(client, run, f"{study} and tags.outcome = 'completed'", order)

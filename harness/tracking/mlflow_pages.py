@@ -20,7 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from harness.errors import TrackingError
 from harness.record.locations import sqlite_file
-from harness.tracking.mlflow_views import quoted
+from harness.tracking.mlflow_views import of_study
 from sam2lora.credentials import hide, masked
 
 _START = 60.0  # seconds; MLflow's server needs 5 to 15
@@ -41,8 +41,7 @@ def experiment_of(address: str, study: str) -> str:
     try:
         client = MlflowClient(address)
         experiments = [one.experiment_id for one in client.search_experiments()]
-        wanted = f"tags.`sam2lora.study` = {quoted(study)} and tags.`sam2lora.role` = 'study'"
-        runs = client.search_runs(experiments, wanted, max_results=1)
+        runs = client.search_runs(experiments, of_study(study, "study"), max_results=1)
     except (MlflowException, SQLAlchemyError, OSError) as error:
         first = hide(str(error)).partition("\n")[0]
         raise TrackingError(f"MLflow must be readable, but {masked(address)} is not: {first}.") from error

@@ -32,7 +32,7 @@ from harness.record.table import SIMPLEX
 from harness.record.trials import RecordedTrial
 from harness.tracking import spans
 from harness.tracking.mlflow_database import artifact_root, check_schema, create, renew
-from harness.tracking.mlflow_views import saved_view, view_tag
+from harness.tracking.mlflow_views import of_study, saved_view, view_tag
 from harness.tracking.tracker import BEST_TRIAL, Conclusion, Material
 from sam2lora.choice import dotted, kinds
 from sam2lora.environment import set_defaults
@@ -200,8 +200,7 @@ class MlflowTracker:
     def _parent(self) -> str:
         question = self.question
         self._listed, self._written = "", set[int]()  # of this run, not of one in a file that was set aside
-        mine = f"tags.`sam2lora.study` = '{self.record.name}'"
-        found = list(self._search(f"{mine} and tags.`sam2lora.role` = 'study'"))
+        found = list(search_runs(self.client, self.experiment, of_study(self.record.name, "study")))
         for run in self._distinct(found, lambda run: self.record.name).values():
             self._listed = run.data.tags.get(WRITTEN, "")
             self._written = spans.from_text(self._listed)
@@ -258,17 +257,8 @@ class MlflowTracker:
 
     def _trial_runs(self, text: str, view: int = ViewType.ACTIVE_ONLY) -> list[Run]:
         """The runs of the study's trials for which ``text``, a filter, holds."""
-        mine = f"tags.`sam2lora.study` = '{self.record.name}' and tags.`sam2lora.role` = 'trial'"
-        return list(self._search(f"{mine} and {text}", view))
-
-    def _search(self, text: str, view: int = ViewType.ACTIVE_ONLY) -> Iterator[Run]:
-        token = None
-        while True:
-            page = self.client.search_runs([self.experiment], text, view, max_results=1000, page_token=token)
-            yield from page
-            token = page.token
-            if not token:
-                return
+        wanted = f"{of_study(self.record.name, 'trial')} and {text}"
+        return list(search_runs(self.client, self.experiment, wanted, view))
 
     def _sync(self) -> None:
         """Write every trial of the record that has ended and whose run is not sealed yet.
@@ -431,6 +421,17 @@ class MlflowTracker:
         self.client.log_batch(self.parent, tags=[RunTag(_named(name), value) for name, value in tags.items()])
         self.client.log_artifacts(self.parent, str(conclusion.folder), "report")
         self.client.set_terminated(self.parent, status="FINISHED")
+
+
+def search_runs(client: MlflowClient, experiment: str, text: str, view: int = ViewType.ACTIVE_ONLY) -> Iterator[Run]:
+    """All runs of ``experiment`` for which ``text``, a filter, holds, page after page. Raises what MLflow raises."""
+    token = None
+    while True:
+        page = client.search_runs([experiment], text, view, max_results=1000, page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return
 
 
 def _number(run: Run) -> int:

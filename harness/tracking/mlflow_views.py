@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 _TAG = "mlflow.sharedViewState."
 _SINCE = 1_700_000_000_000  # ms: the same view is the same text, whoever writes it
@@ -36,7 +36,7 @@ def saved_view(study: str, question: Mapping[str, Any], searched: Sequence[str])
         first = [*_columns("metrics", ["score", unseen]), *_columns("params", searched)]
     columns = [_column("tags", "outcome"), *first, *_columns("metrics", targets)]
     state = {
-        "searchFilter": f"tags.`sam2lora.study` = {quoted(study)}",
+        "searchFilter": of_study(study),
         "orderByKey": order,
         "orderByAsc": ascending,
         "selectedColumns": columns,
@@ -57,9 +57,14 @@ def _key(study: str) -> str:
     return hashlib.sha256(study.encode()).hexdigest()[:12]
 
 
-def quoted(text: str) -> str:
-    """``text`` as a string of MLflow's filters, which have no escape: one with both quotes is refused by MLflow."""
-    return f'"{text}"' if "'" in text else f"'{text}'"
+def of_study(study: str, role: Literal["study", "trial"] | None = None) -> str:
+    """MLflow's filter for the runs of ``study``: its own, those of its trials, or both.
+
+    MLflow's strings have no escape: it refuses a name with both kinds of quotes.
+    """
+    quote = '"' if "'" in study else "'"
+    mine = f"tags.`sam2lora.study` = {quote}{study}{quote}"
+    return mine if role is None else f"{mine} and tags.`sam2lora.role` = '{role}'"
 
 
 def _columns(kind: str, names: Sequence[str]) -> list[str]:

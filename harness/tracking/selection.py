@@ -7,6 +7,18 @@ from pathlib import Path
 
 from harness.tracking.mlflow_tracking import MlflowTracking, default_tracking
 from harness.tracking.tracker import Tracking
+from sam2lora.cli.options import address_option
+from sam2lora.credentials import TRACKING
+
+
+def add_tracking(command: argparse.ArgumentParser) -> None:
+    """Add the option that names the tracker of a study that is there."""
+    command.add_argument(
+        "--mlflow",
+        type=address_option(TRACKING),
+        metavar="URL",
+        help="MLflow's address (default: $MLFLOW_TRACKING_URI, else sqlite:///DIR/mlflow.db)",
+    )
 
 
 def tracking_of(arguments: argparse.Namespace, out: Path) -> Tracking:
