@@ -21,7 +21,6 @@ from sqlalchemy.exc import SQLAlchemyError
 from harness.errors import TrackingError
 from harness.record.locations import sqlite_file
 from harness.tracking.mlflow_views import of_study
-from sam2lora.credentials import hide, masked
 
 _START = 60.0  # seconds; MLflow's server needs 5 to 15
 _LOOK = 0.2  # seconds
@@ -35,7 +34,7 @@ def experiment_of(address: str, study: str) -> str:
     file = sqlite_file(address)
     if file is not None and not file.is_file():  # MLflow would create it
         raise TrackingError(
-            f"MLflow's database must exist, but there is none at {masked(address)}: run the study again, which writes "
+            f"MLflow's database must exist, but there is none at {address}: run the study again, which writes "
             f"it from the record, or name the folder of the results with --out."
         )
     try:
@@ -43,11 +42,11 @@ def experiment_of(address: str, study: str) -> str:
         experiments = [one.experiment_id for one in client.search_experiments()]
         runs = client.search_runs(experiments, of_study(study, "study"), max_results=1)
     except (MlflowException, SQLAlchemyError, OSError) as error:
-        first = hide(str(error)).partition("\n")[0]
-        raise TrackingError(f"MLflow must be readable, but {masked(address)} is not: {first}.") from error
+        first = str(error).partition("\n")[0]
+        raise TrackingError(f"MLflow must be readable, but {address} is not: {first}.") from error
     if not runs:
         raise TrackingError(
-            f"MLflow at {masked(address)} must hold the study {study!r}, but has no run of it: run the study again, "
+            f"MLflow at {address} must hold the study {study!r}, but has no run of it: run the study again, "
             f"which writes what is missing from the record."
         )
     return str(runs[0].info.experiment_id)
@@ -88,7 +87,7 @@ def _await(server: subprocess.Popen[bytes], base: str, log: IO[str]) -> None:
     while not _answers(base):
         if server.poll() is not None:
             log.seek(0)
-            last = hide(log.read()).strip().rpartition("\n")[2]
+            last = log.read().strip().rpartition("\n")[2]
             raise TrackingError(f"MLflow's server must start, but it ended with status {server.returncode}: {last}")
         if monotonic() > deadline:
             raise TrackingError(f"MLflow's server must answer within {_START:.0f} s, but {base} does not: try again.")
